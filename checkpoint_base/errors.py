@@ -1,0 +1,38 @@
+"""The errors of every store: one class per thing that the caller can do about it."""
+
+from __future__ import annotations
+
+
+class CheckpointError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class StoreUnavailable(CheckpointError):
+    """The store did not answer in time. Nothing is known to be lost: try again later."""
+
+
+class ConflictError(CheckpointError):
+    """Somebody else wrote there first. Read the new state, then decide."""
+
+
+class CorruptCheckpoint(CheckpointError):
+    """Stored data is missing or damaged. Restore it from a backup, or delete what the message names."""
+
+
+class InvalidKey(CheckpointError, ValueError):
+    """An id in the call cannot be used. Correct the call; nothing was changed."""
+
+
+class SerializationError(CheckpointError, TypeError):
+    """A value cannot be stored, or not be rebuilt, exactly as it is. Nothing was changed.
+
+    The message names the value's place, its type, and what to store instead.
+    """
+
+
+class UnsupportedOperation(CheckpointError):
+    """The call asks for something that does not exist or cannot be done here."""
+
+
+class SchemaMismatch(CheckpointError):
+    """The store's layout is not this version's: upgrade this package, or point it at another store."""

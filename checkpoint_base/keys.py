@@ -1,0 +1,131 @@
+"""The ids that address a checkpoint, checked in one place.
+
+Every id reaches a store as text that any backend can hold: no NUL, no lone surrogate, bounded where users choose it.
+Channel names come from the state and not from the caller, so they are escaped rather than refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from checkpoint_base.errors import InvalidKey
+
+MAX_ID_BYTES = 512
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_ESCAPABLE = re.compile("[\x00\ud800-\udfff\\\\]")
+_ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4})")
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceKey:
+    """One checkpoint namespace of one thread; the root graph's namespace is ``""``."""
+
+    thread_id: str
+    checkpoint_ns: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointKey:
+    """One checkpoint, whether or not it has been put yet."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+
+
+def thread_key(thread_id: object) -> str:
+    """Return a caller's thread id as the text that stores use; an int or a UUID is taken as its text.
+
+    Raises:
+        InvalidKey: it is of another type, empty, too long, or holds a character that not every store can keep.
+    """
+    if isinstance(thread_id, (int, UUID)) and not isinstance(thread_id, bool):
+        thread_id = str(thread_id)
+    return _checked("thread_id", thread_id)
+
+
+def checkpoint_key(checkpoint_id: object) -> str:
+    """Return a checkpoint id, checked as `thread_key` does."""
+    return _checked("checkpoint_id", checkpoint_id)
+
+
+def task_key(task_id: object) -> str:
+    """Return a task id, checked as `thread_key` does."""
+    return _checked("task_id", task_id)
+
+
+def text_key(name: str, value: object) -> str:
+    """Return a text of any length that LangGraph derives from node names: a namespace or a task path."""
+    if not isinstance(value, str):
+        raise InvalidKey(f"{name} must be text, not {type(value).__name__}: {value!r}")
+    if bad := _UNSTORABLE.search(value):
+        raise InvalidKey(f"{name} holds the character {bad.group()!r}, which not every store can keep: {value!r}")
+    return value
+
+
+def namespace_of(config: Mapping[str, Any]) -> NamespaceKey:
+    """Read the thread and the namespace that a LangGraph config addresses; a missing namespace is the root.
+
+    Raises:
+        InvalidKey: there is no ``thread_id`` in ``config["configurable"]``, or it cannot be used.
+    """
+    configurable = _configurable(config)
+    if configurable.get("thread_id") is None:
+        raise InvalidKey(
+            "the config names no thread: pass {'configurable': {'thread_id': 'some id'}}; "
+            "a run can only be found again by its thread_id"
+        )
+    return NamespaceKey(
+        thread_key(configurable["thread_id"]),
+        text_key("checkpoint_ns", configurable.get("checkpoint_ns") or ""),
+    )
+
+
+def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
+    """Read the checkpoint id that a LangGraph config addresses; None when it addresses the latest."""
+    if config is None:
+        return None
+    checkpoint_id = _configurable(config).get("checkpoint_id")
+    return checkpoint_key(checkpoint_id) if checkpoint_id else None
+
+
+def escape(name: str) -> str:
+    r"""Write any text so that every store can hold it: NUL and lone surrogates as ``\uXXXX``, a backslash doubled."""
+    if not _ESCAPABLE.search(name):
+        return name
+    return _ESCAPABLE.sub(lambda found: "\\\\" if found.group() == "\\" else f"\\u{ord(found.group()):04x}", name)
+
+
+def unescape(name: str) -> str:
+    """Undo `escape`."""
+    if "\\" not in name:
+        return name
+    return _ESCAPED.sub(lambda found: "\\" if found.group(1) == "\\" else chr(int(found.group(1)[1:], 16)), name)
+
+
+def _configurable(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    configurable = config.get("configurable") if isinstance(config, Mapping) else None
+    if not isinstance(configurable, Mapping):
+        raise InvalidKey(
+            "a config is a mapping with a mapping under 'configurable': {'configurable': {'thread_id': …}}"
+        )
+    return configurable
+
+
+def _checked(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidKey(f"{name} must be text, not {type(value).__name__}: {value!r}")
+    if not value:
+        raise InvalidKey(f"{name} is empty: give every thread, checkpoint and task an id of its own")
+    text_key(name, value)
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise InvalidKey(
+            f"{name} is longer than {MAX_ID_BYTES} bytes of UTF-8: {value[:40]!r}…; use a digest of it as the id"
+        )
+    # A subclass of str (an enum member, say) is stored as the plain text that it is equal to.
+    return str.__str__(value)

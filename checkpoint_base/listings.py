@@ -1,0 +1,106 @@
+"""What a saver tells of threads, checkpoints and pending interrupts without loading their state."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+import orjson
+
+from checkpoint_base.errors import InvalidKey
+
+Position: TypeAlias = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingInterrupt:
+    """A question that waits for an answer: exactly what ``graph.get_state(config).interrupts`` has for its thread.
+
+    ``checkpoint_ns`` is the root namespace, where a subgraph's question is recorded too, and ``task_id`` the root task
+    that asks. ``created_at`` is when it was last asked, by the clock of the process that ran the graph. ``metadata`` is
+    that of the checkpoint. Pass ``cursor`` as ``after=`` to continue behind this one.
+    """
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    task_id: str
+    interrupt_id: str
+    value: Any
+    created_at: datetime
+    metadata: Mapping[str, Any]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread. ``step`` and ``metadata`` are those of the latest checkpoint of its root namespace.
+
+    ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
+    clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one.
+    """
+
+    thread_id: str
+    created_at: datetime
+    updated_at: datetime
+    step: int | None
+    pending_interrupts: int
+    metadata: Mapping[str, Any]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint without its state. ``created_at`` is when the graph made it."""
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    parent_id: str | None
+    created_at: datetime | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a listing: behind the record at ``after``, and behind ``skip`` items of the record ``within``."""
+
+    after: Position | None = None
+    within: Position | None = None
+    skip: int = 0
+
+    def text(self) -> str:
+        return base64.urlsafe_b64encode(orjson.dumps([self.after, self.within, self.skip])).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str | None) -> Cursor:
+        """Read a cursor that a listing gave out; None is the beginning.
+
+        Raises:
+            InvalidKey: no listing gave this out.
+        """
+        if text is None:
+            return cls()
+        try:
+            after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            return cls(_position(after), _position(within), int(skip))
+        except (ValueError, TypeError, binascii.Error) as error:
+            raise InvalidKey(f"not a cursor: {text!r}; pass the .cursor of an item that a listing gave you") from error
+
+
+def instant(microseconds: int) -> datetime:
+    """The time so many microseconds after 1970-01-01 UTC."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+def _position(fields: Any) -> Position | None:
+    if fields is None:
+        return None
+    at, thread_id, task_id = fields
+    if not (isinstance(at, int) and isinstance(thread_id, str) and isinstance(task_id, str)):
+        raise TypeError("a position is a time, a thread and a task")
+    return (at, thread_id, task_id)

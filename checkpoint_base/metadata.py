@@ -1,0 +1,55 @@
+"""A checkpoint's metadata: what LangGraph puts into it, and how it is filtered on without being read.
+
+Filters must never become part of a query, whatever they hold, and must work on encrypted metadata's neighbours too. So
+a store sees only *terms*, digests of ``(key, value)``. Equal entries have equal terms; a rare pair of different entries
+may share one, so the saver compares again what a store has found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from numbers import Number
+from typing import Any
+
+from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS
+
+TERM_BYTES = 8
+
+
+def merged_metadata(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``metadata`` with the scalar entries of the config beside it, as LangGraph's savers store it.
+
+    Unlike `langgraph.checkpoint.base.get_checkpoint_metadata` this removes no character from any text.
+    """
+    merged = dict(metadata)
+    for source in (config.get("metadata"), config.get("configurable")):
+        for key, value in (source or {}).items():
+            if key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
+                continue
+            if isinstance(value, (str, int, bool, float)):
+                merged[key] = value
+    return merged
+
+
+def terms_of(metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
+    """Return the terms of the entries that can be found by one: those whose value is a text or a number."""
+    found = (_term(key, value) for key, value in metadata.items())
+    return tuple(term for term in found if term is not None)
+
+
+def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> bool:
+    """Whether every entry of the filter equals the metadata's; an entry of None matches a missing one too."""
+    return all(metadata.get(key) == value for key, value in (filter_ or {}).items())
+
+
+def _term(key: str, value: Any) -> bytes | None:
+    if isinstance(value, str):
+        content = b"s" + value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, Number):
+        # Python promises equal hashes for equal numbers of any type (1, 1.0, True, Decimal(1)), in every process.
+        content = b"n%d" % hash(value)
+    else:
+        return None
+    name = str(key).encode("utf-8", "surrogatepass")
+    return blake2b(len(name).to_bytes(4, "big") + name + content, digest_size=TERM_BYTES).digest()

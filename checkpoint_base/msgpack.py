@@ -1,0 +1,86 @@
+"""Where the elements of a msgpack container end, read from the bytes without decoding them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# By first byte: how many bytes the object's head has, the width of the length field within it, and whether that length
+# counts bytes or further objects. Fixed-size objects have all their bytes in the head.
+_HEAD = [1] * 256
+_LENGTH_BYTES = [0] * 256
+_OBJECTS_EACH = [0] * 256
+
+for _first, _head in {
+    0xC4: 2, 0xC5: 3, 0xC6: 5,  # bin
+    0xC7: 3, 0xC8: 4, 0xC9: 6,  # ext: length, then the type
+    0xCA: 5, 0xCB: 9,  # float
+    0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9,  # int
+    0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18,  # fixext
+    0xD9: 2, 0xDA: 3, 0xDB: 5,  # str
+    0xDC: 3, 0xDD: 5, 0xDE: 3, 0xDF: 5,  # array, map
+}.items():  # fmt: skip
+    _HEAD[_first] = _head
+for _first, _bytes in {
+    0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4,
+}.items():  # fmt: skip
+    _LENGTH_BYTES[_first] = _bytes
+for _first in (*range(0x90, 0xA0), 0xDC, 0xDD):
+    _OBJECTS_EACH[_first] = 1
+for _first in (*range(0x80, 0x90), 0xDE, 0xDF):
+    _OBJECTS_EACH[_first] = 2
+
+
+class Container(NamedTuple):
+    """An array or a map: the bytes before its first element, its elements, and the objects in each (2 for pairs)."""
+
+    prefix_bytes: int
+    elements: int
+    objects_each: int
+
+
+def outer_container(data: bytes) -> Container | None:
+    """Return the array or map that fills ``data``, also as the only content of an extension value; None if neither."""
+    at, first = 0, data[0]
+    if 0xC7 <= first <= 0xC9:
+        at = _HEAD[first]
+        if at + int.from_bytes(data[1 : 1 + _LENGTH_BYTES[first]], "big") != len(data) or at >= len(data):
+            return None
+        first = data[at]
+    objects_each = _OBJECTS_EACH[first]
+    if not objects_each:
+        return None
+    width = _LENGTH_BYTES[first]
+    elements = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else first & 0x0F
+    return Container(at + _HEAD[first], elements, objects_each)
+
+
+def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
+    """Yield the end of each element from ``start`` on, up to the end of ``data``; pairs when ``objects_each`` is 2.
+
+    Ends past ``data`` are never yielded: what is not msgpack simply has no further elements.
+    """
+    head, length_bytes, objects_of = _HEAD, _LENGTH_BYTES, _OBJECTS_EACH
+    at, size = start, len(data)
+    while at < size:
+        missing = objects_each
+        while missing:
+            if at >= size:
+                return
+            first = data[at]
+            width = length_bytes[first]
+            if width:
+                length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
+            elif 0xA0 <= first <= 0xBF:
+                length = first & 0x1F
+            else:
+                length = first & 0x0F
+            at += head[first]
+            if objects_of[first]:
+                missing += length * objects_of[first]
+            elif width or 0xA0 <= first <= 0xBF:
+                at += length
+            missing -= 1
+        if at > size:
+            return
+        yield at

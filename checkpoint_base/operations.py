@@ -1,0 +1,487 @@
+"""What checkpoints, writes, interrupts and metadata mean to LangGraph, as operations over any store.
+
+No method here does I/O or knows whether its caller is sync or async: operations yield a store's requests, readers turn
+records into what LangGraph expects.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    PendingWrite,
+    writes_sort_key,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+
+from checkpoint_base.cache import RecentEncodings, SeenChunks
+from checkpoint_base.codec import Codec, Encoding
+from checkpoint_base.errors import (
+    ConflictError,
+    CorruptCheckpoint,
+    InvalidKey,
+    SerializationError,
+    UnsupportedOperation,
+)
+from checkpoint_base.keys import (
+    CheckpointKey,
+    NamespaceKey,
+    checkpoint_id_of,
+    checkpoint_key,
+    escape,
+    namespace_of,
+    task_key,
+    text_key,
+    thread_key,
+    unescape,
+)
+from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant
+from checkpoint_base.metadata import matches, merged_metadata, terms_of
+from checkpoint_base.records import (
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    Order,
+    StoredCheckpoint,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+)
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation
+
+# As langgraph's own status reader has it: writes of these channels tell what happened to a task, every other write is
+# output and settles it. The null task's writes are input to the super-step and settle nothing.
+_CONTROL_CHANNELS = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
+_NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+
+_DELTA_COUNTERS = "counters_since_delta_snapshot"
+_MAX_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process remembers of one store; a saver shares it with its clones."""
+
+    encodings: RecentEncodings = field(default_factory=RecentEncodings)
+    seen: SeenChunks = field(default_factory=SeenChunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The operations of one saver: its store, how it writes values, and what it remembers."""
+
+    store: CheckpointStore
+    serde: SerializerProtocol
+    codec: Codec
+    memory: Memory
+
+    # Writing
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Operation[RunnableConfig]:
+        space = namespace_of(config)
+        key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint["id"]))
+        everything = merged_metadata(config, metadata)
+        values = checkpoint["channel_values"]
+        versions = checkpoint["channel_versions"]
+        header = {name: part for name, part in checkpoint.items() if name not in ("channel_values", "channel_versions")}
+        record = CheckpointRecord(
+            key=key,
+            parent_id=checkpoint_id_of(config),
+            header=self.codec.encode_whole(*self._dump([header, everything], f"checkpoint {_place(key)}")),
+            channels=tuple((escape(channel), _version_text(version)) for channel, version in versions.items()),
+            open_channels=tuple(
+                escape(channel)
+                for channel in everything.get(_DELTA_COUNTERS) or ()
+                if channel in versions and channel not in values
+            ),
+            terms=b"".join(self._terms(everything)),
+            run_id=_run_id(everything),
+            written_at=_now(),
+        )
+        encodings = {
+            escape(channel): self._encode(
+                values[channel],
+                f"channel {channel!r} of {_place(key)}",
+                self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel),
+            )
+            for channel in new_versions
+            if channel in values
+        }
+        put_values = [
+            ChannelValue(escape(channel), _version_text(version), encodings[escape(channel)].record)
+            for channel, version in new_versions.items()
+            if channel in values
+        ]
+        yield from self._store_chunks(
+            key.thread_id, encodings.values(), lambda chunks: self.store.put(record, put_values, chunks)
+        )
+        for channel, encoding in encodings.items():
+            self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, unescape(channel), encoding)
+        return _config(key)
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> Operation[None]:
+        key = self._addressed(config)
+        task_id = task_key(task_id)
+        task_path = text_key("task_path", task_path)
+        now = _now()
+        encodings = []
+        records: dict[int, WriteRecord] = {}
+        for position, (channel, value) in enumerate(writes):
+            if channel == ERROR and isinstance(value, BaseException):
+                # No serializer can rebuild an exception safely; LangGraph's own stores this text, too.
+                value = repr(value)
+            encoding = self._encode(value, f"write {position} to {channel!r} of task {task_id} on {_place(key)}")
+            encodings.append(encoding)
+            index = WRITES_IDX_MAP.get(channel, position)
+            is_task = task_id != _NULL_TASK_ID
+            records[index] = WriteRecord(
+                task_id=task_id,
+                idx=index,
+                channel=escape(channel),
+                task_path=task_path,
+                value=encoding.record,
+                questions=len(_interrupts(value)) if is_task and channel == INTERRUPT else 0,
+                settles=is_task and channel not in _CONTROL_CHANNELS,
+                written_at=now,
+            )
+        if records:
+            yield from self._store_chunks(
+                key.thread_id,
+                encodings,
+                lambda chunks: self.store.put_writes(key, tuple(records.values()), chunks),
+            )
+
+    def _store_chunks(
+        self,
+        thread_id: str,
+        encodings: Iterable[Encoding],
+        store: Callable[[Mapping[ChunkId, Chunk]], Operation[frozenset[ChunkId]]],
+    ) -> Operation[None]:
+        """Send the chunks that this process has not seen stored; all of them when one of the others has vanished."""
+        chunks = {id_: chunk for encoding in encodings for id_, chunk in encoding.chunks.items()}
+        seen = self.memory.seen
+        unseen = {id_: chunk for id_, chunk in chunks.items() if (thread_id, id_) not in seen}
+        missing = yield from store(unseen)
+        if missing:
+            missing = yield from store(chunks)
+        if missing:
+            raise CorruptCheckpoint(f"thread {thread_id!r}: the store lost chunks while they were being written")
+        seen.add(thread_id, chunks)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        if isinstance(run_ids, str):
+            raise InvalidKey(f"run_ids is a sequence of ids, not one text: pass [{run_ids!r}]")
+        if run_ids:
+            yield from self.store.delete_runs([escape(str(run_id)) for run_id in run_ids])
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Operation[None]:
+        source, target = thread_key(source_thread_id), thread_key(target_thread_id)
+        if source == target:
+            return
+        if not (yield from self.store.copy_thread(source, target)):
+            raise ConflictError(
+                f"thread {target!r} has checkpoints that thread {source!r} has not: "
+                "copy to another id, or delete the target first"
+            )
+
+    def prune(self, thread_ids: Sequence[str], strategy: str) -> Operation[None]:
+        if isinstance(thread_ids, str):
+            raise InvalidKey(f"thread_ids is a sequence of ids, not one text: pass [{thread_ids!r}]")
+        keys = [thread_key(thread_id) for thread_id in thread_ids]
+        if strategy not in ("keep_latest", "delete"):
+            raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
+        if keys and strategy == "delete":
+            yield from self.store.delete_threads(keys)
+        elif keys:
+            yield from self.store.prune(keys)
+
+    # Reading
+
+    def get_tuple(self, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
+        stored = yield from self.store.load(namespace_of(config), checkpoint_id_of(config))
+        if stored is None:
+            return None
+        self.memory.seen.add(stored.record.key.thread_id, stored.chunks)
+        return self._tuple(stored)
+
+    def delta_history(
+        self, config: RunnableConfig, channels: Sequence[str]
+    ) -> Operation[Mapping[str, DeltaChannelHistory]]:
+        space = namespace_of(config)
+        if not channels:
+            return {}
+        names = {escape(channel): channel for channel in channels}
+        found = yield from self.store.ancestry(space, checkpoint_id_of(config), tuple(names))
+        where = f"the ancestors of {space.thread_id!r}"
+        histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        for generation in reversed(found.writes):
+            for write in sorted(generation, key=_write_order):
+                histories[names[write.channel]]["writes"].append(self._pending_write(write, found.chunks, where))
+        for name, seed in found.seeds.items():
+            histories[names[name]]["seed"] = self._decode(seed, found.chunks, f"channel {names[name]!r} of {where}")
+        return histories
+
+    def tuples(self, stored: StoredCheckpoint, filter_: Mapping[str, Any] | None) -> Iterator[CheckpointTuple]:
+        header, metadata = self._header(stored.record)
+        if matches(metadata, filter_):
+            yield self._tuple(stored, header, metadata)
+
+    def infos(self, stored: StoredCheckpoint, filter_: Mapping[str, Any] | None) -> Iterator[CheckpointInfo]:
+        header, metadata = self._header(stored.record)
+        if matches(metadata, filter_):
+            key = stored.record.key
+            yield CheckpointInfo(
+                thread_id=key.thread_id,
+                checkpoint_ns=key.checkpoint_ns,
+                checkpoint_id=key.checkpoint_id,
+                parent_id=stored.record.parent_id,
+                created_at=datetime.fromisoformat(header["ts"]) if header.get("ts") else None,
+                metadata=metadata,
+            )
+
+    def thread_infos(self, found: ThreadRecord, filter_: Mapping[str, Any] | None) -> Iterator[ThreadInfo]:
+        metadata = self._header(found.latest)[1] if found.latest else {}
+        if matches(metadata, filter_):
+            yield ThreadInfo(
+                thread_id=found.thread_id,
+                created_at=instant(found.created_at),
+                updated_at=instant(found.updated_at),
+                step=metadata.get("step"),
+                pending_interrupts=found.questions,
+                metadata=metadata,
+                cursor=Cursor(found.position).text(),
+            )
+
+    def interrupt_reader(
+        self, filter_: Mapping[str, Any] | None, cursor: Cursor
+    ) -> Callable[[InterruptRecord], Iterator[PendingInterrupt]]:
+        """Read the records of one listing in turn: one write may hold several questions, and a cursor lie between."""
+        previous = cursor.after
+
+        def read(found: InterruptRecord) -> Iterator[PendingInterrupt]:
+            nonlocal previous
+            key = found.checkpoint.key
+            skip = cursor.skip if found.position == cursor.within else 0
+            before, previous = previous, found.position
+            _, metadata = self._header(found.checkpoint)
+            if not matches(metadata, filter_):
+                return
+            where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
+            questions = _interrupts(self._decode(found.write.value, found.chunks, where))
+            for number, question in enumerate(questions, 1):
+                if number <= skip:
+                    continue
+                is_last = number == len(questions)
+                yield PendingInterrupt(
+                    thread_id=key.thread_id,
+                    checkpoint_ns=key.checkpoint_ns,
+                    checkpoint_id=key.checkpoint_id,
+                    task_id=found.write.task_id,
+                    interrupt_id=question.id,
+                    value=question.value,
+                    created_at=instant(found.write.written_at),
+                    metadata=metadata,
+                    cursor=(Cursor(found.position) if is_last else Cursor(before, found.position, number)).text(),
+                )
+
+        return read
+
+    def _tuple(
+        self,
+        stored: StoredCheckpoint,
+        header: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> CheckpointTuple:
+        record = stored.record
+        where = _place(record.key)
+        if header is None or metadata is None:
+            header, metadata = self._header(record)
+        checkpoint = {
+            **header,
+            "channel_values": {
+                unescape(channel): self._decode(
+                    stored.values[channel], stored.chunks, f"channel {unescape(channel)!r} of {where}"
+                )
+                for channel, _ in record.channels
+                if channel in stored.values
+            },
+            "channel_versions": {unescape(channel): _version(version) for channel, version in record.channels},
+        }
+        return CheckpointTuple(
+            config=_config(record.key),
+            checkpoint=cast(Checkpoint, checkpoint),
+            metadata=cast(CheckpointMetadata, metadata),
+            parent_config=_config(replace(record.key, checkpoint_id=record.parent_id)) if record.parent_id else None,
+            pending_writes=[
+                self._pending_write(write, stored.chunks, where) for write in sorted(stored.writes, key=_write_order)
+            ],
+        )
+
+    def _pending_write(self, write: WriteRecord, chunks: Mapping[ChunkId, Chunk], where: str) -> PendingWrite:
+        channel = unescape(write.channel)
+        value = self._decode(
+            write.value, chunks, f"write {write.idx} to {channel!r} of task {write.task_id} on {where}"
+        )
+        return (write.task_id, channel, value)
+
+    def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+        header, metadata = self._decode(ValueRecord(record.header), {}, f"checkpoint {_place(record.key)}")
+        return header, metadata
+
+    # Values and bytes
+
+    def _encode(self, value: Any, what: str, previous: Encoding | None = None) -> Encoding:
+        type_, data = self._dump(value, what)
+        return self.codec.encode(type_, data, previous=previous)
+
+    def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
+        try:
+            type_, data = self.serde.dumps_typed(value)
+        except Exception as error:
+            raise SerializationError(f"{what} cannot be stored: {error}") from error
+        return type_, bytes(data)
+
+    def _decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str) -> Any:
+        try:
+            typed = self.codec.decode(record, chunks)
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
+        try:
+            return self.serde.loads_typed(typed)
+        except CorruptCheckpoint as error:
+            raise CorruptCheckpoint(f"{what}: {error}") from error
+        except Exception as error:
+            raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
+
+    def _terms(self, metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
+        """Digests to filter by; none where even a digest of the metadata would tell too much."""
+        return () if isinstance(self.serde, EncryptedSerializer) else terms_of(metadata)
+
+    # Queries
+
+    def _addressed(self, config: RunnableConfig) -> CheckpointKey:
+        space = namespace_of(config)
+        checkpoint_id = checkpoint_id_of(config)
+        if checkpoint_id is None:
+            raise InvalidKey(
+                f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
+            )
+        return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
+
+    def list_query(
+        self,
+        config: RunnableConfig | None,
+        filter_: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> ListQuery:
+        space: NamespaceKey | None = None
+        every_namespace = True
+        if config is not None:
+            space = namespace_of(config)
+            every_namespace = config["configurable"].get("checkpoint_ns") is None
+        return ListQuery(
+            thread_id=space.thread_id if space else None,
+            checkpoint_ns=None if space is None or every_namespace else space.checkpoint_ns,
+            checkpoint_id=checkpoint_id_of(config),
+            before=checkpoint_id_of(before),
+            terms=self._terms(filter_ or {}),
+            limit=_page_size(limit),
+        )
+
+    def inbox_query(
+        self,
+        thread_id: str | None,
+        metadata: Mapping[str, Any] | None,
+        order: Order,
+        limit: int | None,
+        after: str | None,
+    ) -> tuple[InboxQuery, Cursor]:
+        if order not in ("newest", "oldest"):
+            raise UnsupportedOperation(f"unknown order {order!r}: use 'newest' or 'oldest'")
+        cursor = Cursor.parse(after)
+        query = InboxQuery(
+            thread_id=None if thread_id is None else thread_key(thread_id),
+            terms=self._terms(metadata or {}),
+            order=order,
+            after=cursor.after,
+            limit=_page_size(limit),
+        )
+        return query, cursor
+
+
+def _config(key: CheckpointKey) -> RunnableConfig:
+    return {
+        "configurable": {
+            "thread_id": key.thread_id,
+            "checkpoint_ns": key.checkpoint_ns,
+            "checkpoint_id": key.checkpoint_id,
+        }
+    }
+
+
+def _place(key: CheckpointKey) -> str:
+    space = f" in namespace {key.checkpoint_ns!r}" if key.checkpoint_ns else ""
+    return f"{key.checkpoint_id} of thread {key.thread_id!r}{space}"
+
+
+def _write_order(write: WriteRecord) -> tuple[str, str, int]:
+    return writes_sort_key(write.task_path, write.task_id, write.idx)
+
+
+def _interrupts(value: Any) -> Sequence[Any]:
+    """The questions in an INTERRUPT write, as langgraph reads it: a sequence of them, or one alone."""
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+
+
+def _version_text(version: str | float) -> str:
+    """A channel version as text that tells its type, since versions may be compared again as what they were."""
+    if isinstance(version, str):
+        return "s" + escape(version)
+    return f"i{version:d}" if isinstance(version, int) else f"f{version!r}"
+
+
+def _version(text: str) -> str | int | float:
+    kind, rest = text[0], text[1:]
+    if kind == "s":
+        return unescape(rest)
+    return int(rest) if kind == "i" else float(rest)
+
+
+def _run_id(metadata: Mapping[str, Any]) -> str | None:
+    run_id = metadata.get("run_id")
+    return None if run_id is None else escape(str(run_id))
+
+
+def _page_size(limit: int | None) -> int:
+    return _MAX_PAGE if limit is None else max(1, min(limit, _MAX_PAGE))
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

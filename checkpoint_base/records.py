@@ -1,0 +1,202 @@
+"""What the saver and a store hand each other: ids as text, everything else as bytes that the store never reads.
+
+A thread's data, as every store keeps it::
+
+    thread ── namespace ── checkpoint ── writes (task_id, idx)
+                      └─── channel values (channel, version) ── chunks, shared within the thread
+
+A store needs no knowledge of LangGraph: what a write means for an interrupt, or a channel for its ancestors, is said
+by plain fields here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+
+ChunkId: TypeAlias = bytes
+"""16 bytes: a digest of the chunk's content, unique within a thread."""
+
+CHUNK_ID_BYTES = 16
+
+Order: TypeAlias = Literal["newest", "oldest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one or many values, stored once in a thread.
+
+    ``body`` is opaque in a leaf; in a node it is the ids of the chunks below it, joined.
+    """
+
+    id: ChunkId
+    body: bytes
+    node: bool = False
+
+    @property
+    def children(self) -> tuple[ChunkId, ...]:
+        """The chunks that must be stored wherever this one is."""
+        return split_ids(self.body) if self.node else ()
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRecord:
+    """One serialized value: ``root`` opaque to stores, ``refs`` the joined ids of the chunks that it stands on."""
+
+    root: bytes
+    refs: bytes = b""
+
+    @property
+    def chunk_ids(self) -> tuple[ChunkId, ...]:
+        return split_ids(self.refs)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelValue:
+    """The value of a channel at one of its versions. Versions are never reused for another value."""
+
+    channel: str
+    version: str
+    value: ValueRecord
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """One checkpoint without its values.
+
+    ``header`` is opaque. ``channels`` are the (channel, version) pairs whose values make up the state; a pair may have
+    no stored value. ``open_channels`` are those whose value is rebuilt from the ancestors' writes. ``terms`` are the
+    joined 8-byte digests of the metadata entries that can be filtered on. ``written_at`` is in microseconds since
+    1970-01-01 UTC, by the writer's clock.
+    """
+
+    key: CheckpointKey
+    parent_id: str | None
+    header: bytes
+    channels: tuple[tuple[str, str], ...]
+    open_channels: tuple[str, ...]
+    terms: bytes
+    run_id: str | None
+    written_at: int
+
+    @property
+    def namespace(self) -> NamespaceKey:
+        return NamespaceKey(self.key.thread_id, self.key.checkpoint_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRecord:
+    """One pending write of a task, identified by its checkpoint, ``task_id`` and ``idx``.
+
+    A write with ``idx >= 0`` never replaces another (first wins); one with ``idx < 0`` always does (last wins).
+    ``questions`` counts the interrupts that the write raises; they are pending while no write of the same task
+    ``settles`` it.
+    """
+
+    task_id: str
+    idx: int
+    channel: str
+    task_path: str
+    value: ValueRecord
+    questions: int
+    settles: bool
+    written_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A checkpoint as it was found, with what was asked for beside it.
+
+    ``values`` are those stored for the record's ``channels``; ``chunks`` hold every chunk that ``values`` and
+    ``writes`` stand on, or the store has lost some. Records of one page share one mapping.
+    """
+
+    record: CheckpointRecord
+    values: Mapping[str, ValueRecord]
+    writes: tuple[WriteRecord, ...]
+    chunks: Mapping[ChunkId, Chunk]
+
+    @property
+    def position(self) -> CheckpointKey:
+        return self.record.key
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which checkpoints to list, newest id first; ids that are equal in several threads or namespaces by those.
+
+    ``terms`` must all be among a checkpoint's. ``after`` is the last key of the page before. Without ``contents``
+    neither values nor writes are read.
+    """
+
+    thread_id: str | None = None
+    checkpoint_ns: str | None = None
+    checkpoint_id: str | None = None
+    before: str | None = None
+    terms: tuple[bytes, ...] = ()
+    after: CheckpointKey | None = None
+    limit: int = 100
+    contents: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InboxQuery:
+    """Which threads, or which pending interrupts, to list by time.
+
+    ``after`` is the last ``position`` of the page before.
+    """
+
+    thread_id: str | None = None
+    terms: tuple[bytes, ...] = ()
+    order: Order = "newest"
+    after: tuple[int, str, str] | None = None
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRecord:
+    """A thread with at least one checkpoint. ``latest`` is the greatest checkpoint of its root namespace, if any."""
+
+    thread_id: str
+    created_at: int
+    updated_at: int
+    latest: CheckpointRecord | None
+    questions: int
+
+    @property
+    def position(self) -> tuple[int, str, str]:
+        return (self.updated_at, self.thread_id, "")
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptRecord:
+    """A write that raises pending interrupts, with the checkpoint it was recorded on."""
+
+    checkpoint: CheckpointRecord
+    write: WriteRecord
+    chunks: Mapping[ChunkId, Chunk]
+
+    @property
+    def position(self) -> tuple[int, str, str]:
+        return (self.write.written_at, self.checkpoint.key.thread_id, self.write.task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestry:
+    """What the ancestors of a checkpoint contributed to some channels.
+
+    ``writes`` holds, nearest ancestor first, each ancestor's writes to those channels that were still open there;
+    ``seeds`` the nearest stored value of each channel, missing when the root was reached without one.
+    """
+
+    writes: tuple[tuple[WriteRecord, ...], ...] = ()
+    seeds: Mapping[str, ValueRecord] = field(default_factory=dict)
+    chunks: Mapping[ChunkId, Chunk] = field(default_factory=dict)
+
+
+def split_ids(joined: bytes) -> tuple[ChunkId, ...]:
+    """Take joined chunk ids apart."""
+    return tuple(joined[at : at + CHUNK_ID_BYTES] for at in range(0, len(joined), CHUNK_ID_BYTES))

@@ -1,0 +1,442 @@
+"""The saver that LangGraph talks to, in both colours. What its methods mean is in `checkpoint_base.operations`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from checkpoint_base.codec import Codec, Compression
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.keys import thread_key
+from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
+from checkpoint_base.operations import Memory, Operations
+from checkpoint_base.records import Order
+from checkpoint_base.serializer import ExactSerializer
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation, Retrying, arun, run
+
+T = TypeVar("T")
+
+
+class CheckpointSaver(BaseCheckpointSaver[str]):
+    """A LangGraph checkpointer on any `CheckpointStore`, for sync and async callers alike.
+
+    One saver may be used from any number of threads and event loops at once. It is a context manager in both colours;
+    entering sets the store up, leaving closes what the saver opened. Without ``with``, the first call sets it up.
+
+    Errors of every method: `InvalidKey` for ids that cannot be used, `SerializationError` for values that cannot be
+    stored or rebuilt exactly, `CorruptCheckpoint` for damaged data, `StoreUnavailable` when the store does not answer
+    within ``deadline`` seconds. A call that raised one of the first two changed nothing.
+
+    Args:
+        store: where checkpoints are kept.
+        serde: LangGraph serializer to use instead of `ExactSerializer`. What it changes in a value is its own affair.
+        strict: rebuild only the types that LangGraph lists as safe; others come back as plain data.
+        compression: ``"zstd"`` to store less and take longer; see `Codec`.
+        deadline: seconds during which a request is repeated while the store is unavailable.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        serde: SerializerProtocol | None = None,
+        strict: bool = False,
+        compression: Compression = None,
+        deadline: float = 30.0,
+    ) -> None:
+        if serde is not None and strict:
+            raise UnsupportedOperation("strict= configures the default serializer; make your own serde strict instead")
+        super().__init__(serde=serde or ExactSerializer(strict=strict))
+        self.store = store
+        self._codec = Codec(compression=compression)
+        self._transport = Retrying(store.transport, deadline)
+        self._memory = Memory()
+        self._setup = _Setup()
+
+    # Opening and closing
+
+    def setup(self) -> None:
+        """Create what the store needs; safe to repeat, and to call from many processes at once."""
+        self._run(self.store.setup())
+
+    async def asetup(self) -> None:
+        """`setup`, asynchronously."""
+        await self._arun(self.store.setup())
+
+    def close(self) -> None:
+        """Release what this saver opened. Clones share it; a pool or client that was passed in stays open."""
+        self._transport.close()
+
+    async def aclose(self) -> None:
+        """`close`, asynchronously."""
+        await self._transport.aclose()
+
+    def __enter__(self) -> Self:
+        self.setup()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        await self.asetup()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # LangGraph's interface: each pair of methods runs one operation
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return the checkpoint that ``config`` names, or the latest of its namespace; None when there is none.
+
+        The latest is the one with the greatest id, whichever was put last. ``pending_writes`` are in LangGraph's
+        `writes_sort_key` order.
+        """
+        return self._run(self._operations.get_tuple(config))
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """`get_tuple`, asynchronously."""
+        return await self._arun(self._operations.get_tuple(config))
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Yield checkpoints, newest id first, page by page: nothing is held open while the caller works on one.
+
+        Args:
+            config: the thread to list, with ``checkpoint_ns`` only that namespace, with ``checkpoint_id`` only that
+                checkpoint; None lists every thread.
+            filter: metadata entries that must all be equal.
+            before: list ids smaller than this config's ``checkpoint_id`` only.
+            limit: the most to yield.
+        """
+        query = self._operations.list_query(config, filter, before, limit)
+        return self._paged(self.store.list, query, lambda found: self._operations.tuples(found, filter), limit)
+
+    def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """`list`, asynchronously."""
+        query = self._operations.list_query(config, filter, before, limit)
+        return self._apaged(self.store.list, query, lambda found: self._operations.tuples(found, filter), limit)
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint; ``config`` names its thread, its namespace and, as ``checkpoint_id``, its parent.
+
+        Only the values of channels in ``new_versions`` are stored; others are found by their version when read.
+        Repeating a put changes nothing. Writes of the checkpoint may be there already and stay.
+
+        Returns:
+            The config of the stored checkpoint.
+        """
+        return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """`put`, asynchronously."""
+        return await self._arun(self._operations.put(config, checkpoint, metadata, new_versions))
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Store a task's writes on the checkpoint that ``config`` names, which need not have been put yet.
+
+        An ordinary write is identified by its position and never replaced; a special one (error, interrupt, resume)
+        by its channel and always replaced.
+        """
+        self._run(self._operations.put_writes(config, writes, task_id, task_path))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """`put_writes`, asynchronously."""
+        await self._arun(self._operations.put_writes(config, writes, task_id, task_path))
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return what a checkpoint's ancestors contributed to each channel, oldest write first.
+
+        The number of round trips does not depend on the number of ancestors.
+        """
+        return self._run(self._operations.delta_history(config, channels))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """`get_delta_channel_history`, asynchronously."""
+        return await self._arun(self._operations.delta_history(config, channels))
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Remove everything of a thread; a thread that does not exist is none to remove."""
+        self._run(self.store.delete_threads([thread_key(thread_id)]))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """`delete_thread`, asynchronously."""
+        await self._arun(self.store.delete_threads([thread_key(thread_id)]))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
+
+        What a remaining checkpoint needs to rebuild a delta channel stays, out of sight.
+        """
+        self._run(self._operations.delete_for_runs(run_ids))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """`delete_for_runs`, asynchronously."""
+        await self._arun(self._operations.delete_for_runs(run_ids))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread with its whole history under another id; a missing source copies nothing.
+
+        Raises:
+            ConflictError: the target has checkpoints that the source has not. Copying again what was copied is no
+                conflict.
+        """
+        self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """`copy_thread`, asynchronously."""
+        await self._arun(self._operations.copy_thread(source_thread_id, target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Remove old checkpoints of these threads.
+
+        Args:
+            thread_ids: threads that do not exist are none to prune.
+            strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace with its writes and everything
+                it needs, delta channels included; ``"delete"`` removes the threads.
+
+        Raises:
+            UnsupportedOperation: there is no such strategy.
+        """
+        self._run(self._operations.prune(thread_ids, strategy))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`prune`, asynchronously."""
+        await self._arun(self._operations.prune(thread_ids, strategy))
+
+    def get_next_version(self, current: str | float | None, channel: None = None) -> str:  # noqa: ARG002  # deprecated
+        """Return a version that follows ``current`` and differs from every other one, also on a fork's branches.
+
+        The form is that of LangGraph's savers, so that a thread may move between them and these.
+        """
+        count = int(current.split(".")[0]) if isinstance(current, str) else int(current or 0)
+        return f"{count + 1:032}.{random.getrandbits(52):016}"  # unique, not secret
+
+    # Beyond LangGraph's interface: listings that load no state
+
+    def interrupts(
+        self,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Order = "newest",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[PendingInterrupt]:
+        """Yield every pending interrupt of every thread by the time it was asked, through an index, page by page.
+
+        Static breakpoints (``interrupt_before``, ``interrupt_after``) ask nothing and are not listed.
+
+        Args:
+            thread_id: only this thread's.
+            metadata: entries that must all be equal in the metadata of the checkpoint that waits.
+            order: ``"newest"`` or ``"oldest"`` first.
+            limit: the most to yield.
+            after: the ``cursor`` of the interrupt behind which to continue.
+        """
+        query, cursor = self._operations.inbox_query(thread_id, metadata, order, limit, after)
+        return self._paged(self.store.interrupts, query, self._operations.interrupt_reader(metadata, cursor), limit)
+
+    def ainterrupts(
+        self,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Order = "newest",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[PendingInterrupt]:
+        """`interrupts`, asynchronously."""
+        query, cursor = self._operations.inbox_query(thread_id, metadata, order, limit, after)
+        return self._apaged(self.store.interrupts, query, self._operations.interrupt_reader(metadata, cursor), limit)
+
+    def threads(
+        self,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Order = "newest",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[ThreadInfo]:
+        """Yield every thread by the time of its last change, through an index, page by page.
+
+        The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
+        that changes meanwhile may be yielded twice or be missed.
+        """
+        query, _ = self._operations.inbox_query(thread_id, metadata, order, limit, after)
+        return self._paged(
+            self.store.threads, query, lambda found: self._operations.thread_infos(found, metadata), limit
+        )
+
+    def athreads(
+        self,
+        *,
+        thread_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        order: Order = "newest",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[ThreadInfo]:
+        """`threads`, asynchronously."""
+        query, _ = self._operations.inbox_query(thread_id, metadata, order, limit, after)
+        return self._apaged(
+            self.store.threads, query, lambda found: self._operations.thread_infos(found, metadata), limit
+        )
+
+    def history(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointInfo]:
+        """Yield what `list` yields, without reading any value or write."""
+        query = replace(self._operations.list_query(config, filter, before, limit), contents=False)
+        return self._paged(self.store.list, query, lambda found: self._operations.infos(found, filter), limit)
+
+    def ahistory(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointInfo]:
+        """`history`, asynchronously."""
+        query = replace(self._operations.list_query(config, filter, before, limit), contents=False)
+        return self._apaged(self.store.list, query, lambda found: self._operations.infos(found, filter), limit)
+
+    # Running operations
+
+    @property
+    def _operations(self) -> Operations:
+        # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
+        return Operations(self.store, self.serde, self._codec, self._memory)
+
+    def _run(self, operation: Operation[T]) -> T:
+        return run(self._set_up_first(operation), self._transport)
+
+    async def _arun(self, operation: Operation[T]) -> T:
+        return await arun(self._set_up_first(operation), self._transport)
+
+    def _set_up_first(self, operation: Operation[T]) -> Operation[T]:
+        if not self._setup.done:
+            yield from self.store.setup()
+            self._setup.done = True
+        return (yield from operation)
+
+    def _paged(
+        self,
+        fetch: Callable[[Any], Operation[Sequence[Any]]],
+        query: Any,
+        read: Callable[[Any], Iterable[T]],
+        limit: int | None,
+    ) -> Iterator[T]:
+        wanted = _Countdown(limit)
+        while wanted.more:
+            page = self._run(fetch(query))
+            for record in page:
+                for item in read(record):
+                    yield item
+                    if not wanted.another():
+                        return
+            if len(page) < query.limit:
+                return
+            query = replace(query, after=page[-1].position)
+
+    async def _apaged(
+        self,
+        fetch: Callable[[Any], Operation[Sequence[Any]]],
+        query: Any,
+        read: Callable[[Any], Iterable[T]],
+        limit: int | None,
+    ) -> AsyncIterator[T]:
+        wanted = _Countdown(limit)
+        while wanted.more:
+            page = await self._arun(fetch(query))
+            for record in page:
+                for item in read(record):
+                    yield item
+                    if not wanted.another():
+                        return
+            if len(page) < query.limit:
+                return
+            query = replace(query, after=page[-1].position)
+
+
+class _Setup:
+    """Whether the store has been set up; a saver shares it with its clones."""
+
+    done = False
+
+
+class _Countdown:
+    """How many items of a listing are still wanted."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._left = limit
+
+    @property
+    def more(self) -> bool:
+        return self._left is None or self._left > 0
+
+    def another(self) -> bool:
+        """Count one that was given out; whether one more is wanted."""
+        if self._left is not None:
+            self._left -= 1
+        return self.more

@@ -1,0 +1,43 @@
+"""The saver on SQLite, and its URL."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.sqlite.store import SQLiteStore
+from checkpoint_base.sqlite.transport import MEMORY
+
+
+class SQLiteSaver(CheckpointSaver):
+    """A `CheckpointSaver` on one SQLite file that any number of processes may use at once.
+
+    A commit reaches the disk before a call returns (``synchronous=FULL``).
+
+    Args:
+        path: the file, made when it does not exist; ``":memory:"`` keeps everything in this saver alone.
+        options: those of `CheckpointSaver`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = MEMORY, **options: Any) -> None:
+        super().__init__(SQLiteStore(os.fspath(path)), **options)
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str | os.PathLike[str], **options: Any) -> Self:
+        """Return a saver to use in ``with`` or ``async with``, which set it up and close it."""
+        return cls(conn_string, **options)
+
+
+def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
+    """Open ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, or ``sqlite://`` in memory."""
+    parts = urlsplit(url)
+    if parts.netloc:
+        raise UnsupportedOperation(
+            f"{url!r} names a host: write sqlite:///{parts.netloc}{parts.path} for a file in the current folder"
+        )
+    if parts.query:
+        raise UnsupportedOperation(f"unknown option in {url!r}: {parts.query!r}")
+    return SQLiteSaver(unquote(parts.path[1:]) or MEMORY, **options)

@@ -1,0 +1,284 @@
+-- name: find_thread
+SELECT thread FROM threads WHERE thread_id = :thread_id
+
+-- name: find_namespace
+SELECT namespace FROM namespaces WHERE thread = :thread AND checkpoint_ns = :checkpoint_ns
+
+-- name: add_thread
+INSERT INTO threads (thread_id, updated_at) VALUES (:thread_id, :written_at) RETURNING thread
+
+-- name: add_namespace
+INSERT INTO namespaces (thread, checkpoint_ns) VALUES (:thread, :checkpoint_ns) RETURNING namespace
+
+-- name: put_checkpoint
+INSERT INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, written_at, retired,
+                         channels, open_channels, terms, header)
+VALUES (:namespace, :checkpoint_id, :parent_id, :run_id, :written_at, 0, :channels, :open_channels, :terms, :header)
+ON CONFLICT (namespace, checkpoint_id) DO UPDATE SET
+    parent_id = excluded.parent_id, run_id = excluded.run_id, written_at = excluded.written_at, retired = 0,
+    channels = excluded.channels, open_channels = excluded.open_channels, terms = excluded.terms,
+    header = excluded.header
+
+-- name: put_value
+INSERT OR REPLACE INTO channel_values (namespace, channel, version, root, refs) VALUES (?, ?, ?, ?, ?)
+
+-- name: put_chunk
+INSERT OR IGNORE INTO chunks (thread, id, node, body) VALUES (?, ?, ?, ?)
+
+-- name: put_first_write
+INSERT OR IGNORE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
+                              written_at, root, refs)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: put_last_write
+INSERT OR REPLACE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
+                               written_at, root, refs)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: touch_thread
+UPDATE threads SET updated_at = max(updated_at, :written_at) WHERE thread = :thread
+
+-- name: touch_thread_with_checkpoint
+UPDATE threads SET created_at = coalesce(created_at, :written_at), updated_at = max(updated_at, :written_at)
+WHERE thread = :thread
+
+-- name: anyone_waits
+SELECT 1 FROM waiting WHERE thread = :thread LIMIT 1
+
+-- name: refresh_latest
+UPDATE threads SET latest = (
+    SELECT checkpoint FROM checkpoints
+    WHERE namespace = (SELECT namespace FROM namespaces WHERE thread = :thread AND checkpoint_ns = '') AND NOT retired
+    ORDER BY checkpoint_id DESC LIMIT 1)
+WHERE thread = :thread
+
+-- name: forget_waiting
+DELETE FROM waiting WHERE thread = :thread
+
+-- name: derive_waiting
+INSERT INTO waiting (thread, task_id, written_at, questions)
+SELECT :thread, asked.task_id, asked.written_at, asked.questions
+FROM threads JOIN checkpoints ON checkpoint = latest
+JOIN writes asked ON asked.namespace = checkpoints.namespace AND asked.checkpoint_id = checkpoints.checkpoint_id
+WHERE thread = :thread AND asked.questions > 0 AND NOT EXISTS (
+    SELECT 1 FROM writes settled
+    WHERE settled.namespace = asked.namespace AND settled.checkpoint_id = asked.checkpoint_id
+      AND settled.task_id = asked.task_id AND settled.settles)
+
+-- name: load_checkpoint
+SELECT * FROM visible_checkpoints
+WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id
+
+-- name: load_latest
+SELECT * FROM visible_checkpoints
+WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns
+ORDER BY checkpoint_id DESC LIMIT 1
+
+-- name: load_values
+SELECT stored.channel, stored.root, stored.refs
+FROM json_each(:channels) AS pair CROSS JOIN channel_values AS stored
+    ON stored.namespace = :namespace AND stored.channel = json_extract(pair.value, '$[0]')
+   AND stored.version = json_extract(pair.value, '$[1]')
+
+-- name: load_value
+SELECT root, refs FROM channel_values WHERE namespace = ? AND channel = ? AND version = ?
+
+-- name: load_writes
+SELECT task_id, idx, channel, task_path, root, refs, questions, settles, written_at
+FROM writes WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
+
+-- name: load_writes_to_channels
+SELECT task_id, idx, channel, task_path, root, refs, questions, settles, written_at
+FROM writes
+WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id AND channel IN (SELECT value FROM json_each(:channels))
+
+-- name: load_chunks
+SELECT id, node, body FROM chunks WHERE thread = ? AND id IN ({ids})
+
+-- name: known_chunks
+SELECT id FROM chunks WHERE thread = ? AND id IN ({ids})
+
+-- The order is total, so that a page can begin where the last one ended. Left out conditions are given as bounds that
+-- every id is within; SQLite reads the index from there.
+
+-- name: list_namespace
+SELECT * FROM visible_checkpoints
+WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id < :below
+  AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id) AND has_terms(terms, :terms)
+ORDER BY checkpoint_id DESC LIMIT :limit
+
+-- name: list_thread
+SELECT * FROM visible_checkpoints
+WHERE thread_id = :thread_id AND checkpoint_id < :below
+  AND (checkpoint_id, checkpoint_ns) < (:after_id, :after_ns)
+  AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id) AND has_terms(terms, :terms)
+ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT :limit
+
+-- name: list_everything
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, written_at,
+       namespace, thread, checkpoint
+FROM checkpoints INDEXED BY checkpoints_by_id
+CROSS JOIN namespaces USING (namespace) CROSS JOIN threads USING (thread)
+WHERE NOT retired AND checkpoint_id < :below AND checkpoint_id <= :after_id
+  AND (checkpoint_id, thread_id, checkpoint_ns) < (:after_id, :after_thread, :after_ns) AND has_terms(terms, :terms)
+ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT :limit
+
+-- name: target_of_ancestry
+SELECT namespace, thread, checkpoint_id FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
+WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id
+
+-- name: ancestors
+WITH RECURSIVE chain (checkpoint_id, parent_id, channels) AS (
+    SELECT checkpoint_id, parent_id, channels FROM checkpoints
+    WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
+    UNION ALL
+    SELECT ancestor.checkpoint_id, ancestor.parent_id, ancestor.channels
+    FROM chain JOIN checkpoints AS ancestor
+        ON ancestor.namespace = :namespace AND ancestor.checkpoint_id = chain.parent_id)
+SELECT checkpoint_id, channels FROM chain
+
+-- name: namespaces_of_thread
+SELECT namespace FROM namespaces WHERE thread = :thread
+
+-- name: threads_of_run
+SELECT DISTINCT thread FROM checkpoints JOIN namespaces USING (namespace) WHERE run_id = :run_id AND NOT retired
+
+-- name: skeletons
+SELECT checkpoint_id, parent_id, run_id, channels, open_channels, retired FROM checkpoints WHERE namespace = :namespace
+
+-- name: value_versions
+SELECT channel, version FROM channel_values WHERE namespace = :namespace
+
+-- name: remove_checkpoint
+DELETE FROM checkpoints WHERE namespace = ? AND checkpoint_id = ?
+
+-- name: remove_writes
+DELETE FROM writes WHERE namespace = ? AND checkpoint_id = ?
+
+-- name: retire_checkpoint
+UPDATE checkpoints SET retired = 1 WHERE namespace = ? AND checkpoint_id = ?
+
+-- name: remove_writes_to_other_channels
+DELETE FROM writes
+WHERE namespace = ? AND checkpoint_id = ? AND channel NOT IN (SELECT value FROM json_each(?))
+
+-- name: remove_value
+DELETE FROM channel_values WHERE namespace = ? AND channel = ? AND version = ?
+
+-- name: references_of_thread
+SELECT refs FROM channel_values WHERE refs <> x'' AND namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread)
+UNION ALL
+SELECT refs FROM writes WHERE refs <> x'' AND namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread)
+
+-- name: chunks_of_thread
+SELECT id, CASE WHEN node THEN body ELSE x'' END FROM chunks WHERE thread = :thread
+
+-- name: remove_chunk
+DELETE FROM chunks WHERE thread = ? AND id = ?
+
+-- name: any_visible_checkpoint
+SELECT 1 FROM checkpoints
+WHERE NOT retired AND namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread) LIMIT 1
+
+-- name: checkpoint_only_in_target
+SELECT 1 FROM visible_checkpoints AS mine
+WHERE thread_id = :target AND NOT EXISTS (
+    SELECT 1 FROM visible_checkpoints AS theirs
+    WHERE theirs.thread_id = :source AND theirs.checkpoint_ns = mine.checkpoint_ns
+      AND theirs.checkpoint_id = mine.checkpoint_id)
+LIMIT 1
+
+-- name: delete_thread
+DELETE FROM chunks WHERE thread = :thread;
+DELETE FROM waiting WHERE thread = :thread;
+DELETE FROM channel_values WHERE namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread);
+DELETE FROM writes WHERE namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread);
+DELETE FROM checkpoints WHERE namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread);
+DELETE FROM namespaces WHERE thread = :thread;
+DELETE FROM threads WHERE thread = :thread
+
+-- name: copy_thread
+INSERT INTO threads (thread_id, created_at, updated_at)
+    SELECT :target, created_at, updated_at FROM threads WHERE thread_id = :source
+    ON CONFLICT (thread_id) DO UPDATE SET created_at = excluded.created_at,
+                                          updated_at = max(updated_at, excluded.updated_at);
+INSERT OR IGNORE INTO namespaces (thread, checkpoint_ns)
+    SELECT copy.thread, checkpoint_ns
+    FROM threads AS original JOIN namespaces ON namespaces.thread = original.thread JOIN threads AS copy
+    WHERE original.thread_id = :source AND copy.thread_id = :target;
+INSERT OR IGNORE INTO chunks (thread, id, node, body)
+    SELECT copy.thread, id, node, body
+    FROM threads AS original JOIN chunks ON chunks.thread = original.thread JOIN threads AS copy
+    WHERE original.thread_id = :source AND copy.thread_id = :target;
+INSERT OR REPLACE INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, written_at, retired, channels,
+                                    open_channels, terms, header)
+    SELECT into_.namespace, checkpoint_id, parent_id, run_id, written_at, retired, channels, open_channels, terms, header
+    FROM threads AS original JOIN namespaces AS from_ ON from_.thread = original.thread
+    JOIN threads AS copy JOIN namespaces AS into_ ON into_.thread = copy.thread AND into_.checkpoint_ns = from_.checkpoint_ns
+    JOIN checkpoints ON checkpoints.namespace = from_.namespace
+    WHERE original.thread_id = :source AND copy.thread_id = :target;
+INSERT OR REPLACE INTO channel_values (namespace, channel, version, root, refs)
+    SELECT into_.namespace, channel, version, root, refs
+    FROM threads AS original JOIN namespaces AS from_ ON from_.thread = original.thread
+    JOIN threads AS copy JOIN namespaces AS into_ ON into_.thread = copy.thread AND into_.checkpoint_ns = from_.checkpoint_ns
+    JOIN channel_values ON channel_values.namespace = from_.namespace
+    WHERE original.thread_id = :source AND copy.thread_id = :target;
+INSERT OR REPLACE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
+                               written_at, root, refs)
+    SELECT into_.namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles, written_at, root, refs
+    FROM threads AS original JOIN namespaces AS from_ ON from_.thread = original.thread
+    JOIN threads AS copy JOIN namespaces AS into_ ON into_.thread = copy.thread AND into_.checkpoint_ns = from_.checkpoint_ns
+    JOIN writes ON writes.namespace = from_.namespace
+    WHERE original.thread_id = :source AND copy.thread_id = :target
+
+-- name: thread_by_id
+SELECT threads.thread_id, threads.created_at, threads.updated_at,
+       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
+FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+WHERE threads.thread_id = :thread_id AND threads.created_at IS NOT NULL
+  AND has_terms(coalesce(terms, x''), :terms)
+
+-- name: threads_newest
+SELECT threads.thread_id, threads.created_at, threads.updated_at,
+       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
+FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+WHERE threads.created_at IS NOT NULL AND (threads.updated_at, threads.thread_id) < (:after_time, :after_thread)
+  AND has_terms(coalesce(terms, x''), :terms)
+ORDER BY threads.updated_at DESC, threads.thread_id DESC LIMIT :limit
+
+-- name: threads_oldest
+SELECT threads.thread_id, threads.created_at, threads.updated_at,
+       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
+FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+WHERE threads.created_at IS NOT NULL AND (threads.updated_at, threads.thread_id) > (:after_time, :after_thread)
+  AND has_terms(coalesce(terms, x''), :terms)
+ORDER BY threads.updated_at, threads.thread_id LIMIT :limit
+
+-- name: interrupts_of_thread
+SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
+FROM threads JOIN waiting USING (thread) JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
+           AND writes.task_id = waiting.task_id AND writes.questions > 0
+WHERE threads.thread_id = :thread_id AND has_terms(terms, :terms)
+
+-- name: interrupts_newest
+SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
+FROM waiting INDEXED BY waiting_by_time CROSS JOIN threads USING (thread)
+CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
+           AND writes.task_id = waiting.task_id AND writes.questions > 0
+WHERE waiting.written_at <= :after_time
+  AND (waiting.written_at, threads.thread_id, waiting.task_id) < (:after_time, :after_thread, :after_task)
+  AND has_terms(terms, :terms)
+ORDER BY waiting.written_at DESC, threads.thread_id DESC, waiting.task_id DESC LIMIT :limit
+
+-- name: interrupts_oldest
+SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
+FROM waiting INDEXED BY waiting_by_time CROSS JOIN threads USING (thread)
+CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
+CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
+           AND writes.task_id = waiting.task_id AND writes.questions > 0
+WHERE waiting.written_at >= :after_time
+  AND (waiting.written_at, threads.thread_id, waiting.task_id) > (:after_time, :after_thread, :after_task)
+  AND has_terms(terms, :terms)
+ORDER BY waiting.written_at, threads.thread_id, waiting.task_id LIMIT :limit

@@ -1,0 +1,597 @@
+"""Checkpoint records in SQLite tables. Every operation is one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import orjson
+
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    StoredCheckpoint,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+    split_ids,
+)
+from checkpoint_base.sql import statements
+from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x43504253
+"""Marks a file as ours in its header: "CPBS"."""
+
+_SQL = statements("checkpoint_base.sqlite", "statements.sql")
+_SCHEMA = files("checkpoint_base.sqlite").joinpath("sql", "schema.sql").read_text(encoding="utf-8")
+
+# Greater than every id that `keys` admits, and than every time.
+_ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
+_ABOVE_ALL_TIMES = 2**63 - 1
+
+
+class SQLiteStore(CheckpointStore):
+    """A `CheckpointStore` in one SQLite file, or in memory when the path is ``:memory:``."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._transport = SQLiteTransport(path)
+
+    @property
+    def transport(self) -> SQLiteTransport:
+        return self._transport
+
+    def setup(self) -> Operation[None]:
+        if (yield Transaction(self._is_ours)):
+            return
+        # Kept in the file: readers and a writer do not wait for each other, and a commit is one write.
+        yield Setting("PRAGMA journal_mode = WAL")
+        yield Transaction(self._create_schema, writes=True)
+
+    def put(
+        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        return _write(lambda db: _put(db, checkpoint, values, chunks))
+
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        return _write(lambda db: _put_writes(db, key, writes, chunks))
+
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        return _read(lambda db: _load(db, key, checkpoint_id))
+
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        return _read(lambda db: _list(db, query))
+
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        return _read(lambda db: _ancestry(db, key, checkpoint_id, channels))
+
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        return _write(lambda db: _for_each_thread(db, thread_ids, _delete_thread))
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        return _write(lambda db: _delete_runs(db, frozenset(run_ids)))
+
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        return _write(lambda db: _copy_thread(db, source, target))
+
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        return _write(lambda db: _for_each_thread(db, thread_ids, _prune_thread))
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        return _read(lambda db: _threads(db, query))
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        return _read(lambda db: _interrupts(db, query))
+
+    def _is_ours(self, db: sqlite3.Connection) -> bool:
+        """Whether the file has our tables; False when it has none at all."""
+        application = _only(db, "PRAGMA application_id")
+        if application == APPLICATION_ID:
+            version = _only(db, "PRAGMA user_version")
+            if version > SCHEMA_VERSION:
+                raise SchemaMismatch(
+                    f"{self._path} has layout {version}, this version of checkpoint-backends knows up to "
+                    f"{SCHEMA_VERSION}: upgrade it, or open another file"
+                )
+            return True
+        if application or _only(db, "SELECT count(*) FROM sqlite_schema"):
+            raise SchemaMismatch(f"{self._path} holds another program's tables: choose another file")
+        return False
+
+    def _create_schema(self, db: sqlite3.Connection) -> None:
+        if not self._is_ours(db):
+            for statement in _SCHEMA.split(";\n"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _write(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
+    return (yield Transaction(work, writes=True))  # type: ignore[no-any-return]  # a request's response is its work's
+
+
+def _read(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
+    return (yield Transaction(work))  # type: ignore[no-any-return]  # as above
+
+
+# Writing
+
+
+def _put(
+    db: sqlite3.Connection,
+    checkpoint: CheckpointRecord,
+    values: Sequence[ChannelValue],
+    chunks: Mapping[ChunkId, Chunk],
+) -> frozenset[ChunkId]:
+    if missing := _missing_chunks(db, checkpoint.key.thread_id, (value.value for value in values), chunks):
+        return missing
+    thread, namespace = _place(db, checkpoint.namespace, checkpoint.written_at)
+    _put_chunks(db, thread, chunks)
+    db.executemany(
+        _SQL.put_value,
+        [(namespace, value.channel, value.version, value.value.root, value.value.refs) for value in values],
+    )
+    db.execute(
+        _SQL.put_checkpoint,
+        {
+            "namespace": namespace,
+            "checkpoint_id": checkpoint.key.checkpoint_id,
+            "parent_id": checkpoint.parent_id,
+            "run_id": checkpoint.run_id,
+            "written_at": checkpoint.written_at,
+            "channels": _json(checkpoint.channels),
+            "open_channels": _json(checkpoint.open_channels),
+            "terms": checkpoint.terms,
+            "header": checkpoint.header,
+        },
+    )
+    db.execute(_SQL.touch_thread_with_checkpoint, {"thread": thread, "written_at": checkpoint.written_at})
+    if checkpoint.key.checkpoint_ns == "":
+        _refresh_inbox(db, thread)
+    return frozenset()
+
+
+def _put_writes(
+    db: sqlite3.Connection, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+) -> frozenset[ChunkId]:
+    if missing := _missing_chunks(db, key.thread_id, (write.value for write in writes), chunks):
+        return missing
+    written_at = max(write.written_at for write in writes)
+    thread, namespace = _place(db, NamespaceKey(key.thread_id, key.checkpoint_ns), written_at)
+    _put_chunks(db, thread, chunks)
+    for statement, rows in (
+        (_SQL.put_first_write, [write for write in writes if write.idx >= 0]),
+        (_SQL.put_last_write, [write for write in writes if write.idx < 0]),
+    ):
+        db.executemany(
+            statement,
+            [
+                (
+                    namespace,
+                    key.checkpoint_id,
+                    write.task_id,
+                    write.idx,
+                    write.channel,
+                    write.task_path,
+                    write.questions,
+                    write.settles,
+                    write.written_at,
+                    write.value.root,
+                    write.value.refs,
+                )
+                for write in rows
+            ],
+        )
+    db.execute(_SQL.touch_thread, {"thread": thread, "written_at": written_at})
+    asks = any(write.questions for write in writes)
+    if key.checkpoint_ns == "" and (asks or db.execute(_SQL.anyone_waits, {"thread": thread}).fetchone()):
+        _refresh_inbox(db, thread)
+    return frozenset()
+
+
+def _place(db: sqlite3.Connection, key: NamespaceKey, written_at: int) -> tuple[int, int]:
+    """The numbers of a thread and a namespace, which are added when they are new."""
+    thread = _only(db, _SQL.find_thread, {"thread_id": key.thread_id})
+    if thread is None:
+        thread = _only(db, _SQL.add_thread, {"thread_id": key.thread_id, "written_at": written_at})
+    space = {"thread": thread, "checkpoint_ns": key.checkpoint_ns}
+    namespace = _only(db, _SQL.find_namespace, space)
+    if namespace is None:
+        namespace = _only(db, _SQL.add_namespace, space)
+    return thread, namespace
+
+
+def _missing_chunks(
+    db: sqlite3.Connection, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
+) -> frozenset[ChunkId]:
+    """Ids that the values stand on and that are neither brought along nor stored.
+
+    Only direct references are looked up: a stored node's children are stored, since both come and go in one
+    transaction.
+    """
+    named = {id_ for value in values for id_ in value.chunk_ids}
+    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
+    named.difference_update(chunks)
+    if not named:
+        return frozenset()
+    thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
+    return frozenset(named.difference(id_ for (id_,) in _by_ids(db, _SQL.known_chunks, thread, named)))
+
+
+def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Chunk]) -> None:
+    db.executemany(_SQL.put_chunk, [(thread, chunk.id, chunk.node, chunk.body) for chunk in chunks.values()])
+
+
+def _refresh_inbox(db: sqlite3.Connection, thread: int) -> None:
+    """Derive anew which checkpoint of the thread is the latest, and which of its tasks wait."""
+    for statement in (_SQL.refresh_latest, _SQL.forget_waiting, _SQL.derive_waiting):
+        db.execute(statement, {"thread": thread})
+
+
+# Reading
+
+
+def _load(db: sqlite3.Connection, key: NamespaceKey, checkpoint_id: str | None) -> StoredCheckpoint | None:
+    row = db.execute(
+        _SQL.load_checkpoint if checkpoint_id else _SQL.load_latest,
+        {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns, "checkpoint_id": checkpoint_id},
+    ).fetchone()
+    return _with_contents(db, [row])[0] if row else None
+
+
+def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint]:
+    below = query.before or _ABOVE_ALL_IDS
+    bounds = {
+        "checkpoint_id": query.checkpoint_id,
+        "below": below,
+        "after_id": query.after.checkpoint_id if query.after else _ABOVE_ALL_IDS,
+        "after_thread": query.after.thread_id if query.after else "",
+        "after_ns": query.after.checkpoint_ns if query.after else "",
+        "terms": b"".join(query.terms),
+        "limit": query.limit,
+    }
+    if query.thread_id is None:
+        statement = _SQL.list_everything
+    elif query.checkpoint_ns is None:
+        statement, bounds["thread_id"] = _SQL.list_thread, query.thread_id
+    else:
+        statement = _SQL.list_namespace
+        bounds |= {"thread_id": query.thread_id, "checkpoint_ns": query.checkpoint_ns}
+        if query.after:
+            bounds["below"] = min(below, query.after.checkpoint_id)
+    rows = db.execute(statement, bounds).fetchall()
+    if query.contents:
+        return _with_contents(db, rows)
+    return [StoredCheckpoint(_record(row), {}, (), {}) for row in rows]
+
+
+def _ancestry(
+    db: sqlite3.Connection, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
+) -> Ancestry:
+    if checkpoint_id is None:
+        latest = db.execute(
+            _SQL.load_latest, {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns}
+        ).fetchone()
+        if latest is None:
+            return Ancestry()
+        checkpoint_id = _record(latest).key.checkpoint_id
+    target = db.execute(
+        _SQL.target_of_ancestry,
+        {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns, "checkpoint_id": checkpoint_id},
+    ).fetchone()
+    if target is None:
+        return Ancestry()
+    namespace, thread, _ = target
+    open_channels = set(channels)
+    writes: list[tuple[WriteRecord, ...]] = []
+    seeds: dict[str, ValueRecord] = {}
+    for ancestor in _ancestors(db, namespace, checkpoint_id):
+        if not open_channels:
+            break
+        rows = db.execute(
+            _SQL.load_writes_to_channels,
+            {
+                "namespace": namespace,
+                "checkpoint_id": ancestor.checkpoint_id,
+                "channels": _json(sorted(open_channels)),
+            },
+        )
+        writes.append(tuple(_write_record(row) for row in rows))
+        for channel in sorted(open_channels & ancestor.versions.keys()):
+            value = db.execute(_SQL.load_value, (namespace, channel, ancestor.versions[channel])).fetchone()
+            if value is not None:
+                seeds[channel] = ValueRecord(*value)
+                open_channels.discard(channel)
+    values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
+    return Ancestry(tuple(writes), seeds, _load_chunks(db, thread, values))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ancestor:
+    checkpoint_id: str
+    versions: Mapping[str, str]
+
+
+def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> Iterator[_Ancestor]:
+    """The parents of a checkpoint, nearest first. SQLite finds each when it is asked for."""
+    passed = set()
+    for ancestor_id, channels in db.execute(_SQL.ancestors, {"namespace": namespace, "checkpoint_id": checkpoint_id}):
+        if ancestor_id in passed:  # a ring: callers may name any parent
+            return
+        passed.add(ancestor_id)
+        if ancestor_id != checkpoint_id:
+            yield _Ancestor(ancestor_id, dict(_parsed(channels)))
+
+
+def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:
+    statement = _SQL.threads_newest if query.order == "newest" else _SQL.threads_oldest
+    rows = db.execute(_SQL.thread_by_id if query.thread_id else statement, _inbox_bounds(query)).fetchall()
+    return _in_order(
+        query,
+        [
+            ThreadRecord(thread_id, created_at, updated_at, _record(newest) if newest[0] else None, int(questions))
+            for thread_id, created_at, updated_at, questions, *newest in rows
+        ],
+    )
+
+
+def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[InterruptRecord]:
+    statement = _SQL.interrupts_newest if query.order == "newest" else _SQL.interrupts_oldest
+    rows = db.execute(_SQL.interrupts_of_thread if query.thread_id else statement, _inbox_bounds(query)).fetchall()
+    found = []
+    for row in rows:
+        write, newest = _write_record(row[:9]), row[9:]
+        found.append(InterruptRecord(_record(newest), write, _load_chunks(db, _thread_of(newest), [write.value])))
+    return _in_order(query, found)
+
+
+def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
+    beginning = (_ABOVE_ALL_TIMES, "", "") if query.order == "newest" else (-1, "", "")
+    time, thread_id, task_id = query.after or beginning
+    return {
+        "thread_id": query.thread_id,
+        "terms": b"".join(query.terms),
+        "after_time": time,
+        "after_thread": thread_id,
+        "after_task": task_id,
+        "limit": query.limit,
+    }
+
+
+_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
+
+
+def _in_order(query: InboxQuery, found: Sequence[_Positioned]) -> Sequence[_Positioned]:
+    """What is found for one thread comes in no order and at once; all else is a page already."""
+    if query.thread_id is None:
+        return found
+    newest = query.order == "newest"
+    ordered = sorted(found, key=lambda record: record.position, reverse=newest)
+    if query.after is not None:
+        after = query.after
+        ordered = [item for item in ordered if (item.position < after if newest else item.position > after)]
+    return ordered[: query.limit]
+
+
+def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Sequence[StoredCheckpoint]:
+    """Load the values and writes of checkpoints; chunks that several share are loaded once for all."""
+    contents = []
+    values_of_thread: dict[int, list[ValueRecord]] = {}
+    for row in rows:
+        place = {"namespace": _namespace_of(row), "checkpoint_id": row[2], "channels": row[5]}
+        values = {
+            channel: ValueRecord(root, refs) for channel, root, refs in db.execute(_SQL.load_values, place).fetchall()
+        }
+        writes = tuple(_write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
+        contents.append((_record(row), values, writes, _thread_of(row)))
+        values_of_thread.setdefault(_thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
+    chunks = {thread: _load_chunks(db, thread, values) for thread, values in values_of_thread.items()}
+    return [StoredCheckpoint(record, values, writes, chunks[thread]) for record, values, writes, thread in contents]
+
+
+def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueRecord]) -> dict[ChunkId, Chunk]:
+    """Every chunk that the values stand on, down to the leaves: one query for each level."""
+    chunks: dict[ChunkId, Chunk] = {}
+    wanted = {id_ for value in values for id_ in value.chunk_ids}
+    while wanted:
+        found = [Chunk(id_, body, bool(node)) for id_, node, body in _by_ids(db, _SQL.load_chunks, thread, wanted)]
+        chunks.update((chunk.id, chunk) for chunk in found)
+        wanted = {id_ for chunk in found for id_ in chunk.children if id_ not in chunks}
+    return chunks
+
+
+# Removing and copying
+
+
+def _for_each_thread(
+    db: sqlite3.Connection, thread_ids: Sequence[str], act: Callable[[sqlite3.Connection, int], None]
+) -> None:
+    for thread_id in thread_ids:
+        thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
+        if thread is not None:
+            act(db, thread)
+
+
+def _delete_thread(db: sqlite3.Connection, thread: int) -> None:
+    for statement in _SQL.delete_thread.split(";\n"):
+        db.execute(statement, {"thread": thread})
+
+
+def _delete_runs(db: sqlite3.Connection, run_ids: frozenset[str]) -> None:
+    threads = {
+        thread for run_id in run_ids for (thread,) in db.execute(_SQL.threads_of_run, {"run_id": run_id}).fetchall()
+    }
+    for thread in threads:
+        _retain(
+            db,
+            thread,
+            lambda visible: {id_ for id_, skeleton in visible.items() if skeleton.run_id not in run_ids},
+        )
+
+
+def _prune_thread(db: sqlite3.Connection, thread: int) -> None:
+    _retain(db, thread, lambda visible: {max(visible)} if visible else set())
+
+
+def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
+    ids = {"source": source, "target": target}
+    if _only(db, _SQL.find_thread, {"thread_id": source}) is None:
+        return True
+    if db.execute(_SQL.checkpoint_only_in_target, ids).fetchone():
+        return False
+    for statement in _SQL.copy_thread.split(";\n"):
+        db.execute(statement, ids)
+    _refresh_inbox(db, _only(db, _SQL.find_thread, {"thread_id": target}))
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Skeleton:
+    parent_id: str | None
+    run_id: str | None
+    versions: Mapping[str, str]
+    open_channels: frozenset[str]
+    retired: bool
+
+
+def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, _Skeleton]], Collection[str]]) -> None:
+    """Remove the visible checkpoints of a thread that are not chosen in their namespace, and what only they needed."""
+    for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
+        skeletons = {
+            id_: _Skeleton(parent_id, run_id, dict(_parsed(channels)), frozenset(_parsed(opened)), bool(retired))
+            for id_, parent_id, run_id, channels, opened, retired in db.execute(
+                _SQL.skeletons, {"namespace": namespace}
+            ).fetchall()
+        }
+        kept = choose({id_: skeleton for id_, skeleton in skeletons.items() if not skeleton.retired})
+        stored = set(db.execute(_SQL.value_versions, {"namespace": namespace}).fetchall())
+        needed, seeds = _needed_ancestors(skeletons, kept, stored)
+        for id_ in skeletons.keys() - kept - needed.keys():
+            db.execute(_SQL.remove_checkpoint, (namespace, id_))
+            db.execute(_SQL.remove_writes, (namespace, id_))
+        for id_ in needed.keys() - kept:
+            db.execute(_SQL.retire_checkpoint, (namespace, id_))
+            db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, _json(sorted(needed[id_]))))
+        referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
+        db.executemany(_SQL.remove_value, [(namespace, *version) for version in stored - referenced])
+    if db.execute(_SQL.any_visible_checkpoint, {"thread": thread}).fetchone():
+        _collect_chunks(db, thread)
+        _refresh_inbox(db, thread)
+    else:
+        _delete_thread(db, thread)
+
+
+def _needed_ancestors(
+    skeletons: Mapping[str, _Skeleton], kept: Collection[str], stored: Collection[tuple[str, str]]
+) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+    """The ancestors that kept checkpoints rebuild channels from, with those channels; and the values they begin at."""
+    ever_open = frozenset[str]().union(*(skeleton.open_channels for skeleton in skeletons.values()))
+    needed: dict[str, set[str]] = {}
+    seeds = set()
+    for id_ in kept:
+        missing = {
+            channel
+            for channel in ever_open & skeletons[id_].versions.keys()
+            if (channel, skeletons[id_].versions[channel]) not in stored
+        }
+        passed = {id_}
+        parent_id = skeletons[id_].parent_id
+        while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
+            passed.add(parent_id)
+            needed.setdefault(parent_id, set()).update(missing)
+            ancestor = skeletons[parent_id]
+            found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}
+            seeds |= found
+            missing -= {channel for channel, _ in found}
+            parent_id = ancestor.parent_id
+    return needed, seeds
+
+
+def _collect_chunks(db: sqlite3.Connection, thread: int) -> None:
+    """Remove the chunks of a thread that no value and no write stands on any more."""
+    children = {id_: split_ids(body) for id_, body in db.execute(_SQL.chunks_of_thread, {"thread": thread}).fetchall()}
+    reached: set[ChunkId] = set()
+    at_hand = [id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)]
+    while at_hand:
+        id_ = at_hand.pop()
+        if id_ not in reached:
+            reached.add(id_)
+            at_hand.extend(children.get(id_, ()))
+    db.executemany(_SQL.remove_chunk, [(thread, id_) for id_ in children.keys() - reached])
+
+
+# Rows and records
+
+
+def _record(row: Sequence[Any]) -> CheckpointRecord:
+    thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, written_at = row[:10]
+    return CheckpointRecord(
+        key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
+        parent_id=parent_id,
+        header=header,
+        channels=tuple((channel, version) for channel, version in _parsed(channels)),
+        open_channels=tuple(_parsed(opened)),
+        terms=terms,
+        run_id=run_id,
+        written_at=written_at,
+    )
+
+
+def _namespace_of(row: Sequence[Any]) -> int:
+    return row[10]  # type: ignore[no-any-return]  # a column of visible_checkpoints
+
+
+def _thread_of(row: Sequence[Any]) -> int:
+    return row[11]  # type: ignore[no-any-return]  # a column of visible_checkpoints
+
+
+def _write_record(row: Sequence[Any]) -> WriteRecord:
+    task_id, idx, channel, task_path, root, refs, questions, settles, written_at = row
+    return WriteRecord(task_id, idx, channel, task_path, ValueRecord(root, refs), questions, bool(settles), written_at)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise CorruptCheckpoint(f"a checkpoint's list of channels is damaged: {error}") from error
+
+
+def _only(db: sqlite3.Connection, statement: str, parameters: Mapping[str, Any] | None = None) -> Any:
+    """The first column of the first row, or None."""
+    row = db.execute(statement, parameters or {}).fetchone()
+    return row[0] if row else None
+
+
+def _by_ids(
+    db: sqlite3.Connection, statement: str, thread: int | None, ids: Collection[ChunkId]
+) -> Iterator[Sequence[Any]]:
+    """Run a statement on batches of ids; few batch sizes, so that SQLite prepares few statements."""
+    remaining = list(ids)
+    while remaining:
+        size = next((size for size in (8, 64) if len(remaining) <= size), 512)
+        batch, remaining = remaining[:size], remaining[size:]
+        batch += [b""] * (size - len(batch))
+        yield from db.execute(statement.format(ids=", ".join("?" * size)), (thread, *batch))

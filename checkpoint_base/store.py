@@ -1,0 +1,126 @@
+"""The interface that a storage adapter implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    StoredCheckpoint,
+    ThreadRecord,
+    WriteRecord,
+)
+from checkpoint_base.transport import Operation, Transport
+
+
+class CheckpointStore(ABC):
+    """Keeps records and bytes; what they mean to LangGraph is the saver's business.
+
+    Each method is an operation: a generator that yields requests for `transport` and returns the result (see
+    `checkpoint_base.transport`). Every operation
+
+    - is atomic: others see all of it or nothing, also after a crash in the middle;
+    - is durable when it returns;
+    - is idempotent: repeating it with the same arguments, also after an unknown outcome, changes nothing more;
+    - treats what is missing as empty, and what cannot be reached as `StoreUnavailable`, never as empty;
+    - raises `CorruptCheckpoint` when something that it stored is gone or unreadable.
+
+    Ids arrive checked (`checkpoint_base.keys`); they compare as text by code point, and the greatest checkpoint id of
+    a namespace is its latest, whichever was put last. A checkpoint that has been *retired* (see `prune`) is found by
+    `ancestry` alone.
+    """
+
+    @property
+    @abstractmethod
+    def transport(self) -> Transport:
+        """Executes this store's requests; owned by the store."""
+
+    @abstractmethod
+    def setup(self) -> Operation[None]:
+        """Create what the store needs. Any number of callers may do so at once.
+
+        Raises:
+            SchemaMismatch: the storage belongs to something else, or to a newer version of this package.
+        """
+
+    @abstractmethod
+    def put(
+        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        """Store a checkpoint with the values that it brings; replaces a checkpoint of the same key.
+
+        ``chunks`` are the new ones: other chunks that ``values`` refer to, or that a node in ``chunks`` names, must be
+        stored already. Returns the ids of those that are not; then nothing has been stored, and the caller repeats the
+        call with all chunks. Writes of the checkpoint, which may have arrived before it, stay as they are.
+        """
+
+    @abstractmethod
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        """Store pending writes of a checkpoint, which need not exist yet.
+
+        A stored write with the same ``(task_id, idx)`` stays when ``idx >= 0`` and is replaced when ``idx < 0``.
+        ``chunks`` and the result are as in `put`.
+        """
+
+    @abstractmethod
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        """Return one checkpoint with its values and writes, or the latest of the namespace when no id is given."""
+
+    @abstractmethod
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        """Return one page of checkpoints, ``query.limit`` of them unless it is the last."""
+
+    @abstractmethod
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        """Follow the parents of a checkpoint (or of the latest) and collect what they contributed to ``channels``.
+
+        A channel is open until an ancestor has a stored value for it; that ancestor's own writes to it still count.
+        Retired ancestors count like others. The number of requests does not depend on the length of the chain.
+        """
+
+    @abstractmethod
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        """Remove everything of these threads."""
+
+    @abstractmethod
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        """Remove the checkpoints of these runs with their writes, in every thread, as `prune` removes checkpoints."""
+
+    @abstractmethod
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        """Copy everything of a thread under another id; a missing source copies nothing.
+
+        Returns False, and changes nothing, when the target has a checkpoint that the source has not.
+        """
+
+    @abstractmethod
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        """Keep only the latest checkpoint of every namespace of these threads, and exactly what it refers to.
+
+        Where a kept checkpoint has a channel without a stored value that was ever among ``open_channels`` in its
+        namespace, the ancestors up to the channel's nearest value are *retired*: they disappear from `load`, `list`
+        and the inbox, but keep their writes to that channel. Writes of checkpoints that have not arrived yet stay.
+        """
+
+    @abstractmethod
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``."""
+
+    @abstractmethod
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        """Return one page of the writes that raise pending interrupts, by `InterruptRecord.position`.
+
+        They are the writes with ``questions`` on the latest checkpoint of each thread's root namespace whose task has
+        no write that ``settles`` it. ``query.terms`` must be on that checkpoint.
+        """

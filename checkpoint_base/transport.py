@@ -1,0 +1,124 @@
+"""Operations without I/O, and the transports that carry them out.
+
+An operation is a generator that yields requests and returns a result. It is written once; `run` drives it on the
+calling thread, `arun` on the event loop. A yield is a round trip, so counting yields is counting the cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from checkpoint_base.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+Operation: TypeAlias = Generator[Any, Any, T]
+"""Yields requests that its store's transport understands, is sent each one's response, and returns its result."""
+
+
+class Transport(Protocol):
+    """Executes one request at a time for any number of threads and event loops at once.
+
+    Both methods raise `StoreUnavailable` when the store cannot be reached in time, whether or not the request was
+    applied, and leave no connection behind in a state that the next request could see. After `close` or `aclose`
+    every further request raises `UnsupportedOperation`.
+    """
+
+    def execute(self, request: Any) -> Any:
+        """Carry out ``request`` on the calling thread, never waiting for an event loop."""
+
+    async def aexecute(self, request: Any) -> Any:
+        """Carry out ``request`` without blocking the running event loop."""
+
+    def close(self) -> None:
+        """Release what this transport opened, and nothing that it was given. Closing twice is allowed."""
+
+    async def aclose(self) -> None:
+        """`close`, without blocking the running event loop."""
+
+
+def run(operation: Operation[T], transport: Transport) -> T:
+    """Drive ``operation`` to its result on the calling thread."""
+    try:
+        request = next(operation)
+        while True:
+            try:
+                response = transport.execute(request)
+            except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
+                request = operation.throw(error)
+            else:
+                request = operation.send(response)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+
+
+async def arun(operation: Operation[T], transport: Transport) -> T:
+    """Drive ``operation`` to its result on the running event loop."""
+    try:
+        request = next(operation)
+        while True:
+            try:
+                response = await transport.aexecute(request)
+            except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
+                request = operation.throw(error)
+            else:
+                request = operation.send(response)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A transport that repeats a request while its store is unavailable.
+
+    Every store operation is idempotent, so every request may be repeated, also one that was applied although its
+    answer got lost. Pauses double from ``first_pause`` up to ``longest_pause`` seconds and are shortened at random, so
+    that clients that failed together do not return together. No attempt starts after ``deadline`` seconds; the last
+    `StoreUnavailable` is raised then. A deadline of 0 never repeats.
+    """
+
+    inner: Transport
+    deadline: float
+    first_pause: float = 0.02
+    longest_pause: float = 1.0
+
+    def execute(self, request: Any) -> Any:
+        pauses = self._pauses()
+        while True:
+            try:
+                return self.inner.execute(request)
+            except StoreUnavailable:
+                if (pause := next(pauses, None)) is None:
+                    raise
+            time.sleep(pause)
+
+    async def aexecute(self, request: Any) -> Any:
+        pauses = self._pauses()
+        while True:
+            try:
+                return await self.inner.aexecute(request)
+            except StoreUnavailable:
+                if (pause := next(pauses, None)) is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+    def _pauses(self) -> Generator[float, None, None]:
+        give_up_at = time.monotonic() + self.deadline
+        longest = self.first_pause
+        while True:
+            pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
+            if time.monotonic() + pause >= give_up_at:
+                return
+            yield pause
+            longest = min(longest * 2, self.longest_pause)

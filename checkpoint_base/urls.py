@@ -1,0 +1,87 @@
+"""Savers from URLs. Adapters register their scheme as an entry point, so installing a package adds its scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.saver import CheckpointSaver
+
+ENTRY_POINT_GROUP = "checkpoint_backends"
+
+
+def open_saver(url: str, **options: Any) -> CheckpointSaver:
+    """Return the saver for a URL, to be used in ``with`` or ``async with``; opening it sets the store up.
+
+    Args:
+        url: ``sqlite:///file.db``, ``sqlite://`` (in memory), or any scheme that an installed package registers under
+            the entry point group ``checkpoint_backends`` as a callable ``(url, **options) -> CheckpointSaver``.
+        options: those of the saver: ``strict``, ``compression``, ``deadline``, ``serde``, and the adapter's own. All
+            but ``serde`` may stand in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
+
+    Raises:
+        UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        raise UnsupportedOperation(f"{url!r} is not a URL of a store: write it like sqlite:///file.db")
+    opener = _opener(parts.scheme)
+    remaining = []
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _SAVER_OPTIONS:
+            remaining.append((name, text))
+        elif name in options:
+            raise UnsupportedOperation(f"option {name!r} is given twice, as an argument or in {url!r}")
+        else:
+            options[name] = _SAVER_OPTIONS[name](name, text)
+    # urlunsplit drops an empty authority ("sqlite:///a" would become "sqlite:/a"), so the query is replaced by hand.
+    bare = url.partition("?")[0]
+    return opener(f"{bare}?{urlencode(remaining)}" if remaining else bare, **options)
+
+
+def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
+    known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if scheme not in known:
+        raise UnsupportedOperation(
+            f"no installed package opens {scheme}:// URLs; known are {', '.join(sorted(known))}. "
+            f"Install the one that registers {scheme!r} under the entry point group {ENTRY_POINT_GROUP!r}"
+        )
+    point = known[scheme]
+    try:
+        opener: Callable[..., CheckpointSaver] = point.load()
+    except ModuleNotFoundError as error:
+        extra = f'pip install "checkpoint-backends[{point.extras[0]}]"' if point.extras else f"pip install {error.name}"
+        raise UnsupportedOperation(
+            f"{scheme}:// needs the package {error.name!r}, which is missing: {extra}"
+        ) from error
+    return opener
+
+
+def _switch(name: str, text: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+    except KeyError:
+        raise UnsupportedOperation(f"option {name}={text!r}: write true or false") from None
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds") from None
+
+
+def _compression(name: str, text: str) -> str | None:
+    if text not in ("zstd", "none"):
+        raise UnsupportedOperation(f"option {name}={text!r}: write zstd or none")
+    return None if text == "none" else text
+
+
+_SAVER_OPTIONS: dict[str, Callable[[str, str], Any]] = {
+    "strict": _switch,
+    "deadline": _seconds,
+    "compression": _compression,
+}

@@ -1,0 +1,327 @@
+"""Classes at module level for the tests: an instance can be stored only if its class can be imported."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from dataclasses import InitVar, dataclass, field
+from datetime import tzinfo
+from functools import cached_property
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+T = TypeVar("T")
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    PAIR = ("red", "blue")
+
+
+class Word(enum.StrEnum):
+    HELLO = "hello"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Access(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Mode(enum.IntFlag):
+    A = 1
+    B = 2
+
+
+class Wrapped(enum.Enum):
+    """Its members are not found by their value."""
+
+    ONE = 1
+
+    @property
+    def value(self) -> Any:
+        return [self._value_]
+
+
+@dataclass
+class Point:
+    x: Any
+    y: Any = 0
+
+
+@dataclass(frozen=True)
+class Frozen:
+    value: Any
+
+
+@dataclass(slots=True)
+class Slots:
+    value: Any
+    other: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    value: Any
+
+
+@dataclass
+class Late:
+    given: Any
+    derived: Any = field(init=False)
+    constant: Any = field(init=False, default=3)
+    seed: InitVar[int] = 0
+
+    def __post_init__(self, seed: int) -> None:
+        self.derived = [self.given, seed]
+
+
+@dataclass(init=False)
+class Custom:
+    value: Any
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self.value = (first, second)
+
+
+@dataclass
+class Counted:
+    """Runs code that must not run again when an instance is read."""
+
+    value: Any
+
+    def __post_init__(self) -> None:
+        self.value = (self.value,)
+
+
+@dataclass
+class Box(Generic[T]):
+    value: T
+
+
+class SlotBase:
+    __slots__ = ("__hidden", "note")
+
+    def hide(self, value: Any) -> None:
+        self.__hidden = value
+
+    def hidden(self) -> Any:
+        return self.__hidden
+
+
+@dataclass
+class WithSlotBase(SlotBase):
+    value: Any
+
+
+@pydantic_dataclass
+class Checked:
+    value: int
+
+
+class Outer:
+    @dataclass
+    class Inner:
+        value: Any
+
+    class Kind(enum.Enum):
+        A = "a"
+
+
+Pair = namedtuple("Pair", "left right")  # noqa: PYI024
+
+
+class Triple(NamedTuple):
+    a: Any
+    b: Any
+    c: Any = 0
+
+
+class NamedPair(Pair):
+    """A subclass without slots: its instances have a __dict__."""
+
+
+class Inner(BaseModel):
+    value: Any = None
+
+
+class Model(BaseModel):
+    name: str = "n"
+    anything: Any = None
+    items: list[Inner] = Field(default_factory=list)
+
+
+class Aliased(BaseModel):
+    value: int = Field(alias="valueIn")
+
+
+class Doubling(BaseModel):
+    """A validator that must not run again when an instance is read."""
+
+    value: int
+
+    def model_post_init(self, context: Any, /) -> None:
+        self.value *= 2
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    value: Any = None
+
+
+class Private(BaseModel):
+    value: Any = None
+    _seen: list[Any] = PrivateAttr(default_factory=list)
+    _client: Any = PrivateAttr()
+
+
+class Cached(BaseModel):
+    value: int
+
+    @cached_property
+    def double(self) -> int:
+        return self.value * 2
+
+
+class FrozenModel(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    value: Any = None
+
+
+class Generic_(BaseModel, Generic[T]):
+    value: T
+
+
+class Text(str):
+    pass
+
+
+class SlottedText(str):
+    __slots__ = ("note",)
+
+
+class Whole(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Row(list):
+    pass
+
+
+class LoudRow(list):
+    """Shows something else than it holds."""
+
+    def __iter__(self) -> Any:
+        return iter(["shown"])
+
+    def append(self, item: Any) -> None:
+        raise AssertionError
+
+    extend = append
+
+
+class Table(dict):
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, ("set", value))
+
+
+class Ordered(OrderedDict):
+    pass
+
+
+class Defaults(defaultdict):
+    pass
+
+
+class Tally(Counter):
+    pass
+
+
+class Tail(deque):
+    pass
+
+
+class Group(set):
+    pass
+
+
+class FrozenGroup(frozenset):
+    pass
+
+
+class Raw(bytes):
+    pass
+
+
+class RawBuffer(bytearray):
+    pass
+
+
+class Vector(tuple):
+    pass
+
+
+class Complex(complex):
+    pass
+
+
+@dataclass
+class TextRecord(str):
+    value: Any = None
+
+
+class Plain:
+    """Of no kind that can be stored."""
+
+    def __init__(self) -> None:
+        self.value = 1
+
+
+class Broken(BaseException):
+    pass
+
+
+@dataclass
+class Failing:
+    value: Any
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__dict__":
+            raise OSError("disk gone")
+        return super().__getattribute__(name)
+
+
+@dataclass
+class FailureRecord(Exception):
+    value: Any
+
+
+class OddZone(tzinfo):
+    def utcoffset(self, moment: Any) -> Any:
+        from datetime import timedelta
+
+        return timedelta(hours=2)
+
+    def dst(self, moment: Any) -> Any:
+        return None
+
+    def tzname(self, moment: Any) -> str:
+        return "odd"
+
+
+class NoZone(OddZone):
+    def utcoffset(self, moment: Any) -> Any:
+        return None
+
+
+class DictV2(dict):
+    """A dict with attributes."""

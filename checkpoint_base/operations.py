@@ -72,6 +72,10 @@ from checkpoint_base.transport import Operation
 _CONTROL_CHANNELS = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 _NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 
+# The path of a task that another task called (`@task` of the functional API) holds its caller's path, where any other
+# push task has a number. Its question is recorded for the caller too, and the caller's is the one that langgraph shows.
+_CALLED_TASK_PATH = "~__pregel_push, ~"
+
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 _MAX_PAGE = 100
 
@@ -150,6 +154,8 @@ class Operations:
         task_id = task_key(task_id)
         task_path = text_key("task_path", task_path)
         now = _now()
+        is_task = task_id != _NULL_TASK_ID
+        may_ask = is_task and not task_path.startswith(_CALLED_TASK_PATH)
         encodings = []
         records: dict[int, WriteRecord] = {}
         for position, (channel, value) in enumerate(writes):
@@ -159,14 +165,13 @@ class Operations:
             encoding = self._encode(value, f"write {position} to {channel!r} of task {task_id} on {_place(key)}")
             encodings.append(encoding)
             index = WRITES_IDX_MAP.get(channel, position)
-            is_task = task_id != _NULL_TASK_ID
             records[index] = WriteRecord(
                 task_id=task_id,
                 idx=index,
                 channel=escape(channel),
                 task_path=task_path,
                 value=encoding.record,
-                questions=len(_interrupts(value)) if is_task and channel == INTERRUPT else 0,
+                questions=len(_interrupts(value)) if may_ask and channel == INTERRUPT else 0,
                 settles=is_task and channel not in _CONTROL_CHANNELS,
                 written_at=now,
             )

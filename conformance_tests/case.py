@@ -1,0 +1,72 @@
+"""The register of test cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TypeAlias
+
+from conformance_tests.contract import CLAUSES, Capability, Clause
+from conformance_tests.trial import Colour, Trial
+
+Check: TypeAlias = Callable[[Trial], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds."""
+
+    clause: Clause
+    name: str
+    check: Check
+    colours: tuple[Colour, ...]
+    long: bool
+
+    @property
+    def id(self) -> str:
+        return f"{self.clause.id}-{self.name}"
+
+    def colours_for(self, capabilities: Collection[Capability]) -> tuple[Colour, ...]:
+        """The colours of this case that a saver with these capabilities has."""
+        has = {
+            Colour.SYNC: Capability.SYNC in capabilities,
+            Colour.ASYNC: Capability.ASYNC in capabilities,
+            Colour.MIXED: {Capability.SYNC, Capability.ASYNC} <= set(capabilities),
+        }
+        return tuple(colour for colour in self.colours if has[colour])
+
+    def applies_to(self, capabilities: Collection[Capability]) -> bool:
+        """Whether the clause is required, or what it needs is declared."""
+        return self.clause.needs is None or self.clause.needs in capabilities
+
+
+_CASES: list[Case] = []
+
+
+def case(
+    clause_id: str, *, colours: Collection[Colour] = tuple(Colour), long: bool = False
+) -> Callable[[Check], Check]:
+    """Register a function as a test of a clause. It receives a `Trial` and runs once in each colour.
+
+    Args:
+        clause_id: which clause it proves.
+        colours: fewer than all where the colour makes no difference to what is tested.
+        long: takes seconds rather than milliseconds.
+    """
+
+    def register(check: Check) -> Check:
+        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long))
+        return check
+
+    return register
+
+
+def all_cases() -> tuple[Case, ...]:
+    """Every case, in the order of the contract."""
+    package = import_module("conformance_tests.cases")
+    for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
+        import_module(f"conformance_tests.cases.{module.name}")
+    order = list(CLAUSES)
+    return tuple(sorted(_CASES, key=lambda case: order.index(case.clause.id)))

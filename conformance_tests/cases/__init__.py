@@ -1,0 +1,1 @@
+"""The test cases, a module for each area of the contract."""

@@ -1,0 +1,124 @@
+"""PUT: storing checkpoints."""
+
+from __future__ import annotations
+
+import copy
+
+from conformance_tests.case import case
+from conformance_tests.trial import Trial
+
+
+@case("PUT-1")
+def the_config_names_the_stored_checkpoint(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    checkpoint = t.checkpoint({"a": 1})
+    config = saver.put(t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
+    named = {key: config["configurable"].get(key) for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
+    t.expect(
+        named, {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}, "put a checkpoint; config"
+    )
+
+
+@case("PUT-1")
+def the_config_finds_the_stored_checkpoint(t: Trial) -> None:
+    config = t.put(t.open(), t.thread(), {"a": 1}, ns="child:1")
+    found = t.expect_found(t.open().get_tuple(config), "got the config that put returned")
+    t.expect(found.checkpoint["channel_values"], {"a": 1}, "got the config that put returned; values")
+
+
+@case("PUT-2")
+def a_checkpoint_put_twice_is_listed_once(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for _ in range(2):
+        t.put(saver, thread, {"a": 1}, id_="1f000000-0000-6000-8000-000000000001")
+    t.expect(len(t.open().list(t.config(thread))), 1, "the same checkpoint put twice; listed")
+
+
+@case("PUT-3")
+def the_configs_checkpoint_is_the_parent(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first, second = t.chain(saver, thread, 2)
+    other = t.open()
+    child = t.expect_found(other.get_tuple(second), "put a child")
+    parent_id = (child.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+    t.expect(parent_id, first["configurable"]["checkpoint_id"], "put a child; its parent's id")
+    root = t.expect_found(other.get_tuple(first), "put a root")
+    t.expect(root.parent_config, None, "put a checkpoint without a parent; its parent")
+
+
+@case("PUT-4")
+def metadata_is_merged_with_the_config(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    checkpoint = t.checkpoint()
+    config = t.config(thread, team="red", tier=3, step="of the config", __own="no", tools=["a"])
+    config["metadata"] = {"run_id": "r-1", "team": "blue", "langgraph_node": "n"}
+    saver.put(config, checkpoint, {"source": "loop", "step": 7, "mine": {"deep": [1, None]}}, {})
+    found = t.expect_found(t.open().get_tuple(t.config(thread)), "put with metadata")
+    t.expect(
+        dict(found.metadata),
+        {"source": "loop", "step": 7, "mine": {"deep": [1, None]}, "run_id": "r-1", "team": "blue", "tier": 3},
+        "put with metadata and a config with more; metadata",
+    )
+
+
+@case("PUT-5")
+def an_unchanged_channel_is_found_by_its_version(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first = t.put(saver, thread, {"kept": "old", "changed": 1}, versions={"kept": "1.1", "changed": "1.1"})
+    checkpoint = t.checkpoint({"changed": 2}, versions={"kept": "1.1", "changed": "2.1"})
+    second = saver.put(first, checkpoint, {}, {"changed": "2.1"})
+    found = t.expect_found(t.open().get_tuple(second), "put a change of one channel")
+    t.expect(
+        found.checkpoint["channel_values"], {"kept": "old", "changed": 2}, "put a change of one of two channels; values"
+    )
+
+
+@case("PUT-6")
+def a_channel_without_version_or_value_is_absent(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first = t.put(saver, thread, {"dropped": 1, "cleared": 1, "none": None})
+    versions = {"cleared": "2.1", "none": first and t.checkpoint({"none": 0})["channel_versions"]["none"]}
+    second = saver.put(first, t.checkpoint({"none": None}, versions=versions), {}, {"cleared": "2.1"})
+    found = t.expect_found(t.open().get_tuple(second), "dropped one channel and cleared another")
+    t.expect(found.checkpoint["channel_values"], {"none": None}, "dropped one channel and cleared another; values")
+
+
+@case("PUT-7")
+def a_config_without_namespace_is_the_root(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    checkpoint = t.checkpoint({"a": 1})
+    bare = {"configurable": {"thread_id": thread}}
+    stored = saver.put(bare, checkpoint, {}, checkpoint["channel_versions"])
+    t.expect(stored["configurable"].get("checkpoint_ns"), "", "put without checkpoint_ns; namespace of the config")
+    saver.put_writes({"configurable": {"thread_id": thread, "checkpoint_id": checkpoint["id"]}}, [("a", 2)], "task-1")
+    other = t.open()
+    for config in (bare, t.config(thread)):
+        found = t.expect_found(other.get_tuple(config), f"put without checkpoint_ns, got {config}")
+        t.expect(found.pending_writes, [("task-1", "a", 2)], "wrote without checkpoint_ns; pending writes")
+
+
+@case("PUT-8")
+def arguments_stay_as_they_were(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    checkpoint = t.checkpoint({"a": [1, {"b": (2,)}]})
+    arguments = (t.config(thread, team="red"), checkpoint, {"step": 1}, dict(checkpoint["channel_versions"]))
+    before = copy.deepcopy(arguments)
+    stored = saver.put(*arguments)
+    t.expect(arguments, before, "put; its arguments afterwards")
+    writes = [("a", [1]), ("__resume__", [2])]
+    saver.put_writes(stored, writes, "task-1")
+    t.expect(writes, [("a", [1]), ("__resume__", [2])], "put_writes; its writes afterwards")
+
+
+@case("PUT-9")
+def a_value_that_cannot_be_stored_leaves_nothing_behind(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first = t.put(saver, thread, {"a": "good"})
+    t.expect_error(
+        lambda: t.put(saver, thread, {"a": "half", "b": object()}, parent=first, versions={"a": "2.1", "b": "1.1"}),
+        "put an object of no known type",
+    )
+    other = t.open()
+    t.expect(len(other.list(t.config(thread))), 1, "a put was refused; listed")
+    found = t.expect_found(other.get_tuple(t.config(thread)), "a put was refused")
+    t.expect(found.checkpoint["channel_values"], {"a": "good"}, "a put was refused; values of the latest")

@@ -1,0 +1,78 @@
+"""Runs cases on a saver and keeps what came of each."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from conformance_tests.case import Case, all_cases
+from conformance_tests.contract import Capability
+from conformance_tests.trial import Colour, ConformanceFailure, Factory, Trial
+
+Outcome: TypeAlias = Literal["passed", "failed", "undeclared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a case in one colour; ``finding`` says why it failed, ``trace`` where."""
+
+    case: Case
+    colour: Colour | None
+    outcome: Outcome
+    finding: str = ""
+    trace: str = ""
+    seconds: float = 0.0
+
+
+def run_case(
+    case: Case,
+    colour: Colour,
+    factory: Factory,
+    capabilities: Collection[Capability],
+    factory_name: str | None = None,
+) -> None:
+    """Run one case in one colour.
+
+    Raises:
+        ConformanceFailure: the clause does not hold, or the saver raised where it must not.
+    """
+    try:
+        with Trial(case.clause, factory, colour, frozenset(capabilities), factory_name) as trial:
+            case.check(trial)
+    except ConformanceFailure:
+        raise
+    except Exception as error:
+        finding = f"{case.name.replace('_', ' ')}; raised {type(error).__name__}: {error}"
+        raise ConformanceFailure(case.clause, finding) from error
+
+
+def run_all(
+    factory: Factory,
+    capabilities: Collection[Capability],
+    factory_name: str | None = None,
+    *,
+    long: bool = True,
+    cases: Collection[Case] | None = None,
+) -> Iterator[Result]:
+    """Run every case that applies, in every colour that the saver declares, and yield each result as it comes.
+
+    A case that needs a capability that is not declared yields one result that says so.
+    """
+    for case in all_cases() if cases is None else cases:
+        if not case.applies_to(capabilities):
+            yield Result(case, None, "undeclared", f"needs {case.clause.needs}")
+            continue
+        if case.long and not long:
+            continue
+        for colour in case.colours_for(capabilities):
+            began = time.perf_counter()
+            try:
+                run_case(case, colour, factory, capabilities, factory_name)
+            except ConformanceFailure as failure:
+                trace = "".join(traceback.format_exception(failure))
+                yield Result(case, colour, "failed", failure.finding, trace, time.perf_counter() - began)
+            else:
+                yield Result(case, colour, "passed", seconds=time.perf_counter() - began)

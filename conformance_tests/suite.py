@@ -1,0 +1,64 @@
+"""The suite as a pytest class: subclass it, give it your saver, and run pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar
+
+import pytest
+
+from conformance_tests.case import Case, all_cases
+from conformance_tests.contract import Capability
+from conformance_tests.runner import run_case
+from conformance_tests.trial import Colour, Factory
+
+
+class SaverConformance:
+    """Proves the contract for one saver::
+
+        class TestMySaver(SaverConformance):
+            capabilities = {Capability.SYNC, Capability.ASYNC, Capability.PRUNE}
+
+            @pytest.fixture
+            def factory(self, tmp_path):
+                return lambda: MySaver(tmp_path / "checkpoints")
+
+    ``factory`` opens the saver on the same storage each time it is called within a test: it returns the saver, or a
+    sync or async context manager of it. Tests use thread ids of their own, so the storage may be shared by all.
+
+    For `Capability.PROCESSES` also override ``factory_name``: other processes import the callable that it names, which
+    must open the storage that ``factory`` opens.
+    """
+
+    capabilities: ClassVar[Collection[Capability]]
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        raise TypeError(f"{type(self).__name__} must define a fixture `factory` that opens its saver")
+
+    @pytest.fixture
+    def factory_name(self) -> str | None:
+        return None
+
+    def test_clause(self, case: Case, colour: Colour, factory: Factory, factory_name: str | None) -> None:
+        run_case(case, colour, factory, self.capabilities, factory_name)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if metafunc.function.__name__ != "test_clause":
+            return
+        declared = getattr(self, "capabilities", ())
+        if not {Capability.SYNC, Capability.ASYNC} & set(declared):
+            raise TypeError(
+                f"{type(self).__name__} must declare its capabilities, at least Capability.SYNC or Capability.ASYNC"
+            )
+        metafunc.parametrize(
+            ("case", "colour"),
+            [
+                pytest.param(
+                    case, colour, id=f"{case.id}-{colour}", marks=[pytest.mark.conformance_long] if case.long else []
+                )
+                for case in all_cases()
+                if case.applies_to(declared)
+                for colour in case.colours_for(declared)
+            ],
+        )

@@ -1,0 +1,329 @@
+"""What a test case works with: handles on the saver's storage in one colour, and expectations that cite the clause.
+
+A case is written once and runs in every colour that the saver declares: `Handle` has the methods of a saver as plain
+calls, and carries them out sync, async, or taking turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Never, TypeAlias
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base.id import uuid6
+
+from conformance_tests.contract import Capability, Clause
+
+Config: TypeAlias = dict[str, Any]
+Factory: TypeAlias = Callable[[], Any]
+"""Opens the saver on the same storage each time: returns it, or a sync or async context manager of it."""
+
+
+class Colour(StrEnum):
+    """How a case calls the saver: its sync methods, its async ones, or both in turns."""
+
+    SYNC = "sync"
+    ASYNC = "async"
+    MIXED = "mixed"
+
+
+class ConformanceFailure(AssertionError):
+    """A clause does not hold."""
+
+    def __init__(self, clause: Clause, finding: str) -> None:
+        self.clause = clause
+        self.finding = finding
+        super().__init__(f"{clause.id} {clause.title}: {finding}")
+
+
+class Handle:
+    """One opened saver. Every method of the saver's interface is here by its sync name and returns its result.
+
+    Methods that yield return a list. ``invoke`` and the other graph methods run a compiled graph in the same colour.
+    """
+
+    def __init__(self, saver: BaseCheckpointSaver[Any], colour: Colour, runner: asyncio.Runner) -> None:
+        self.saver = saver
+        self._colour = colour
+        self._runner = runner
+        self._calls = 0
+
+    def get_tuple(self, config: Config) -> CheckpointTuple | None:
+        found: CheckpointTuple | None = self._call(self.saver, "get_tuple", config)
+        return found
+
+    def put(
+        self, config: Config, checkpoint: Mapping[str, Any], metadata: Mapping[str, Any], versions: Mapping[str, Any]
+    ) -> Config:
+        stored: Config = self._call(self.saver, "put", config, checkpoint, metadata, versions)
+        return stored
+
+    def put_writes(self, config: Config, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
+        self._call(self.saver, "put_writes", config, writes, task_id, task_path)
+
+    def list(self, config: Config | None, **options: Any) -> list[CheckpointTuple]:
+        return self._collect(self.saver, "list", config, **options)
+
+    def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
+        """List lazily, so that the case can call the saver in between."""
+        if self._is_async_turn():
+            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(config, **options)
+            while True:
+                try:
+                    yield self._runner.run(_next(listing))
+                except StopAsyncIteration:
+                    return
+        yield from self.saver.list(config, **options)
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._call(self.saver, "delete_thread", thread_id)
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        self._call(self.saver, "delete_for_runs", run_ids)
+
+    def copy_thread(self, source: str, target: str) -> None:
+        self._call(self.saver, "copy_thread", source, target)
+
+    def prune(self, thread_ids: Sequence[str], **options: Any) -> None:
+        self._call(self.saver, "prune", thread_ids, **options)
+
+    def get_delta_channel_history(self, config: Config, channels: Sequence[str]) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._call(self.saver, "get_delta_channel_history", config=config, channels=channels)
+        return found
+
+    def interrupts(self, **options: Any) -> list[Any]:
+        return self._collect(self.saver, "interrupts", **options)
+
+    def threads(self, **options: Any) -> list[Any]:
+        return self._collect(self.saver, "threads", **options)
+
+    def invoke(self, graph: Any, value: Any, config: Config, **options: Any) -> Any:
+        return self._call(graph, "invoke", value, config, **options)
+
+    def get_state(self, graph: Any, config: Config, **options: Any) -> Any:
+        return self._call(graph, "get_state", config, **options)
+
+    def get_state_history(self, graph: Any, config: Config, **options: Any) -> list[Any]:
+        return self._collect(graph, "get_state_history", config, **options)
+
+    def update_state(self, graph: Any, config: Config, values: Any, **options: Any) -> Config:
+        updated: Config = self._call(graph, "update_state", config, values, **options)
+        return updated
+
+    def _is_async_turn(self) -> bool:
+        self._calls += 1
+        return self._colour is Colour.ASYNC or (self._colour is Colour.MIXED and self._calls % 2 == 0)
+
+    def _call(self, target: Any, method: str, *args: Any, **options: Any) -> Any:
+        if self._is_async_turn():
+            return self._runner.run(getattr(target, f"a{method}")(*args, **options))
+        return getattr(target, method)(*args, **options)
+
+    def _collect(self, target: Any, method: str, *args: Any, **options: Any) -> list[Any]:
+        if self._is_async_turn():
+            return self._runner.run(_collected(getattr(target, f"a{method}")(*args, **options)))
+        return list(getattr(target, method)(*args, **options))
+
+
+class Trial:
+    """One run of one case: opens handles, makes threads and checkpoints, and states what is expected.
+
+    ``factory_name`` is ``package.module:callable`` when other processes can open the storage too.
+    """
+
+    def __init__(
+        self,
+        clause: Clause,
+        factory: Factory,
+        colour: Colour,
+        capabilities: frozenset[Capability],
+        factory_name: str | None = None,
+    ) -> None:
+        self.clause = clause
+        self.factory = factory
+        self.colour = colour
+        self.capabilities = capabilities
+        self.factory_name = factory_name
+        self._opened = ExitStack()
+        self._runner = self._opened.enter_context(asyncio.Runner())
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    # Handles
+
+    def open(self, colour: Colour | None = None) -> Handle:
+        """Open another handle on the storage; the trial closes it."""
+        return self._opened.enter_context(self.opened(colour))
+
+    def opened(self, colour: Colour | None = None) -> AbstractContextManager[Handle]:
+        """Open another handle for a ``with`` block, to close it before the trial ends."""
+        return _Opened(self.factory, colour or self.colour, self._runner)
+
+    def run(self, awaitable: Any) -> Any:
+        """Await something on the trial's event loop."""
+        return self._runner.run(awaitable)
+
+    # Material
+
+    def thread(self, prefix: str = "thread") -> str:
+        """A thread id that nobody has used."""
+        return f"{prefix}-{uuid.uuid4().hex}"
+
+    def config(self, thread_id: str, checkpoint_id: str | None = None, *, ns: str = "", **entries: Any) -> Config:
+        """A config for a thread, with further entries of its ``configurable``."""
+        named = {} if checkpoint_id is None else {"checkpoint_id": checkpoint_id}
+        return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns, **named, **entries}}
+
+    def checkpoint(
+        self,
+        values: Mapping[str, Any] | None = None,
+        *,
+        id_: str | None = None,
+        versions: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A checkpoint that holds these values, by default at version 1 of each channel."""
+        values = dict(values or {})
+        return {
+            "v": 4,
+            "id": id_ or str(uuid6()),
+            "ts": datetime.now(UTC).isoformat(),
+            "channel_values": values,
+            "channel_versions": dict.fromkeys(values, _FIRST_VERSION) if versions is None else dict(versions),
+            "versions_seen": {},
+            "updated_channels": None,
+        }
+
+    def put(
+        self,
+        handle: Handle,
+        thread_id: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        parent: Config | None = None,
+        ns: str = "",
+        id_: str | None = None,
+        versions: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Config:
+        """Put a checkpoint with new values for all of its channels; returns its config."""
+        checkpoint = self.checkpoint(values, id_=id_, versions=versions)
+        config = self.config(thread_id, parent["configurable"]["checkpoint_id"] if parent else None, ns=ns)
+        entries = {"source": "loop", "step": 0, "parents": {}, **(metadata or {})}
+        new_versions = {channel: checkpoint["channel_versions"][channel] for channel in checkpoint["channel_values"]}
+        return handle.put(config, checkpoint, entries, new_versions)
+
+    def chain(self, handle: Handle, thread_id: str, length: int, *, ns: str = "", **metadata: Any) -> list[Config]:
+        """Put so many checkpoints, each the parent of the next, with a channel ``n`` that counts; oldest first."""
+        stored: list[Config] = []
+        for number in range(length):
+            stored.append(
+                self.put(
+                    handle,
+                    thread_id,
+                    {"n": number},
+                    versions={"n": f"{number + 1:032}.0000000000000001"},
+                    parent=stored[-1] if stored else None,
+                    ns=ns,
+                    metadata={"step": number, **metadata},
+                )
+            )
+        return stored
+
+    # Expectations
+
+    def expect(self, found: Any, expected: Any, situation: str) -> None:
+        """Fail unless ``found`` equals ``expected``; ``situation`` says what was done, and what is compared."""
+        if found != expected:
+            self.fail(f"{situation}; expected {_short(expected)}, got {_short(found)}")
+
+    def expect_that(self, holds: bool, situation: str) -> None:
+        """Fail unless a condition holds; ``situation`` says what was done and what should be true."""
+        if not holds:
+            self.fail(situation)
+
+    def expect_found(self, found: CheckpointTuple | None, situation: str) -> CheckpointTuple:
+        """Fail if there is no checkpoint."""
+        if found is None:
+            self.fail(f"{situation}; expected a checkpoint, got None")
+        return found
+
+    def expect_error(self, call: Callable[[], Any], situation: str) -> Exception:
+        """Fail unless the call raises an exception; returns it."""
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001  # any class will do: savers have their own
+            raised = error
+        else:
+            self.fail(f"{situation}; expected an error, got {_short(result)}")
+        return raised
+
+    def fail(self, finding: str) -> Never:
+        """Fail, with what was found."""
+        raise ConformanceFailure(self.clause, finding)
+
+
+class _Opened(AbstractContextManager[Handle]):
+    """Opens what a factory gives, whichever kind of context manager that is, and closes it again."""
+
+    def __init__(self, factory: Factory, colour: Colour, runner: asyncio.Runner) -> None:
+        self._factory = factory
+        self._colour = colour
+        self._runner = runner
+        self._given: Any = None
+
+    def __enter__(self) -> Handle:
+        self._given = self._open()
+        saver = self._given
+        if self._is_async(saver):
+            saver = self._runner.run(saver.__aenter__())
+        elif isinstance(saver, AbstractContextManager):
+            saver = saver.__enter__()
+        if not isinstance(saver, BaseCheckpointSaver):
+            raise TypeError(f"the factory gave a {type(saver).__name__}, which is no BaseCheckpointSaver")
+        return Handle(saver, self._colour, self._runner)
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_async(self._given):
+            self._runner.run(self._given.__aexit__(None, None, None))
+        elif isinstance(self._given, AbstractContextManager):
+            self._given.__exit__(None, None, None)
+
+    def _is_async(self, given: Any) -> bool:
+        if not isinstance(given, AbstractAsyncContextManager):
+            return False
+        return self._colour is Colour.ASYNC or not isinstance(given, AbstractContextManager)
+
+    def _open(self) -> Any:
+        if self._colour is Colour.SYNC:
+            return self._factory()
+        # Some async savers look for the running loop when they are made.
+        return self._runner.run(_called(self._factory))
+
+
+_FIRST_VERSION = f"{1:032}.0000000000000001"
+
+
+async def _called(factory: Factory) -> Any:
+    return factory()
+
+
+async def _next(listing: AsyncIterator[CheckpointTuple]) -> CheckpointTuple:
+    return await anext(listing)
+
+
+async def _collected(listing: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in listing]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]} ({len(text)} characters)"

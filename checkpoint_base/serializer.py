@@ -189,14 +189,20 @@ class _Encoder:
                         return data
             # What lies within is spelled out at once: trying it natively first would double the work at each level.
             self._spelling = True
-            return ormsgpack.packb(self._spelled(value), default=self.default, option=_OPTIONS)
+            try:
+                return ormsgpack.packb(self._spelled(value), default=self.default, option=_OPTIONS)
+            except ormsgpack.MsgpackEncodeError as error:
+                if self.failure is not None:
+                    raise
+                raise _Refused(_TOO_DEEP) from error  # nothing else is left that ormsgpack itself could refuse
         finally:
             self._spelling = spelling
             self._depth -= 1
 
     def default(self, obj: Any) -> Ext:
         try:
-            return _writer(type(obj))(self, obj)
+            kind: Any = type(obj)
+            return _writer(kind)(self, obj)
         except BaseException as error:
             if self.failure is None:
                 self.failure = error
@@ -259,8 +265,7 @@ def _writer(cls: Any) -> _Writer:
             return _write_array
         if issubclass(cls, numpy.generic):
             return _write_numpy_scalar
-    shape = None if issubclass(cls, BaseException) else _shape(cls)
-    if shape is None:
+    if (shape := _shape(cls)) is None:
         raise _Refused(_advice(cls))
     if _found(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
         if "<locals>" in cls.__qualname__:
@@ -306,7 +311,11 @@ def _culprit(value: Any, failure: BaseException) -> tuple[str, Any, BaseExceptio
     """Return the innermost part that cannot be stored: its place, itself, and why."""
     place = "value"
     while not _is_depth(failure):
-        for label, part in _parts(value):
+        try:
+            parts = list(_parts(value))
+        except Exception:  # noqa: BLE001 - an instance that cannot be read, which is the failure
+            parts = []
+        for label, part in parts:
             encoder = _Encoder()
             try:
                 encoder.pack([part])
@@ -320,7 +329,7 @@ def _culprit(value: Any, failure: BaseException) -> tuple[str, Any, BaseExceptio
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield what a value is stored by, each part with the code that leads to it."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in (dict, OrderedDict, defaultdict):
         for key, element in value.items():
             yield f" key {reprlib.repr(key)}", key
@@ -331,14 +340,18 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f" element {reprlib.repr(element)}", element) for element in value)
     elif kind is _DeltaSnapshot:
         yield ".value", value.value
-    elif kind not in _WRITERS and not issubclass(kind, BaseException) and (shape := _shape(kind)) is not None:
-        yield from shape.parts(value)
+    elif kind not in _WRITERS and (shape := _shape(kind)) is not None:
+        plain, *rest = shape.take(value)
+        if isinstance(shape, _Record):
+            named = [plain, *(part for more in rest for part in more.values() if isinstance(part, dict))]
+        else:
+            yield "" if isinstance(shape, _Builtin) else ".value", plain
+            named = rest[1:]
+        yield from ((f".{name}", part) for attributes in named for name, part in attributes.items())
 
 
 def _is_depth(failure: BaseException) -> bool:
-    """ormsgpack's own error is left only where it has reached its limit for plain containers."""
-    depth = isinstance(failure, RecursionError) or type(failure) is ormsgpack.MsgpackEncodeError
-    return depth or failure.args == (_TOO_DEEP,)
+    return isinstance(failure, RecursionError) or failure.args == (_TOO_DEEP,)
 
 
 def _reason(failure: BaseException) -> str:
@@ -508,10 +521,6 @@ class _Shape:
     def make(self, plain: Any, *rest: Any) -> Any:
         raise NotImplementedError
 
-    def parts(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        """Yield what `_culprit` is to look into."""
-        raise NotImplementedError
-
 
 class _EnumMember(_Shape):
     code = _ENUM
@@ -521,18 +530,15 @@ class _EnumMember(_Shape):
         return issubclass(cls, Enum)
 
     def take(self, obj: Any) -> list[Any]:
-        if self.cls(obj.value) is not obj:
-            raise _Refused("is an enum member that its value does not lead to: give each member a value of its own")
-        return [obj.value]
+        return [obj._value_]  # not `value`, which a class may define anew
 
     def make(self, plain: Any, *_: Any) -> Any:
         return self.cls(plain)
 
-    def parts(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        yield ".value", obj.value
 
+class _Secret(_EnumMember):
+    """Made from its one value too."""
 
-class _Secret(_Shape):
     code = _SECRET
 
     @staticmethod
@@ -541,12 +547,6 @@ class _Secret(_Shape):
 
     def take(self, obj: Any) -> list[Any]:
         return [obj.get_secret_value()]
-
-    def make(self, plain: Any, *_: Any) -> Any:
-        return self.cls(plain)
-
-    def parts(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        yield ".get_secret_value()", obj.get_secret_value()
 
 
 class _Builtin(_Shape):
@@ -599,21 +599,14 @@ class _Builtin(_Shape):
         base, attributes = rest if len(rest) == 2 else (rest[0], {})
         if base != self.base.__name__ or type(plain) is not self.base:
             raise ValueError(f"it is a {self.base.__name__}, stored was a {base}")
+        new: Any = self.base.__new__
         fill = self.bases[self.base][1]
-        if fill is None:
-            obj = self.base.__new__(self.cls, plain)
-        else:
-            obj = self.base.__new__(self.cls)
+        obj = new(self.cls) if fill else new(self.cls, plain)
+        if fill:
             fill(obj, plain)
         for name, value in attributes.items():
             object.__setattr__(obj, name, value)
         return obj
-
-    def parts(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        plain, _, *attributes = self.take(obj)
-        yield "", plain
-        for named in attributes:
-            yield from ((f".{name}", value) for name, value in named.items())
 
 
 class _Record(_Shape):
@@ -679,11 +672,6 @@ class _Record(_Shape):
         for name, value in more.get("attributes", {}).items():
             object.__setattr__(obj, name, value)
         return obj
-
-    def parts(self, obj: Any) -> Iterator[tuple[str, Any]]:
-        fields, *more = self.take(obj)
-        named = [fields, *(part for parts in more for part in parts.values() if isinstance(part, dict))]
-        yield from ((f".{name}", value) for part in named for name, value in part.items())
 
 
 class _Dataclass(_Record):
@@ -835,6 +823,9 @@ _SHAPES: dict[int, type[_Shape]] = {
 
 @lru_cache(maxsize=4096)
 def _shape(cls: Any) -> _Shape | None:
+    """Return how instances of a class are stored, None if they are not."""
+    if issubclass(cls, BaseException):
+        return None
     return next((shape(cls) for shape in _SHAPES.values() if shape.fits(cls)), None)
 
 
@@ -969,7 +960,8 @@ def _write_array(encoder: _Encoder, obj: Any) -> Ext:
 
 
 def _write_numpy_scalar(encoder: _Encoder, obj: Any) -> Ext:
-    name, raw = _dtype_name(obj.dtype), obj.tobytes()
+    array = sys.modules["numpy"].asarray(obj)  # an empty str of numpy has no size of its own, in an array it has
+    name, raw = _dtype_name(array.dtype), array.tobytes()
     again = _array(name, [], "C", raw)[()]
     if type(again) is not type(obj) or (again != obj and obj == obj):  # a platform's alias; a str that ends in NULs
         raise _Refused("has no exact stored form: store value.item() instead")
@@ -977,7 +969,7 @@ def _write_numpy_scalar(encoder: _Encoder, obj: Any) -> Ext:
 
 
 def _dtype_name(dtype: Any) -> str:
-    if dtype.kind not in _NUMPY_KINDS or type(dtype)(dtype.str) != dtype:
+    if dtype.kind not in _NUMPY_KINDS or sys.modules["numpy"].dtype(dtype.str) != dtype:
         raise _Refused(f"has the dtype {dtype}: store value.tolist(), or an array of numbers, instead")
     return str(dtype.str)
 

@@ -39,7 +39,7 @@ class Mode(enum.IntFlag):
 
 
 class Wrapped(enum.Enum):
-    """Its members are not found by their value."""
+    """Its members show another value than the one that leads to them."""
 
     ONE = 1
 
@@ -133,7 +133,7 @@ class Outer:
         A = "a"
 
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024
+Pair = namedtuple("Pair", "left right")
 
 
 class Triple(NamedTuple):
@@ -193,8 +193,11 @@ class FrozenModel(BaseModel):
     value: Any = None
 
 
-class Generic_(BaseModel, Generic[T]):
+class AnyBox(BaseModel, Generic[T]):
     value: T
+
+
+IntBox = AnyBox[int]
 
 
 class Text(str):
@@ -296,7 +299,7 @@ class Failing:
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__dict__":
-            raise OSError("disk gone")
+            raise TypeError("disk gone")
         return super().__getattribute__(name)
 
 
@@ -321,7 +324,3 @@ class OddZone(tzinfo):
 class NoZone(OddZone):
     def utcoffset(self, moment: Any) -> Any:
         return None
-
-
-class DictV2(dict):
-    """A dict with attributes."""

@@ -1,0 +1,51 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_base import SQLiteSaver
+from checkpoint_base.transport import Retrying, Transport
+
+
+class CountingTransport:
+    """A transport that counts the requests it passes on: the round trips that they would be on a network."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.requests = 0
+
+    def execute(self, request: Any) -> Any:
+        self.requests += 1
+        return self.inner.execute(request)
+
+    async def aexecute(self, request: Any) -> Any:
+        self.requests += 1
+        return await self.inner.aexecute(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def counted(saver: SQLiteSaver) -> CountingTransport:
+    """Put a counter between a saver and its store."""
+    transport = CountingTransport(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=5)
+    return transport
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints.db"
+
+
+@pytest.fixture
+def saver(path: Path) -> Iterator[SQLiteSaver]:
+    with SQLiteSaver(path) as opened:
+        yield opened

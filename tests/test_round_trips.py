@@ -1,0 +1,109 @@
+"""What each operation costs: requests counted, without any server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from checkpoint_base import SQLiteSaver
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.types import Interrupt
+
+from tests.conftest import counted
+
+
+def put(saver: SQLiteSaver, thread_id: str, values: dict[str, Any], parent: Any = None, **metadata: Any) -> Any:
+    checkpoint = empty_checkpoint()
+    versions = {channel: saver.get_next_version(None) for channel in values}
+    checkpoint.update(channel_values=values, channel_versions=versions)  # type: ignore[call-arg]
+    config = parent or {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+    return saver.put(config, checkpoint, {"source": "loop", "step": 1, **metadata}, versions)
+
+
+@pytest.fixture
+def filled(saver: SQLiteSaver) -> Any:
+    """A thread of 60 checkpoints with a long list, and a question at the end."""
+    config = None
+    for step in range(60):
+        messages = [f"message {n} ".ljust(1100, ".") for n in range(step + 1)]
+        config = put(saver, "thread", {"messages": messages}, config, run_id=f"run-{step % 3}")
+    saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id="i-1"),))], "task-1")
+    return config
+
+
+OPERATIONS: dict[str, tuple[int, Callable[[SQLiteSaver, Any], Any]]] = {
+    "put": (1, lambda saver, config: put(saver, "thread", {"messages": ["x" * 2000] * 50, "n": 1}, config)),
+    "put_writes": (1, lambda saver, config: saver.put_writes(config, [("a", "x" * 2000), ("b", 2)], "task-2")),
+    "get_tuple": (1, lambda saver, config: saver.get_tuple(config)),
+    "get_tuple of the latest": (1, lambda saver, _: saver.get_tuple({"configurable": {"thread_id": "thread"}})),
+    "a page of list": (1, lambda saver, _: list(saver.list({"configurable": {"thread_id": "thread"}}))),
+    "a page of history": (1, lambda saver, _: list(saver.history({"configurable": {"thread_id": "thread"}}))),
+    "list of everything": (1, lambda saver, _: list(saver.list(None, filter={"run_id": "run-1"}))),
+    "interrupts": (1, lambda saver, _: list(saver.interrupts())),
+    "threads": (1, lambda saver, _: list(saver.threads())),
+    "delta history": (
+        1,
+        lambda saver, config: saver.get_delta_channel_history(config=config, channels=["messages", "other"]),
+    ),
+    "delete_thread": (1, lambda saver, _: saver.delete_thread("thread")),
+    "delete_for_runs": (1, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
+    "copy_thread": (1, lambda saver, _: saver.copy_thread("thread", "copy")),
+    "prune": (1, lambda saver, _: saver.prune(["thread", "copy"])),
+    "nothing to write": (0, lambda saver, config: saver.put_writes(config, [], "task-2")),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_takes_so_many_round_trips(operation: str, saver: SQLiteSaver, filled: Any) -> None:
+    expected, act = OPERATIONS[operation]
+    transport = counted(saver)
+    act(saver, filled)
+    assert transport.requests == expected
+
+
+def test_both_colours_take_the_same_round_trips(saver: SQLiteSaver, filled: Any) -> None:
+    transport = counted(saver)
+
+    async def read() -> None:
+        await saver.aget_tuple(filled)
+        assert [found async for found in saver.alist({"configurable": {"thread_id": "thread"}}, limit=3)]
+
+    asyncio.run(read())
+    assert transport.requests == 2
+
+
+def test_a_listing_takes_a_round_trip_for_each_hundred(saver: SQLiteSaver) -> None:
+    config = None
+    for _ in range(250):
+        config = put(saver, "long", {"n": 1}, config)
+    transport = counted(saver)
+    assert len(list(saver.list({"configurable": {"thread_id": "long"}}))) == 250
+    assert transport.requests == 3
+
+
+def test_chunks_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteSaver, filled: Any) -> None:
+    put(saver, "other", {"a": ["y" * 3000] * 30})
+    saver.delete_thread("other")
+    transport = counted(saver)
+    stored = put(saver, "other", {"a": ["y" * 3000] * 30})
+    assert transport.requests == 2
+    with SQLiteSaver(saver.store._path) as reader:
+        assert reader.get_tuple(stored).checkpoint["channel_values"] == {"a": ["y" * 3000] * 30}
+
+
+def test_put_sends_only_what_is_new(saver: SQLiteSaver, filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = saver.get_tuple(filled).checkpoint["channel_values"]["messages"]
+    sent: list[int] = []
+    original = saver.store.put
+
+    def spying(checkpoint: Any, values: Any, chunks: Any) -> Any:
+        sent.append(sum(len(chunk.body) for chunk in chunks.values()) + len(checkpoint.header))
+        sent[-1] += sum(len(value.value.root) + len(value.value.refs) for value in values)
+        return original(checkpoint, values, chunks)
+
+    monkeypatch.setattr(saver.store, "put", spying)
+    put(saver, "thread", {"messages": [*messages, "one more ".ljust(1100, ".")]}, filled)
+    assert len(sent) == 1
+    assert sent[0] < 3000

@@ -140,11 +140,14 @@ class Codec:
         root = self._root(type_, data, prefix=data[: layout.prefix_bytes])
         return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, cuts, leaves)
 
-    def encode_whole(self, type_: str, data: bytes) -> bytes:
-        """Frame a value that is kept in one piece whatever its size; `decode` takes it as a record's root."""
-        return self._root(type_, data, inline=data)
+    def encode_whole(self, type_: str, data: bytes, *, beside: bytes) -> bytes:
+        """Frame a value that is kept in one piece whatever its size; `decode` takes it as a record's root.
 
-    def decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk]) -> tuple[str, bytes]:
+        The checksum covers what is stored ``beside`` it, too.
+        """
+        return self._root(type_, data, inline=data, beside=beside)
+
+    def decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], *, beside: bytes = b"") -> tuple[str, bytes]:
         """Join a value: the serializer's tag and its bytes, exactly as they were given to `encode`.
 
         Raises:
@@ -162,11 +165,13 @@ class Codec:
                 data = b"".join([tail, *_leaf_contents(split_ids(record.refs), chunks)])
         except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
             raise CorruptCheckpoint(f"a stored value cannot be read: {error}") from error
-        if zlib.crc32(data, zlib.crc32(record.root[5:type_end])) != int.from_bytes(record.root[1:5], "big"):
+        if _checksum(flags, record.root[5:type_end], data, beside) != record.root[1:5]:
             raise CorruptCheckpoint("a stored value does not match its checksum")
         return type_, data
 
-    def _root(self, type_: str, data: bytes, *, inline: bytes | None = None, prefix: bytes = b"") -> bytes:
+    def _root(
+        self, type_: str, data: bytes, *, inline: bytes | None = None, prefix: bytes = b"", beside: bytes = b""
+    ) -> bytes:
         tag = type_.encode()
         if len(tag) > 255:
             raise ValueError(f"a serializer's type tag may have 255 bytes, not {len(tag)}: {type_[:40]!r}…")
@@ -176,7 +181,7 @@ class Codec:
             flags, tail = flags | _INLINE, inline
             if "+" not in type_ and (compressed := self._compressed(inline)):
                 flags, tail = flags | _COMPRESSED, compressed
-        return bytes((flags,)) + zlib.crc32(data, zlib.crc32(named)).to_bytes(4, "big") + named + tail
+        return bytes((flags,)) + _checksum(flags, named, data, beside) + named + tail
 
     def _leaf_body(self, content: bytes, *, sealed: bool) -> bytes:
         if not sealed and (compressed := self._compressed(content)):
@@ -188,6 +193,10 @@ class Codec:
             return None
         compressed = _zstd.compressor.compress(data)
         return compressed if len(compressed) < len(data) else None
+
+
+def _checksum(flags: int, named: bytes, data: bytes, beside: bytes) -> bytes:
+    return zlib.crc32(data, zlib.crc32(named + beside, flags)).to_bytes(4, "big")
 
 
 def _layout(type_: str, data: bytes) -> _Layout:

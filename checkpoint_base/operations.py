@@ -115,7 +115,7 @@ class Operations:
         record = CheckpointRecord(
             key=key,
             parent_id=checkpoint_id_of(config),
-            header=self.codec.encode_whole(*self._dump([header, everything], f"checkpoint {_place(key)}")),
+            header=b"",
             channels=tuple((escape(channel), _version_text(version)) for channel, version in versions.items()),
             open_channels=tuple(
                 escape(channel)
@@ -126,6 +126,8 @@ class Operations:
             run_id=_run_id(everything),
             written_at=_now(),
         )
+        type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
+        record = replace(record, header=self.codec.encode_whole(type_, data, beside=_beside(record)))
         encodings = {
             escape(channel): self._encode(
                 values[channel],
@@ -356,7 +358,8 @@ class Operations:
         return (write.task_id, channel, value)
 
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-        header, metadata = self._decode(ValueRecord(record.header), {}, f"checkpoint {_place(record.key)}")
+        what = f"checkpoint {_place(record.key)}"
+        header, metadata = self._decode(ValueRecord(record.header), {}, what, beside=_beside(record))
         return header, metadata
 
     # Values and bytes
@@ -372,9 +375,9 @@ class Operations:
             raise SerializationError(f"{what} cannot be stored: {error}") from error
         return type_, bytes(data)
 
-    def _decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str) -> Any:
+    def _decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, beside: bytes = b"") -> Any:
         try:
-            typed = self.codec.decode(record, chunks)
+            typed = self.codec.decode(record, chunks, beside=beside)
         except CorruptCheckpoint as error:
             raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
         try:
@@ -449,6 +452,18 @@ def _config(key: CheckpointKey) -> RunnableConfig:
             "checkpoint_id": key.checkpoint_id,
         }
     }
+
+
+def _beside(record: CheckpointRecord) -> bytes:
+    """What a checkpoint's record says outside its header, for the header's checksum."""
+    parts = (
+        record.key.checkpoint_ns,
+        record.key.checkpoint_id,
+        record.parent_id or "",
+        *(part for pair in record.channels for part in pair),
+        *record.open_channels,
+    )
+    return "\0".join(parts).encode()
 
 
 def _place(key: CheckpointKey) -> str:

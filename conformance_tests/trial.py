@@ -24,6 +24,11 @@ Factory: TypeAlias = Callable[[], Any]
 """Opens the saver on the same storage each time: returns it, or a sync or async context manager of it."""
 
 
+# `Handle.list` hides the built-in of that name from the annotations below it.
+_Items: TypeAlias = list[Any]
+_Tuples: TypeAlias = list[CheckpointTuple]
+
+
 class Colour(StrEnum):
     """How a case calls the saver: its sync methods, its async ones, or both in turns."""
 
@@ -66,7 +71,7 @@ class Handle:
     def put_writes(self, config: Config, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = "") -> None:
         self._call(self.saver, "put_writes", config, writes, task_id, task_path)
 
-    def list(self, config: Config | None, **options: Any) -> list[CheckpointTuple]:
+    def list(self, config: Config | None, **options: Any) -> _Tuples:
         return self._collect(self.saver, "list", config, **options)
 
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
@@ -96,10 +101,10 @@ class Handle:
         found: Mapping[str, Any] = self._call(self.saver, "get_delta_channel_history", config=config, channels=channels)
         return found
 
-    def interrupts(self, **options: Any) -> list[Any]:
+    def interrupts(self, **options: Any) -> _Items:
         return self._collect(self.saver, "interrupts", **options)
 
-    def threads(self, **options: Any) -> list[Any]:
+    def threads(self, **options: Any) -> _Items:
         return self._collect(self.saver, "threads", **options)
 
     def invoke(self, graph: Any, value: Any, config: Config, **options: Any) -> Any:
@@ -108,7 +113,7 @@ class Handle:
     def get_state(self, graph: Any, config: Config, **options: Any) -> Any:
         return self._call(graph, "get_state", config, **options)
 
-    def get_state_history(self, graph: Any, config: Config, **options: Any) -> list[Any]:
+    def get_state_history(self, graph: Any, config: Config, **options: Any) -> _Items:
         return self._collect(graph, "get_state_history", config, **options)
 
     def update_state(self, graph: Any, config: Config, values: Any, **options: Any) -> Config:
@@ -124,10 +129,10 @@ class Handle:
             return self._runner.run(getattr(target, f"a{method}")(*args, **options))
         return getattr(target, method)(*args, **options)
 
-    def _collect(self, target: Any, method: str, *args: Any, **options: Any) -> list[Any]:
+    def _collect(self, target: Any, method: str, *args: Any, **options: Any) -> _Items:
         if self._is_async_turn():
             return self._runner.run(_collected(getattr(target, f"a{method}")(*args, **options)))
-        return list(getattr(target, method)(*args, **options))
+        return [*getattr(target, method)(*args, **options)]
 
 
 class Trial:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from checkpoint_base import SQLiteSaver
 from checkpoint_base.transport import Retrying, Transport
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checkpoint_base import SQLiteSaver
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
+from checkpoint_base import SQLiteSaver
 from tests.conftest import counted
 
 

@@ -338,19 +338,13 @@ def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> It
             return
         passed.add(ancestor_id)
         if ancestor_id != checkpoint_id:
-            yield _Ancestor(ancestor_id, dict(_parsed(channels)))
+            yield _Ancestor(ancestor_id, dict(_pairs(channels)))
 
 
 def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:
     statement = _SQL.threads_newest if query.order == "newest" else _SQL.threads_oldest
     rows = db.execute(_SQL.thread_by_id if query.thread_id else statement, _inbox_bounds(query)).fetchall()
-    return _in_order(
-        query,
-        [
-            ThreadRecord(thread_id, created_at, updated_at, _record(newest) if newest[0] else None, int(questions))
-            for thread_id, created_at, updated_at, questions, *newest in rows
-        ],
-    )
+    return _in_order(query, [_thread_record(row) for row in rows])
 
 
 def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[InterruptRecord]:
@@ -396,12 +390,13 @@ def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Seq
     contents = []
     values_of_thread: dict[int, list[ValueRecord]] = {}
     for row in rows:
+        record = _record(row)
         place = {"namespace": _namespace_of(row), "checkpoint_id": row[2], "channels": row[5]}
         values = {
             channel: ValueRecord(root, refs) for channel, root, refs in db.execute(_SQL.load_values, place).fetchall()
         }
         writes = tuple(_write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
-        contents.append((_record(row), values, writes, _thread_of(row)))
+        contents.append((record, values, writes, _thread_of(row)))
         values_of_thread.setdefault(_thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
     chunks = {thread: _load_chunks(db, thread, values) for thread, values in values_of_thread.items()}
     return [StoredCheckpoint(record, values, writes, chunks[thread]) for record, values, writes, thread in contents]
@@ -476,7 +471,7 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, 
     """Remove the visible checkpoints of a thread that are not chosen in their namespace, and what only they needed."""
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
-            id_: _Skeleton(parent_id, run_id, dict(_parsed(channels)), frozenset(_parsed(opened)), bool(retired))
+            id_: _Skeleton(parent_id, run_id, dict(_pairs(channels)), frozenset(_names(opened)), bool(retired))
             for id_, parent_id, run_id, channels, opened, retired in db.execute(
                 _SQL.skeletons, {"namespace": namespace}
             ).fetchall()
@@ -547,12 +542,18 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
         key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
         parent_id=parent_id,
         header=header,
-        channels=tuple((channel, version) for channel, version in _parsed(channels)),
-        open_channels=tuple(_parsed(opened)),
+        channels=_pairs(channels),
+        open_channels=_names(opened),
         terms=terms,
         run_id=run_id,
         written_at=written_at,
     )
+
+
+def _thread_record(row: Sequence[Any]) -> ThreadRecord:
+    thread_id, created_at, updated_at, questions, checkpoint_id, *rest = row
+    latest = None if checkpoint_id is None else _record((thread_id, "", checkpoint_id, *rest))
+    return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
 
 
 def _namespace_of(row: Sequence[Any]) -> int:
@@ -572,11 +573,26 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _parsed(text: str) -> Any:
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    """The channels of a checkpoint as they are stored: JSON [[channel, version], …]."""
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        pairs = tuple((channel, version) for channel, version in orjson.loads(text))
+    except (ValueError, TypeError) as error:
         raise CorruptCheckpoint(f"a checkpoint's list of channels is damaged: {error}") from error
+    if not all(isinstance(channel, str) and isinstance(version, str) for channel, version in pairs):
+        raise CorruptCheckpoint("a checkpoint's list of channels holds something that is no text")
+    return pairs
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """A list of channels as it is stored: JSON [channel, …]."""
+    try:
+        names = tuple(orjson.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"a checkpoint's list of open channels is damaged: {error}") from error
+    if not all(isinstance(name, str) for name in names):
+        raise CorruptCheckpoint("a checkpoint's list of open channels holds something that is no text")
+    return names
 
 
 def _only(db: sqlite3.Connection, statement: str, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -68,13 +68,14 @@ class SQLiteTransport:
 
     def execute(self, request: Transaction | Setting) -> Any:
         with self._turn(request):
-            connection = self._take()
             try:
-                return self._transact(connection, request)
+                connection = self._take()
+                try:
+                    return self._transact(connection, request)
+                finally:
+                    self._give_back(connection)
             except sqlite3.Error as error:
                 raise self._translated(error) from error
-            finally:
-                self._give_back(connection)
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
         self._after_fork()
@@ -127,13 +128,16 @@ class SQLiteTransport:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
         try:
-            connection = sqlite3.connect(
-                self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-        connection.create_function("has_terms", 2, _has_terms, deterministic=True)
+            # Builds of SQLite differ in their default; FULL alone has a commit on the disk before it is acknowledged.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.create_function("has_terms", 2, _has_terms, deterministic=True)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _give_back(self, connection: sqlite3.Connection) -> None:

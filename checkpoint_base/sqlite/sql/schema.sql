@@ -83,3 +83,10 @@ SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, ope
        namespace, thread, checkpoint
 FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
 WHERE NOT retired;
+
+CREATE VIEW listed_threads AS
+SELECT threads.thread_id, created_at, updated_at,
+       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread) AS questions,
+       checkpoint_id, parent_id, header, channels, open_channels, coalesce(terms, x'') AS terms, run_id, written_at
+FROM threads LEFT JOIN checkpoints ON checkpoint = latest
+WHERE created_at IS NOT NULL;

@@ -232,27 +232,17 @@ INSERT OR REPLACE INTO writes (namespace, checkpoint_id, task_id, idx, channel, 
     WHERE original.thread_id = :source AND copy.thread_id = :target
 
 -- name: thread_by_id
-SELECT threads.thread_id, threads.created_at, threads.updated_at,
-       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
-FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
-WHERE threads.thread_id = :thread_id AND threads.created_at IS NOT NULL
-  AND has_terms(coalesce(terms, x''), :terms)
+SELECT * FROM listed_threads WHERE thread_id = :thread_id AND has_terms(terms, :terms)
 
 -- name: threads_newest
-SELECT threads.thread_id, threads.created_at, threads.updated_at,
-       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
-FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
-WHERE threads.created_at IS NOT NULL AND (threads.updated_at, threads.thread_id) < (:after_time, :after_thread)
-  AND has_terms(coalesce(terms, x''), :terms)
-ORDER BY threads.updated_at DESC, threads.thread_id DESC LIMIT :limit
+SELECT * FROM listed_threads
+WHERE (updated_at, thread_id) < (:after_time, :after_thread) AND has_terms(terms, :terms)
+ORDER BY updated_at DESC, thread_id DESC LIMIT :limit
 
 -- name: threads_oldest
-SELECT threads.thread_id, threads.created_at, threads.updated_at,
-       (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread), newest.*
-FROM threads LEFT JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
-WHERE threads.created_at IS NOT NULL AND (threads.updated_at, threads.thread_id) > (:after_time, :after_thread)
-  AND has_terms(coalesce(terms, x''), :terms)
-ORDER BY threads.updated_at, threads.thread_id LIMIT :limit
+SELECT * FROM listed_threads
+WHERE (updated_at, thread_id) > (:after_time, :after_thread) AND has_terms(terms, :terms)
+ORDER BY updated_at, thread_id LIMIT :limit
 
 -- name: interrupts_of_thread
 SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*

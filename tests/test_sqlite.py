@@ -1,0 +1,337 @@
+"""SQLite as a store: whose file it is, who shares it, what breaks, and what its queries read."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import (
+    CheckpointError,
+    CorruptCheckpoint,
+    SchemaMismatch,
+    SQLiteSaver,
+    StoreUnavailable,
+    UnsupportedOperation,
+)
+from checkpoint_base.sqlite import store as sqlite_store
+from checkpoint_base.sqlite import transport as sqlite_transport
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def put(saver: SQLiteSaver, values: dict[str, Any], config: Any = CONFIG) -> Any:
+    checkpoint: Any = empty_checkpoint()
+    versions = {channel: saver.get_next_version(None) for channel in values}
+    checkpoint.update(channel_values=values, channel_versions=versions)
+    return saver.put(config, checkpoint, {"source": "loop", "step": 1}, versions)
+
+
+# Whose file it is
+
+
+def test_a_file_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(SchemaMismatch, match="another program's tables"), SQLiteSaver(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be read as one " * 100)
+    before = path.read_bytes()
+    with pytest.raises(SchemaMismatch, match="not a SQLite database"), SQLiteSaver(path):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_a_newer_layout_is_refused(path: Path) -> None:
+    with SQLiteSaver(path):
+        pass
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA user_version = {sqlite_store.SCHEMA_VERSION + 1}")
+    newer.close()
+    with pytest.raises(SchemaMismatch, match="upgrade"), SQLiteSaver(path):
+        pass
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedOperation, match="create its folder"), SQLiteSaver(tmp_path / "no" / "a.db"):
+        pass
+
+
+def test_a_store_that_cannot_be_opened_is_unavailable_and_not_empty(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable), SQLiteSaver(tmp_path, deadline=0):
+        pass
+
+
+def test_without_a_with_statement_the_first_call_sets_the_file_up(path: Path) -> None:
+    saver = SQLiteSaver(path)
+    assert saver.get_tuple(CONFIG) is None
+    put(saver, {"a": 1})
+    saver.close()
+    with SQLiteSaver(path) as reader:
+        assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_closed_saver_says_so(path: Path) -> None:
+    with SQLiteSaver(path) as saver:
+        put(saver, {"a": 1})
+    saver.close()
+    with pytest.raises(UnsupportedOperation, match="closed"):
+        saver.get_tuple(CONFIG)
+    with pytest.raises(UnsupportedOperation, match="closed"):
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+
+def test_a_store_in_memory_is_one_for_all_threads_and_loops() -> None:
+    async def store(saver: SQLiteSaver, thread_id: str) -> None:
+        config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        checkpoint: Any = empty_checkpoint()
+        await saver.aput(config, checkpoint, {"step": 0}, {})
+
+    with SQLiteSaver(":memory:") as saver:
+        workers = [threading.Thread(target=asyncio.run, args=(store(saver, f"t{n}"),)) for n in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(30)
+        assert len(list(saver.threads())) == 6
+
+
+# Who shares it
+
+
+def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+    release.start()
+    put(saver, {"a": 2})
+    release.join()
+    other.close()
+    assert len(list(saver.list(CONFIG))) == 2
+
+
+def test_a_lock_that_stays_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 0.05)
+    with SQLiteSaver(path, deadline=0.3) as saver:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            put(saver, {"a": 1})
+        assert saver.get_tuple(CONFIG) is None
+        other.execute("COMMIT")
+        other.close()
+        put(saver, {"a": 1})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": "parent"})
+
+    def child() -> None:
+        put(saver, {"a": "child"})
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+    forked = multiprocessing.get_context("fork").Process(target=child)
+    forked.start()
+    forked.join(30)
+    assert forked.exitcode == 0
+    put(saver, {"a": "parent again"})
+    found = {found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)}
+    assert found == {"parent", "child", "parent again"}
+
+
+def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
+    async def cancel_many() -> None:
+        for _ in range(20):
+            task = asyncio.create_task(saver.aget_tuple(CONFIG))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await saver.aget_tuple(CONFIG) is None
+
+    asyncio.run(cancel_many())
+    put(saver, {"a": 1})
+    assert saver.get_tuple(CONFIG) is not None
+
+
+def test_a_commit_reaches_the_disk_before_it_is_acknowledged(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    connection = saver.store.transport._idle[-1]
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
+    program = """
+import os, sys
+from checkpoint_base import SQLiteSaver
+from langgraph.checkpoint.base import empty_checkpoint
+saver = SQLiteSaver(sys.argv[1])
+for n in range(20):
+    checkpoint = empty_checkpoint()
+    saver.put({"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}, checkpoint, {"step": n}, {})
+    print(checkpoint["id"], flush=True)
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -9
+    acknowledged = killed.stdout.split()
+    assert len(acknowledged) == 20
+    with SQLiteSaver(path) as saver:
+        assert [found.checkpoint["id"] for found in saver.list(CONFIG)] == acknowledged[::-1]
+
+
+# What breaks
+
+
+@pytest.fixture
+def broken(path: Path) -> Iterator[sqlite3.Connection]:
+    """A thread with every kind of stored bytes, and a connection to damage them."""
+    with SQLiteSaver(path) as saver:
+        stored = put(saver, {"short": "s", "long": ["x" * 1500 + str(n) for n in range(40)]})
+        saver.put_writes(stored, [("w", "y" * 3000), ("short", 1)], "task-1")
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("checkpoints", "header"),
+        ("checkpoints", "channels"),
+        ("channel_values", "root"),
+        ("channel_values", "refs"),
+        ("writes", "root"),
+        ("writes", "refs"),
+        ("chunks", "body"),
+    ],
+)
+def test_any_changed_bit_is_noticed_and_nothing_else_is_raised(
+    table: str, column: str, path: Path, broken: sqlite3.Connection
+) -> None:
+    randomness = random.Random(f"{table}.{column}")
+    key = {"channel_values": "channel, version", "writes": "task_id, idx"}.get(table, "rowid")
+    rows = broken.execute(f"SELECT {key}, {column} FROM {table} WHERE length({column}) > 0").fetchall()
+    where = " AND ".join(f"{name} = ?" for name in key.split(", "))
+    with SQLiteSaver(path) as saver:
+        intact = saver.get_tuple(CONFIG)
+        for _ in range(60):
+            *place, content = randomness.choice(rows)
+            damaged = bytearray(content.encode() if isinstance(content, str) else content)
+            damaged[randomness.randrange(len(damaged))] ^= 1 << randomness.randrange(8)
+            value: Any = bytes(damaged)
+            if isinstance(content, str):
+                value = value.decode("latin-1")
+            broken.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *place))
+            try:
+                saver.get_tuple(CONFIG)
+            except CorruptCheckpoint:
+                pass
+            else:
+                pytest.fail(f"the damage went unnoticed: {place}")
+            broken.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (content, *place))
+        assert saver.get_tuple(CONFIG) == intact
+
+
+def test_a_lost_chunk_is_an_error_that_names_the_place(path: Path, broken: sqlite3.Connection) -> None:
+    broken.execute("DELETE FROM chunks WHERE chunk = (SELECT max(chunk) FROM chunks WHERE NOT node)")
+    with SQLiteSaver(path) as saver, pytest.raises(CorruptCheckpoint, match=r"thread 'thread'.*missing"):
+        saver.get_tuple(CONFIG)
+
+
+def test_a_damaged_file_is_an_error(path: Path, broken: sqlite3.Connection) -> None:
+    broken.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    broken.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with SQLiteSaver(path) as saver, pytest.raises(CheckpointError):
+        saver.get_tuple(CONFIG)
+
+
+def test_a_deleted_thread_leaves_no_row_behind(path: Path, saver: SQLiteSaver) -> None:
+    stored = put(saver, {"long": ["x" * 1500 + str(n) for n in range(40)]})
+    saver.put_writes(stored, [("w", "y" * 3000)], "task-1")
+    saver.copy_thread("thread", "copy")
+    saver.prune(["copy"])
+    saver.delete_thread("thread")
+    saver.delete_thread("copy")
+    with sqlite3.connect(path) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        assert len(tables) == 7
+        assert {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables} == dict.fromkeys(
+            tables, 0
+        )
+    db.close()
+
+
+def test_pruning_keeps_exactly_the_chunks_that_are_referred_to(path: Path, saver: SQLiteSaver) -> None:
+    messages: list[str] = []
+    config: Any = CONFIG
+    for step in range(40):
+        messages = [*messages, f"{step} ".ljust(1500, "x")]
+        config = put(saver, {"messages": messages}, config)
+    saver.prune(["thread"])
+    with SQLiteSaver(path.with_name("fresh.db")) as fresh:
+        put(fresh, {"messages": messages})
+    chunks = []
+    for file in (path, path.with_name("fresh.db")):
+        with sqlite3.connect(file) as db:
+            chunks.append(set(db.execute("SELECT id, node, body FROM chunks")))
+        db.close()
+    assert chunks[0] == chunks[1]
+    assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"messages": messages}
+
+
+def test_a_copy_of_the_file_is_a_copy_of_the_store(path: Path, saver: SQLiteSaver, tmp_path: Path) -> None:
+    put(saver, {"a": [1, 2]})
+    saver.close()
+    shutil.copy(path, tmp_path / "backup.db")
+    with SQLiteSaver(tmp_path / "backup.db") as backup:
+        assert backup.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": [1, 2]}
+
+
+# What its queries read
+
+# Statements that walk a namespace or a thread on purpose still find it by an index.
+READS = {
+    name: statement
+    for name, statement in vars(sqlite_store._SQL).items()
+    if statement.startswith(("SELECT", "WITH", "UPDATE", "DELETE", "INSERT INTO waiting"))
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_statement_finds_its_rows_by_an_index(name: str, path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    db = sqlite3.connect(path)
+    db.create_function("has_terms", 2, lambda terms, wanted: True, deterministic=True)
+    for statement in READS[name].replace("{ids}", "?, ?").split(";\n"):
+        named = set(re.findall(r":(\w+)", statement))
+        parameters: Any = dict.fromkeys(named, "") if named else ("",) * statement.count("?")
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        read = [step for step in plan if step.startswith(("SCAN", "MATERIALIZE")) and "VIRTUAL TABLE" not in step]
+        assert [step for step in read if step != "SCAN chain"] == []
+    db.close()

@@ -1,0 +1,197 @@
+"""The codec: exact bytes back, and little that is new when a value changes a little."""
+
+from __future__ import annotations
+
+import os
+import random
+from itertools import accumulate
+from typing import Any
+
+import ormsgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checkpoint_base import CorruptCheckpoint
+from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, Codec, Encoding
+from checkpoint_base.msgpack import element_ends, outer_container
+from checkpoint_base.records import Chunk, ValueRecord
+
+TAG = "msgpack"
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=40,
+)
+
+
+def texts(*sizes: int) -> list[str]:
+    return [f"{number}:".ljust(size, chr(97 + number % 26)) for number, size in enumerate(sizes)]
+
+
+def new_bytes(before: Encoding, after: Encoding) -> int:
+    return sum(len(chunk.body) for id_, chunk in after.chunks.items() if id_ not in before.chunks)
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc0",
+        os.urandom(INLINE_BYTES),
+        os.urandom(INLINE_BYTES + 1),
+        ormsgpack.packb(texts(*[1000] * 400)),
+        ormsgpack.packb(texts(*[20] * 5000)),
+        ormsgpack.packb(list(range(100_000))),
+        ormsgpack.packb({f"file {n}": "x" * n for n in range(300)}),
+        ormsgpack.packb(texts(10, 2_000_000, 10)),
+        ormsgpack.packb("x" * 3_000_000),
+        ormsgpack.packb(ormsgpack.Ext(7, ormsgpack.packb(texts(*[1000] * 100)))),
+    ],
+    ids=len,
+)
+def test_bytes_come_back_exactly(data: bytes, compression: Any) -> None:
+    codec = Codec(compression=compression)
+    for tag in (TAG, "bytes", "msgpack+aes"):
+        encoding = codec.encode(tag, data)
+        assert codec.decode(encoding.record, encoding.chunks) == (tag, data)
+        assert len(encoding.record.refs) <= 16 * MAX_REFS
+
+
+@given(value=plain, tag=st.sampled_from([TAG, "json", "x" * 255]))
+def test_any_value_and_tag_come_back(value: Any, tag: str) -> None:
+    data = ormsgpack.packb([value, "padding " * 100])
+    encoding = Codec().encode(tag, data)
+    assert Codec().decode(encoding.record, encoding.chunks) == (tag, data)
+
+
+@given(content=st.binary(max_size=4000))
+def test_what_only_claims_to_be_msgpack_comes_back_too(content: bytes) -> None:
+    encoding = Codec().encode(TAG, content)
+    assert Codec().decode(encoding.record, encoding.chunks) == (TAG, content)
+
+
+@given(values=st.lists(plain, min_size=1))
+def test_element_ends_are_the_ends_of_the_packed_elements(values: list[Any]) -> None:
+    data = ormsgpack.packb(values)
+    container = outer_container(data)
+    assert container is not None
+    assert container.elements == len(values)
+    packed = [len(ormsgpack.packb(value)) for value in values]
+    expected = list(accumulate(packed, initial=container.prefix_bytes))[1:]
+    assert list(element_ends(data, container.prefix_bytes, 1)) == expected
+
+
+@given(values=st.dictionaries(st.text(), plain, min_size=1))
+def test_pairs_of_a_map_stay_together(values: dict[str, Any]) -> None:
+    data = ormsgpack.packb(values)
+    container = outer_container(data)
+    assert container is not None
+    assert len(list(element_ends(data, container.prefix_bytes, container.objects_each))) == len(values)
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_what_a_previous_encoding_saves_changes_nothing(data: st.DataObject) -> None:
+    sizes = st.lists(st.sampled_from([5, 300, 1100, 5000, 20_000]), min_size=1, max_size=40)
+    before, after = data.draw(sizes), data.draw(sizes)
+    kept = data.draw(st.integers(0, len(before)))
+    codec = Codec()
+    previous = codec.encode(TAG, ormsgpack.packb(texts(*before)))
+    content = ormsgpack.packb(texts(*before[:kept], *after))
+    with_help, without = codec.encode(TAG, content, previous=previous), codec.encode(TAG, content)
+    assert with_help.record == without.record
+    assert with_help.chunks == without.chunks
+
+
+@pytest.mark.parametrize("size", [30, 1000, 3000])
+def test_an_append_adds_about_what_was_appended(size: int) -> None:
+    codec = Codec()
+    messages = texts(*[size] * 400)
+    before = codec.encode(TAG, ormsgpack.packb(messages[:-1]))
+    after = codec.encode(TAG, ormsgpack.packb(messages))
+    assert new_bytes(before, after) < size + 6000
+
+
+def test_an_edit_in_the_middle_changes_the_chunks_around_it_only() -> None:
+    codec = Codec()
+    messages = texts(*[1000] * 400)
+    before = codec.encode(TAG, ormsgpack.packb(messages))
+    for edited in ([*messages[:200], "edited", *messages[201:]], [*messages[:200], *messages[201:]]):
+        assert new_bytes(before, codec.encode(TAG, ormsgpack.packb(edited))) < 20_000
+
+
+def test_a_list_and_its_delta_snapshot_share_their_chunks() -> None:
+    codec = Codec()
+    packed = ormsgpack.packb(texts(*[1000] * 100))
+    before = codec.encode(TAG, packed)
+    assert new_bytes(before, codec.encode(TAG, ormsgpack.packb(ormsgpack.Ext(7, packed)))) == 0
+
+
+def test_an_appended_text_shares_what_came_before() -> None:
+    codec = Codec()
+    text = "".join(random.Random(1).choices("abcdef ", k=100_000))
+    before = codec.encode(TAG, ormsgpack.packb(text))
+    assert new_bytes(before, codec.encode("bytes", ormsgpack.packb(text) + b"more")) < 10_000
+
+
+def test_encrypted_bytes_are_never_compressed_or_searched_for_elements() -> None:
+    sealed = b"\xdd\x00\x00\x00\x02" + bytes(100_000)
+    encoding = Codec(compression="zstd").encode("msgpack+aes", sealed)
+    assert [len(chunk.body) for chunk in encoding.chunks.values()] == [len(sealed) + 1]
+
+
+def test_compression_is_only_used_where_it_helps() -> None:
+    noise, air = os.urandom(5000), b"air " * 1250
+    codec = Codec(compression="zstd")
+    assert sum(len(chunk.body) for chunk in codec.encode("bytes", noise).chunks.values()) >= len(noise)
+    assert sum(len(chunk.body) for chunk in codec.encode("bytes", air).chunks.values()) < len(air) / 10
+
+
+def test_a_missing_chunk_is_an_error() -> None:
+    encoding = Codec().encode(TAG, ormsgpack.packb(texts(*[1000] * 100)))
+    for lost in encoding.chunks:
+        remaining = {id_: chunk for id_, chunk in encoding.chunks.items() if id_ != lost}
+        with pytest.raises(CorruptCheckpoint, match=lost.hex()):
+            Codec().decode(encoding.record, remaining)
+
+
+@settings(max_examples=300)
+@given(root=st.binary(max_size=200), refs=st.binary(max_size=64))
+def test_random_bytes_are_never_taken_for_a_value(root: bytes, refs: bytes) -> None:
+    with pytest.raises(CorruptCheckpoint):
+        Codec().decode(ValueRecord(root, refs), {})
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+@settings(max_examples=200)
+@given(data=st.data())
+def test_a_flipped_bit_anywhere_is_an_error(compression: Any, data: st.DataObject) -> None:
+    content = ormsgpack.packb(data.draw(st.sampled_from([texts(200), texts(*[900] * 40), "x" * 9000])))
+    codec = Codec(compression=compression)
+    encoding = codec.encode(TAG, content)
+
+    def flipped(stored: bytes) -> bytes:
+        bit = data.draw(st.integers(0, 8 * len(stored) - 1))
+        damaged = bytearray(stored)
+        damaged[bit // 8] ^= 1 << bit % 8
+        return bytes(damaged)
+
+    record, chunks = encoding.record, dict(encoding.chunks)
+    target = data.draw(st.sampled_from(["root", *(["refs"] if record.refs else []), *chunks]))
+    if target == "root":
+        record = ValueRecord(flipped(record.root), record.refs)
+    elif target == "refs":
+        record = ValueRecord(record.root, flipped(record.refs))
+    else:
+        assert isinstance(target, bytes)
+        chunks[target] = Chunk(target, flipped(chunks[target].body), chunks[target].node)
+    with pytest.raises(CorruptCheckpoint):
+        codec.decode(record, chunks)
+
+
+def test_a_tag_that_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(ValueError, match="255 bytes"):
+        Codec().encode("x" * 256, b"")

@@ -1,0 +1,110 @@
+"""Savers from URLs."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoint_base import CheckpointSaver, SQLiteSaver, UnsupportedOperation, open_saver, urls
+from checkpoint_base.sqlite import open_sqlite
+
+
+def test_three_slashes_are_a_relative_file_and_four_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_saver("sqlite:///relative.db"), open_saver(f"sqlite:///{tmp_path}/with%20space%3F.db"):
+        pass
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["relative.db", "with space?.db"]
+
+
+def test_no_path_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("sqlite://", "sqlite:///:memory:", "sqlite:///"):
+        with open_saver(url) as saver:
+            assert list(saver.threads()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saver_is_an_async_context_manager_too(tmp_path: Path) -> None:
+    async def use() -> None:
+        async with open_saver(f"sqlite:///{tmp_path}/a.db") as saver:
+            assert [thread async for thread in saver.athreads()] == []
+        async with SQLiteSaver.from_conn_string(tmp_path / "b.db") as saver:
+            assert [thread async for thread in saver.athreads()] == []
+
+    asyncio.run(use())
+    assert (tmp_path / "a.db").exists()
+    assert (tmp_path / "b.db").exists()
+
+
+@pytest.mark.parametrize("as_query", [True, False])
+def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
+    if as_query:
+        saver = open_saver("sqlite://?strict=true&deadline=2.5&compression=zstd")
+    else:
+        saver = open_saver("sqlite://", strict=True, deadline=2.5, compression="zstd")
+    assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
+    assert saver._transport.deadline == 2.5
+    assert saver._codec._compression == "zstd"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("postgres-typo://x", {}, r"postgres-typo://.*known are sqlite"),
+        ("just a file.db", {}, "write it like sqlite:///file.db"),
+        ("", {}, "not a URL"),
+        ("sqlite://file.db", {}, "sqlite:///file.db"),
+        ("sqlite://?colour=blue", {}, "colour=blue"),
+        ("sqlite://?strict=perhaps", {}, "true or false"),
+        ("sqlite://?deadline=soon", {}, "number of seconds"),
+        ("sqlite://?compression=rar", {}, "zstd or none"),
+        ("sqlite://?strict=true", {"strict": False}, "given twice"),
+    ],
+)
+def test_a_bad_url_says_what_to_write(url: str, options: Any, message: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=message):
+        open_saver(url, **options)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises((TypeError, UnsupportedOperation), match="colour"):
+        open_saver("sqlite://", colour="blue")
+
+
+def test_strict_and_an_own_serializer_contradict_each_other() -> None:
+    with pytest.raises(UnsupportedOperation, match="serde"):
+        SQLiteSaver(strict=True, serde=SQLiteSaver().serde)
+
+
+def other_opener(url: str, **options: Any) -> CheckpointSaver:
+    assert url == "other://host/place?region=here&region=there"
+    return open_sqlite("sqlite://", **options)
+
+
+def entry_points_with(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
+    monkeypatch.setattr(urls, "entry_points", lambda group: points)
+
+
+def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_points_with(monkeypatch, EntryPoint("other", "tests.test_urls:other_opener", urls.ENTRY_POINT_GROUP))
+    with open_saver("other://host/place?region=here&strict=true&region=there") as saver:
+        assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("no_such_driver_of_ours:open [postgres]", r'pip install "checkpoint-backends\[postgres\]"'),
+        ("no_such_driver_of_ours:open", "pip install no_such_driver_of_ours"),
+    ],
+)
+def test_a_missing_driver_names_what_to_install(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_points_with(monkeypatch, EntryPoint("postgresql", value, urls.ENTRY_POINT_GROUP))
+    with pytest.raises(UnsupportedOperation, match=message):
+        open_saver("postgresql://host/db")

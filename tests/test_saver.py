@@ -1,0 +1,262 @@
+"""The saver's own promises, beside the contract: clear refusals, listings, clones, encryption."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Interrupt
+
+from checkpoint_base import (
+    ConflictError,
+    ExactSerializer,
+    InvalidKey,
+    SerializationError,
+    SQLiteSaver,
+    UnsupportedOperation,
+)
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def put(saver: SQLiteSaver, values: dict[str, Any], config: Any = CONFIG, **metadata: Any) -> Any:
+    checkpoint: Any = empty_checkpoint()
+    versions = {channel: saver.get_next_version(None) for channel in values}
+    checkpoint.update(channel_values=values, channel_versions=versions)
+    return saver.put(config, checkpoint, {"source": "loop", "step": 1, **metadata}, versions)
+
+
+def config_of(thread_id: object, **entries: object) -> Any:
+    return {"configurable": {"thread_id": thread_id, **entries}}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "'configurable'"),
+        ({"configurable": {}}, "names no thread"),
+        (config_of(None), "names no thread"),
+        (config_of(""), "thread_id is empty"),
+        (config_of(True), "must be text, not bool"),
+        (config_of(1.5), "must be text, not float"),
+        (config_of(b"x"), "must be text, not bytes"),
+        (config_of("a\0b"), r"thread_id holds the character '\\x00'"),
+        (config_of("a\ud800b"), r"thread_id holds the character '\\ud800'"),
+        (config_of("x" * 513), "longer than 512 bytes"),
+        (config_of("é" * 257), "longer than 512 bytes"),
+        (config_of("t", checkpoint_ns=3), "checkpoint_ns must be text"),
+        (config_of("t", checkpoint_ns="a\0"), "checkpoint_ns holds"),
+        (config_of("t", checkpoint_id=5), "checkpoint_id must be text"),
+        (config_of("t", checkpoint_id="x" * 600), "checkpoint_id is longer"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_by_every_method(
+    config: Any, message: str, saver: SQLiteSaver
+) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: saver.get_tuple(config),
+        lambda: saver.list(config),
+        lambda: saver.history(config),
+        lambda: put(saver, {"a": 1}, config),
+        lambda: saver.put_writes(config, [("a", 1)], "task"),
+        lambda: saver.get_delta_channel_history(config=config, channels=["a"]),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidKey, match=message):
+            call()
+    assert list(saver.threads()) == []
+
+
+def test_ids_in_other_arguments_are_checked_too(saver: SQLiteSaver) -> None:
+    stored = put(saver, {"a": 1})
+    for call in (
+        lambda: saver.delete_thread(""),
+        lambda: saver.copy_thread("thread", "\0"),
+        lambda: saver.prune(["thread", ""]),
+        lambda: saver.put_writes(stored, [("a", 1)], ""),
+        lambda: saver.interrupts(thread_id=""),
+        lambda: saver.threads(thread_id="x" * 1000),
+    ):
+        with pytest.raises(InvalidKey):
+            call()
+    with pytest.raises(InvalidKey, match=r"pass \['thread'\]"):
+        saver.prune("thread")
+    with pytest.raises(InvalidKey, match=r"pass \['run'\]"):
+        saver.delete_for_runs("run")
+    assert saver.get_tuple(stored) is not None
+
+
+def test_writes_need_a_checkpoint(saver: SQLiteSaver) -> None:
+    with pytest.raises(InvalidKey, match="no checkpoint_id"):
+        saver.put_writes(CONFIG, [("a", 1)], "task")
+
+
+def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    with pytest.raises(UnsupportedOperation, match="'keep_latest' or 'delete'"):
+        saver.prune(["thread"], strategy="keep_all")
+    with pytest.raises(UnsupportedOperation, match="'newest' or 'oldest'"):
+        saver.interrupts(order="random")  # type: ignore[arg-type]
+    assert len(list(saver.list(CONFIG))) == 1
+
+
+@pytest.mark.parametrize("cursor", ["", "nonsense", "W10", "é", "bnVsbA", "W1sxLDIsM10sbnVsbCwwXQ"])
+def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> None:
+    with pytest.raises(InvalidKey, match="not a cursor"):
+        saver.interrupts(after=cursor)
+
+
+@pytest.mark.parametrize("serde", [None, JsonPlusSerializer(), EncryptedSerializer(None, JsonPlusSerializer())])
+def test_a_value_that_cannot_be_stored_is_named_and_nothing_is_stored(path: Path, serde: Any) -> None:
+    with SQLiteSaver(path, serde=serde) as saver:
+        with pytest.raises(SerializationError, match="channel 'bad'|checkpoint"):
+            put(saver, {"good": 1, "bad": {"deep": [object()]}})
+        assert list(saver.history(None)) == []
+        assert saver.get_tuple(CONFIG) is None
+
+
+def test_the_place_of_a_bad_value_in_writes_and_metadata_is_named(saver: SQLiteSaver) -> None:
+    stored = put(saver, {"a": 1})
+    with pytest.raises(SerializationError, match=r"write 1 to 'b' of task task-1.*\[\"x\"\]"):
+        saver.put_writes(stored, [("a", 1), ("b", {"x": object()})], "task-1")
+    with pytest.raises(SerializationError, match=r"checkpoint .* of thread 'thread'"):
+        put(saver, {"a": 2}, stored, mine=object())
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    assert found.pending_writes == []
+    assert found.checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_copy_onto_another_thread_is_a_conflict_and_changes_nothing(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    put(saver, {"b": 2}, config_of("other"))
+    with pytest.raises(ConflictError, match="'other' has checkpoints"):
+        saver.copy_thread("thread", "other")
+    assert [found.checkpoint["channel_values"] for found in saver.list(config_of("other"))] == [{"b": 2}]
+
+
+# Ids
+
+
+def test_an_int_and_a_uuid_are_taken_as_their_text(saver: SQLiteSaver) -> None:
+    identity = UUID(int=7)
+    put(saver, {"a": 1}, config_of(42))
+    put(saver, {"a": 2}, config_of(identity))
+    assert saver.get_tuple(config_of("42")) is not None
+    assert saver.get_tuple(config_of(str(identity))) is not None
+    saver.delete_thread(42)  # type: ignore[arg-type]
+    assert saver.get_tuple(config_of("42")) is None
+
+
+def test_the_longest_id_works(saver: SQLiteSaver) -> None:
+    longest = "é" * 256
+    put(saver, {"a": 1}, config_of(longest))
+    assert [thread.thread_id for thread in saver.threads()] == [longest]
+    assert [found.config["configurable"]["thread_id"] for found in saver.list(None)] == [longest]
+
+
+# Versions
+
+
+def test_versions_go_on_from_those_of_other_savers(saver: SQLiteSaver) -> None:
+    for current in (None, 3, 3.0, "00000000000000000000000000000003.0.1234567890123456"):
+        following = saver.get_next_version(current, None)
+        assert int(following.split(".")[0]) == (1 if current is None else 4)
+        if isinstance(current, str):
+            assert following > current
+    assert len({saver.get_next_version("3.1") for _ in range(1000)}) == 1000
+
+
+# Listings
+
+
+def test_times_are_aware_and_in_order(saver: SQLiteSaver) -> None:
+    before = datetime.now(UTC)
+    stored = put(saver, {"a": 1})
+    saver.put_writes(stored, [("__interrupt__", (Interrupt("?", id="i"),))], "task")
+    thread, waiting = next(saver.threads()), next(saver.interrupts())
+    assert before <= thread.created_at <= waiting.created_at == thread.updated_at <= datetime.now(UTC)
+    info = next(saver.history(CONFIG))
+    assert info.created_at is not None
+    assert info.created_at.tzinfo is not None
+
+
+def test_a_thread_of_which_only_writes_have_arrived_is_not_listed_yet(saver: SQLiteSaver) -> None:
+    saver.put_writes(config_of("early", checkpoint_id="1"), [("__interrupt__", (Interrupt("?", id="i"),))], "task")
+    assert list(saver.threads()) == []
+    assert list(saver.interrupts()) == []
+    saver.delete_thread("early")
+
+
+def test_history_reads_neither_values_nor_writes(saver: SQLiteSaver, path: Path) -> None:
+    import sqlite3
+
+    put(saver, {"a": ["x" * 2000] * 20})
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM chunks")
+        db.execute("DELETE FROM channel_values")
+    db.close()
+    assert [info.metadata["step"] for info in saver.history(CONFIG)] == [1]
+
+
+# Serializers
+
+
+def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> None:
+    with SQLiteSaver(path, strict=True) as saver:
+        clone = saver.with_allowlist([("tests.shapes", "Point")])
+        assert clone is not saver
+        stored = put(clone, {"a": 1})  # type: ignore[arg-type]
+        assert saver.get_tuple(stored) == copy.copy(saver).get_tuple(stored)
+        saver.put_writes(stored, [("a", 2)], "task")
+        found = clone.get_tuple(stored)
+        assert found is not None
+        assert found.pending_writes == [("task", "a", 2)]
+
+
+def test_an_encrypted_store_holds_no_plain_text_and_is_still_filtered(path: Path) -> None:
+    for inner in (JsonPlusSerializer(), ExactSerializer()):
+        serde = EncryptedSerializer.from_pycryptodome_aes(inner, key=b"0123456789abcdef")
+        with SQLiteSaver(path, serde=serde) as saver:
+            config = config_of(type(inner).__name__)
+            stored = put(saver, {"secret": ["hidden text " * 300] * 5}, config, team="hidden team")
+            put(saver, {"secret": ["hidden text"]}, stored, team="other")
+            saver.put_writes(stored, [("secret", "hidden write")], "task")
+            found = saver.get_tuple(stored)
+            assert found is not None
+            assert found.checkpoint["channel_values"] == {"secret": ["hidden text " * 300] * 5}
+            assert found.pending_writes == [("task", "secret", "hidden write")]
+            assert len(list(saver.list(config, filter={"team": "hidden team"}))) == 1
+            assert len(list(saver.threads(metadata={"team": "hidden team"}))) == 0
+    content = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b"hidden" not in content
+
+
+def test_the_wrong_key_is_an_error_and_not_an_empty_thread(path: Path) -> None:
+    with SQLiteSaver(path, serde=EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")) as saver:
+        put(saver, {"a": 1})
+    with (
+        SQLiteSaver(path, serde=EncryptedSerializer.from_pycryptodome_aes(key=b"another key 1234")) as saver,
+        pytest.raises(SerializationError, match="cannot be rebuilt"),
+    ):
+        saver.get_tuple(CONFIG)
+
+
+def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
+    stored = put(saver, {"a": 1})
+    asyncio.run(saver.aput_writes(stored, [("__error__", ValueError("no"))], "task"))
+    found = saver.get_tuple(stored)
+    assert found is not None
+    assert found.pending_writes == [("task", "__error__", "ValueError('no')")]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from threading import Lock
 
 from checkpoint_base.codec import Encoding
-from checkpoint_base.records import ChunkId
+from checkpoint_base.records import Chunk, ChunkId
 
 MAX_ENCODING_BYTES = 64 * 1024 * 1024
 MAX_CHUNKS = 65_536
@@ -36,22 +36,31 @@ class RecentEncodings:
 
 
 class SeenChunks:
-    """Chunks that this process knows to be stored, at least until somebody prunes; the oldest are forgotten first."""
+    """Chunks that this process knows to be stored, at least until somebody prunes.
+
+    Threads that were used longest ago are forgotten first, once there are too many chunks.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, ChunkId], None] = {}
+        self._seen: dict[str, set[ChunkId]] = {}
+        self._count = 0
         self._lock = Lock()
 
-    def __contains__(self, chunk: tuple[str, ChunkId]) -> bool:
-        return chunk in self._seen
+    def unseen(self, thread_id: str, chunks: Mapping[ChunkId, Chunk]) -> Mapping[ChunkId, Chunk]:
+        """Those of the chunks that are not known to be stored in the thread."""
+        with self._lock:
+            new = chunks.keys() - self._seen.get(thread_id, ())
+        return {id_: chunks[id_] for id_ in new}
 
     def add(self, thread_id: str, chunk_ids: Iterable[ChunkId]) -> None:
         with self._lock:
-            for chunk_id in chunk_ids:
-                self._seen.pop((thread_id, chunk_id), None)
-                self._seen[thread_id, chunk_id] = None
-            while len(self._seen) > MAX_CHUNKS:
-                del self._seen[next(iter(self._seen))]
+            seen = self._seen.pop(thread_id, None) or set()
+            self._count -= len(seen)
+            seen.update(chunk_ids)
+            self._count += len(seen)
+            self._seen[thread_id] = seen
+            while self._count > MAX_CHUNKS:
+                self._count -= len(self._seen.pop(next(iter(self._seen))))
 
 
 def _size(encoding: Encoding) -> int:

@@ -287,16 +287,18 @@ def _node(ids: Iterable[ChunkId]) -> Chunk:
     return Chunk(blake2b(body, digest_size=CHUNK_ID_BYTES, person=b"node").digest(), body, node=True)
 
 
-def _leaf_contents(ids: Iterable[ChunkId], chunks: Mapping[ChunkId, Chunk]) -> Iterator[bytes]:
+def _leaf_contents(ids: Iterable[ChunkId], chunks: Mapping[ChunkId, Chunk]) -> list[bytes]:
+    contents: list[bytes] = []
     for id_ in ids:
         chunk = chunks.get(id_)
         if chunk is None:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is missing from the store")
         if chunk.node:
-            yield from _leaf_contents(chunk.children, chunks)
-        elif chunk.body[:1] == _RAW_LEAF:
-            yield chunk.body[1:]
-        elif chunk.body[:1] == _ZSTD_LEAF:
-            yield _decompressed(chunk.body[1:])
+            contents += _leaf_contents(chunk.children, chunks)
+        elif chunk.body.startswith(_RAW_LEAF):
+            contents.append(chunk.body[1:])
+        elif chunk.body.startswith(_ZSTD_LEAF):
+            contents.append(_decompressed(chunk.body[1:]))
         else:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
+    return contents

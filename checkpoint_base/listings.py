@@ -55,7 +55,7 @@ class ThreadInfo:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """A checkpoint without its state. ``created_at`` is when the graph made it."""
+    """A checkpoint without its state. ``created_at`` is when the graph made it; None when that is no ISO 8601 time."""
 
     thread_id: str
     checkpoint_ns: str
@@ -87,7 +87,7 @@ class Cursor:
             return cls()
         try:
             after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            return cls(_position(after), _position(within), int(skip))
+            return cls(_position(after), _position(within), _whole(skip))
         except (ValueError, TypeError, binascii.Error) as error:
             raise InvalidKey(f"not a cursor: {text!r}; pass the .cursor of an item that a listing gave you") from error
 
@@ -101,6 +101,12 @@ def _position(fields: Any) -> Position | None:
     if fields is None:
         return None
     at, thread_id, task_id = fields
-    if not (isinstance(at, int) and isinstance(thread_id, str) and isinstance(task_id, str)):
+    if not (isinstance(thread_id, str) and isinstance(task_id, str)):
         raise TypeError("a position is a time, a thread and a task")
-    return (at, thread_id, task_id)
+    return (_whole(at), thread_id, task_id)
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int or not 0 <= number < 2**63:
+        raise TypeError("times and counts are whole numbers")
+    return number

@@ -193,8 +193,7 @@ class Operations:
         """Send the chunks that this process has not seen stored; all of them when one of the others has vanished."""
         chunks = {id_: chunk for encoding in encodings for id_, chunk in encoding.chunks.items()}
         seen = self.memory.seen
-        unseen = {id_: chunk for id_, chunk in chunks.items() if (thread_id, id_) not in seen}
-        missing = yield from store(unseen)
+        missing = yield from store(seen.unseen(thread_id, chunks))
         if missing:
             missing = yield from store(chunks)
         if missing:
@@ -268,7 +267,7 @@ class Operations:
                 checkpoint_ns=key.checkpoint_ns,
                 checkpoint_id=key.checkpoint_id,
                 parent_id=stored.record.parent_id,
-                created_at=datetime.fromisoformat(header["ts"]) if header.get("ts") else None,
+                created_at=_time(header.get("ts")),
                 metadata=metadata,
             )
 
@@ -497,6 +496,14 @@ def _version(text: str) -> str | int | float:
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
     return None if run_id is None else escape(str(run_id))
+
+
+def _time(text: Any) -> datetime | None:
+    """A checkpoint's time; None where a caller has put something else there."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
 
 
 def _page_size(limit: int | None) -> int:

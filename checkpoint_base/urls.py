@@ -25,21 +25,33 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     Raises:
         UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UnsupportedOperation(f"not a URL of a store: {error}") from error
     if not parts.scheme or "://" not in url:
-        raise UnsupportedOperation(f"{url!r} is not a URL of a store: write it like sqlite:///file.db")
+        raise UnsupportedOperation(f"{_shown(url)!r} is not a URL of a store: write it like sqlite:///file.db")
     opener = _opener(parts.scheme)
     remaining = []
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _SAVER_OPTIONS:
             remaining.append((name, text))
-        elif name in options:
-            raise UnsupportedOperation(f"option {name!r} is given twice, as an argument or in {url!r}")
-        else:
-            options[name] = _SAVER_OPTIONS[name](name, text)
-    # urlunsplit drops an empty authority ("sqlite:///a" would become "sqlite:/a"), so the query is replaced by hand.
-    bare = url.partition("?")[0]
-    return opener(f"{bare}?{urlencode(remaining)}" if remaining else bare, **options)
+            continue
+        value = _SAVER_OPTIONS[name](name, text)
+        if options.setdefault(name, value) != value:
+            raise UnsupportedOperation(f"option {name} is {options[name]!r} as an argument and {value!r} in the URL")
+    # By hand: urlunsplit writes sqlite:///a as sqlite:/a.
+    query = f"?{urlencode(remaining)}" if remaining else ""
+    fragment = f"#{parts.fragment}" if parts.fragment else ""
+    return opener(f"{url.partition('#')[0].partition('?')[0]}{query}{fragment}", **options)
+
+
+def _shown(url: str) -> str:
+    """A URL for a message: without its query and user, which may hold secrets."""
+    before_query = url.partition("?")[0]
+    scheme, separator, rest = before_query.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _opener(scheme: str) -> Callable[..., CheckpointSaver]:

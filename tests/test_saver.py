@@ -24,6 +24,7 @@ from checkpoint_base import (
     SQLiteSaver,
     UnsupportedOperation,
 )
+from checkpoint_base.listings import Cursor
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 
@@ -62,9 +63,7 @@ def config_of(thread_id: object, **entries: object) -> Any:
         (config_of("t", checkpoint_id="x" * 600), "checkpoint_id is longer"),
     ],
 )
-def test_a_config_that_cannot_be_used_is_refused_by_every_method(
-    config: Any, message: str, saver: SQLiteSaver
-) -> None:
+def test_a_config_that_cannot_be_used_is_refused_by_every_method(config: Any, message: str, saver: SQLiteSaver) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: saver.get_tuple(config),
         lambda: saver.list(config),
@@ -112,7 +111,21 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
     assert len(list(saver.list(CONFIG))) == 1
 
 
-@pytest.mark.parametrize("cursor", ["", "nonsense", "W10", "é", "bnVsbA", "W1sxLDIsM10sbnVsbCwwXQ"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "nonsense",
+        "W10",
+        "é",
+        "bnVsbA",
+        "W1sxLDIsM10sbnVsbCwwXQ",
+        Cursor((2**63, "a", "b")).text(),
+        Cursor((-1, "a", "b")).text(),
+        Cursor(None, None, -1).text(),
+        Cursor(None, None, 0.5).text(),  # type: ignore[arg-type]
+    ],
+)
 def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> None:
     with pytest.raises(InvalidKey, match="not a cursor"):
         saver.interrupts(after=cursor)
@@ -121,7 +134,7 @@ def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> 
 @pytest.mark.parametrize("serde", [None, JsonPlusSerializer(), EncryptedSerializer(None, JsonPlusSerializer())])
 def test_a_value_that_cannot_be_stored_is_named_and_nothing_is_stored(path: Path, serde: Any) -> None:
     with SQLiteSaver(path, serde=serde) as saver:
-        with pytest.raises(SerializationError, match="channel 'bad'|checkpoint"):
+        with pytest.raises(SerializationError, match=r"channel 'bad'|checkpoint"):
             put(saver, {"good": 1, "bad": {"deep": [object()]}})
         assert list(saver.history(None)) == []
         assert saver.get_tuple(CONFIG) is None
@@ -198,6 +211,12 @@ def test_a_thread_of_which_only_writes_have_arrived_is_not_listed_yet(saver: SQL
     assert list(saver.threads()) == []
     assert list(saver.interrupts()) == []
     saver.delete_thread("early")
+
+
+def test_a_checkpoint_with_an_odd_time_is_listed_without_one(saver: SQLiteSaver) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "ts": "noon"}
+    saver.put(CONFIG, checkpoint, {"step": 1}, {})
+    assert [info.created_at for info in saver.history(CONFIG)] == [None]
 
 
 def test_history_reads_neither_values_nor_writes(saver: SQLiteSaver, path: Path) -> None:

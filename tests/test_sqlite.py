@@ -76,8 +76,14 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_store_that_cannot_be_opened_is_unavailable_and_not_empty(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailable), SQLiteSaver(tmp_path, deadline=0):
+def test_a_folder_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedOperation, match="is a folder"), SQLiteSaver(tmp_path):
+        pass
+
+
+def test_a_store_that_cannot_be_opened_is_unavailable_and_not_empty(path: Path) -> None:
+    path.symlink_to(path)
+    with pytest.raises(StoreUnavailable), SQLiteSaver(path, deadline=0):
         pass
 
 

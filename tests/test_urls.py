@@ -64,12 +64,21 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
         ("sqlite://?strict=perhaps", {}, "true or false"),
         ("sqlite://?deadline=soon", {}, "number of seconds"),
         ("sqlite://?compression=rar", {}, "zstd or none"),
-        ("sqlite://?strict=true", {"strict": False}, "given twice"),
+        ("sqlite://?strict=true", {"strict": False}, "strict is False as an argument and True in the URL"),
+        ("sqlite:///a#b.db", {}, "write %23"),
+        ("sqlite://[x", {}, "not a URL"),
     ],
 )
 def test_a_bad_url_says_what_to_write(url: str, options: Any, message: str) -> None:
     with pytest.raises(UnsupportedOperation, match=message):
         open_saver(url, **options)
+
+
+def test_no_message_shows_a_password() -> None:
+    for url in ("typo://user:secret@host/db?password=secret", "user:secret@host"):
+        with pytest.raises(UnsupportedOperation) as raised:
+            open_saver(url)
+        assert "secret" not in str(raised.value)
 
 
 def test_an_unknown_option_is_refused() -> None:

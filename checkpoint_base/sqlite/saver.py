@@ -40,4 +40,6 @@ def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
         )
     if parts.query:
         raise UnsupportedOperation(f"unknown option in {url!r}: {parts.query!r}")
+    if parts.fragment:
+        raise UnsupportedOperation(f"{url!r} has a fragment: write %23 for a # in the file's name")
     return SQLiteSaver(unquote(parts.path[1:]) or MEMORY, **options)

@@ -237,7 +237,7 @@ def _missing_chunks(
 
 
 def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Chunk]) -> None:
-    db.executemany(_SQL.put_chunk, [(thread, chunk.id, chunk.node, chunk.body) for chunk in chunks.values()])
+    db.executemany(_SQL.put_chunk, [(thread, *chunk) for chunk in chunks.values()])
 
 
 def _refresh_inbox(db: sqlite3.Connection, thread: int) -> None:
@@ -407,9 +407,9 @@ def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueReco
     chunks: dict[ChunkId, Chunk] = {}
     wanted = {id_ for value in values for id_ in value.chunk_ids}
     while wanted:
-        found = [Chunk(id_, body, bool(node)) for id_, node, body in _by_ids(db, _SQL.load_chunks, thread, wanted)]
+        found = [Chunk(*row) for row in _by_ids(db, _SQL.load_chunks, thread, wanted)]
         chunks.update((chunk.id, chunk) for chunk in found)
-        wanted = {id_ for chunk in found for id_ in chunk.children if id_ not in chunks}
+        wanted = {id_ for chunk in found if chunk.node for id_ in chunk.children if id_ not in chunks}
     return chunks
 
 
@@ -603,11 +603,13 @@ def _only(db: sqlite3.Connection, statement: str, parameters: Mapping[str, Any] 
 
 def _by_ids(
     db: sqlite3.Connection, statement: str, thread: int | None, ids: Collection[ChunkId]
-) -> Iterator[Sequence[Any]]:
+) -> Sequence[Sequence[Any]]:
     """Run a statement on batches of ids; few batch sizes, so that SQLite prepares few statements."""
+    found: list[Sequence[Any]] = []
     remaining = list(ids)
     while remaining:
         size = next((size for size in (8, 64) if len(remaining) <= size), 512)
         batch, remaining = remaining[:size], remaining[size:]
         batch += [b""] * (size - len(batch))
-        yield from db.execute(statement.format(ids=", ".join("?" * size)), (thread, *batch))
+        found += db.execute(statement.format(ids=", ".join("?" * size)), (thread, *batch)).fetchall()
+    return found

@@ -169,6 +169,8 @@ class SQLiteTransport:
             return CorruptCheckpoint(f"{self._path} is damaged: {error}. Restore it from a backup")
         if primary == sqlite3.SQLITE_READONLY:
             return UnsupportedOperation(f"{self._path} cannot be written: check the permissions of file and folder")
+        if primary == sqlite3.SQLITE_CANTOPEN and Path(self._path).is_dir():
+            return UnsupportedOperation(f"{self._path} is a folder: name a file in it")
         if primary == sqlite3.SQLITE_CANTOPEN and not Path(self._path).absolute().parent.is_dir():
             return UnsupportedOperation(f"{self._path} cannot be opened: create its folder first")
         if primary in (

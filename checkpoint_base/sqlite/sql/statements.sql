@@ -23,7 +23,7 @@ ON CONFLICT (namespace, checkpoint_id) DO UPDATE SET
 INSERT OR REPLACE INTO channel_values (namespace, channel, version, root, refs) VALUES (?, ?, ?, ?, ?)
 
 -- name: put_chunk
-INSERT OR IGNORE INTO chunks (thread, id, node, body) VALUES (?, ?, ?, ?)
+INSERT OR IGNORE INTO chunks (thread, id, body, node) VALUES (?, ?, ?, ?)
 
 -- name: put_first_write
 INSERT OR IGNORE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
@@ -93,7 +93,7 @@ FROM writes
 WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id AND channel IN (SELECT value FROM json_each(:channels))
 
 -- name: load_chunks
-SELECT id, node, body FROM chunks WHERE thread = ? AND id IN ({ids})
+SELECT id, body, node FROM chunks WHERE thread = ? AND id IN ({ids})
 
 -- name: known_chunks
 SELECT id FROM chunks WHERE thread = ? AND id IN ({ids})

@@ -129,7 +129,7 @@ class Operations:
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
         record = replace(record, header=self.codec.encode_whole(type_, data, beside=_beside(record)))
         encodings = {
-            escape(channel): self._encode(
+            channel: self._encode(
                 values[channel],
                 f"channel {channel!r} of {_place(key)}",
                 self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel),
@@ -137,16 +137,15 @@ class Operations:
             for channel in new_versions
             if channel in values
         }
-        put_values = [
-            ChannelValue(escape(channel), _version_text(version), encodings[escape(channel)].record)
-            for channel, version in new_versions.items()
-            if channel in values
+        new_values = [
+            ChannelValue(escape(channel), _version_text(new_versions[channel]), encoding.record)
+            for channel, encoding in encodings.items()
         ]
         yield from self._store_chunks(
-            key.thread_id, encodings.values(), lambda chunks: self.store.put(record, put_values, chunks)
+            key.thread_id, encodings.values(), lambda chunks: self.store.put(record, new_values, chunks)
         )
         for channel, encoding in encodings.items():
-            self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, unescape(channel), encoding)
+            self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
         return _config(key)
 
     def put_writes(
@@ -483,7 +482,11 @@ def _version_text(version: str | float) -> str:
     """A channel version as text that tells its type, since versions may be compared again as what they were."""
     if isinstance(version, str):
         return "s" + escape(version)
-    return f"i{version:d}" if isinstance(version, int) else f"f{version!r}"
+    if isinstance(version, int):
+        return f"i{version:d}"
+    if isinstance(version, float):
+        return f"f{version!r}"
+    raise InvalidKey(f"a channel version is a text or a number, not {type(version).__name__}: {version!r}")
 
 
 def _version(text: str) -> str | int | float:

@@ -141,9 +141,10 @@ def _put(
     values: Sequence[ChannelValue],
     chunks: Mapping[ChunkId, Chunk],
 ) -> frozenset[ChunkId]:
-    if missing := _missing_chunks(db, checkpoint.key.thread_id, (value.value for value in values), chunks):
+    place = _find_place(db, checkpoint.namespace)
+    if missing := _missing_chunks(db, place[0], (value.value for value in values), chunks):
         return missing
-    thread, namespace = _place(db, checkpoint.namespace, checkpoint.written_at)
+    thread, namespace = _add_place(db, checkpoint.namespace, place, checkpoint.written_at)
     _put_chunks(db, thread, chunks)
     db.executemany(
         _SQL.put_value,
@@ -172,10 +173,12 @@ def _put(
 def _put_writes(
     db: sqlite3.Connection, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
-    if missing := _missing_chunks(db, key.thread_id, (write.value for write in writes), chunks):
+    space = NamespaceKey(key.thread_id, key.checkpoint_ns)
+    place = _find_place(db, space)
+    if missing := _missing_chunks(db, place[0], (write.value for write in writes), chunks):
         return missing
     written_at = max(write.written_at for write in writes)
-    thread, namespace = _place(db, NamespaceKey(key.thread_id, key.checkpoint_ns), written_at)
+    thread, namespace = _add_place(db, space, place, written_at)
     _put_chunks(db, thread, chunks)
     for statement, rows in (
         (_SQL.put_first_write, [write for write in writes if write.idx >= 0]),
@@ -207,20 +210,26 @@ def _put_writes(
     return frozenset()
 
 
-def _place(db: sqlite3.Connection, key: NamespaceKey, written_at: int) -> tuple[int, int]:
-    """The numbers of a thread and a namespace, which are added when they are new."""
-    thread = _only(db, _SQL.find_thread, {"thread_id": key.thread_id})
+def _find_place(db: sqlite3.Connection, key: NamespaceKey) -> tuple[int | None, int | None]:
+    """The numbers of a thread and a namespace, as far as there are any."""
+    row = db.execute(_SQL.find_place, {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns}).fetchone()
+    return row or (None, None)
+
+
+def _add_place(
+    db: sqlite3.Connection, key: NamespaceKey, place: tuple[int | None, int | None], written_at: int
+) -> tuple[int, int]:
+    """The numbers of a thread and a namespace, after those that were not found have been added."""
+    thread, namespace = place
     if thread is None:
-        thread = _only(db, _SQL.add_thread, {"thread_id": key.thread_id, "written_at": written_at})
-    space = {"thread": thread, "checkpoint_ns": key.checkpoint_ns}
-    namespace = _only(db, _SQL.find_namespace, space)
+        thread = int(_only(db, _SQL.add_thread, {"thread_id": key.thread_id, "written_at": written_at}))
     if namespace is None:
-        namespace = _only(db, _SQL.add_namespace, space)
+        namespace = int(_only(db, _SQL.add_namespace, {"thread": thread, "checkpoint_ns": key.checkpoint_ns}))
     return thread, namespace
 
 
 def _missing_chunks(
-    db: sqlite3.Connection, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
+    db: sqlite3.Connection, thread: int | None, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
     """Ids that the values stand on and that are neither brought along nor stored.
 
@@ -232,7 +241,6 @@ def _missing_chunks(
     named.difference_update(chunks)
     if not named:
         return frozenset()
-    thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
     return frozenset(named.difference(id_ for (id_,) in _by_ids(db, _SQL.known_chunks, thread, named)))
 
 

@@ -1,8 +1,10 @@
 -- name: find_thread
 SELECT thread FROM threads WHERE thread_id = :thread_id
 
--- name: find_namespace
-SELECT namespace FROM namespaces WHERE thread = :thread AND checkpoint_ns = :checkpoint_ns
+-- name: find_place
+SELECT threads.thread, namespace
+FROM threads LEFT JOIN namespaces ON namespaces.thread = threads.thread AND checkpoint_ns = :checkpoint_ns
+WHERE thread_id = :thread_id
 
 -- name: add_thread
 INSERT INTO threads (thread_id, updated_at) VALUES (:thread_id, :written_at) RETURNING thread

@@ -168,8 +168,9 @@ def test_random_bytes_are_never_taken_for_a_value(root: bytes, refs: bytes) -> N
 @pytest.mark.parametrize("compression", [None, "zstd"])
 @settings(max_examples=200)
 @given(data=st.data())
-def test_a_flipped_bit_anywhere_is_an_error(compression: Any, data: st.DataObject) -> None:
-    content = ormsgpack.packb(data.draw(st.sampled_from([texts(200), texts(*[900] * 40), "x" * 9000])))
+def test_a_flipped_bit_anywhere_never_gives_another_value(compression: Any, data: st.DataObject) -> None:
+    value = data.draw(st.sampled_from([1, 2, 3]))
+    content = ormsgpack.packb({1: texts(200), 2: texts(*[900] * 40), 3: "x" * 9000}[value])
     codec = Codec(compression=compression)
     encoding = codec.encode(TAG, content)
 
@@ -188,8 +189,13 @@ def test_a_flipped_bit_anywhere_is_an_error(compression: Any, data: st.DataObjec
     else:
         assert isinstance(target, bytes)
         chunks[target] = Chunk(target, flipped(chunks[target].body), chunks[target].node)
-    with pytest.raises(CorruptCheckpoint):
-        codec.decode(record, chunks)
+    try:
+        found = codec.decode(record, chunks)
+    except CorruptCheckpoint:
+        return
+    # A zstd frame has bits that mean nothing.
+    assert compression == "zstd"
+    assert found == (TAG, content)
 
 
 def test_a_tag_that_cannot_be_kept_is_refused() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -80,7 +80,7 @@ class Handle:
             listing: AsyncIterator[CheckpointTuple] = self.saver.alist(config, **options)
             while True:
                 try:
-                    yield self._runner.run(_next(listing))
+                    yield _result(self._runner, _next(listing))
                 except StopAsyncIteration:
                     return
         yield from self.saver.list(config, **options)
@@ -126,12 +126,12 @@ class Handle:
 
     def _call(self, target: Any, method: str, *args: Any, **options: Any) -> Any:
         if self._is_async_turn():
-            return self._runner.run(getattr(target, f"a{method}")(*args, **options))
+            return _result(self._runner, getattr(target, f"a{method}")(*args, **options))
         return getattr(target, method)(*args, **options)
 
     def _collect(self, target: Any, method: str, *args: Any, **options: Any) -> _Items:
         if self._is_async_turn():
-            return self._runner.run(_collected(getattr(target, f"a{method}")(*args, **options)))
+            return _result(self._runner, _collected(getattr(target, f"a{method}")(*args, **options)))
         return [*getattr(target, method)(*args, **options)]
 
 
@@ -175,7 +175,7 @@ class Trial:
 
     def run(self, awaitable: Any) -> Any:
         """Await something on the trial's event loop."""
-        return self._runner.run(awaitable)
+        return _result(self._runner, awaitable)
 
     # Material
 
@@ -315,6 +315,20 @@ class _Opened(AbstractContextManager[Handle]):
 
 
 _FIRST_VERSION = f"{1:032}.0000000000000001"
+
+
+def _result(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
+    """Await something without making it the result of a task.
+
+    On the main thread CPython 3.11's `Runner.run` ends by writing out the task, in vain: seconds for a large result.
+    """
+    results = []
+
+    async def keep() -> None:
+        results.append(await awaitable)
+
+    runner.run(keep())
+    return results[0]
 
 
 async def _called(factory: Factory) -> Any:

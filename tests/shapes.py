@@ -107,12 +107,6 @@ class Box(Generic[T]):
 class SlotBase:
     __slots__ = ("__hidden", "note")
 
-    def hide(self, value: Any) -> None:
-        self.__hidden = value
-
-    def hidden(self) -> Any:
-        return self.__hidden
-
 
 @dataclass
 class WithSlotBase(SlotBase):
@@ -299,7 +293,7 @@ class Failing:
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__dict__":
-            raise TypeError("disk gone")
+            raise super().__getattribute__("value")
         return super().__getattribute__(name)
 
 

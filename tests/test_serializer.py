@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import uuid
+from bisect import bisect
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -22,7 +23,6 @@ import ormsgpack
 import pydantic
 import pydantic.v1
 import pytest
-import shapes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
@@ -42,9 +42,11 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.store.base import Item, SearchItem
 from langgraph.types import Command, Interrupt, Overwrite, Send, TimeoutPolicy
 
-from checkpoint_base import serializer
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
-from checkpoint_base.serializer import TAG, ExactSerializer
+from checkpoint_base.serializer import ExactSerializer
+from checkpoint_base.serializer import log as warnings
+from checkpoint_base.serializer.codes import TAG
+from tests import shapes
 
 SERDE = ExactSerializer()
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -116,12 +118,6 @@ def moved() -> Any:
     return ordered
 
 
-def hidden() -> Any:
-    value = with_attributes(shapes.WithSlotBase((1,)), note={2})
-    value.hide(b"3")
-    return value
-
-
 def unset_field() -> Any:
     value = shapes.Late(1)
     del value.derived
@@ -131,6 +127,9 @@ def unset_field() -> Any:
 class OldModel(pydantic.v1.BaseModel):
     value: Any = None
     pair: Any = (1, 2)
+
+
+class OldPrivate(OldModel):
     _note: Any = pydantic.v1.PrivateAttr(default=None)
 
 
@@ -159,6 +158,10 @@ VALUES: dict[str, Any] = {
     "surrogate pair in two": "\ud83d\ude00",
     "bytes": b"\x00\xc4",
     "bytearray": bytearray(b"abc"),
+    "long bytearrays": [bytearray(300), bytearray(70_000)],
+    "bytearray in a long list": [*range(20), bytearray(b"a")],
+    "bytearray in a table": [*({"a": n} for n in range(20)), {"a": bytearray(b"a")}],
+    "bytearray below a table": [*({"a": n} for n in range(20)), {"a": [bytearray(b"a")]}],
     "empty list": [],
     "list": [1, "a", [2.0]],
     "tuple": (1, ("a",), [()]),
@@ -230,7 +233,6 @@ VALUES: dict[str, Any] = {
     "dataclass with its own init": shapes.Custom(1, 2),
     "dataclass with a post init": shapes.Counted(1),
     "generic dataclass": shapes.Box[int](1),
-    "dataclass over slots": hidden(),
     "pydantic dataclass": shapes.Checked(1),
     "nested dataclass": shapes.Outer.Inner((1,)),
     "namedtuple": shapes.Pair((1,), "b"),
@@ -249,28 +251,20 @@ VALUES: dict[str, Any] = {
     "parametrised model": shapes.IntBox(value=1),
     "frozen model": shapes.FrozenModel(value=(1,)),
     "model of pydantic v1": OldModel(value=(1, OldModel(value={2}))),
-    "model of pydantic v1 with private": with_attributes(OldModel(), _note=(1,)),
     "model of pydantic v1 with extra": OldOpen(value=1, more=(2,)),
     "SecretStr": pydantic.SecretStr("s\u0142"),
     "SecretBytes": pydantic.SecretBytes(b"s"),
     "v1 SecretStr": pydantic.v1.SecretStr("s"),
     "str subclass": with_attributes(shapes.Text("a\ud800"), note=(1,)),
-    "str subclass with slots": with_attributes(shapes.SlottedText("a"), note=(1,)),
     "int subclass": shapes.Whole(10**30),
     "float subclass": shapes.Real(-0.0),
     "list subclass": with_attributes(shapes.Row([1, (2,)]), note={1}),
     "list subclass that shows another": shapes.LoudRow([1, 2]),
     "dict subclass": shapes.Table({1: (2,), "a": 3}),
-    "OrderedDict subclass": shapes.Ordered(b=1, a=(2,)),
-    "defaultdict subclass": shapes.Defaults(int, {"a": 1}),
-    "Counter subclass": shapes.Tally("aab"),
-    "deque subclass": shapes.Tail([1, 2], maxlen=2),
     "set subclass": shapes.Group({(1,)}),
     "frozenset subclass": shapes.FrozenGroup({(1,)}),
     "bytes subclass": shapes.Raw(b"a"),
-    "bytearray subclass": shapes.RawBuffer(b"a"),
     "tuple subclass": shapes.Vector((1, [2])),
-    "complex subclass": shapes.Complex(1, -0.0),
     "str subclass that is a dataclass": shapes.TextRecord((1,)),
     "HumanMessage": HumanMessage("hi", id="1", additional_kwargs={"t": (1, shapes.Colour.RED)}),
     "message with blocks": HumanMessage([{"type": "text", "text": "a"}, "b"]),
@@ -300,7 +294,6 @@ VALUES: dict[str, Any] = {
     "bool array": np.array([[True], [False]]),
     "complex array": np.array([1j]),
     "datetime array": np.array(["2020-01-01", "NaT"], dtype="M8[ns]"),
-    "text array": np.array(["a", "bcd"]),
     "empty array": np.zeros((0, 3)),
     "array without dimensions": np.array(5),
     "np.int64": np.int64(5),
@@ -311,9 +304,6 @@ VALUES: dict[str, Any] = {
     "np.datetime64": np.datetime64("2020-01-01T00:00", "m"),
     "NaT": np.datetime64("NaT"),
     "np.timedelta64": np.timedelta64(5, "D"),
-    "np.str": np.str_("ab"),
-    "empty np.str": np.str_(""),
-    "np.bytes": np.bytes_(b"ab"),
 }
 
 HOLDERS = {
@@ -334,26 +324,7 @@ HOLDERS = {
 }
 
 
-@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
-@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_value_comes_back_equal_and_of_the_same_type(value: Any, holder: Any) -> None:
-    held = holder(value)
-    before = exact(held)
-    back = again(held)
-    assert exact(back) == before
-    assert exact(held) == before, "storing a value changes nothing in it"
-
-
-COMPARABLE = {name: value for name, value in VALUES.items() if not re.search("nan|NaT|array|float64|unset f", name)}
-
-
-@pytest.mark.parametrize("value", COMPARABLE.values(), ids=COMPARABLE)
-def test_a_value_that_equals_itself_equals_what_comes_back(value: Any) -> None:
-    assert again(value) == value
-    assert repr(again([value])) == repr([value]) or isinstance(value, set | frozenset)
-
-
-def hashable(value: Any) -> bool:
+def is_hashable(value: Any) -> bool:
     try:
         hash(value)
     except TypeError:
@@ -361,13 +332,26 @@ def hashable(value: Any) -> bool:
     return True
 
 
-HASHABLE = {name: value for name, value in VALUES.items() if hashable(value)}
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_a_value_comes_back_equal_and_of_the_same_type_wherever_it_is_held(value: Any) -> None:
+    held_in = {name: hold(value) for name, hold in HOLDERS.items()}
+    if is_hashable(value):
+        held_in |= {"key": {value: 1}, "element": {value}, "counted": Counter({value: 2})}
+    for name, held in held_in.items():
+        before = exact(held)
+        assert exact(again(held)) == before, name
+        assert exact(held) == before, "storing a value changes nothing in it"
 
 
-@pytest.mark.parametrize("value", HASHABLE.values(), ids=HASHABLE)
-def test_a_hashable_value_can_be_a_key_and_an_element(value: Any) -> None:
-    assert exact(again({value: 1})) == exact({value: 1})
-    assert exact(again({value})) == exact({value})
+COMPARABLE = {
+    name: value for name, value in VALUES.items() if not re.search("nan|NaT|array|float64|unset f|^np|set", name)
+}
+
+
+def test_a_value_that_equals_itself_equals_what_comes_back() -> None:
+    for name, value in COMPARABLE.items():
+        assert again(value) == value, name
+        assert repr(again([value])) == repr([value]), name
 
 
 def test_a_time_zone_of_an_unknown_class_becomes_its_offset() -> None:
@@ -376,7 +360,7 @@ def test_a_time_zone_of_an_unknown_class_becomes_its_offset() -> None:
     assert again(value).tzinfo == timezone(timedelta(hours=2))
 
 
-def test_an_interval_of_dict_order_is_kept_in_every_mode() -> None:
+def test_the_order_of_a_dict_is_kept_whatever_its_keys() -> None:
     value = {"z": 1, "a": {9: 1, 3: 2}, "m": 3}
     assert list(again(value)) == ["z", "a", "m"]
     assert list(again(value)["a"]) == [9, 3]
@@ -449,7 +433,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(values)
 def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     assert exact(again(value)) == exact(value)
@@ -505,7 +489,7 @@ def local_class() -> Any:
 
 
 def renamed_class() -> Any:
-    return dataclasses.make_dataclass("Missing", ["x"], namespace={"__module__": "shapes"})(1)
+    return dataclasses.make_dataclass("Missing", ["x"], namespace={"__module__": "tests.shapes"})(1)
 
 
 def itself() -> Any:
@@ -532,14 +516,25 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "object": (object(), "store a dataclass, a pydantic model or plain data"),
     "unknown class": (shapes.Plain(), "shapes.Plain .*store a dataclass"),
     "local class": (local_class(), "defined inside a function: move the class to module level"),
-    "missing class": (renamed_class(), r"cannot be imported as shapes\.Missing"),
+    "missing class": (renamed_class(), r"cannot be imported as tests\.shapes\.Missing"),
     "defaultdict of code": (defaultdict(lambda: 0), "default factory"),
     "object array": (np.array([None]), "dtype object"),
     "structured array": (np.zeros(1, dtype=[("a", "i4")]), "dtype"),
     "subclass of array": (np.ma.masked_array([1]), "store a dataclass"),
-    "np.str with NULs": (np.str_("a\x00"), "value.item()"),
+    "text array": (np.array(["a", "bcd"]), r"value.tolist\(\)"),
+    "np.str": (np.str_("a"), r"dtype <U1"),
+    "np.longlong": (np.longlong(1), r"value.item\(\)"),
+    "OrderedDict subclass": (shapes.Ordered(b=1), "store its builtin, or a dataclass"),
+    "defaultdict subclass": (shapes.Defaults(int), "store its builtin, or a dataclass"),
+    "Counter subclass": (shapes.Tally("aab"), "store its builtin, or a dataclass"),
+    "deque subclass": (shapes.Tail([1, 2]), "store its builtin, or a dataclass"),
+    "bytearray subclass": (shapes.RawBuffer(b"a"), "store its builtin, or a dataclass"),
+    "complex subclass": (shapes.Complex(1), "store its builtin, or a dataclass"),
+    "str subclass with slots": (shapes.SlottedText("a"), r"\['note'\] in __slots__: make them fields"),
+    "dataclass over slots": (shapes.WithSlotBase(1), r"\['__hidden', 'note'\] in __slots__"),
+    "v1 model with private": (OldPrivate(), r"\['_note'\] in __slots__"),
     "zone without offset": (time(1, tzinfo=shapes.NoZone()), "ZoneInfo"),
-    "instance that cannot be read": (shapes.Failing(1), "could not be read .TypeError: disk gone"),
+    "instance that cannot be read": (shapes.Failing(TypeError("disk gone")), "could not be read .TypeError: disk gone"),
 }
 
 PLACES = {
@@ -559,12 +554,20 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("place", "holder"), PLACES.items(), ids=PLACES)
 @pytest.mark.parametrize(("value", "advice"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_names_the_place_the_type_and_what_to_do(value: Any, advice: str, place: str, holder: Any) -> None:
-    with pytest.raises(SerializationError, match=advice) as caught:
-        SERDE.dumps_typed(holder(value))
-    assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
+def test_a_refusal_names_the_type_and_what_to_do(value: Any, advice: str) -> None:
+    for place, held in {"value": value, 'value["a"][1]': {"a": (0, value)}, "value.x": shapes.Point(value)}.items():
+        with pytest.raises(SerializationError, match=advice) as caught:
+            SERDE.dumps_typed(held)
+        assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
+
+
+@pytest.mark.parametrize(("place", "holder"), PLACES.items(), ids=PLACES)
+def test_a_refusal_names_the_place(place: str, holder: Any) -> None:
+    for value in (ValueError("x"), shapes.Failing(TypeError("disk gone")), local_class()):
+        with pytest.raises(SerializationError) as caught:
+            SERDE.dumps_typed(holder(value))
+        assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
 
 
 def test_a_refusal_names_the_element_of_a_set_and_the_key_of_a_dict() -> None:
@@ -623,7 +626,7 @@ def test_a_value_that_contains_itself_or_is_too_deep_is_refused(value: Any) -> N
     ],
 )
 def test_whatever_is_not_too_deep_to_be_written_can_be_read_from_a_deeper_stack(wrap: Any) -> None:
-    depth = next(depth for depth in range(400, 0, -1) if storable(nested(depth, wrap)))
+    depth = bisect(range(1, 400), 0, key=lambda depth: not storable(nested(depth, wrap)))
     assert depth > 60
     data = SERDE.dumps_typed(nested(depth, wrap))
 
@@ -642,21 +645,8 @@ def storable(value: Any) -> bool:
 
 
 def test_an_interruption_is_not_taken_for_a_refusal() -> None:
-    class Interrupting(dict):
-        def items(self) -> Any:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        encoder_writes(Interrupting, lambda *_: Interrupting().items())
-
-
-def encoder_writes(cls: type, writer: Any) -> None:
-    serializer._WRITERS[cls] = writer
-    try:
-        SERDE.dumps_typed([cls()])
-    finally:
-        del serializer._WRITERS[cls]
-        serializer._writer.cache_clear()
+        SERDE.dumps_typed([shapes.Failing(KeyboardInterrupt())])
 
 
 # --- what may be rebuilt ---
@@ -664,7 +654,7 @@ def encoder_writes(cls: type, writer: Any) -> None:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(serializer, "_warned", set())
+    monkeypatch.setattr(warnings, "_warned", set())
     caplog.set_level(logging.WARNING, logger="checkpoint_base.serializer")
     return caplog
 
@@ -681,8 +671,8 @@ def test_by_default_an_unregistered_class_is_rebuilt_with_one_warning(log: Any, 
     for _ in range(2):
         assert again([shapes.Point(1), shapes.Point(2)]) == [shapes.Point(1), shapes.Point(2)]
     (record,) = log.records
-    assert "Deserializing unregistered type shapes.Point" in record.message
-    assert events[0] == {"kind": "msgpack_unregistered_allowed", "module": "shapes", "name": "Point"}
+    assert "Deserializing unregistered type tests.shapes.Point" in record.message
+    assert events[0] == {"kind": "msgpack_unregistered_allowed", "module": "tests.shapes", "name": "Point"}
 
 
 def test_safe_classes_and_builtins_need_no_permission(log: Any, events: list[Any]) -> None:
@@ -710,7 +700,7 @@ PLAIN = {
     "v1 model": (OldModel(), {"value": None, "pair": (1, 2)}),
     "enum": (shapes.Colour.PAIR, ("red", "blue")),
     "str subclass": (shapes.Text("a"), "a"),
-    "defaultdict subclass": (shapes.Defaults(int, a=1), defaultdict(int, a=1)),
+    "list subclass": (with_attributes(shapes.Row([1]), note=2), [1]),
     "secret": (pydantic.SecretStr("s"), "s"),
     "nested class": (shapes.Outer.Inner(1), {"value": 1}),
     "set of records": ({shapes.Frozen(1)}, [{"value": 1}]),
@@ -732,7 +722,7 @@ def test_strict_imports_nothing_for_a_class_that_is_not_permitted() -> None:
         "import sys\n"
         "from checkpoint_base.serializer import ExactSerializer\n"
         "data = bytes.fromhex(sys.argv[1])\n"
-        "print(ExactSerializer(strict=True).loads_typed(('msgpack.exact', data)), 'shapes' in sys.modules)"
+        "print(ExactSerializer(strict=True).loads_typed(('msgpack.exact', data)), 'tests.shapes' in sys.modules)"
     )
     data = SERDE.dumps_typed(shapes.Point(1))[1].hex()
     run = subprocess.run([sys.executable, "-c", code, data], capture_output=True, text=True, check=True)
@@ -740,7 +730,7 @@ def test_strict_imports_nothing_for_a_class_that_is_not_permitted() -> None:
 
 
 def test_naming_classes_permits_them_and_no_others(log: Any) -> None:
-    serde = ExactSerializer(allowed=[shapes.Point, shapes.Outer.Inner, ("shapes", "Outer.Kind")])
+    serde = ExactSerializer(allowed=[shapes.Point, shapes.Outer.Inner, ("tests.shapes", "Outer.Kind")])
     value = [shapes.Point(1), shapes.Outer.Inner(2), shapes.Outer.Kind.A]
     assert again(value, serde) == value
     assert not log.records
@@ -749,7 +739,7 @@ def test_naming_classes_permits_them_and_no_others(log: Any) -> None:
 
 def test_langgraph_s_allowlist_extends_a_strict_serializer() -> None:
     strict = ExactSerializer(strict=True)
-    for extra in ([("shapes", "Point"), ("shapes", "Outer.Inner")], [shapes.Point, shapes.Outer.Inner]):
+    for extra in ([("tests.shapes", "Point"), ("tests.shapes", "Outer.Inner")], [shapes.Point, shapes.Outer.Inner]):
         clone = strict.with_msgpack_allowlist(extra)
         assert type(clone) is ExactSerializer
         assert again([shapes.Point(1), shapes.Outer.Inner(1)], clone) == [shapes.Point(1), shapes.Outer.Inner(1)]
@@ -806,7 +796,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> Any:
     def store(old: Any, obj: Any, new: Any) -> Any:
         for cls in (old, new):
             if cls is not None:
-                cls.__module__, cls.__qualname__, cls.__name__ = "shapes", "Changing", "Changing"
+                cls.__module__, cls.__qualname__, cls.__name__ = "tests.shapes", "Changing", "Changing"
         monkeypatch.setattr(shapes, "Changing", old, raising=False)
         data = SERDE.dumps_typed(obj)
         if new is None:
@@ -837,7 +827,7 @@ def test_a_dataclass_drops_removed_fields_with_one_warning(stored: Any, log: Any
     for _ in range(2):
         assert SERDE.loads_typed(data) == new(7, 3)
     assert [record.message for record in log.records if "no longer" in record.message] == [
-        "shapes.Changing no longer has the stored fields ['gone'], which are dropped."
+        "tests.shapes.Changing no longer has the stored fields ['gone'], which are dropped."
     ]
 
 
@@ -911,9 +901,9 @@ def test_a_class_that_is_gone_is_an_error_and_never_a_silent_dict(stored: Any) -
 
 def test_a_module_that_is_gone_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data = SERDE.dumps_typed(shapes.Point(1))
-    monkeypatch.delitem(sys.modules, "shapes")
-    monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(SerializationError, match=r"Cannot import shapes for its Point \(ModuleNotFoundError"):
+    monkeypatch.delitem(sys.modules, "tests.shapes")
+    monkeypatch.setattr("tests.__path__", [])
+    with pytest.raises(SerializationError, match=r"Cannot import tests\.shapes for its Point \(ModuleNotFoundError"):
         SERDE.loads_typed(data)
 
 
@@ -963,26 +953,26 @@ def test_every_truncation_is_reported_as_damage() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # a damaged pattern or dtype may be a deprecated one
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_flipped_bits_give_a_value_or_one_of_our_errors(seed: int, caplog: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(serializer, "_warned", set())
+    monkeypatch.setattr(warnings, "_warned", set())
     caplog.set_level(logging.CRITICAL)
     chance = random.Random(seed)
     whole = SERDE.dumps_typed(RICH)[1]
-    for _ in range(500):
+    for _ in range(400):
         data = bytearray(whole)
         for _ in range(chance.choice([1, 1, 1, 2, 8])):
             data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         read_damaged(bytes(data))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 127), st.binary(max_size=12), st.lists(st.integers(-5, 300) | st.text(max_size=3), max_size=5))
 def test_any_bytes_under_any_code_give_a_value_or_one_of_our_errors(code: int, raw: bytes, items: list[Any]) -> None:
     read_damaged(raw)
     read_damaged(ormsgpack.packb(ormsgpack.Ext(code, raw)))
     read_damaged(ormsgpack.packb([ormsgpack.Ext(code, ormsgpack.packb(items))]))
-    read_damaged(ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(["shapes", "Point", *items]))))
+    read_damaged(ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(["tests.shapes", "Point", *items]))))
 
 
 def test_damaged_bytes_of_the_stock_serializer_are_reported_as_damage() -> None:

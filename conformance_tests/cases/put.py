@@ -65,7 +65,7 @@ def metadata_is_merged_with_the_config(t: Trial) -> None:
 def an_unchanged_channel_is_found_by_its_version(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     first = t.put(saver, thread, {"kept": "old", "changed": 1}, versions={"kept": "1.1", "changed": "1.1"})
-    checkpoint = t.checkpoint({"changed": 2}, versions={"kept": "1.1", "changed": "2.1"})
+    checkpoint = t.checkpoint({"kept": "old", "changed": 2}, versions={"kept": "1.1", "changed": "2.1"})
     second = saver.put(first, checkpoint, {}, {"changed": "2.1"})
     found = t.expect_found(t.open().get_tuple(second), "put a change of one channel")
     t.expect(

@@ -1,0 +1,41 @@
+"""Which classes may be rebuilt: those that LangGraph declares safe, and those that the user permits."""
+
+from __future__ import annotations
+
+from langgraph.checkpoint.serde import _msgpack as langgraph_types
+from langgraph.checkpoint.serde.event_hooks import emit_serde_event
+
+from checkpoint_base.serializer.log import warn_once
+
+
+def key_of(entry: type | tuple[str, ...]) -> tuple[str, ...]:
+    """Return a class as allowlists name it. LangGraph itself would take only the last part of a nested class's name."""
+    return (entry.__module__, entry.__qualname__) if isinstance(entry, type) else entry
+
+
+def permits(allowed: set[tuple[str, ...]] | bool | None, module: str, qualname: str) -> bool:
+    """Whether a class may be rebuilt; says so by an event, and once by a warning, if nobody decided that it may.
+
+    Args:
+        allowed: as LangGraph keeps it: True permits every class, a set those it names, None none but the safe ones.
+    """
+    key = (module, qualname)
+    if key in langgraph_types.SAFE_MSGPACK_TYPES:
+        return True
+    if allowed is True:
+        emit_serde_event({"kind": "msgpack_unregistered_allowed", "module": module, "name": qualname})
+        warn_once(
+            "Deserializing unregistered type %s.%s from checkpoint. Set LANGGRAPH_STRICT_MSGPACK=true to block it, "
+            "or permit it explicitly: ExactSerializer(allowed=[(%r, %r), ...])",
+            *(*key, *key),
+        )
+        return True
+    if allowed and key in allowed:
+        return True
+    emit_serde_event({"kind": "msgpack_blocked", "module": module, "name": qualname})
+    warn_once(
+        "Blocked deserialization of %s.%s, which is read as plain data. Permit it: "
+        "ExactSerializer(allowed=[(%r, %r), ...])",
+        *(*key, *key),
+    )
+    return False

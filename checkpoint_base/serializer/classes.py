@@ -1,0 +1,55 @@
+"""Which form the instances of a class have, and where a class is found by its name."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import Counter, OrderedDict, defaultdict
+from functools import lru_cache
+from typing import Any
+
+from checkpoint_base.serializer.forms import BuiltinSubclass, EnumMember, Form, Secret
+from checkpoint_base.serializer.models import Model, ModelV1
+from checkpoint_base.serializer.records import Dataclass, NamedTuple, Record, Slotted, declared_slots
+from checkpoint_base.serializer.refusal import Refused, advice, name_of
+
+# The first that fits: a named tuple is a subclass of a builtin too, and so may a dataclass and an enum be.
+_FORMS: tuple[type[Any], ...] = (EnumMember, NamedTuple, BuiltinSubclass, Model, ModelV1, Secret, Dataclass, Slotted)
+
+# They hold more than a record or a subclass of dict is stored by.
+_REFUSED = (BaseException, OrderedDict, Counter, defaultdict)
+
+CODES = frozenset(form.code for form in _FORMS)
+
+
+@lru_cache(maxsize=4096)
+def form_of(cls: Any) -> Form | None:
+    """Return how instances of a class are stored, None if they are not."""
+    if issubclass(cls, _REFUSED):
+        return None
+    return next((form(cls) for form in _FORMS if form.fits(cls)), None)
+
+
+def storable_form(cls: Any) -> Form:
+    """Return how instances of a class are stored; raise `Refused` if one would not come back as it is."""
+    if (form := form_of(cls)) is None:
+        raise Refused(advice(cls))
+    if isinstance(form, Record | BuiltinSubclass):
+        fields = form.names if isinstance(form, Record) else ()
+        if stray := [name for name in declared_slots(cls) if name not in fields]:
+            raise Refused(f"keeps {stray} in __slots__: make them fields of a dataclass")
+    if find(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
+        if "<locals>" in cls.__qualname__:
+            raise Refused("is of a class defined inside a function: move the class to module level")
+        raise Refused(f"is of a class that cannot be imported as {name_of(cls)}: give it that name at module level")
+    return form
+
+
+def find(module: types.ModuleType | None, qualname: str) -> Any:
+    """Return what a module holds under a qualified name, or None. Runs no code: neither __getattr__ nor a property."""
+    found: Any = module
+    if module is not None and qualname in vars(module):  # the name of a parametrised pydantic model may contain dots
+        return vars(module)[qualname]
+    for name in qualname.split("."):
+        found = vars(found).get(name) if isinstance(found, type | types.ModuleType) else None
+    return found

@@ -1,0 +1,73 @@
+"""Containers that msgpack has no type for, by their elements."""
+
+from __future__ import annotations
+
+import reprlib
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from checkpoint_base.serializer import codes
+from checkpoint_base.serializer.refusal import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """How one type is stored: ``take`` gives the parts that ``make`` gets.
+
+    ``plain`` is what a reader gets instead if a class that is not permitted left a part without a hash.
+    """
+
+    code: int
+    take: Callable[[Any], list[Any]]
+    make: Callable[[list[Any]], Any]
+    plain: Callable[[list[Any]], list[Any]] | None = None
+
+
+def flat(mapping: dict[Any, Any]) -> list[Any]:
+    return [part for pair in mapping.items() for part in pair]
+
+
+def _pairs(parts: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    each = iter(parts)
+    return zip(each, each, strict=True)
+
+
+_FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (list, dict, set, int, str, float, bool, tuple)}
+
+
+def _take_defaultdict(value: defaultdict[Any, Any]) -> list[Any]:
+    factory: Any = value.default_factory
+    if factory is not None and factory not in _FACTORIES.values():
+        raise Refused(
+            f"has the default factory {reprlib.repr(factory)}, which is code: use one of {', '.join(_FACTORIES)}, "
+            "or store dict(value) instead"
+        )
+    return [factory and factory.__name__, *flat(value)]
+
+
+def _make_defaultdict(parts: list[Any]) -> defaultdict[Any, Any]:
+    name, *rest = parts
+    return defaultdict(None if name is None else _FACTORIES[name], _pairs(rest))
+
+
+CONTAINERS: dict[type, Container] = {
+    tuple: Container(codes.TUPLE, list, tuple),
+    set: Container(codes.SET, list, set, plain=list),
+    frozenset: Container(codes.FROZENSET, list, frozenset, plain=list),
+    # For keys other than texts; msgpack's own map for all others.
+    dict: Container(codes.DICT, flat, lambda parts: dict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]),
+    OrderedDict: Container(
+        codes.ORDERED_DICT, flat, lambda parts: OrderedDict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]
+    ),
+    Counter: Container(
+        codes.COUNTER, flat, lambda parts: Counter(dict(_pairs(parts))), plain=lambda parts: [*_pairs(parts)]
+    ),
+    defaultdict: Container(
+        codes.DEFAULT_DICT, _take_defaultdict, _make_defaultdict, plain=lambda parts: [*_pairs(parts[1:])]
+    ),
+    deque: Container(
+        codes.DEQUE, lambda value: [value.maxlen, *value], lambda parts: deque(parts[1:], maxlen=parts[0])
+    ),
+}

@@ -1,0 +1,127 @@
+"""From the stored form to the value."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.serializer import arrays, classes, codes
+from checkpoint_base.serializer.allowlist import permits
+from checkpoint_base.serializer.containers import CONTAINERS
+from checkpoint_base.serializer.forms import Form
+from checkpoint_base.serializer.leaves import make_leaf
+from checkpoint_base.serializer.records import NEXT_STEP
+
+_MAKERS: dict[int, Callable[[list[Any]], Any]] = {
+    **{container.code: container.make for container in CONTAINERS.values()},
+    codes.LEAF: lambda parts: make_leaf(*parts),
+    codes.ARRAY: lambda parts: arrays.make_array(*parts),
+    codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
+}
+_PLAIN = {container.code: container.plain for container in CONTAINERS.values() if container.plain}
+
+
+def damaged(tag: str, payload: bytes, error: BaseException) -> CorruptCheckpoint:
+    return CorruptCheckpoint(
+        f"A stored value ({tag}, {len(payload)} bytes) is damaged: {type(error).__name__}: {error}. "
+        "Restore it from a backup."
+    )
+
+
+class Decoder:
+    """One call of `loads_typed`: unpacks values, and remembers the first failure, which ormsgpack would hide."""
+
+    __slots__ = ("_allowed", "_blocked", "_failure", "_forms")
+
+    def __init__(self, allowed: set[tuple[str, ...]] | bool | None) -> None:
+        self._allowed = allowed
+        self._blocked = False
+        self._failure: BaseException | None = None
+        self._forms: dict[tuple[str, str], Form | None] = {}
+
+    def load(self, data: bytes) -> Any:
+        try:
+            return self._unpack(data)
+        except Exception as error:  # noqa: BLE001 - damaged bytes may call for anything
+            failure = self._failure or error
+            if isinstance(failure, SerializationError) or not isinstance(failure, Exception):
+                raise failure from failure.__cause__
+            raise damaged(codes.TAG, data, failure) from failure
+
+    def _unpack(self, data: bytes) -> Any:
+        return ormsgpack.unpackb(data, ext_hook=self._extension)
+
+    def _extension(self, code: int, data: bytes) -> Any:
+        try:
+            if code == codes.TEXT:
+                return data.decode("utf-8", "surrogatepass")
+            if code == codes.BYTEARRAY:
+                return bytearray(data)
+            value = ormsgpack.unpackb(data, ext_hook=self._extension)
+            if code == codes.SNAPSHOT:
+                return _DeltaSnapshot(value)
+            if type(value) is not list:
+                raise ValueError("an array was expected")  # noqa: TRY301
+            if make := _MAKERS.get(code):
+                return self._made(make, code, value)
+            if code in classes.CODES:
+                return self._instance(code, *value)
+            raise ValueError(f"extension {code} is unknown to this version")  # noqa: TRY301
+        except BaseException as error:
+            if self._failure is None:
+                self._failure = error
+            raise
+
+    def _made(self, make: Callable[[list[Any]], Any], code: int, parts: list[Any]) -> Any:
+        try:
+            return make(parts)
+        except TypeError:
+            # A class that is not permitted left a dict where its instance had a hash.
+            if self._blocked and code in _PLAIN:
+                return _PLAIN[code](parts)
+            raise
+
+    def _instance(self, code: int, module: str, qualname: str, plain: Any, more: Any = None) -> Any:
+        key = (module, qualname)
+        try:
+            form = self._forms[key]
+        except KeyError:
+            form = self._forms[key] = self._permitted(module, qualname)
+        if form is None:
+            return plain
+        if form.code != code:
+            raise SerializationError(
+                f"{module}.{qualname} is not the kind of class that was stored under this name: {NEXT_STEP}"
+            )
+        try:
+            return form.make(plain, more or {})
+        except SerializationError:
+            raise
+        except Exception as error:
+            raise SerializationError(
+                f"Cannot rebuild {module}.{qualname} ({type(error).__name__}: {error}): {NEXT_STEP}"
+            ) from error
+
+    def _permitted(self, module: str, qualname: str) -> Form | None:
+        """Return the form of a class's instances, None if they are to stay plain data."""
+        if type(module) is not str or type(qualname) is not str:
+            raise ValueError("the name of a class was expected")
+        if not permits(self._allowed, module, qualname):
+            self._blocked = True
+            return None
+        try:
+            cls = classes.find(sys.modules.get(module) or importlib.import_module(module), qualname)
+        except Exception as error:
+            raise SerializationError(
+                f"Cannot import {module} for its {qualname} ({type(error).__name__}: {error}): {NEXT_STEP}"
+            ) from error
+        form = classes.form_of(cls) if isinstance(cls, type) else None
+        if form is None:
+            raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {NEXT_STEP}")
+        return form

@@ -1,0 +1,164 @@
+"""From a value to its stored form."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from ormsgpack import Ext
+
+from checkpoint_base.serializer import arrays, classes, codes
+from checkpoint_base.serializer.containers import CONTAINERS
+from checkpoint_base.serializer.leaves import LEAVES
+from checkpoint_base.serializer.refusal import Refused, advice
+
+# Reading takes a Python frame per level and Python allows 1000, of which a running graph needs its share.
+MAX_NESTING = 128
+TOO_DEEP = f"contains itself, or is nested more than {MAX_NESTING} levels deep: store a flatter value, or ids"
+
+# Everything that ormsgpack would turn into its nearest base type comes to `Encoder._extension` instead.
+_OPTIONS = (
+    ormsgpack.OPT_PASSTHROUGH_BIG_INT
+    | ormsgpack.OPT_PASSTHROUGH_DATACLASS
+    | ormsgpack.OPT_PASSTHROUGH_DATETIME
+    | ormsgpack.OPT_PASSTHROUGH_ENUM
+    | ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+    | ormsgpack.OPT_PASSTHROUGH_TUPLE
+    | ormsgpack.OPT_PASSTHROUGH_UUID
+)
+
+# Within a value that failed natively, its parts are tried natively once more; ever again would multiply the work.
+_ATTEMPTS = 2
+
+
+class Encoder:
+    """One call of `dumps_typed`: packs values, and remembers the first failure, which ormsgpack would hide."""
+
+    __slots__ = ("_depth", "_failed", "failure")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._failed = 0
+        self.failure: BaseException | None = None
+
+    def pack(self, value: Any) -> bytes:
+        """Return a value as msgpack, in native speed unless it holds what ormsgpack refuses or would change."""
+        failed = self._failed
+        self._depth += 1
+        try:
+            if self._depth > MAX_NESTING:
+                raise Refused(TOO_DEEP)
+            if failed < _ATTEMPTS:
+                try:
+                    data = ormsgpack.packb(value, self._extension, _OPTIONS)
+                except ormsgpack.MsgpackEncodeError:
+                    if self.failure is not None:
+                        raise
+                else:
+                    # A bytearray is packed as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6.
+                    in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
+                    if not (in_doubt and _holds_buffer(value)):
+                        return data
+            self._failed += 1
+            try:
+                return ormsgpack.packb(self._spelled(value), self._extension, _OPTIONS)
+            except ormsgpack.MsgpackEncodeError as error:
+                if self.failure is not None:
+                    raise
+                raise Refused(TOO_DEEP) from error  # nothing else is left that ormsgpack itself could refuse
+        finally:
+            self._depth -= 1
+            self._failed = failed
+
+    def _extension(self, obj: Any) -> Ext:
+        try:
+            kind: Any = type(obj)
+            code, take = _taker(kind)
+            return Ext(code, self.pack(take(obj)))
+        except BaseException as error:
+            if self.failure is None:
+                self.failure = error
+            raise
+
+    def _spelled(self, value: Any) -> Any:
+        """Return a value in which ormsgpack refuses and changes nothing that `_extension` does not refuse too."""
+        kind = type(value)
+        if kind is str:
+            return value if _is_text(value) else Ext(codes.TEXT, value.encode("utf-8", "surrogatepass"))
+        if kind is list:
+            return [self._spelled(element) for element in value]
+        if kind is dict:
+            if all(type(key) is str and _is_text(key) for key in value):
+                return {key: self._spelled(element) for key, element in value.items()}
+            return Ext(codes.DICT, self.pack(CONTAINERS[dict].take(value)))
+        if kind is bytearray:
+            return Ext(codes.BYTEARRAY, bytes(value))
+        if kind is memoryview:
+            raise Refused(advice(memoryview))
+        return value
+
+
+def _leaf_taker(name: str, take: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
+    return lambda value: [name, *take(value)]
+
+
+_LEAVES = {leaf.type: _leaf_taker(name, leaf.take) for name, leaf in LEAVES.items()}
+
+
+@lru_cache(maxsize=4096)
+def _taker(cls: Any) -> tuple[int, Callable[[Any], Any]]:
+    """Return the code for instances of a class, and what takes one apart; raise `Refused` if nothing does."""
+    if cls is _DeltaSnapshot:
+        return codes.SNAPSHOT, lambda snapshot: snapshot.value
+    if container := CONTAINERS.get(cls):
+        return container.code, container.take
+    if leaf := _LEAVES.get(cls):
+        return codes.LEAF, leaf
+    if (numpy := sys.modules.get("numpy")) is not None:
+        if cls is numpy.ndarray:
+            return codes.ARRAY, arrays.take_array
+        if issubclass(cls, numpy.generic):
+            return codes.NUMPY_SCALAR, arrays.take_scalar
+    form = classes.storable_form(cls)
+    head = [cls.__module__, cls.__qualname__]
+    return form.code, lambda obj: head + form.take(obj)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _holds_buffer(value: Any) -> bool:
+    """Whether the lists and dicts of a value hold bytes that are not `bytes`; extensions have been looked into."""
+    pending = [value]
+    for item in pending:  # grows meanwhile
+        kind = type(item)
+        if kind is list:
+            if len(item) < 16 or not _is_plain(item):  # asking costs more than it saves for a short one
+                pending += item
+        elif kind is dict:
+            pending += item.values()
+        elif kind is bytearray or kind is memoryview:
+            return True
+    return False
+
+
+_PLAIN = frozenset({str, int, float, bool, types.NoneType})
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Whether a list surely holds no bytes: an embedding or a table of rows, at a half of the cost of walking it."""
+    kinds = set(map(type, items))
+    if kinds == {dict}:
+        kinds = set(map(type, chain.from_iterable(map(dict.values, items))))
+    return kinds <= _PLAIN

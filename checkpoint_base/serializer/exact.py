@@ -1,0 +1,83 @@
+"""ExactSerializer: what LangGraph calls, by its serializer protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ormsgpack
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from checkpoint_base.errors import SerializationError
+from checkpoint_base.serializer.allowlist import key_of
+from checkpoint_base.serializer.codes import TAG
+from checkpoint_base.serializer.decode import Decoder, damaged
+from checkpoint_base.serializer.encode import Encoder
+from checkpoint_base.serializer.place import explain
+
+
+class ExactSerializer(JsonPlusSerializer):
+    """LangGraph's serializer, where a value comes back equal and of the same type at every depth.
+
+    Dictionaries keep their order. Data that the stock `JsonPlusSerializer` wrote is read as it reads it; the stock
+    serializer refuses what this one wrote, by its tag. Pickle is neither written nor read.
+
+    A class is stored by its module and qualified name. Reading rebuilds instances of the classes that LangGraph
+    declares safe, and of others only if permitted; an instance of a class that is not permitted comes back as plain
+    data (a dict of its fields, the value of an enum member), and nothing is imported for it. Like the stock one this
+    permits every class, with one warning per class, unless `LANGGRAPH_STRICT_MSGPACK` is set. `strict` permits no
+    class but the safe ones and `allowed` (classes, or pairs of module and qualified name); naming any is strict.
+
+    An instance is rebuilt from its fields; neither `__init__` nor a validator runs. If its class has changed since,
+    new fields get their defaults, fields that a dataclass no longer has are dropped with one warning, and a pydantic
+    model is validated anew.
+    """
+
+    def __init__(self, *, strict: bool = False, allowed: Iterable[type | tuple[str, ...]] | None = None) -> None:
+        if strict or allowed is not None:
+            super().__init__(allowed_msgpack_modules=[key_of(entry) for entry in allowed or ()])
+        else:
+            super().__init__()
+
+    def with_msgpack_allowlist(self, extra_allowlist: Iterable[tuple[str, ...] | type]) -> JsonPlusSerializer:
+        return super().with_msgpack_allowlist([key_of(entry) for entry in extra_allowlist])
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """Return the tag and the bytes of a value.
+
+        Raises `SerializationError` if the value would not come back as it is; the message names the place in it.
+        """
+        if obj is None:
+            return "null", b""
+        if type(obj) is bytes:
+            return "bytes", obj
+        if type(obj) is bytearray:
+            return "bytearray", bytes(obj)
+        encoder = Encoder()
+        try:
+            return TAG, encoder.pack(obj)
+        except Exception as error:  # noqa: BLE001 - also what a property of the value raises
+            failure = encoder.failure or error
+            if not isinstance(failure, Exception):
+                raise failure from None
+            message, failure = explain(obj, failure)
+            raise SerializationError(message) from failure
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Return the value of a tag and its bytes.
+
+        Raises `CorruptCheckpoint` if the bytes are damaged, and `SerializationError` if the value's class cannot be
+        imported or rebuilt, or the tag is unknown.
+        """
+        tag, payload = data
+        if tag == TAG:
+            # Read here, not in __init__: LangGraph copies a serializer and then sets the copy's allowlist.
+            return Decoder(self._allowed_msgpack_modules).load(payload)
+        try:
+            return super().loads_typed(data)
+        except NotImplementedError as error:
+            raise SerializationError(
+                f"Cannot read a value with the tag {tag!r}: open it with the serializer that wrote it."
+            ) from error
+        except (ormsgpack.MsgpackDecodeError, RecursionError) as error:
+            raise damaged(tag, payload, error) from error

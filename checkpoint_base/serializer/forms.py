@@ -1,0 +1,117 @@
+"""Instances that are made from one plain value: members of enums, secrets, and subclasses of builtins."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, ClassVar
+
+from pydantic import SecretBytes, SecretStr
+
+from checkpoint_base.serializer import codes
+
+
+class Form:
+    """How the instances of one class are taken apart and made again, with what it takes to know of the class."""
+
+    code: ClassVar[int]
+    place: ClassVar[str] = ".value"
+    """The code that leads from an instance to its plain value."""
+
+    def __init__(self, cls: Any) -> None:
+        self.cls = cls
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        """Whether classes like this one have this form, unless one that is asked earlier."""
+        raise NotImplementedError
+
+    def take(self, obj: Any) -> list[Any]:
+        """Return the plain value, and a dict of what else the instance holds if there is anything."""
+        raise NotImplementedError
+
+    def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
+        """Return an instance that `take` would take apart into these; neither ``__init__`` nor a validator runs."""
+        raise NotImplementedError
+
+
+class EnumMember(Form):
+    code = codes.ENUM
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return issubclass(cls, Enum)
+
+    def take(self, obj: Any) -> list[Any]:
+        return [obj._value_]  # not `value`, which a class may define anew
+
+    def make(self, plain: Any, more: Mapping[str, Any]) -> Any:  # noqa: ARG002
+        return self.cls(plain)
+
+
+class Secret(EnumMember):
+    """Made from its one value too."""
+
+    code = codes.SECRET
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return issubclass(cls, SecretStr | SecretBytes) or inherits_v1(cls, "SecretStr", "SecretBytes")
+
+    def take(self, obj: Any) -> list[Any]:
+        return [obj.get_secret_value()]
+
+
+_FILLED = frozenset({dict, list, set})  # after they are made
+
+
+class BuiltinSubclass(Form):
+    code = codes.BUILTIN
+    place = ""
+
+    # The base's own methods, on both ways: a subclass may have overridden them to show something else.
+    bases: ClassVar[dict[type, Callable[[Any], Any]]] = {
+        dict: dict.copy,
+        list: list.copy,
+        set: lambda obj: set(set.__iter__(obj)),
+        frozenset: lambda obj: frozenset(frozenset.__iter__(obj)),
+        tuple: lambda obj: tuple(tuple.__iter__(obj)),
+        str: str.__str__,
+        bytes: bytes.__bytes__,
+        int: int.__int__,
+        float: float.__float__,
+    }
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+        self.base: Any = next(base for base in self.bases if issubclass(cls, base))
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return issubclass(cls, tuple(BuiltinSubclass.bases))
+
+    def take(self, obj: Any) -> list[Any]:
+        plain = self.bases[self.base](obj)
+        attributes = getattr(obj, "__dict__", None)
+        return [plain, {"attributes": attributes}] if attributes else [plain]
+
+    def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
+        if type(plain) is not self.base:
+            raise TypeError(f"it is a {self.base.__name__}, stored was a {type(plain).__name__}")
+        obj = self.base.__new__(self.cls, plain)
+        if self.base in _FILLED:
+            self.base.__init__(obj, plain)  # type: ignore[misc]  # its own, whatever the class made of it
+        set_attributes(obj, more.get("attributes", {}))
+        return obj
+
+
+def set_attributes(obj: Any, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        object.__setattr__(obj, name, value)  # the class's own may refuse, or run code
+
+
+def inherits_v1(cls: type, *names: str) -> bool:
+    """Whether a class inherits from one of pydantic.v1, which is not imported for it: it warns on new Pythons."""
+    v1 = sys.modules.get("pydantic.v1")
+    return v1 is not None and issubclass(cls, tuple(getattr(v1, name) for name in names))

@@ -1,0 +1,78 @@
+"""Pydantic models, by what they hold and not by `model_dump`, which takes the models inside of them apart too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from checkpoint_base.serializer import codes
+from checkpoint_base.serializer.forms import inherits_v1
+from checkpoint_base.serializer.records import ValidatedRecord
+
+
+class Model(ValidatedRecord):
+    code = codes.MODEL
+
+    def __init__(self, cls: Any) -> None:
+        super().__init__(cls, cls.model_fields)
+        self._private = cls.__private_attributes__
+        self._takes_extra = cls.model_config.get("extra") == "allow"
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return issubclass(cls, BaseModel)
+
+    def more(self, obj: Any) -> dict[str, Any]:
+        more = {"set": sorted(obj.__pydantic_fields_set__)}
+        if extra := obj.__pydantic_extra__:
+            more["extra"] = extra
+        if private := obj.__pydantic_private__:
+            more["private"] = private
+        return more
+
+    def default(self, name: str) -> Any:
+        field = self.cls.model_fields[name]
+        return super().default(name) if field.is_required() else field.get_default(call_default_factory=True)
+
+    def build(self, fields: dict[str, Any], more: Mapping[str, Any]) -> Any:
+        obj = object.__new__(self.cls)
+        if "attributes" in more:
+            fields = fields | more["attributes"]
+        object.__setattr__(obj, "__dict__", fields)
+        object.__setattr__(obj, "__pydantic_fields_set__", set(more["set"]))
+        object.__setattr__(obj, "__pydantic_extra__", more.get("extra", {} if self._takes_extra else None))
+        object.__setattr__(obj, "__pydantic_private__", self._with_new_private(more.get("private")))
+        return obj
+
+    def _with_new_private(self, stored: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return the private attributes with the defaults of those that the stored instance does not have."""
+        if not self._private:
+            return stored
+        new = {name: field.get_default() for name, field in self._private.items() if not stored or name not in stored}
+        return {name: value for name, value in new.items() if value is not PydanticUndefined} | (stored or {})
+
+
+class ModelV1(ValidatedRecord):
+    code = codes.MODEL_V1
+
+    def __init__(self, cls: Any) -> None:
+        super().__init__(cls, cls.__fields__)
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return inherits_v1(cls, "BaseModel")
+
+    def more(self, obj: Any) -> dict[str, Any]:
+        return {"set": sorted(obj.__fields_set__)}
+
+    def default(self, name: str) -> Any:
+        field = self.cls.__fields__[name]
+        return super().default(name) if field.required else field.get_default()
+
+    def build(self, fields: dict[str, Any], more: Mapping[str, Any]) -> Any:
+        obj = super().build(fields, more)
+        object.__setattr__(obj, "__fields_set__", set(more["set"]))
+        return obj

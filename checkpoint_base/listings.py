@@ -18,7 +18,7 @@ Position: TypeAlias = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class PendingInterrupt:
-    """A question that waits for an answer: exactly what ``graph.get_state(config).interrupts`` has for its thread.
+    """A question that waits for an answer: what ``graph.get_state(config).interrupts`` has for its thread.
 
     ``checkpoint_ns`` is the root namespace, where a subgraph's question is recorded too, and ``task_id`` the root task
     that asks. ``created_at`` is when it was last asked, by the clock of the process that ran the graph. ``metadata`` is

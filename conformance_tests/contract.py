@@ -346,8 +346,9 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "INTERRUPT-6",
             "the inbox is the truth",
-            "`interrupts(thread_id=…)` equals `graph.get_state(config).interrupts` in every situation.",
-            "A question shown twice or after its answer is worse than no inbox.",
+            "`interrupts(thread_id=…)` lists exactly the questions of `graph.get_state(config).interrupts`, after every step.",
+            "A question shown twice or after its answer is worse than no inbox. Not tested: tasks that wait and that "
+            "`get_state` of langgraph 1.2.22 overlooks (of an error handler, of a `goto` beside waiting tasks).",
             _C.INTERRUPTS,
         ),
         Clause(
@@ -677,6 +678,12 @@ CLAUSES: dict[str, Clause] = {
             "colours",
             "What one colour stored, the other reads.",
             "A batch job and a web service share their threads.",
+        ),
+        Clause(
+            "LIFECYCLE-4",
+            "any sequence",
+            "Any sequence of operations leaves exactly what a simple model of the contract predicts.",
+            "Defects hide in the order of operations.",
         ),
         Clause(
             "LANGGRAPH-1",

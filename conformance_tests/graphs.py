@@ -20,6 +20,9 @@ from langgraph.types import Send, interrupt
 Graph: TypeAlias = Any
 """A compiled graph."""
 
+Builder: TypeAlias = Any
+"""A `StateGraph`, whose overloads refuse nodes of loose types."""
+
 Saver: TypeAlias = BaseCheckpointSaver[Any]
 Runs: TypeAlias = Counter[str]
 Node: TypeAlias = Callable[[Any], Any]
@@ -63,9 +66,9 @@ def asks(runs: Runs, name: str, *questions: str) -> Node:
     return node
 
 
-def sequence(state: Any, nodes: dict[str, Any]) -> StateGraph[Any]:
+def sequence(state: Any, nodes: dict[str, Any]) -> Builder:
     """A graph whose nodes run one after the other."""
-    graph = StateGraph(state)
+    graph: Builder = StateGraph(state)
     previous = START
     for name, node in nodes.items():
         graph.add_node(name, node)
@@ -74,9 +77,9 @@ def sequence(state: Any, nodes: dict[str, Any]) -> StateGraph[Any]:
     return graph
 
 
-def parallel(state: Any, nodes: dict[str, Any], then: Node | None = None) -> StateGraph[Any]:
+def parallel(state: Any, nodes: dict[str, Any], then: Node | None = None) -> Builder:
     """A graph whose nodes run in one super-step; ``then`` runs as ``end`` after all of them."""
-    graph = StateGraph(state)
+    graph: Builder = StateGraph(state)
     for name, node in nodes.items():
         graph.add_node(name, node)
         graph.add_edge(START, name)
@@ -115,7 +118,7 @@ def two_nodes_with_several_questions(saver: Saver, runs: Runs) -> Graph:
 
 def repeated_question(saver: Saver, runs: Runs) -> Graph:
     """A node that asks again in a new super-step until the answer is yes."""
-    graph = StateGraph(Log)
+    graph: Builder = StateGraph(Log)
     graph.add_node("ask", asks(runs, "ask", "yes?"))
     graph.add_edge(START, "ask")
     graph.add_conditional_edges("ask", lambda state: END if state["log"][-1] == "ask yes" else "ask", ["ask", END])
@@ -130,7 +133,7 @@ def fanned_out_questions(saver: Saver, runs: Runs) -> Graph:
         runs[f"ask {item}"] += 1
         return {"log": [f"{item} {answer}"]}
 
-    graph = StateGraph(Log)
+    graph: Builder = StateGraph(Log)
     graph.add_node("plan", says(runs, "plan"))
     graph.add_node("ask", ask)
     graph.add_node("end", says(runs, "end"))
@@ -164,7 +167,7 @@ def without_questions(saver: Saver, runs: Runs) -> Graph:
     return sequence(Log, nodes).compile(checkpointer=saver, interrupt_before=["one"], interrupt_after=["one"])
 
 
-def drafting_subgraph(runs: Runs) -> StateGraph[Any]:
+def drafting_subgraph(runs: Runs) -> Builder:
     """``write`` makes a draft that only the subgraph knows; ``review`` asks about it."""
 
     def write(_: Any) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def questions_of_fanned_out_subgraphs(saver: Saver, runs: Runs) -> Graph:
         runs[f"note {state['item']}"] += 1
         return {}
 
-    graph = StateGraph(Log)
+    graph: Builder = StateGraph(Log)
     graph.add_node("sub", sequence(Item, {"note": note, "ask": ask}).compile())
     graph.add_conditional_edges(START, lambda _: [Send("sub", {"item": item}) for item in range(2)], ["sub"])
     return graph.compile(checkpointer=saver)
@@ -381,7 +384,7 @@ def delta_graph(saver: Saver, snapshot_frequency: int, *questions: str) -> Graph
     def last(state: Any) -> dict[str, Any]:
         return {"count": len(state["plain"])}
 
-    graph = StateGraph(delta_state(snapshot_frequency))
+    graph: Builder = StateGraph(delta_state(snapshot_frequency))
     graph.add_node("first", adds("first"))
     graph.add_edge(START, "first")
     for name in "zma":

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Never, TypeAlias
+from typing import Any, Never, TypeAlias, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
 from conformance_tests.contract import Capability, Clause
+
+T = TypeVar("T")
 
 Config: TypeAlias = dict[str, Any]
 Factory: TypeAlias = Callable[[], Any]
@@ -77,13 +79,13 @@ class Handle:
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
         """List lazily, so that the case can call the saver in between."""
         if self._is_async_turn():
-            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(config, **options)
+            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(cast("RunnableConfig", config), **options)
             while True:
                 try:
                     yield _result(self._runner, _next(listing))
                 except StopAsyncIteration:
                     return
-        yield from self.saver.list(config, **options)
+        yield from self.saver.list(cast("RunnableConfig", config), **options)
 
     def delete_thread(self, thread_id: str) -> None:
         self._call(self.saver, "delete_thread", thread_id)
@@ -317,12 +319,12 @@ class _Opened(AbstractContextManager[Handle]):
 _FIRST_VERSION = f"{1:032}.0000000000000001"
 
 
-def _result(runner: asyncio.Runner, awaitable: Awaitable[Any]) -> Any:
+def _result(runner: asyncio.Runner, awaitable: Awaitable[T]) -> T:
     """Await something without making it the result of a task.
 
     On the main thread CPython 3.11's `Runner.run` ends by writing out the task, in vain: seconds for a large result.
     """
-    results = []
+    results: list[T] = []
 
     async def keep() -> None:
         results.append(await awaitable)

@@ -1,0 +1,254 @@
+"""COPY: copying threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from langgraph.types import Command
+
+from conformance_tests import graphs
+from conformance_tests.case import case
+from conformance_tests.contract import Capability
+from conformance_tests.trial import Config, Handle, Trial
+
+LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
+
+
+@case("COPY-1")
+def every_checkpoint_is_copied_with_all_that_belongs_to_it(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    saver.copy_thread(source, target)
+    other = t.open()
+    for ns in ("", "sub:1"):
+        copied = _contents(t, other, target, ns)
+        t.expect(len(copied), 3, f"copied a thread with three checkpoints in namespace {ns!r}; how many")
+        t.expect(
+            copied, _contents(t, other, source, ns), f"copied a thread; namespace {ns!r}, compared with the source"
+        )
+
+
+@case("COPY-1")
+def a_copy_has_the_copys_thread_id_in_its_configs(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    chain = t.chain(saver, source, 2)
+    saver.copy_thread(source, target)
+    last_id = chain[-1]["configurable"]["checkpoint_id"]
+    found = t.expect_found(t.open().get_tuple(t.config(target, last_id)), "copied a thread")
+    t.expect(found.config["configurable"]["thread_id"], target, "copied a thread; thread of the copy's config")
+    parent = (found.parent_config or {}).get("configurable", {})
+    expected = (target, chain[0]["configurable"]["checkpoint_id"])
+    t.expect((parent.get("thread_id"), parent.get("checkpoint_id")), expected, "copied a thread; parent of the copy")
+
+
+@case("COPY-1")
+def a_waiting_thread_resumes_in_its_copy(t: Trial) -> None:
+    saver, other = t.open(), t.open()
+    runs: graphs.Runs = Counter()
+    source, target = t.config(t.thread("source")), t.config(t.thread("target"))
+    graph = graphs.questions_in_nested_subgraphs(saver.saver, runs)
+    saver.invoke(graph, {"log": []}, source)
+    _answer(saver, graph, source, "middle?")
+    saver.copy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])
+    copied = graphs.questions_in_nested_subgraphs(other.saver, runs)
+    _answer(other, copied, target, "deep?")
+    t.expect(other.get_state(copied, target).next, (), "copied a waiting thread, and answered the copy; what is next")
+    expected = dict.fromkeys(("before", "note", "middle", "deep", "after"), 1)
+    t.expect(dict(runs), expected, "copied a waiting thread, and answered the copy; how often each came to its end")
+
+
+@case("COPY-1")
+def a_copy_of_a_pruned_thread_is_complete(t: Trial) -> None:
+    if Capability.PRUNE not in t.capabilities:
+        return
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    saver.prune([source])
+    saver.copy_thread(source, target)
+    other = t.open()
+    for ns in ("", "sub:1"):
+        copied = _contents(t, other, target, ns)
+        t.expect(len(copied), 1, f"copied a pruned thread; checkpoints in namespace {ns!r}")
+        t.expect(copied, _contents(t, other, source, ns), f"copied a pruned thread; namespace {ns!r}")
+
+
+@case("COPY-2")
+def source_and_copy_go_their_own_ways(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    before = _contents(t, saver, source)
+    saver.copy_thread(source, target)
+    for changed, unchanged, who in ((source, target, "copy"), (target, source, "source")):
+        latest = t.expect_found(saver.get_tuple(t.config(unchanged)), f"the {who} before the other changes")
+        id_ = latest.config["configurable"]["checkpoint_id"]
+        saver.put_writes(t.config(changed, id_), [("chat", "only here")], "task-9")
+        t.put(saver, changed, {"chat": [*LARGE, changed]}, versions={"chat": "9.1"}, parent=t.config(changed, id_))
+        if changed == source:
+            t.expect(_contents(t, t.open(), unchanged), before, f"the {who} after the other one went on")
+        else:
+            found = t.expect_found(t.open().get_tuple(t.config(unchanged)), f"the {who} after the other one went on")
+            expected = {"chat": [*LARGE, source]}
+            t.expect(found.checkpoint["channel_values"], expected, f"the {who} after the other one went on; values")
+
+
+@case("COPY-2")
+def either_stays_when_the_other_is_deleted(t: Trial) -> None:
+    for deleted in ("source", "target"):
+        saver = t.open()
+        threads = {"source": t.thread("source"), "target": t.thread("target")}
+        _fill(t, saver, threads["source"])
+        expected = [_contents(t, saver, threads["source"], ns) for ns in ("", "sub:1")]
+        saver.copy_thread(threads["source"], threads["target"])
+        saver.delete_thread(threads.pop(deleted))
+        (kept,) = threads.values()
+        other = t.open()
+        found = [_contents(t, other, kept, ns) for ns in ("", "sub:1")]
+        t.expect(found, expected, f"copied, and deleted the {deleted}; the other one")
+        t.put(saver, kept, {"chat": [*LARGE, "more"]}, versions={"chat": "9.1"})
+        latest = t.expect_found(t.open().get_tuple(t.config(kept)), f"deleted the {deleted}; the other one goes on")
+        t.expect(
+            latest.checkpoint["channel_values"],
+            {"chat": [*LARGE, "more"]},
+            f"copied, deleted the {deleted}, and put to the other one; values",
+        )
+
+
+@case("COPY-2")
+def either_stays_when_the_other_is_pruned(t: Trial) -> None:
+    if Capability.PRUNE not in t.capabilities:
+        return
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    expected = _contents(t, saver, source)
+    saver.copy_thread(source, target)
+    saver.prune([source])
+    t.expect(_contents(t, t.open(), target), expected, "copied, and pruned the source; the copy")
+
+
+@case("COPY-3")
+def copying_a_missing_thread_copies_nothing(t: Trial) -> None:
+    saver, target = t.open(), t.thread("target")
+    saver.copy_thread(t.thread("missing"), target)
+    t.expect(t.open().list(t.config(target)), [], "copied a thread that does not exist; listed in the target")
+    t.put(saver, target, {"a": 1})
+    saver.delete_thread(target)
+    saver.copy_thread(target, t.thread("target"))
+    t.expect(t.open().list(t.config(target)), [], "copied a deleted thread; listed in the source")
+
+
+@case("COPY-3")
+def copying_again_changes_nothing(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    saver.copy_thread(source, target)
+    before = [_contents(t, saver, target, ns) for ns in ("", "sub:1")]
+    for handle in (saver, t.open()):
+        handle.copy_thread(source, target)
+    other = t.open()
+    found = [_contents(t, other, target, ns) for ns in ("", "sub:1")]
+    t.expect(found, before, "copied the same thread three times; the copy, compared with that of the first time")
+
+
+@case("COPY-4")
+def a_copys_delta_channels_are_the_sources(t: Trial) -> None:
+    saver = t.open()
+    for frequency in (1, 3, graphs.LONG):
+        source, target = t.config(t.thread("source")), t.config(t.thread("target"))
+        graph = graphs.delta_graph(saver.saver, frequency)
+        for number in range(2):
+            saver.invoke(graph, graphs.both(f"input {number}"), source)
+        saver.copy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])
+        situation = f"copied a thread with a snapshot every {frequency}"
+        expected = [state.values for state in saver.get_state_history(graph, source)]
+        _expect_states(t, frequency, target, expected, situation)
+        saver.delete_thread(source["configurable"]["thread_id"])
+        _expect_states(t, frequency, target, expected, f"{situation}, and deleted the source")
+        value = saver.invoke(graph, graphs.both("more"), target)
+        t.expect(value["delta"], value["plain"], f"{situation}, and ran the copy; the delta channel")
+        t.expect_that(
+            "input 0" in value["delta"], f"{situation}, and ran the copy; expected the old input in its state"
+        )
+
+
+@case("COPY-4")
+def a_copy_of_a_pruned_thread_has_its_delta_channels(t: Trial) -> None:
+    if Capability.PRUNE not in t.capabilities:
+        return
+    saver = t.open()
+    for frequency in (3, graphs.LONG):
+        source, target = t.config(t.thread("source")), t.config(t.thread("target"))
+        graph = graphs.delta_graph(saver.saver, frequency)
+        value = saver.invoke(graph, graphs.both("input"), source)
+        saver.prune([source["configurable"]["thread_id"]])
+        saver.copy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])
+        saver.delete_thread(source["configurable"]["thread_id"])
+        _expect_states(t, frequency, target, [value], f"pruned, copied, a snapshot every {frequency}")
+
+
+@case("COPY-4")
+def a_copy_of_a_waiting_subgraph_has_its_delta_channels(t: Trial) -> None:
+    saver, other = t.open(), t.open()
+    for frequency in (3, graphs.LONG):
+        source, target = t.config(t.thread("source")), t.config(t.thread("target"))
+        saver.invoke(graphs.delta_subgraph(saver.saver, frequency), graphs.both("input"), source)
+        saver.copy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])
+        saver.delete_thread(source["configurable"]["thread_id"])
+        graph = graphs.delta_subgraph(other.saver, frequency)
+        (task,) = other.get_state(graph, target, subgraphs=True).tasks
+        situation = f"copied a thread that waits in a subgraph, a snapshot every {frequency}"
+        found = task.state.values
+        t.expect(found["delta"], found["plain"], f"{situation}; the subgraph's delta channel")
+        value = other.invoke(graph, Command(resume="yes"), target)
+        t.expect(value["delta"], value["plain"], f"{situation}, and resumed; the delta channel")
+
+
+def _fill(t: Trial, saver: Handle, thread: str) -> None:
+    """Three checkpoints in each of two namespaces, with values shared between them, writes and metadata."""
+    for ns in ("", "sub:1"):
+        first = t.put(
+            saver,
+            thread,
+            {"chat": LARGE, "kept": f"kept in {ns!r}"},
+            versions={"chat": "1.1", "kept": "1.1"},
+            ns=ns,
+            metadata={"team": "red", "nested": {"deep": [1, None]}},
+        )
+        checkpoint = t.checkpoint({"chat": [*LARGE, "two"]}, versions={"chat": "2.1", "kept": "1.1"})
+        second = saver.put(first, checkpoint, {"step": 1}, {"chat": "2.1"})
+        third = t.put(saver, thread, {"chat": []}, versions={"chat": "3.1", "kept": "1.1"}, ns=ns, parent=second)
+        for number, stored in enumerate((first, third)):
+            saver.put_writes(stored, [("chat", [*LARGE, number]), ("__interrupt__", "asked")], "task-1", "path-b")
+            saver.put_writes(stored, [("chat", "a")], "task-2", "path-a")
+
+
+def _contents(t: Trial, saver: Handle, thread: str, ns: str = "") -> list[dict[str, Any]]:
+    """Everything of a namespace but the thread's id, newest first."""
+    return [
+        {
+            "checkpoint": stored.checkpoint,
+            "metadata": stored.metadata,
+            "parent": (stored.parent_config or {}).get("configurable", {}).get("checkpoint_id"),
+            "pending_writes": stored.pending_writes,
+        }
+        for stored in saver.list(t.config(thread, ns=ns))
+    ]
+
+
+def _answer(saver: Handle, graph: graphs.Graph, config: Config, question: str) -> None:
+    ids = {pending.value: pending.id for pending in saver.get_state(graph, config).interrupts}
+    saver.invoke(graph, Command(resume={ids[question]: "yes"}), config)
+
+
+def _expect_states(t: Trial, frequency: int, config: Config, expected: list[Any], situation: str) -> None:
+    reader = t.open()
+    states = reader.get_state_history(graphs.delta_graph(reader.saver, frequency), config)
+    t.expect([state.values for state in states], expected, f"{situation}; values of all states, newest first")
+    (delta, plain) = (states[0].values[channel] for channel in ("delta", "plain"))
+    t.expect(delta, plain, f"{situation}; the delta channel, compared with a plain one")

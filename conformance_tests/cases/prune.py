@@ -1,0 +1,380 @@
+"""PRUNE: removing the old checkpoints of threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from langgraph.types import Command
+
+from conformance_tests import graphs
+from conformance_tests.case import case
+from conformance_tests.trial import Config, Handle, Trial
+
+CHAT = [f"message {number} {'.' * 1500}" for number in range(40)]
+"""A list that a saver may well store in pieces that versions of it share."""
+
+
+# PRUNE-1
+
+
+@case("PRUNE-1")
+def the_latest_checkpoint_of_every_namespace_stays_as_it_was(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    namespaces = ("", "sub:1", "sub:1|deeper:2")
+    for ns in namespaces:
+        chain = t.chain(saver, thread, 4, ns=ns, team="red")
+        for number, stored in enumerate(chain):
+            saver.put_writes(stored, [("n", number), ("__interrupt__", f"{number}?")], "task-1", "path-b")
+            saver.put_writes(stored, [("n", "other")], "task-2", "path-a")
+    before = {ns: _latest(t, saver, thread, ns) for ns in namespaces}
+    saver.prune([thread], strategy="keep_latest")
+    other = t.open()
+    for ns in namespaces:
+        listed = other.list(t.config(thread, ns=ns))
+        t.expect(len(listed), 1, f"pruned a thread with four checkpoints in namespace {ns!r}; listed")
+        t.expect(_latest(t, other, thread, ns), before[ns], f"pruned; the latest of namespace {ns!r}")
+    everything = other.list({"configurable": {"thread_id": thread}})
+    found = sorted(stored.config["configurable"]["checkpoint_ns"] for stored in everything)
+    t.expect(found, sorted(namespaces), "pruned a thread with three namespaces; namespaces of all that is listed")
+
+
+@case("PRUNE-1")
+def keep_latest_is_the_default(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    chain = t.chain(saver, thread, 3)
+    saver.prune([thread])
+    listed = [stored.config["configurable"]["checkpoint_id"] for stored in t.open().list(t.config(thread))]
+    t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned without a strategy; listed ids")
+
+
+@case("PRUNE-1")
+def the_greatest_id_stays_whichever_was_put_last(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for number in (2, 3, 1):
+        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
+        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+    saver.prune([thread])
+    found = [stored.checkpoint["channel_values"] for stored in t.open().list(t.config(thread))]
+    t.expect(found, [{"n": 3}], "put three checkpoints out of order, and pruned; values of what is listed")
+
+
+@case("PRUNE-1")
+def values_that_older_checkpoints_stored_stay(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    versions = {"chat": "1.1", "name": "1.1", "dropped": "1.1"}
+    stored = t.put(saver, thread, {"chat": CHAT, "name": "Ann", "dropped": "gone"}, versions=versions)
+    for number in range(2, 5):
+        checkpoint = t.checkpoint({"n": number}, versions={"chat": "1.1", "name": "1.1", "n": f"{number}.1"})
+        stored = saver.put(stored, checkpoint, {}, {"n": f"{number}.1"})
+    saver.prune([thread])
+    found = t.expect_found(t.open().get_tuple(t.config(thread)), "pruned")
+    expected = {"chat": CHAT, "name": "Ann", "n": 4}
+    t.expect(found.checkpoint["channel_values"], expected, "pruned, after one of three channels changed; values")
+
+
+@case("PRUNE-1")
+def a_long_chat_stays_whole_and_grows_on(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    chat: list[str] = []
+    stored = None
+    for number in range(3):
+        for step in range(4):
+            chat = [*chat, *CHAT[step * 10 : step * 10 + 10], f"round {number} step {step}"]
+            version = {"chat": f"{number}{step}.1"}
+            stored = t.put(saver, thread, {"chat": chat}, versions=version, parent=stored)
+            saver.put_writes(stored, [("chat", [*chat, "pending"])], "task-1")
+        # Once by the handle that stores, once by another: what the first remembers may be gone.
+        (saver if number == 1 else t.open()).prune([thread])
+        other = t.open()
+        t.expect(len(other.list(t.config(thread))), 1, f"pruned a growing chat {number + 1} times; listed")
+        found = t.expect_found(other.get_tuple(t.config(thread)), "pruned a growing chat")
+        t.expect(
+            found.checkpoint["channel_values"], {"chat": chat}, f"pruned a growing chat {number + 1} times; values"
+        )
+        t.expect(
+            found.pending_writes,
+            [("task-1", "chat", [*chat, "pending"])],
+            f"pruned a growing chat {number + 1} times; pending writes",
+        )
+
+
+@case("PRUNE-1")
+def values_that_were_removed_can_be_stored_again(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first = t.put(saver, thread, {"chat": CHAT}, versions={"chat": "1.1"})
+    second = t.put(saver, thread, {"chat": ["short"]}, versions={"chat": "2.1"}, parent=first)
+    t.open().prune([thread])
+    third = t.put(saver, thread, {"chat": CHAT}, versions={"chat": "3.1"}, parent=second)
+    saver.put_writes(third, [("chat", CHAT[:20])], "task-1")
+    found = t.expect_found(t.open().get_tuple(third), "pruned a large value away, and put it again")
+    t.expect(found.checkpoint["channel_values"], {"chat": CHAT}, "pruned a large value away, and put it again; values")
+    t.expect(found.pending_writes, [("task-1", "chat", CHAT[:20])], "pruned a large value away; writes that hold it")
+
+
+@case("PRUNE-1")
+def pruning_twice_is_pruning_once(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    t.chain(saver, thread, 3)
+    saver.prune([thread])
+    once = _latest(t, saver, thread)
+    saver.prune([thread, thread])
+    t.expect(_latest(t, t.open(), thread), once, "pruned twice; the latest, compared with that of the first time")
+
+
+# PRUNE-2
+
+
+@case("PRUNE-2")
+def delete_removes_the_threads(t: Trial) -> None:
+    saver = t.open()
+    threads = [t.thread() for _ in range(3)]
+    for thread in threads:
+        for ns in ("", "sub:1"):
+            chain = t.chain(saver, thread, 2, ns=ns)
+            saver.put_writes(chain[-1], [("n", 1)], "task-1")
+    saver.prune(threads[:2], strategy="delete")
+    other = t.open()
+    for thread in threads[:2]:
+        everything = other.list({"configurable": {"thread_id": thread}})
+        t.expect(everything, [], "pruned with strategy 'delete'; listed in all namespaces")
+        t.expect(other.get_tuple(t.config(thread)), None, "pruned with strategy 'delete'; latest")
+    t.expect(len(other.list(t.config(threads[2]))), 2, "pruned two other threads with strategy 'delete'; listed")
+
+
+# PRUNE-3
+
+
+@case("PRUNE-3")
+def other_threads_stay(t: Trial) -> None:
+    saver, base = t.open(), t.thread()
+    others = [f"{base}1", f"{base}:1", base[:-1], base.upper(), t.thread()]
+    for thread in (base, *others):
+        for stored in t.chain(saver, thread, 3):
+            saver.put_writes(stored, [("n", thread)], "task-1")
+    before = {thread: saver.list(t.config(thread)) for thread in others}
+    for pattern in (f"{base}*", f"{base}%", f"{base[:-1]}_", f"{base[:-1]}?"):
+        saver.prune([pattern])
+        saver.prune([pattern], strategy="delete")
+    t.expect(len(saver.list(t.config(base))), 3, "pruned what would match as a pattern; listed")
+    saver.prune([base])
+    other = t.open()
+    for thread in others:
+        t.expect(other.list(t.config(thread)), before[thread], f"pruned {base!r}; all of {thread!r}")
+
+
+@case("PRUNE-3")
+def missing_threads_are_no_error(t: Trial) -> None:
+    saver, thread, missing = t.open(), t.thread(), t.thread("missing")
+    t.chain(saver, thread, 3)
+    for strategy in ("keep_latest", "delete"):
+        saver.prune([], strategy=strategy)
+        saver.prune([missing], strategy=strategy)
+    t.expect(len(t.open().list(t.config(thread))), 3, "pruned no thread, and a missing one; listed in another")
+    saver.prune([missing, thread])
+    other = t.open()
+    t.expect(len(other.list(t.config(thread))), 1, "pruned a missing thread and another; listed in the other")
+    t.expect(other.list(t.config(missing)), [], "pruned a missing thread; listed")
+
+
+# PRUNE-4
+
+
+@case("PRUNE-4")
+def an_unknown_strategy_raises_and_removes_nothing(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for stored in t.chain(saver, thread, 3):
+        saver.put_writes(stored, [("n", 1)], "task-1")
+    before = saver.list(t.config(thread))
+    for strategy in ("Delete", "keep_lastest", ""):
+        t.expect_error(
+            lambda strategy=strategy: saver.prune([thread], strategy=strategy),  # type: ignore[misc]  # its default
+            f"pruned with strategy {strategy!r}",
+        )
+        t.expect(t.open().list(t.config(thread)), before, f"pruned with strategy {strategy!r}; all that was there")
+
+
+# PRUNE-5
+
+
+@case("PRUNE-5")
+def a_graph_resumes_after_it_was_pruned(t: Trial) -> None:
+    for build, questions in (
+        (graphs.several_questions, ("first?", "second?", "third?")),
+        (graphs.parallel_questions, ("c?", "a?", "b?")),
+        (graphs.fanned_out_questions, ("1?", "0?", "2?")),
+    ):
+        _expect_same_result(t, build, questions, {"log": []})
+
+
+@case("PRUNE-5")
+def a_subgraph_resumes_after_it_was_pruned(t: Trial) -> None:
+    for build, questions in (
+        (graphs.question_in_a_subgraph, ("a draft?",)),
+        (graphs.questions_in_nested_subgraphs, ("deep?", "middle?")),
+        (graphs.parallel_questions_in_a_subgraph, ("a?", "c?", "b?")),
+    ):
+        _expect_same_result(t, build, questions, {"log": []})
+
+
+@case("PRUNE-5")
+def a_flow_resumes_after_it_was_pruned(t: Trial) -> None:
+    _expect_same_result(t, graphs.flow_in_sequence, ("first?", "second?", "own?"), 0)
+    _expect_same_result(t, graphs.flow_with_nested_tasks, ("a?", "b?"), 0)
+
+
+def _expect_same_result(t: Trial, build: graphs.Build, questions: Sequence[str], value: Any) -> None:
+    """Fail unless a thread that is pruned before every answer ends as one does that never is."""
+    worker, other = t.open(), t.open()
+    results = []
+    for pruned in (False, True):
+        runs: graphs.Runs = Counter()
+        graph, config = build(worker.saver, runs), t.config(t.thread())
+        result = worker.invoke(graph, value, config)
+        for question in questions:
+            if pruned:
+                other.prune([config["configurable"]["thread_id"]])
+            ids = {pending.value: pending.id for pending in worker.get_state(graph, config).interrupts}
+            if question not in ids:
+                t.fail(f"{build.__name__}, pruned: {pruned}; expected {question!r} to be pending, got {sorted(ids)}")
+            result = worker.invoke(graph, Command(resume={ids[question]: f"to {question}"}), config)
+        results.append((result, dict(runs)))
+    situation = f"{build.__name__}, pruned before every answer; result and how often each came to its end"
+    t.expect(results[1], results[0], situation)
+
+
+# PRUNE-6
+
+
+@case("PRUNE-6")
+def delta_channels_stay_the_same_and_go_on(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in (1, 4, graphs.LONG):
+        config = t.config(t.thread())
+        graph = graphs.delta_graph(worker.saver, frequency)
+        expected = worker.invoke(graph, graphs.both("input"), config)
+        for number in range(3):
+            situation = f"ran and pruned {number + 1} times, a snapshot every {frequency}"
+            (worker if number == 1 else other).prune([config["configurable"]["thread_id"]])
+            _expect_state(t, frequency, config, expected, situation)
+            listed = other.list(config)
+            t.expect(len(listed), 1, f"{situation}; listed")
+            expected = worker.invoke(graph, graphs.both(f"input {number}"), config)
+            t.expect(expected["delta"], expected["plain"], f"{situation}, and ran again; the delta channel")
+            _expect_state(t, frequency, config, expected, f"{situation}, and ran again")
+
+
+@case("PRUNE-6")
+def every_later_state_of_a_pruned_thread_is_right(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in (3, graphs.LONG):
+        config = t.config(t.thread())
+        graph = graphs.delta_graph(worker.saver, frequency)
+        worker.invoke(graph, graphs.both("input"), config)
+        worker.prune([config["configurable"]["thread_id"]])
+        worker.invoke(graph, graphs.both("more"), config)
+        worker.update_state(graph, config, graphs.both("by hand"))
+        states = other.get_state_history(graphs.delta_graph(other.saver, frequency), config)
+        found = [state.values["delta"] for state in states]
+        expected = [state.values["plain"] for state in states]
+        situation = f"pruned, ran and updated, a snapshot every {frequency}"
+        t.expect_that(len(states) > 3, f"{situation}; expected the states since, got {len(states)}")
+        t.expect(found, expected, f"{situation}; the delta channel of all states, compared with a plain one")
+
+
+@case("PRUNE-6")
+def a_waiting_graph_with_delta_channels_resumes(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in (3, graphs.LONG):
+        config = t.config(t.thread())
+        graph = graphs.delta_graph(worker.saver, frequency, "first?", "second?")
+        expected = worker.invoke(graph, graphs.both("input"), config)
+        for _ in range(2):
+            other.prune([config["configurable"]["thread_id"]])
+            expected = worker.invoke(graph, Command(resume="yes"), config)
+        situation = f"pruned before each of two answers, a snapshot every {frequency}"
+        t.expect(expected["delta"], expected["plain"], f"{situation}; the delta channel")
+        t.expect(len(expected["delta"]), 5, f"{situation}; items of the delta channel")
+        _expect_state(t, frequency, config, expected, situation)
+
+
+@case("PRUNE-6")
+def a_subgraphs_delta_channels_stay(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in (3, graphs.LONG):
+        config = t.config(t.thread())
+        graph = graphs.delta_subgraph(worker.saver, frequency)
+        for number in range(2):
+            worker.invoke(graph, graphs.both(f"input {number}"), config)
+            before = _subgraph_values(worker, graph, config)
+            other.prune([config["configurable"]["thread_id"]])
+            situation = f"pruned run {number} that waits in a subgraph, a snapshot every {frequency}"
+            found = _subgraph_values(other, graphs.delta_subgraph(other.saver, frequency), config)
+            t.expect(found, before, f"{situation}; the subgraph's values")
+            t.expect(found["delta"], found["plain"], f"{situation}; the subgraph's delta channel")
+            value = worker.invoke(graph, Command(resume="yes"), config)
+            t.expect(value["delta"], value["plain"], f"{situation}, and resumed; the delta channel")
+
+
+@case("PRUNE-6")
+def a_forks_delta_channels_stay(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in (3, graphs.LONG):
+        config = t.config(t.thread())
+        graph = graphs.delta_graph(worker.saver, frequency)
+        worker.invoke(graph, graphs.both("input"), config)
+        forked_from = worker.get_state_history(graph, config)[2].config
+        worker.invoke(graph, graphs.both("left"), config)
+        worker.update_state(graph, forked_from, graphs.both("right"))
+        before = worker.get_state(graph, config).values
+        other.prune([config["configurable"]["thread_id"]])
+        situation = f"forked and pruned, a snapshot every {frequency}"
+        _expect_state(t, frequency, config, before, situation)
+        t.expect_that("left" not in before["delta"], f"{situation}; expected no input of the other branch")
+
+
+@case("PRUNE-6")
+def a_long_chain_without_a_snapshot_stays(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    chain: list[Config] = []
+    for number in range(30):
+        config = chain[-1] if chain else None
+        version = f"{number + 1}.1"
+        # As langgraph stores an open delta channel: a version, a counter in the metadata, and no value.
+        counters = {"counters_since_delta_snapshot": {"d": (number, number)}}
+        chain.append(t.put(saver, thread, versions={"d": version}, parent=config, metadata=counters))
+        saver.put_writes(chain[-1], [("d", [number])], f"task-{number}", "path")
+    before = saver.get_delta_channel_history(t.config(thread), ["d"])
+    t.expect([value for _, _, value in before["d"]["writes"]], [[number] for number in range(29)], "history of 30")
+    saver.prune([thread])
+    state = _history_value(t.open(), t.config(thread))
+    t.expect(state, list(range(29)), "pruned a chain of 30 without a snapshot; what the channel is rebuilt to")
+
+
+def _history_value(reader: Handle, config: Config) -> list[Any]:
+    """The list that a channel ``d`` is rebuilt to, whether a saver keeps the writes or stores their result."""
+    found = reader.get_tuple(config)
+    stored = found.checkpoint["channel_values"].get("d") if found else None
+    history = reader.get_delta_channel_history(config, ["d"])["d"]
+    seed = stored if stored is not None else history.get("seed")
+    seed = getattr(seed, "value", seed)
+    return graphs.joined(seed or [], [] if stored is not None else [value for _, _, value in history["writes"]])
+
+
+def _subgraph_values(reader: Handle, graph: graphs.Graph, config: Config) -> Any:
+    (task,) = reader.get_state(graph, config, subgraphs=True).tasks
+    return task.state.values
+
+
+def _expect_state(t: Trial, frequency: int, config: Config, expected: Any, situation: str) -> None:
+    reader = t.open()
+    found = reader.get_state(graphs.delta_graph(reader.saver, frequency), config).values
+    t.expect(found, {key: expected[key] for key in found}, f"{situation}; values")
+    t.expect(found.get("delta"), expected["plain"], f"{situation}; the delta channel, compared with a plain one")
+
+
+def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
+    """All of the latest checkpoint but its parent, which may be gone."""
+    found = t.expect_found(saver.get_tuple(t.config(thread, ns=ns)), f"the latest of namespace {ns!r}")
+    return found._replace(parent_config=None)

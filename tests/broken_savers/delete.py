@@ -1,0 +1,74 @@
+"""Savers that break DELETE clauses."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+from checkpoint_base import SQLiteSaver
+from tests.broken_savers import breaks
+
+
+@breaks("DELETE-1")
+class KeepsSubgraphsOfDeletedThreads(SQLiteSaver):
+    def delete_thread(self, thread_id: str) -> None:
+        everything = list(self.list({"configurable": {"thread_id": thread_id}}))
+        super().delete_thread(thread_id)
+        for found in everything:
+            if found.config["configurable"]["checkpoint_ns"]:
+                self.put(found.config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+
+
+@breaks("DELETE-1")
+class KeepsWritesOfDeletedThreads(SQLiteSaver):
+    def delete_thread(self, thread_id: str) -> None:
+        everything = list(self.list({"configurable": {"thread_id": thread_id}}))
+        super().delete_thread(thread_id)
+        for found in everything:
+            for task_id, channel, value in found.pending_writes or ():
+                self.put_writes(found.config, [(channel, value)], task_id)
+
+
+@breaks("DELETE-2")
+class DeletesByPattern(SQLiteSaver):
+    """As a saver that deletes Redis keys by ``SCAN MATCH``."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        for thread in list(self.threads()):
+            if fnmatchcase(thread.thread_id, thread_id):
+                super().delete_thread(thread.thread_id)
+        super().delete_thread(thread_id)
+
+
+@breaks("DELETE-2")
+class DeletesByPrefix(SQLiteSaver):
+    def delete_thread(self, thread_id: str) -> None:
+        for thread in list(self.threads()):
+            if thread.thread_id.startswith(thread_id):
+                super().delete_thread(thread.thread_id)
+
+
+@breaks("DELETE-3")
+class CannotDeleteAMissingThread(SQLiteSaver):
+    def delete_thread(self, thread_id: str) -> None:
+        if not list(self.threads(thread_id=thread_id)):
+            raise KeyError(thread_id)
+        super().delete_thread(thread_id)
+
+
+@breaks("DELETE-4")
+class HidesDeletedThreadsUntilTheyAreUsedAgain(SQLiteSaver):
+    _hidden: set[str] = set()  # noqa: RUF012  # all savers share it, as they share the file
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._hidden.add(thread_id)
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        self._hidden.discard(config["configurable"]["thread_id"])
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def get_tuple(self, config: Any) -> Any:
+        return None if config["configurable"]["thread_id"] in self._hidden else super().get_tuple(config)
+
+    def list(self, config: Any, **options: Any) -> Any:
+        return iter(()) if config["configurable"]["thread_id"] in self._hidden else super().list(config, **options)

@@ -1,0 +1,122 @@
+"""Savers that break INTERRUPT clauses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from checkpoint_base import SQLiteSaver
+from tests.broken_savers import breaks
+
+
+@breaks("INTERRUPT-1")
+class ForgetsWhatFinishedTasksWrote(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        return found and found._replace(pending_writes=[w for w in found.pending_writes if w[1].startswith("__")])
+
+
+@breaks("INTERRUPT-2")
+class KeepsOneQuestionOfACheckpoint(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        by_channel = {write[1]: write for write in found.pending_writes} if found else {}
+        return found and found._replace(pending_writes=list(by_channel.values()))
+
+
+@breaks("INTERRUPT-3")
+class KeepsTheFirstAnswerOfANode(SQLiteSaver):
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        stored = self.get_tuple(config)
+        if stored and any(w[:2] == (task_id, "__resume__") for w in stored.pending_writes):
+            writes = [write for write in writes if write[0] != "__resume__"]
+        super().put_writes(config, writes, task_id, task_path)
+
+
+@breaks("INTERRUPT-4")
+class FindsRootCheckpointsOnly(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        return None if config["configurable"].get("checkpoint_ns") else super().get_tuple(config)
+
+
+@breaks("INTERRUPT-5")
+class LosesWhatCalledTasksReturned(SQLiteSaver):
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        if not task_path.startswith("~__pregel_push, ~"):
+            super().put_writes(config, writes, task_id, task_path)
+
+
+@breaks("INTERRUPT-6")
+class ListsAnsweredQuestionsUntilTheStepEnds(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        listed = list(super().interrupts(**options))
+        root = self.get_tuple({"configurable": {"thread_id": options["thread_id"]}}) if listed else None
+        for _, _, questions in (w for w in (root.pending_writes if root else ()) if w[1] == "__interrupt__"):
+            for question in questions:
+                yield replace(listed[0], interrupt_id=question.id, value=question.value)
+
+
+@breaks("INTERRUPT-6")
+class TakesAnyAnswerOfATaskForItsLast(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        for listed in super().interrupts(**options):
+            config = {"configurable": {"thread_id": listed.thread_id, "checkpoint_id": listed.checkpoint_id}}
+            waiting: Any = self.get_tuple(config)
+            if not any(write[:2] == (listed.task_id, "__resume__") for write in waiting.pending_writes):
+                yield listed
+
+
+@breaks("INTERRUPT-6")
+class CountsNoInterruptsOfThreads(SQLiteSaver):
+    def threads(self, **options: Any) -> Any:
+        return (replace(thread, pending_interrupts=0) for thread in super().threads(**options))
+
+
+@breaks("INTERRUPT-7")
+class ListsTheNewestFirstInEitherOrder(SQLiteSaver):
+    def interrupts(self, *, order: Any = "newest", **options: Any) -> Any:
+        return super().interrupts(order="newest", **options)
+
+
+@breaks("INTERRUPT-7")
+class ContinuesBehindAllQuestionsOfATask(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        last: dict[Any, str] = {}
+        listed = list(super().interrupts(**{**options, "limit": None}))
+        for item in listed:
+            last[item.thread_id, item.task_id] = item.cursor
+        return iter([replace(i, cursor=last[i.thread_id, i.task_id]) for i in listed][: options.get("limit")])
+
+
+@breaks("INTERRUPT-8")
+class FiltersInterruptsByOneEntry(SQLiteSaver):
+    def interrupts(self, *, metadata: Any = None, **options: Any) -> Any:
+        return super().interrupts(metadata=dict(list((metadata or {}).items())[:1]), **options)
+
+
+@breaks("INTERRUPT-9")
+class TellsOfTheLatestCheckpointOfAnyNamespace(SQLiteSaver):
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            latest = max(self.list({"configurable": {"thread_id": thread.thread_id}}), key=lambda c: c.checkpoint["id"])
+            yield replace(thread, step=latest.metadata.get("step"), metadata=latest.metadata)
+
+
+@breaks("INTERRUPT-9")
+class TellsThreadsTimesWithoutZone(SQLiteSaver):
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            yield replace(thread, updated_at=thread.updated_at.replace(tzinfo=None))
+
+
+@breaks("INTERRUPT-10")
+class ListsThreadsByTheirBeginning(SQLiteSaver):
+    def threads(self, *, order: Any = "newest", **options: Any) -> Any:
+        listed = super().threads(order=order, **options)
+        return iter(sorted(listed, key=lambda thread: thread.created_at, reverse=order == "newest"))
+
+
+@breaks("INTERRUPT-10")
+class BeginsEveryPageOfThreadsAnew(SQLiteSaver):
+    def threads(self, *, after: Any = None, **options: Any) -> Any:
+        return super().threads(**options)

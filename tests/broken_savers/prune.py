@@ -1,0 +1,89 @@
+"""Savers that break PRUNE clauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from checkpoint_base import SQLiteSaver
+from tests.broken_savers import breaks
+
+
+@breaks("PRUNE-1")
+class KeepsOneCheckpointOfAThread(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            latest: Any = self.get_tuple({"configurable": {"thread_id": thread_id}})
+            self.delete_thread(thread_id)
+            if latest:
+                self.put(latest.config, latest.checkpoint, latest.metadata, latest.checkpoint["channel_versions"])
+                for task_id, channel, value in latest.pending_writes:
+                    self.put_writes(latest.config, [(channel, value)], task_id)
+
+
+@breaks("PRUNE-1", "PRUNE-5")
+class KeepsTheLatestWithoutItsWrites(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            everything = list(self.list({"configurable": {"thread_id": thread_id}}))
+            self.delete_thread(thread_id)
+            for found in {found.config["configurable"]["checkpoint_ns"]: found for found in everything[::-1]}.values():
+                versions = found.checkpoint["channel_versions"]
+                present = {channel: versions[channel] for channel in found.checkpoint["channel_values"]}
+                self.put(found.config, found.checkpoint, found.metadata, present)
+
+
+@breaks("PRUNE-1")
+class RemovesValuesOfOlderCheckpoints(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        super().prune(thread_ids, strategy=strategy)
+        for thread_id in thread_ids:
+            latest: Any = self.get_tuple({"configurable": {"thread_id": thread_id}})
+            newest = max(latest.checkpoint["channel_versions"].values(), default="") if latest else ""
+            if latest:
+                kept = {c: v for c, v in latest.checkpoint["channel_versions"].items() if v == newest}
+                self.delete_thread(thread_id)
+                self.put(latest.config, latest.checkpoint, latest.metadata, kept)
+
+
+@breaks("PRUNE-2")
+class KnowsOneStrategy(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        super().prune(thread_ids)
+
+
+@breaks("PRUNE-3")
+class PrunesEveryThread(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        super().prune([thread.thread_id for thread in self.threads()], strategy=strategy)
+
+
+@breaks("PRUNE-3")
+class CannotPruneAMissingThread(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            if not list(self.threads(thread_id=thread_id)):
+                raise KeyError(thread_id)
+        super().prune(thread_ids, strategy=strategy)
+
+
+@breaks("PRUNE-4")
+class TakesAnUnknownStrategyForDelete(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        super().prune(thread_ids, strategy=strategy if strategy == "keep_latest" else "delete")
+
+
+@breaks("PRUNE-4")
+class DeletesBeforeItRefusesAStrategy(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        super().prune(thread_ids)
+        super().prune(thread_ids, strategy=strategy)
+
+
+@breaks("PRUNE-6", "RUNS-4")
+class RebuildsFromListedCheckpointsAlone(SQLiteSaver):
+    """As any saver that removes ancestors and leaves the history to langgraph-checkpoint's own walk."""
+
+    def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
+        return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)

@@ -1,0 +1,81 @@
+"""Savers that break RUNS clauses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from checkpoint_base import SQLiteSaver
+from tests.broken_savers import breaks
+
+
+@breaks("RUNS-1")
+class DeletesRunsOfOneThread(SQLiteSaver):
+    def delete_for_runs(self, run_ids: Any) -> None:
+        threads = {}
+        for run_id in run_ids:
+            found = next(self.list(None, filter={"run_id": run_id}), None)
+            threads[run_id] = found and found.config["configurable"]["thread_id"]
+        spared = [c for r in run_ids for c in self.list(None, filter={"run_id": r}) if _thread(c) != threads[r]]
+        super().delete_for_runs(run_ids)
+        for checkpoint in spared:
+            self.put(checkpoint.config, checkpoint.checkpoint, checkpoint.metadata, {})
+
+
+@breaks("RUNS-1")
+class KeepsWritesOfDeletedRuns(SQLiteSaver):
+    def delete_for_runs(self, run_ids: Any) -> None:
+        everything = [found for run_id in run_ids for found in self.list(None, filter={"run_id": run_id})]
+        super().delete_for_runs(run_ids)
+        for found in everything:
+            for task_id, channel, value in found.pending_writes or ():
+                self.put_writes(found.config, [(channel, value)], task_id)
+
+
+@breaks("RUNS-2")
+class DeletesThreadsOfRuns(SQLiteSaver):
+    def delete_for_runs(self, run_ids: Any) -> None:
+        for run_id in run_ids:
+            for found in list(self.list(None, filter={"run_id": run_id})):
+                self.delete_thread(_thread(found))
+
+
+@breaks("RUNS-2")
+class DeletesValuesThatDeletedRunsStored(SQLiteSaver):
+    """As a saver whose values belong to checkpoints and not to versions."""
+
+    _lost: set[Any] = set()  # noqa: RUF012  # all savers share it, as they share the file
+
+    def delete_for_runs(self, run_ids: Any) -> None:
+        for found in (found for run_id in run_ids for found in self.list(None, filter={"run_id": run_id})):
+            self._lost.update((_thread(found), *version) for version in found.checkpoint["channel_versions"].items())
+        super().delete_for_runs(run_ids)
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        for channel, version in found.checkpoint["channel_versions"].items() if found else ():
+            if (_thread(found), channel, version) in self._lost:
+                found.checkpoint["channel_values"].pop(channel, None)
+        return found
+
+
+@breaks("RUNS-3")
+class CannotDeleteAnUnknownRun(SQLiteSaver):
+    def delete_for_runs(self, run_ids: Any) -> None:
+        for run_id in run_ids:
+            if not list(self.list(None, filter={"run_id": run_id})):
+                raise KeyError(run_id)
+        super().delete_for_runs(run_ids)
+
+
+@breaks("RUNS-3")
+class TakesNoRunsForCheckpointsWithoutOne(SQLiteSaver):
+    def delete_for_runs(self, run_ids: Any) -> None:
+        super().delete_for_runs(run_ids)
+        if not run_ids:
+            for found in list(self.list(None)):
+                if "run_id" not in found.metadata:
+                    self.delete_thread(_thread(found))
+
+
+def _thread(found: Any) -> str:
+    return str(found.config["configurable"]["thread_id"])

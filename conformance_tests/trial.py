@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Never, TypeAlias, TypeVar
+from typing import Any, Never, TypeAlias, TypeVar, cast
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
@@ -79,13 +80,13 @@ class Handle:
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
         """List lazily, so that the case can call the saver in between."""
         if self._is_async_turn():
-            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(cast("RunnableConfig", config), **options)
+            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(cast(RunnableConfig, config), **options)
             while True:
                 try:
                     yield _result(self._runner, _next(listing))
                 except StopAsyncIteration:
                     return
-        yield from self.saver.list(cast("RunnableConfig", config), **options)
+        yield from self.saver.list(cast(RunnableConfig, config), **options)
 
     def delete_thread(self, thread_id: str) -> None:
         self._call(self.saver, "delete_thread", thread_id)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 from uuid import UUID
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -27,7 +28,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, cli, open_saver
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, cli, open_saver, rendering
 
 HOSTILE_ID = "[red]x[/red]\x1b[31m\u202e\x9b1m\r"
 HOSTILE = "[bold]x[/bold]\x1b]0;owned\x07\x9b31m\u202e\ud800\0\u2028\r\nend"
@@ -533,7 +534,7 @@ def test_no_store_is_a_usage_error_that_says_how_to_give_one() -> None:
 
 
 def test_help_needs_no_store() -> None:
-    for command in ([], *([name] for name in cli.main.commands)):
+    for command in ([], *([name] for name in cli.main.list_commands(click.Context(cli.main)))):
         result = CliRunner().invoke(cli.main, [*command, "--help"], env={"CHECKPOINT_STORE": None})
         assert result.exit_code == 0
         assert "Example: checkpoints " in result.stdout
@@ -717,7 +718,7 @@ def test_a_value_that_cannot_be_described_does_not_stop_the_rest(capsysbinary: p
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    cli._print_json({"spiteful": [Spiteful()], "loud": Loud(), "deep": deep, "class": Point, "number": 10**5000})
+    rendering.print_json({"spiteful": [Spiteful()], "loud": Loud(), "deep": deep, "class": Point, "number": 10**5000})
     document = json.loads(capsysbinary.readouterr().out)
     assert document["spiteful"] == ["<Spiteful>"]
     assert document["loud"] == "loud \\ud800\x9b"

@@ -1,0 +1,1 @@
+"""This project's savers and the field's, side by side. No part of what is installed."""

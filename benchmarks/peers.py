@@ -1,0 +1,303 @@
+"""The savers of the field as factories for the conformance suite, each at the settings its documentation recommends.
+
+A factory opens its saver on the storage that the environment variable names, so other processes can open it too::
+
+    SAVER_STORAGE=/tmp/x.db checkpoints conformance benchmarks.peers:async_sqlite_saver --declare async
+
+Nothing of the field is imported until it is opened: peers are no dependency of this project.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+from uuid import uuid4
+
+from benchmarks import servers
+from checkpoint_base import open_saver
+from conformance_tests.contract import Capability
+
+STORAGE = "SAVER_STORAGE"
+"""Environment variable: the file or URL of the storage that factories open."""
+
+SYNC, ASYNC, PROCESSES = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES
+
+Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
+"""Makes an empty storage on the server of this URL, for a `with` block, and gives what to put into `STORAGE`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """A saver and how it is run.
+
+    ``home`` is where its class is; ``requires`` what has to be installed for it; ``declares`` what its class cannot
+    tell; ``open`` the factory; ``settings`` says how that opens it.
+    """
+
+    home: str
+    requires: tuple[str, ...] = ()
+    declares: Collection[Capability]
+    open: Callable[[], Any]
+    empty: Place
+    server: Callable[[], AbstractContextManager[servers.Server]] | None = None
+    settings: str
+
+    @property
+    def name(self) -> str:
+        return self.home.partition(":")[2]
+
+    @property
+    def factory_name(self) -> str | None:
+        """The factory for other processes, if they can open the same storage."""
+        return f"{__name__}:{self.open.__name__}" if PROCESSES in self.declares else None
+
+    def capabilities(self) -> frozenset[Capability]:
+        """What is declared, and the optional methods that the class overrides in all of its colours."""
+        from langgraph.checkpoint.base import BaseCheckpointSaver
+
+        module, _, name = self.home.partition(":")
+        saver = getattr(importlib.import_module(module), name)
+        prefixes = [prefix for colour, prefix in ((SYNC, ""), (ASYNC, "a")) if colour in self.declares]
+        overridden = {
+            capability
+            for capability in (Capability.COPY, Capability.PRUNE, Capability.RUNS)
+            if all(
+                getattr(saver, method) is not getattr(BaseCheckpointSaver, method)
+                for method in (f"{prefix}{capability}" for prefix in prefixes)
+            )
+        }
+        # The base class itself rebuilds delta channels, from any saver's listing.
+        return frozenset({*self.declares, *overridden, Capability.DELTA})
+
+
+# Storages
+
+
+@contextmanager
+def _in_memory(_: str) -> Iterator[str]:
+    yield uuid4().hex
+
+
+@contextmanager
+def _file(_: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="saver-", ignore_cleanup_errors=True) as folder:
+        yield str(Path(folder) / "checkpoints.db")
+
+
+@contextmanager
+def _database(server: str) -> Iterator[str]:
+    import psycopg
+
+    name = f"saver_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type,unused-ignore]  # no user's text is in it
+    try:
+        yield f"{server.rpartition('/')[0]}/{name}"
+    finally:
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type,unused-ignore]
+
+
+@contextmanager
+def _flushed(server: str) -> Iterator[str]:
+    servers.flush_redis(server)
+    yield server
+
+
+# Factories
+
+
+def sqlite_saver_of_this_project() -> Any:
+    return open_saver(f"sqlite:///{quote(os.environ[STORAGE])}")
+
+
+def in_memory_saver() -> Any:
+    return _one_in_memory_saver(os.environ[STORAGE])
+
+
+@cache
+def _one_in_memory_saver(_: str) -> Any:
+    from langgraph.checkpoint.memory import InMemorySaver
+
+    return InMemorySaver()
+
+
+def sqlite_saver() -> Any:
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    return SqliteSaver.from_conn_string(os.environ[STORAGE])
+
+
+def async_sqlite_saver() -> Any:
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    return AsyncSqliteSaver.from_conn_string(os.environ[STORAGE])
+
+
+@contextmanager
+def postgres_saver() -> Iterator[Any]:
+    from langgraph.checkpoint.postgres import PostgresSaver
+    from psycopg.rows import dict_row
+    from psycopg_pool import ConnectionPool
+
+    options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    with ConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=True) as pool:
+        saver = PostgresSaver(pool)
+        saver.setup()
+        yield saver
+
+
+@asynccontextmanager
+async def async_postgres_saver() -> AsyncIterator[Any]:
+    from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+    from psycopg.rows import dict_row
+    from psycopg_pool import AsyncConnectionPool
+
+    options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
+    async with AsyncConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=False) as pool:
+        saver = AsyncPostgresSaver(pool)
+        await saver.setup()
+        yield saver
+
+
+def valkey_saver() -> Any:
+    from langgraph_checkpoint_aws import ValkeySaver
+
+    return ValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=10)
+
+
+def async_valkey_saver() -> Any:
+    from langgraph_checkpoint_aws import AsyncValkeySaver
+
+    return AsyncValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=10)
+
+
+@contextmanager
+def redis_saver() -> Iterator[Any]:
+    from langgraph.checkpoint.redis import RedisSaver
+
+    with RedisSaver.from_conn_string(os.environ[STORAGE]) as saver:
+        saver.setup()
+        yield saver
+
+
+@asynccontextmanager
+async def async_redis_saver() -> AsyncIterator[Any]:
+    from langgraph.checkpoint.redis.aio import AsyncRedisSaver
+
+    async with AsyncRedisSaver.from_conn_string(os.environ[STORAGE]) as saver:
+        await saver.asetup()
+        yield saver
+
+
+# The field
+
+_SQLITE = ("langgraph-checkpoint-sqlite==3.1.2",)
+_POSTGRES = ("langgraph-checkpoint-postgres==3.2.0", "psycopg[binary,pool]>=3.2")
+_VALKEY = ("langgraph-checkpoint-aws[valkey]==1.2.6",)
+_REDIS = ("langgraph-checkpoint-redis==0.5.2",)
+
+
+def _quick_postgres() -> AbstractContextManager[servers.Server]:
+    return servers.postgres(durable=False)
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            home="checkpoint_base.sqlite:SQLiteSaver",
+            declares=frozenset(Capability),
+            open=sqlite_saver_of_this_project,
+            empty=_file,
+            settings="`open_saver` with the URL of a file",
+        ),
+        Peer(
+            home="langgraph.checkpoint.memory:InMemorySaver",
+            declares={SYNC, ASYNC},
+            open=in_memory_saver,
+            empty=_in_memory,
+            settings="one instance that every handle of a case shares",
+        ),
+        Peer(
+            home="langgraph.checkpoint.sqlite:SqliteSaver",
+            requires=_SQLITE,
+            declares={SYNC, PROCESSES},
+            open=sqlite_saver,
+            empty=_file,
+            settings="`from_conn_string` with a file",
+        ),
+        Peer(
+            home="langgraph.checkpoint.sqlite.aio:AsyncSqliteSaver",
+            requires=_SQLITE,
+            declares={ASYNC, PROCESSES},
+            open=async_sqlite_saver,
+            empty=_file,
+            settings="`from_conn_string` with a file",
+        ),
+        Peer(
+            home="langgraph.checkpoint.postgres:PostgresSaver",
+            requires=_POSTGRES,
+            declares={SYNC, PROCESSES},
+            open=postgres_saver,
+            empty=_database,
+            server=_quick_postgres,
+            settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`, and "
+            "`setup()` at every opening",
+        ),
+        Peer(
+            home="langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
+            requires=_POSTGRES,
+            declares={ASYNC, PROCESSES},
+            open=async_postgres_saver,
+            empty=_database,
+            server=_quick_postgres,
+            settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`, "
+            "and `setup()` at every opening",
+        ),
+        Peer(
+            home="langgraph_checkpoint_aws:ValkeySaver",
+            requires=_VALKEY,
+            declares={SYNC, PROCESSES},
+            open=valkey_saver,
+            empty=_flushed,
+            server=servers.redis,
+            settings="`from_conn_string` with `pool_size=10` and no TTL",
+        ),
+        Peer(
+            home="langgraph_checkpoint_aws:AsyncValkeySaver",
+            requires=_VALKEY,
+            declares={ASYNC, PROCESSES},
+            open=async_valkey_saver,
+            empty=_flushed,
+            server=servers.redis,
+            settings="`from_conn_string` with `pool_size=10` and no TTL",
+        ),
+        Peer(
+            home="langgraph.checkpoint.redis:RedisSaver",
+            requires=_REDIS,
+            declares={SYNC, PROCESSES},
+            open=redis_saver,
+            empty=_flushed,
+            server=servers.redis_stack,
+            settings="`from_conn_string` without TTL, and `setup()` at every opening",
+        ),
+        Peer(
+            home="langgraph.checkpoint.redis.aio:AsyncRedisSaver",
+            requires=_REDIS,
+            declares={ASYNC, PROCESSES},
+            open=async_redis_saver,
+            empty=_flushed,
+            server=servers.redis_stack,
+            settings="`from_conn_string` without TTL, and `asetup()` at every opening",
+        ),
+    )
+}

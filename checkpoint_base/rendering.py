@@ -1,0 +1,272 @@
+"""What the command line prints: tables and sentences for people, JSON for programs.
+
+Ids and values come from whoever filled the store. None of their characters reaches a terminal that could do more there
+than be seen, and printing a value never fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import math
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+import click
+import orjson
+from langgraph.checkpoint.base import CheckpointTuple
+from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
+
+T = TypeVar("T")
+
+_WRITTEN = frozenset(("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo"))
+"""Modules whose instances are written by str()."""
+
+_SHORT = 160  # characters of a value in a table
+_NAMED = 5  # threads that a message names; of the others it says how many they are
+_NESTED = 200  # levels of a value; orjson writes 254
+_ENDLESS = 100_000  # columns: where no terminal is, no line needs to break
+_NARROW = 120  # columns: below, a time takes two lines so that ids need not
+
+# Controls above ASCII, whatever hides or reorders the characters around it, and lone surrogates.
+_HIDDEN = (
+    "\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f"
+)
+_UNSAFE = re.compile(f"[\x00-\x1f{_HIDDEN}]")
+_UNSAFE_IN_JSON = re.compile(f"[{_HIDDEN}]")  # JSON escapes the others anyway
+
+
+class Failure(click.ClickException):
+    """Ends the command with a message on stderr."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"Error: {visible(self.message)}", file=file, err=True)
+
+
+# Printing for people
+
+
+def console() -> Console:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    width = None if sys.stdout.isatty() else _ENDLESS
+    return Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+def table_of(*headers: str) -> Table:
+    narrow = console().width < _NARROW
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for header in headers:
+        is_time = header.endswith("(UTC)")
+        table.add_column(header, overflow="fold", max_width=10 if is_time and narrow else None)
+    return table
+
+
+def add_row(table: Table, *cells: object) -> None:
+    table.add_row(*(Text(visible(_cell(cell)), overflow="fold") for cell in cells))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        with suppress(OverflowError):  # in the year 1 or 9999
+            value = value.astimezone(UTC) if value.tzinfo else value
+        return value.replace(tzinfo=None).isoformat(" ", "seconds")
+    return "" if value is None else str(value)
+
+
+def _short(value: Any) -> str:
+    plain = _plain(value, brief=True)
+    text = plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}… ({number(len(text), 'character')})"
+
+
+def print_threads(infos: Sequence[ThreadInfo], cursor: str | None) -> None:
+    table = table_of("thread", "updated (UTC)", "created (UTC)", "step", "interrupts")
+    for info in infos:
+        add_row(table, info.thread_id, info.updated_at, info.created_at, info.step, info.pending_interrupts or "")
+    _print_page(table, "No threads.", cursor)
+
+
+def print_interrupts(questions: Sequence[PendingInterrupt], cursor: str | None) -> None:
+    table = table_of("thread", "asked (UTC)", "interrupt", "value")
+    for question in questions:
+        add_row(table, question.thread_id, question.created_at, question.interrupt_id, _short(question.value))
+    _print_page(table, "Nothing waits for an answer.", cursor)
+
+
+def print_checkpoint(shown: Mapping[str, Any]) -> None:
+    facts = Table.grid("", "", padding=(0, 2))
+    for name in ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "created_at", "source", "step"):
+        add_row(facts, name.replace("_", " "), shown[name])
+    for name, value in shown["metadata"].items():
+        add_row(facts, "metadata", f"{name} = {_short(value)}")
+    console().print(facts, "")
+    _print_part(("channel", "value"), shown["channels"].items())
+    _print_part(("pending write of task", "channel", "value"), (write.values() for write in shown["pending_writes"]))
+    asked = ((each.interrupt_id, each.created_at, each.value) for each in shown["pending_interrupts"])
+    _print_part(("pending interrupt", "asked (UTC)", "value"), asked)
+
+
+def print_history(infos: Sequence[CheckpointInfo]) -> None:
+    inner = any(info.checkpoint_ns for info in infos)
+    table = table_of("checkpoint", "created (UTC)", "step", "source", "parent", *["namespace"] * inner)
+    for info in infos:
+        step, source = info.metadata.get("step"), info.metadata.get("source")
+        add_row(table, info.checkpoint_id, info.created_at, step, source, info.parent_id, *[info.checkpoint_ns] * inner)
+    console().print(table)
+
+
+def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
+    _print_part(("thread", "checkpoints", "to remove"), (plan.values() for plan in plans))
+
+
+def _print_page(table: Table, nothing: str, cursor: str | None) -> None:
+    if not table.row_count:
+        return say(nothing)
+    console().print(table)
+    return click.echo(f"\nMore follows: --after {cursor}") if cursor else None
+
+
+def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table whose last column is values; nothing when it is empty."""
+    table = table_of(*headers)
+    for *ids, value in rows:
+        add_row(table, *ids, _short(value))
+    if table.row_count:
+        console().print(table, "")
+
+
+def say(sentence: str) -> None:
+    console().print(Text(visible(sentence)), soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """Write what a terminal would obey or hide as an escape, so that it is seen."""
+    return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
+
+
+def number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def thread_names(threads: Sequence[str]) -> str:
+    names = ", ".join(repr(thread) for thread in threads[:_NAMED])
+    more = f" and {len(threads) - _NAMED} more" if len(threads) > _NAMED else ""
+    return f"thread {names}" if len(threads) == 1 else f"threads {names}{more}"
+
+
+# Talking on stderr
+
+
+def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
+    return track(items, doing, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+
+
+def confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not (sys.stdin and sys.stdin.isatty()):
+        raise Failure("there is no terminal to ask for confirmation: pass --yes; nothing was done")
+    click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Failure("declined; nothing was done")
+
+
+# Printing for programs
+
+
+def checkpoint_document(found: CheckpointTuple, asked: Iterable[PendingInterrupt]) -> dict[str, Any]:
+    """A checkpoint as `show` prints it, with those of its thread's pending interrupts that it asked."""
+    key = {**found.config["configurable"]}
+    metadata = dict(found.metadata)
+    writes = found.pending_writes or ()
+    place = (key["checkpoint_ns"], key["checkpoint_id"])
+    return {
+        **key,
+        "parent_id": found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None,
+        "created_at": found.checkpoint.get("ts"),
+        "source": metadata.pop("source", None),
+        "step": metadata.pop("step", None),
+        "metadata": metadata,
+        "channels": found.checkpoint["channel_values"],
+        "pending_writes": [dict(zip(("task_id", "channel", "value"), write, strict=True)) for write in writes],
+        "pending_interrupts": [each for each in asked if (each.checkpoint_ns, each.checkpoint_id) == place],
+    }
+
+
+def print_json(document: Any) -> None:
+    text = orjson.dumps(_plain(document), option=orjson.OPT_INDENT_2).decode()
+    click.echo(_UNSAFE_IN_JSON.sub(lambda found: json.dumps(found.group())[1:-1], text).encode())
+
+
+def _plain(value: Any, *, brief: bool = False, room: int = _NESTED) -> Any:
+    """Return any value as what JSON has, described where JSON has nothing for it. This never fails.
+
+    ``brief`` leaves out the empty fields of messages and other models, and shows bytes as Python does.
+    """
+    with suppress(Exception):  # whatever an instance of somebody's class does when it is looked at
+        if room:
+            return _converted(value, lambda part: _plain(part, brief=brief, room=room - 1), brief)
+    with suppress(Exception):
+        return _text(repr(value))
+    return f"<{type(value).__name__}>"
+
+
+def _converted(value: Any, plain: Callable[[Any], Any], brief: bool) -> Any:
+    match value:
+        case None | bool():
+            return value
+        case Enum():
+            return plain(value.value)
+        case str():
+            return _text(value)
+        case int():
+            return int(value) if -(2**63) <= value < 2**64 else str(value)
+        case float():
+            return float(value) if math.isfinite(value) else str(value)
+        case bytes() | bytearray():
+            return repr(value) if brief else {"base64": base64.b64encode(value).decode()}
+        case datetime():
+            return value.isoformat()
+        case list() | tuple() | deque():
+            return [plain(part) for part in value]
+        case Set():
+            return [plain(part) for part in sorted(value, key=repr)]
+        case Mapping():
+            return _object(value.items(), plain)
+        case BaseModel():
+            return _object(((name, part) for name, part in value if not brief or part not in (None, "", [], {})), plain)
+    if dataclasses.is_dataclass(value):
+        return _object(((each.name, getattr(value, each.name)) for each in dataclasses.fields(value)), plain)
+    if hasattr(value, "tolist"):  # of numpy
+        return plain(value.tolist())
+    return _text(str(value) if type(value).__module__.partition(".")[0] in _WRITTEN else repr(value))
+
+
+def _object(items: Iterable[tuple[Any, Any]], plain: Callable[[Any], Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, part in items:
+        name = _text(str(key))
+        found[name if name not in found else _text(repr(key))] = plain(part)  # 1 and "1" are two keys
+    return found
+
+
+def _text(value: str) -> str:
+    """Return a text that can be encoded: a lone surrogate is written as an escape."""
+    return value.encode("utf-8", "backslashreplace").decode()

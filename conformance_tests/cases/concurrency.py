@@ -1,0 +1,336 @@
+"""CONCURRENCY: many callers at once. Whatever hangs is a failure, not a hang."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import random
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeAlias
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+
+from conformance_tests.case import case
+from conformance_tests.trial import Colour, Config, ConformanceFailure, Trial
+
+Saver: TypeAlias = BaseCheckpointSaver[Any]
+
+Job: TypeAlias = Generator[tuple[Any, ...], Any, None]
+"""Yields calls as ``(method, *arguments)`` and is sent their results, so that it runs in a thread or as a task."""
+
+CALLERS = 32
+PATIENCE = 60.0
+"""Seconds after which callers that have not finished are taken for deadlocked."""
+
+
+@case("CONCURRENCY-1")
+def many_callers_work_on_threads_of_their_own(t: Trial) -> None:
+    saver = t.open().saver
+    threads = [t.thread() for _ in range(CALLERS)]
+    _at_once(t, [(saver, _life_of(t, thread)) for thread in threads], f"{CALLERS} callers of one saver")
+    for thread in threads:
+        _expect_life(t, thread)
+
+
+@case("CONCURRENCY-1")
+def many_callers_read_what_others_write(t: Trial) -> None:
+    handle, thread = t.open(), t.thread()
+    stored = t.chain(handle, thread, 5)
+    t.put(handle, thread, {"large": "x" * 200_000}, parent=stored[-1])
+    readers = [(handle.saver, _reading(t, thread, stored)) for _ in range(CALLERS // 2)]
+    writers = [(handle.saver, _life_of(t, t.thread())) for _ in range(CALLERS // 2)]
+    _at_once(
+        t, [job for pair in zip(readers, writers, strict=True) for job in pair], "readers and writers of one saver"
+    )
+
+
+@case("CONCURRENCY-2")
+def checkpoints_put_at_once_to_one_thread_are_all_there(t: Trial) -> None:
+    handles, thread = [t.open() for _ in range(4)], t.thread()
+    root = t.put(handles[0], thread, {"n": -1})
+    checkpoints = [t.checkpoint({"n": number}, versions={"n": f"{number + 2:032}.0"}) for number in range(CALLERS)]
+    ids = [checkpoint["id"] for checkpoint in checkpoints]
+    random.Random(2).shuffle(checkpoints)
+    jobs = [(handles[n % 4].saver, _putting(root, checkpoint)) for n, checkpoint in enumerate(checkpoints)]
+    _at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
+    other = t.open()
+    listed = [found.config["configurable"]["checkpoint_id"] for found in other.list(t.config(thread))]
+    t.expect(listed[:-1], ids[::-1], f"put {CALLERS} checkpoints at once to one thread; listed above the first")
+    found = t.expect_found(other.get_tuple(t.config(thread)), "put at once to one thread")
+    t.expect(found.checkpoint["id"], ids[-1], "put at once to one thread; the latest")
+    for number, id_ in enumerate(ids):
+        found = t.expect_found(other.get_tuple(t.config(thread, id_)), "put at once to one thread")
+        t.expect(found.checkpoint["channel_values"], {"n": number}, "put at once to one thread; values of one")
+
+
+@case("CONCURRENCY-2")
+def writes_put_at_once_to_one_checkpoint_are_all_there(t: Trial) -> None:
+    handles = [t.open() for _ in range(4)]
+    config = t.put(handles[0], t.thread())
+    jobs = [(handles[n % 4].saver, _writing(config, f"task-{n:02}", [("a", n), ("b", [n])])) for n in range(CALLERS)]
+    _at_once(t, jobs, f"{CALLERS} tasks wrote at once to one checkpoint")
+    found = t.expect_found(t.open().get_tuple(config), "wrote at once to one checkpoint")
+    expected = [(f"task-{n:02}", channel, value) for n in range(CALLERS) for channel, value in (("a", n), ("b", [n]))]
+    t.expect(found.pending_writes, expected, f"{CALLERS} tasks wrote at once to one checkpoint; its writes")
+
+
+@case("CONCURRENCY-2")
+def writes_and_their_checkpoint_put_at_once_are_all_there(t: Trial) -> None:
+    handle = t.open()
+    for _ in range(8):
+        thread, checkpoint = t.thread(), t.checkpoint({"n": 1})
+        config = t.config(thread, checkpoint["id"])
+        jobs = [(handle.saver, _writing(config, f"task-{n}", [("a", n)])) for n in range(4)]
+        _at_once(
+            t, [*jobs, (handle.saver, _putting(t.config(thread), checkpoint))], "a put and its checkpoint's writes"
+        )
+        found = t.expect_found(t.open().get_tuple(config), "put a checkpoint and its writes at once")
+        t.expect(found.checkpoint["channel_values"], {"n": 1}, "put a checkpoint and its writes at once; values")
+        expected = [(f"task-{n}", "a", n) for n in range(4)]
+        t.expect(found.pending_writes, expected, "put a checkpoint and its writes at once; writes")
+
+
+@case("CONCURRENCY-3")
+def one_of_the_writes_under_one_position_wins_for_every_reader(t: Trial) -> None:
+    handles = [t.open() for _ in range(4)]
+    for _ in range(6):
+        config = t.put(handles[0], t.thread())
+        seen: list[Any] = []
+        jobs = [(handles[n % 4].saver, _racing(config, f"of caller {n}", seen)) for n in range(CALLERS // 2)]
+        _at_once(t, jobs, "writes under one task and position")
+        for handle in (*handles, t.open()):
+            found = t.expect_found(handle.get_tuple(config), "raced to write under one task and position")
+            seen.append(found.pending_writes)
+        kept = seen[-1]
+        t.expect_that(
+            len(kept) == 1 and all(other == kept for other in seen),
+            f"{len(jobs)} callers wrote at once under one task and position; readers must all see the same one write, "
+            f"but saw {sorted({str(other) for other in seen})}",
+        )
+
+
+@case("CONCURRENCY-4", colours=(Colour.ASYNC,))
+def several_event_loops_use_one_saver_at_once(t: Trial) -> None:
+    saver = t.open().saver
+    threads = [[t.thread() for _ in range(4)] for _ in range(6)]
+
+    def on_a_loop_of_its_own(ids: Sequence[str]) -> None:
+        async def together() -> None:
+            await asyncio.gather(*(_awaited(saver, _life_of(t, thread)) for thread in ids))
+
+        asyncio.run(together())
+
+    home = [_awaited(saver, _life_of(t, thread)) for thread in threads[0]]
+    others = [partial(on_a_loop_of_its_own, ids) for ids in threads[1:]]
+    _carry_out(t, others, home, "five event loops and the one that opened the saver used it at once")
+    for thread in (thread for ids in threads for thread in ids):
+        _expect_life(t, thread)
+
+
+@case("CONCURRENCY-4", colours=(Colour.ASYNC,))
+def event_loops_that_come_and_go_use_one_saver(t: Trial) -> None:
+    saver = t.open().saver
+    for _ in range(3):
+        loop = partial(lambda job: asyncio.run(_awaited(saver, job)), _life_of(t, t.thread()))
+        _carry_out(t, [loop], [], "an event loop used the saver and ended, then another one did")
+    _carry_out(t, [], [_awaited(saver, _life_of(t, t.thread()))], "the loop that opened the saver used it again")
+
+
+@case("CONCURRENCY-5", colours=(Colour.SYNC,))
+def sync_methods_work_where_an_event_loop_is_running(t: Trial) -> None:
+    saver, threads = t.open().saver, [t.thread() for _ in range(4)]
+
+    async def sync_in_async(thread: str) -> None:
+        _called(saver, _life_of(t, thread))
+
+    async def together() -> None:
+        await asyncio.gather(*map(sync_in_async, threads))
+
+    _carry_out(t, [lambda: asyncio.run(together())], [], "sync methods were called on a thread whose loop is running")
+    for thread in threads:
+        _expect_life(t, thread)
+
+
+@case("CONCURRENCY-6")
+def clones_and_the_original_see_the_same(t: Trial) -> None:
+    for kind, clone in _clones(t.open().saver):
+        thread = t.thread()
+        original, copied = clone()
+        for saver in (original, copied):
+            own = t.thread()
+            _at_once(t, [(saver, _life_of(t, own))], f"used a saver and its {kind} in turns")
+            _expect_life(t, own)
+        _at_once(t, [(copied, _life_of(t, thread))], f"used a {kind}")
+        _at_once(t, [(original, _expecting_life(t, thread))], f"used a {kind}, then read with the original")
+
+
+@case("CONCURRENCY-6")
+def clones_and_the_original_work_at_once(t: Trial) -> None:
+    for kind, clone in _clones(t.open().saver):
+        threads = [t.thread() for _ in range(CALLERS // 2)]
+        pair = clone()
+        jobs = [(pair[n // 2 % 2], _life_of(t, thread)) for n, thread in enumerate(threads)]
+        _at_once(t, jobs, f"a saver and its {kind} were used at once")
+        for thread in threads:
+            _expect_life(t, thread)
+
+
+@case("CONCURRENCY-6")
+def the_original_outlives_its_clones(t: Trial) -> None:
+    saver, thread = t.open().saver, t.thread()
+    for kind, clone in _clones(saver):
+        copied = clone()[1]
+        _at_once(t, [(copied, _life_of(t, t.thread()))], f"used a {kind}")
+        del copied
+        gc.collect()
+        _at_once(t, [(saver, _life_of(t, t.thread()))], f"dropped a {kind}, then used the original")
+    _at_once(t, [(saver, _life_of(t, thread))], "dropped all clones")
+    _expect_life(t, thread)
+
+
+# Jobs
+
+
+def _life_of(t: Trial, thread: str) -> Job:
+    """What a short run does, with values that name its thread; checks what it reads."""
+    parent = t.config(thread)
+    for number in range(2):
+        checkpoint = t.checkpoint({"whose": [thread, number]}, versions={"whose": f"{number + 1:032}.0000000000000001"})
+        parent = yield "put", parent, checkpoint, {"step": number, "of": thread}, checkpoint["channel_versions"]
+        yield "put_writes", parent, [("a", thread), ("b", number)], f"task-{thread}"
+        yield from _expecting_life(t, thread, number)
+
+
+def _expecting_life(t: Trial, thread: str, number: int = 1) -> Job:
+    _check_life(t, thread, number, (yield "get_tuple", t.config(thread)), (yield "list", t.config(thread)))
+
+
+def _check_life(t: Trial, thread: str, number: int, found: CheckpointTuple | None, listed: Sequence[Any]) -> None:
+    found = t.expect_found(found, "put by one of many callers")
+    t.expect(found.checkpoint["channel_values"], {"whose": [thread, number]}, "one of many callers; its values")
+    t.expect(found.metadata.get("of"), thread, "one of many callers; its metadata")
+    writes = [(f"task-{thread}", "a", thread), (f"task-{thread}", "b", number)]
+    t.expect(found.pending_writes, writes, "one of many callers; its writes")
+    t.expect(len(listed), number + 1, "one of many callers; its checkpoints")
+
+
+def _expect_life(t: Trial, thread: str) -> None:
+    other = t.open()
+    _check_life(t, thread, 1, other.get_tuple(t.config(thread)), other.list(t.config(thread)))
+
+
+def _reading(t: Trial, thread: str, stored: Sequence[Config]) -> Job:
+    for number, config in enumerate(stored):
+        found = t.expect_found((yield "get_tuple", config), "read while others write")
+        t.expect(found.checkpoint["channel_values"], {"n": number}, "read while others write; values")
+    listed = yield "list", t.config(thread)
+    t.expect(len(listed), len(stored) + 1, "listed while others write; how many")
+
+
+def _putting(config: Config, checkpoint: dict[str, Any]) -> Job:
+    yield "put", config, checkpoint, {"source": "loop", "step": 0}, checkpoint["channel_versions"]
+
+
+def _writing(config: Config, task_id: str, writes: list[tuple[str, Any]]) -> Job:
+    yield "put_writes", config, writes, task_id
+
+
+def _racing(config: Config, value: str, seen: list[Any]) -> Job:
+    yield "put_writes", config, [("winner", value)], "task-1"
+    found = yield "get_tuple", config
+    seen.append(found.pending_writes)
+
+
+def _clones(saver: Saver) -> Iterator[tuple[str, Callable[[], tuple[Saver, Saver]]]]:
+    yield "copy.copy", lambda: (saver, copy.copy(saver))
+    yield "with_allowlist clone", lambda: (saver, saver.with_allowlist([("conformance_tests.values", "Point")]))
+
+
+# Carrying jobs out
+
+
+def _at_once(t: Trial, jobs: Sequence[tuple[Saver, Job]], situation: str) -> None:
+    """Carry all jobs out at the same time: each in a thread, or as tasks of one event loop, or half of them so."""
+    in_threads = {Colour.SYNC: jobs, Colour.ASYNC: jobs[:0], Colour.MIXED: jobs[1::2]}[t.colour]
+    as_tasks = {Colour.SYNC: jobs[:0], Colour.ASYNC: jobs, Colour.MIXED: jobs[::2]}[t.colour]
+    _carry_out(t, [partial(_called, *job) for job in in_threads], [_awaited(*job) for job in as_tasks], situation)
+
+
+def _carry_out(
+    t: Trial, calls: Sequence[Callable[[], None]], tasks: Sequence[Coroutine[Any, Any, None]], situation: str
+) -> None:
+    errors: list[BaseException] = []
+    go = threading.Event()
+
+    def in_thread(call: Callable[[], None]) -> None:
+        go.wait()
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  # raised again on the test's thread
+            errors.append(error)
+
+    # Daemons: a deadlocked one must not keep the process from ending.
+    threads = [threading.Thread(target=in_thread, args=(call,), daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+
+    async def everything() -> None:
+        async with asyncio.timeout(PATIENCE):
+            go.set()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            errors.extend(error for error in done if isinstance(error, BaseException))
+            while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110  # threads set no event of a loop
+                await asyncio.sleep(0.001)
+
+    try:
+        with _frequent_switches():
+            t.run(everything())
+    except TimeoutError:
+        t.fail(f"{situation}; not all had finished after {PATIENCE:.0f} s: a deadlock?")
+    for error in errors:
+        if isinstance(error, ConformanceFailure):
+            t.fail(f"{situation}; {error.finding}")
+    if errors:
+        first = errors[0]
+        t.fail(f"{situation}; {len(errors)} raised errors, the first {type(first).__name__}: {first}")
+
+
+@contextmanager
+def _frequent_switches() -> Iterator[None]:
+    """Let Python change threads often, so that races are lost in a test and not in a year."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)
+
+
+def _called(saver: Saver, job: Job) -> None:
+    result: Any = None
+    try:
+        while True:
+            method, *arguments = job.send(result)
+            result = getattr(saver, method)(*arguments)
+            if method == "list":
+                result = list(result)
+    except StopIteration:
+        return
+
+
+async def _awaited(saver: Saver, job: Job) -> None:
+    result: Any = None
+    try:
+        while True:
+            method, *arguments = job.send(result)
+            if method == "list":
+                result = [found async for found in saver.alist(*arguments)]
+            else:
+                result = await getattr(saver, f"a{method}")(*arguments)
+    except StopIteration:
+        return

@@ -1,0 +1,290 @@
+"""FIDELITY: values come back as they were, or are refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage
+
+from conformance_tests import values
+from conformance_tests.case import case
+from conformance_tests.trial import Colour, Config, Handle, Trial
+
+Make = Callable[[], dict[str, Any]]
+
+
+@case("FIDELITY-1")
+def texts_and_numbers_in_a_state_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.texts_and_numbers, _InState(t))
+
+
+@case("FIDELITY-2")
+def containers_in_a_state_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.containers, _InState(t))
+
+
+@case("FIDELITY-3")
+def library_types_in_a_state_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.library_types, _InState(t))
+
+
+@case("FIDELITY-4")
+def objects_in_a_state_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.objects, _InState(t))
+
+
+@case("FIDELITY-5")
+def values_of_writes_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.every_value, _InWrites(t))
+
+
+@case("FIDELITY-6")
+def values_in_metadata_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, values.every_value, _InMetadata(t))
+
+
+@case("FIDELITY-6")
+def names_in_metadata_stay_as_they_are(t: Trial) -> None:
+    _expect_unchanged(t, lambda: {name: {text: 1} for name, text in values.NAMES.items()}, _InMetadata(t, spread=True))
+
+
+@case("FIDELITY-6")
+def texts_of_the_config_stay_as_they_are_in_metadata(t: Trial) -> None:
+    """`put` stores the scalar entries of the config as metadata; LangGraph's own helper removes NUL from them."""
+    saver, other = t.open(), t.open()
+    for name, text in values.NAMES.items():
+        thread, checkpoint = t.thread(), t.checkpoint()
+        config = t.config(thread, mine=text)
+        if not _refused(saver.put, config, checkpoint, {"source": "loop", "step": 0}, {}):
+            found = t.expect_found(other.get_tuple(t.config(thread)), f"put with {text!a} in the config")
+            t.expect(found.metadata.get("mine"), text, f"put with a text with {name} in the config; metadata")
+
+
+@case("FIDELITY-7")
+def a_channel_keeps_its_name(t: Trial) -> None:
+    saver, other = t.open(), t.open()
+    for name, channel in values.NAMES.items():
+        thread = t.thread()
+        config = t.config(thread)
+        situation = f"put a channel whose name is {channel!a} ({name})"
+        if _refused(t.put, saver, thread, {channel: 1}):
+            t.expect(other.get_tuple(config), None, f"{situation}, which was refused; found")
+            continue
+        for found in (other.get_tuple(config), *other.list(config)):
+            kept = t.expect_found(found, situation).checkpoint
+            t.expect(kept["channel_values"], {channel: 1}, f"{situation}; values")
+            t.expect(list(kept["channel_versions"]), [channel], f"{situation}; channels with a version")
+        t.expect(len(other.list(config)), 1, f"{situation}; listed")
+
+
+@case("FIDELITY-7")
+def the_channel_of_a_write_keeps_its_name(t: Trial) -> None:
+    saver, other = t.open(), t.open()
+    for name, channel in values.NAMES.items():
+        config = t.put(saver, t.thread())
+        refused = _refused(saver.put_writes, config, [(channel, 1)], "task-1")
+        found = t.expect_found(other.get_tuple(config), f"wrote to a channel whose name is {channel!a} ({name})")
+        t.expect(
+            found.pending_writes or [],
+            [] if refused else [("task-1", channel, 1)],
+            f"wrote to a channel whose name is {channel!a} ({name}){', which was refused' if refused else ''}; writes",
+        )
+
+
+@case("FIDELITY-7")
+def similar_channel_names_are_kept_apart(t: Trial) -> None:
+    saver, thread, state = t.open(), t.thread(), {}
+    for name in values.NAMES.values():
+        if not _refused(t.put, saver, t.thread(), {name: 1}):
+            state[name] = f"of {name!a}"
+    config = t.put(saver, thread, state)
+    found = t.expect_found(t.open().get_tuple(config), "put a channel of every name")
+    t.expect(found.checkpoint["channel_values"], state, "put a channel of every name in one checkpoint; values")
+
+
+@case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
+def values_of_five_megabytes_come_back(t: Trial) -> None:
+    chance = random.Random(8)
+    large = {
+        "text": "é\U0001f600\n\\" + chance.randbytes(2_500_000).hex(),
+        "bytes": chance.randbytes(5_000_000),
+        "zeros": bytes(5_000_000),
+        "list": [f"{number:040}" for number in range(100_000)],
+        "dict": {f"key {number}": {"n": number, "pair": [number, -number]} for number in range(20_000)},
+    }
+    saver, other = t.open(), t.open()
+    for kind, value in large.items():
+        situation = f"put {kind} of several megabytes"
+        config = t.put(saver, t.thread(), {"large": value, "small": 1})
+        found = t.expect_found(other.get_tuple(config), situation)
+        t.expect_that(found.checkpoint["channel_values"] == {"large": value, "small": 1}, f"{situation}; it changed")
+        saver.put_writes(config, [("large", value)], "task-1")
+        found = t.expect_found(other.get_tuple(config), situation)
+        t.expect_that(found.pending_writes == [("task-1", "large", value)], f"{situation} as a write; it changed")
+
+
+@case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
+def a_list_that_is_edited_comes_back_as_it_was_at_every_step(t: Trial) -> None:
+    _expect_every_step(t, "list of messages", _edited(_message))
+
+
+@case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
+def a_list_of_plain_values_that_is_edited_comes_back_as_it_was_at_every_step(t: Trial) -> None:
+    _expect_every_step(t, "list", _edited(_plain))
+
+
+@case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
+def a_text_that_is_edited_comes_back_as_it_was_at_every_step(t: Trial) -> None:
+    _expect_every_step(t, "text", ((step, "".join(map(str, items))) for step, items in _edited(_plain)))
+
+
+class _InState:
+    """Puts a value into a channel, and reads it."""
+
+    def __init__(self, t: Trial) -> None:
+        self.t = t
+        self.saver = t.open()
+        self.other = t.open()
+
+    def store(self, value: Any) -> tuple[Config, bool]:
+        """Store a value in a thread of its own, if the saver does not refuse."""
+        thread = self.t.thread()
+        return self.t.config(thread), not _refused(self.put, thread, value)
+
+    def put(self, thread: str, value: Any) -> None:
+        self.t.put(self.saver, thread, {"value": value})
+
+    def read(self, config: Config) -> Any:
+        found = self.t.expect_found(self.other.get_tuple(config), "put a value")
+        return found.checkpoint["channel_values"].get("value", "nothing")
+
+    def left(self, config: Config) -> list[Any]:
+        """What a refused call has left behind."""
+        return self.other.list(config)
+
+
+class _InMetadata(_InState):
+    """Puts a value into the metadata, as an entry or as ``spread`` entries."""
+
+    def __init__(self, t: Trial, *, spread: bool = False) -> None:
+        super().__init__(t)
+        self._spread = spread
+
+    def put(self, thread: str, value: Any) -> None:
+        entries = value if self._spread and isinstance(value, dict) else {"value": value}
+        self.t.put(self.saver, thread, metadata=entries)
+
+    def read(self, config: Config) -> Any:
+        found = self.t.expect_found(self.other.get_tuple(config), "put metadata")
+        if self._spread:
+            return {key: value for key, value in found.metadata.items() if key not in ("source", "step", "parents")}
+        return found.metadata.get("value", "nothing")
+
+
+class _InWrites(_InState):
+    """Writes a value on a checkpoint that is there."""
+
+    def store(self, value: Any) -> tuple[Config, bool]:
+        config = self.t.put(self.saver, self.t.thread())
+        return config, not _refused(self.saver.put_writes, config, [("value", value)], "task-1")
+
+    def read(self, config: Config) -> Any:
+        writes = self.left(config)
+        return writes[0][2] if writes else "nothing"
+
+    def left(self, config: Config) -> list[Any]:
+        return self.t.expect_found(self.other.get_tuple(config), "wrote a value").pending_writes or []
+
+
+def _expect_unchanged(t: Trial, make: Make, place: _InState) -> None:
+    """Store each value, and once more within a list; collect everything that changed, to report it at once."""
+    findings = []
+    for name, value in make().items():
+        # Metadata whose names are tested must stay at the top.
+        forms = [value] if isinstance(place, _InMetadata) and place._spread else [value, [value]]
+        for form in forms:
+            config, stored = place.store(form)
+            if not stored:
+                if left := place.left(config):
+                    findings.append(f"{name}: was refused and left {left!a:.200} behind")
+                continue
+            expected = make()[name]
+            try:
+                found = place.read(config)
+            except Exception as error:  # noqa: BLE001  # reported with the value's name
+                findings.append(f"{name}: was accepted; reading raised {type(error).__name__}: {error!s:.200}")
+                break
+            if changed := values.difference(found, expected if form is value else [expected]):
+                findings.append(f"{name}: {changed}")
+                break
+    t.expect_that(not findings, f"{len(findings)} values changed without an error: {'; '.join(findings)}")
+
+
+def _expect_every_step(t: Trial, kind: str, steps: Iterator[tuple[str, Any]]) -> None:
+    """Put each step as the next checkpoint; after each, read every checkpoint so far."""
+    saver, other, thread = t.open(), t.open(), t.thread()
+    stored: list[tuple[str, Config, Any]] = []
+    for number, (step, value) in enumerate(steps, 1):
+        parent = stored[-1][1] if stored else None
+        config = t.put(saver, thread, {"grown": value}, versions={"grown": f"{number:032}.0"}, parent=parent)
+        stored.append((step, config, value))
+        _expect_steps(t, other, kind, stored)
+    _expect_steps(t, t.open(), kind, stored)
+
+
+def _expect_steps(t: Trial, handle: Handle, kind: str, stored: list[tuple[str, Config, Any]]) -> None:
+    for step, config, value in stored:
+        situation = f"a {kind} was changed step by step and is now at {stored[-1][0]!r}; the checkpoint of {step!r}"
+        found = t.expect_found(handle.get_tuple(config), situation)
+        t.expect_that(found.checkpoint["channel_values"] == {"grown": value}, f"{situation} is not what was put")
+
+
+def _edited(item: Callable[[random.Random, int], Any]) -> Iterator[tuple[str, list[Any]]]:
+    """A list that grows, is edited and shrinks: what was done, and the list then."""
+    chance = random.Random(9)
+    items = [item(chance, number) for number in range(300)]
+    yield "first", list(items)
+    for number in (300, 301):
+        items.append(item(chance, number))
+        yield f"appended {number}", list(items)
+    items.extend(item(chance, number) for number in range(302, 600))
+    yield "appended many", list(items)
+    items[250] = item(chance, 1000)
+    yield "replaced one in the middle", list(items)
+    items[100:100] = [item(chance, 2000), item(chance, 2001)]
+    yield "inserted in the middle", list(items)
+    del items[400:420]
+    yield "removed from the middle", list(items)
+    items.insert(0, item(chance, 3000))
+    yield "inserted in front", list(items)
+    items.reverse()
+    yield "reversed", list(items)
+    del items[50:]
+    yield "shortened", list(items)
+    items.append(item(chance, 4000))
+    yield "appended to the shortened", list(items)
+    yield "emptied", []
+
+
+def _message(chance: random.Random, number: int) -> Any:
+    text = f"message {number} " + "".join(chance.choices("abcdefgh ", k=chance.choice((10, 700, 3000))))
+    return AIMessage(text, id=f"m-{number}") if number % 2 else HumanMessage(text, id=f"m-{number}")
+
+
+def _plain(chance: random.Random, number: int) -> Any:
+    return {
+        "number": number,
+        "pair": [number, 1.0],
+        "text": "é" * chance.choice((0, 5, 500)),
+        "raw": chance.randbytes(9),
+    }
+
+
+def _refused(call: Callable[..., Any], *args: Any) -> bool:
+    try:
+        call(*args)
+    except Exception:  # noqa: BLE001  # any class will do: savers have their own
+        return True
+    return False

@@ -1,0 +1,309 @@
+"""The command `checkpoints conformance`: tests the saver that a factory opens, and prints a report.
+
+This module is imported to list the command, so it imports neither the suite's cases nor what they need.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from checkpoint_base.rendering import Failure, add_row, console, number, print_json, say, table_of, visible
+from conformance_tests.contract import CLAUSES, Capability
+
+if TYPE_CHECKING:
+    from conformance_tests.case import Case
+    from conformance_tests.report import ClauseReport, Report
+    from conformance_tests.runner import Result
+    from conformance_tests.trial import Factory
+
+_EXTRA = ("langgraph.pregel", "langgraph.checkpoint.conformance", "hypothesis")
+"""What the cases import, and only the extra installs."""
+
+_COLOURS = frozenset((Capability.SYNC, Capability.ASYNC))
+
+_SHOWN = 800  # characters of a finding; --json and --html have more
+
+
+def _declared(ctx: click.Context | None, param: click.Parameter | None, texts: Sequence[str]) -> frozenset[Capability]:
+    names = [name for text in texts for part in str(text).split(",") if (name := part.strip())]
+    unknown = [name for name in names if name not in frozenset(Capability)]
+    if unknown:
+        raise click.BadParameter(
+            f"there is no capability {', '.join(map(repr, unknown))}; write some of {', '.join(Capability)}", ctx, param
+        )
+    if texts and not _COLOURS & set(names):
+        raise click.BadParameter("declare sync, async or both, and then what else the saver has", ctx, param)
+    return frozenset(map(Capability, names))
+
+
+def _page_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    if path and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write the page to", ctx, param)
+    return path
+
+
+@click.command()
+@click.argument("factory_name", metavar="PACKAGE.MODULE:FACTORY")
+@click.option(
+    "--declare",
+    "capabilities",
+    metavar="CAPABILITY",
+    multiple=True,
+    callback=_declared,
+    help=f"What the saver has, and is to be tested in full: {', '.join(Capability)}. May be repeated; commas work too. "
+    "Without it the factory's attribute `capabilities` says so, or else it is sync and async.",
+)
+@click.option("--quick", is_flag=True, help="Leave out the cases that take seconds each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_page_file,
+    help="Write a page with the whole report to this file, too.",
+)
+@click.pass_context
+def conformance(
+    ctx: click.Context,
+    factory_name: str,
+    capabilities: frozenset[Capability],
+    quick: bool,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Test a saver against the contract of a LangGraph checkpointer.
+
+    Example: checkpoints conformance my_package.savers:open_for_tests --declare sync,async,prune
+
+    FACTORY is called without arguments and opens the saver on the same storage each time: it returns the saver, or a
+    sync or async context manager of it. Use a storage for tests; they leave their threads in it.
+
+    What is declared is tested in full, so a method that is declared and missing fails. What is not declared is named
+    in the report. The exit code is 0 if every tested clause passed, and 1 if one failed or nothing was tested.
+    """
+    _require_extra()
+    # Standard output is the report's: what a saver prints while it is tested goes to standard error.
+    with redirect_stdout(sys.stderr):
+        factory = _imported(factory_name)
+        capabilities = capabilities or _declared_by(factory, factory_name)
+        _require_opening(factory, capabilities)
+        report = _tested(factory, factory_name, capabilities, quick)
+    _print(report, as_json, html)
+    if not report.ran:
+        raise Failure("nothing was tested: no case ran, so nothing is known of this saver")
+    ctx.exit(0 if report.conforms else 1)
+
+
+# Getting at the saver
+
+
+def _require_extra() -> None:
+    missing = [name for name in _EXTRA if not _is_installed(name)]
+    if missing:
+        raise Failure(
+            f"the conformance suite needs more than is installed ({', '.join(missing)}): "
+            'pip install "checkpoint-backends[conformance]"'
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _imported(factory_name: str) -> Factory:
+    module_name, _, attribute = factory_name.partition(":")
+    if not (module_name and attribute.isidentifier()):
+        raise _usage(
+            f"write PACKAGE.MODULE:FACTORY, for example my_package.savers:open_for_tests, not {factory_name!r}"
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module that ends the program must not end it with success
+        raise _usage(
+            f"{module_name!r} cannot be imported from the current folder or from what is installed: {_described(error)}"
+        ) from error
+    factory: Factory | None = getattr(module, attribute, None)
+    if not callable(factory):
+        what = "is not callable" if hasattr(module, attribute) else "does not exist"
+        raise _usage(f"{factory_name} {what}; write the name of a function or class that opens the saver")
+    return factory
+
+
+def _declared_by(factory: Factory, factory_name: str) -> frozenset[Capability]:
+    given: Any = getattr(factory, "capabilities", None)
+    if given is None:
+        click.echo(
+            "Note: only sync and async are tested, because nothing else was declared; "
+            f"--declare can add {', '.join(capability for capability in Capability if capability not in _COLOURS)}.",
+            err=True,
+        )
+        return _COLOURS
+    try:
+        declared = _declared(None, None, [given] if isinstance(given, str) else [str(name) for name in given])
+    except (TypeError, click.BadParameter) as error:
+        raise _usage(
+            f"{factory_name}.capabilities is {given!r}, which does not name capabilities: {error}; "
+            "set it to a list like ['sync', 'async'], or pass --declare"
+        ) from error
+    if not declared:
+        raise _usage(f"{factory_name}.capabilities is empty: name at least sync or async there, or pass --declare")
+    return declared
+
+
+def _usage(message: str) -> click.UsageError:
+    return click.UsageError(visible(message), click.get_current_context())
+
+
+def _require_opening(factory: Factory, capabilities: Collection[Capability]) -> None:
+    from conformance_tests.trial import Colour, Trial
+
+    errors: dict[str, list[str]] = {}
+    for colour in (Colour.SYNC, Colour.ASYNC):
+        if Capability(colour) not in capabilities:
+            continue
+        try:
+            with Trial(next(iter(CLAUSES.values())), factory, colour, frozenset(capabilities)) as trial:
+                trial.open()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  # as above
+            errors.setdefault(_described(error), []).append(colour)
+        else:
+            return
+    said = "; ".join(f"{' and '.join(colours)}: {error}" for error, colours in errors.items())
+    raise Failure(f"the saver cannot be opened; {said}")
+
+
+# Testing it
+
+
+def _tested(factory: Factory, factory_name: str, capabilities: Collection[Capability], quick: bool) -> Report:
+    from conformance_tests.case import all_cases
+    from conformance_tests.report import report_of
+
+    cases = all_cases()
+    left_out = [case for case in cases if quick and case.long and case.applies_to(capabilities)]
+    counts = {case.id: _count(case, capabilities) for case in cases if case not in left_out}
+    results: list[Result] = []
+    with _progress() as progress:
+        task = progress.add_task("", total=sum(counts.values()), failed="")
+        for case in cases:
+            progress.update(task, description=f"{case.clause.id} {case.clause.title}")
+            for result in _results(case, factory, factory_name, capabilities, quick):
+                results.append(result)
+                failed = sum(result.outcome == "failed" for result in results)
+                progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
+    return report_of(factory_name, capabilities, results, left_out=sum(_count(case, capabilities) for case in left_out))
+
+
+def _count(case: Case, capabilities: Collection[Capability]) -> int:
+    return len(case.colours_for(capabilities)) if case.applies_to(capabilities) else 1
+
+
+def _results(
+    case: Case, factory: Factory, factory_name: str, capabilities: Collection[Capability], quick: bool
+) -> Iterator[Result]:
+    from conformance_tests.runner import Result, run_all
+
+    try:
+        yield from run_all(factory, capabilities, factory_name, long=not quick, cases=[case])
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, even as a success
+        yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {_described(error)}")
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+# Printing
+
+
+def _print(report: Report, as_json: bool, html: Path | None) -> None:
+    from conformance_tests.report import document, page
+
+    if html:
+        try:
+            html.write_text(page(report), encoding="utf-8")
+        except OSError as error:
+            raise Failure(f"the page cannot be written to {str(html)!r}: {error}") from error
+    if as_json:
+        print_json(document(report))
+    elif report.ran:
+        _print_for_people(report)
+
+
+def _print_for_people(report: Report) -> None:
+    from conformance_tests.report import area_rows, reservations, undeclared_rows, verdict
+
+    rows = area_rows(report)
+    some_untested = any(row.untested for row in rows)
+    table = table_of("area", "title", "passed", "failed", "not declared", *["not tested"] * some_untested)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in rows:
+        untested = [row.untested or ""] * some_untested
+        add_row(table, row.area, row.title, row.passed or "", row.failed or "", row.undeclared or "", *untested)
+    console().print(table)
+    for each in report.having("failed"):
+        _print_failure(each)
+    if undeclared := undeclared_rows(report):
+        say("")
+        say("Not declared, and therefore not tested:")
+        for capability, ids in undeclared:
+            say(f"  {capability}: {', '.join(ids)}")
+    say("")
+    for sentence in (*reservations(report), verdict(report)):
+        say(sentence)
+
+
+def _print_failure(failed: ClauseReport) -> None:
+    from conformance_tests.report import abridged
+
+    first = failed.failures[0]
+    others = len({result.case.name for result in failed.failures}) - 1
+    colours = f" ({', '.join(failed.colours)})" if failed.colours else ""
+    say("")
+    say(f"{failed.clause.id} {failed.clause.title}{colours}")
+    for line in abridged(first.finding, _SHOWN).splitlines():
+        _say_indented(line)
+    if others:
+        _say_indented(f"{number(others, 'other case')} of this clause failed, too; --json and --html have them all")
+
+
+def _say_indented(sentence: str) -> None:
+    console().print(Padding(Text(visible(sentence), overflow="fold"), (0, 0, 0, 2), expand=False))

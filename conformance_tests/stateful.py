@@ -1,0 +1,293 @@
+"""Any sequence of operations, on a saver and on the model of the contract at once. Needs Hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir, storage_directory
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from langgraph.types import Interrupt
+
+from conformance_tests.contract import Capability
+from conformance_tests.model import Model, Place, Put
+from conformance_tests.trial import Config, ConformanceFailure, Handle, Trial
+
+Writes: TypeAlias = list[tuple[str, Any]]
+
+# Values that every saver keeps, so that a failure here is one of order; FIDELITY has the others. No strategy draws
+# text: Hypothesis would write its tables of characters to the current folder.
+THREADS = st.sampled_from(["a", "b", "c"])
+NAMESPACES = st.sampled_from(["", "child:1"])
+CHANNELS = ("x", "y", "z")
+VALUES = st.sampled_from([None, 0, 1, "one", "two", [1, 2], {"k": ["v"]}])
+CHANGES = st.dictionaries(st.sampled_from(CHANNELS), VALUES, max_size=3)
+IDS = st.integers(min_value=0, max_value=2**16 - 1)
+TASKS = st.sampled_from(["t1", "t2"])
+RUNS = st.sampled_from(["run-1", "run-2", "run-3"])
+COLOURS = st.sampled_from(["red", "blue"])
+TIERS = st.sampled_from([1, 2])
+SPECIAL = st.sampled_from(
+    [
+        ("__interrupt__", [Interrupt(value="first", id="1" * 32)]),
+        ("__interrupt__", [Interrupt(value="second", id="1" * 32)]),
+        ("__resume__", ["yes"]),
+        ("__resume__", ["yes", "no"]),
+        ("__error__", "it broke"),
+    ]
+)
+WRITES = st.lists(
+    st.one_of(st.tuples(st.sampled_from(CHANNELS), VALUES), SPECIAL),
+    max_size=4,
+    # A special channel has one place in a task, and in one call.
+    unique_by=lambda write: write[0] if write[0].startswith("__") else object(),
+)
+FILTERS = st.one_of(st.none(), st.fixed_dictionaries({}, optional={"colour": COLOURS, "tier": TIERS, "run_id": RUNS}))
+LIMITS = st.one_of(st.none(), st.integers(min_value=0, max_value=4))
+WHICH = st.integers(min_value=0, max_value=7)
+
+
+def run_any_sequence(t: Trial, *, examples: int = 30, steps: int = 20) -> None:
+    """Carry out sequences of operations, the same ones every time; fail with the shortest that goes wrong."""
+    machine = type("Saver", (_Operations,), {"t": t})
+    home = storage_directory(intent_to_write=False).home_directory
+    with TemporaryDirectory() as elsewhere:
+        # Besides its database Hypothesis keeps notes on the modules it sees; none shall appear in a user's folder.
+        set_hypothesis_home_dir(elsewhere)
+        try:
+            _run(machine, t, examples, steps)
+        finally:
+            set_hypothesis_home_dir(home)
+
+
+def _run(machine: type[_Operations], t: Trial, examples: int, steps: int) -> None:
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                derandomize=True,
+                database=None,
+                deadline=None,
+                print_blob=False,
+                phases=(Phase.generate, Phase.shrink),
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    except Exception as error:
+        finding = error.finding if isinstance(error, ConformanceFailure) else f"{type(error).__name__}: {error}"
+        notes = "\n".join(getattr(error, "__notes__", ()))
+        raise ConformanceFailure(t.clause, f"{finding}\n{notes}") from error
+
+
+def _declared(capability: Capability) -> Callable[[Any], Any]:
+    return precondition(lambda machine: capability in machine.t.capabilities)
+
+
+class _Operations(RuleBasedStateMachine):
+    t: Trial
+
+    @initialize()
+    def begin(self) -> None:
+        self.model = Model()
+        self.names: dict[str, str] = {}
+        self.changes = 0
+        self.copies = 0
+        self.reopen()
+
+    def teardown(self) -> None:
+        if opening := self.__dict__.pop("opening", None):
+            opening.__exit__(None, None, None)
+
+    # Operations
+
+    @rule(thread=THREADS, ns=NAMESPACES, id_=IDS, parent=WHICH, changes=CHANGES, colour=COLOURS, tier=TIERS, run=RUNS)
+    def put(
+        self, thread: str, ns: str, id_: int, parent: int, changes: dict[str, Any], colour: str, tier: int, run: str
+    ) -> None:
+        """Put a checkpoint behind a stored one or behind none, with some channels changed."""
+        self._put(Place(thread, ns), id_, parent, changes, {"colour": colour, "tier": tier, "run_id": run})
+
+    @rule(thread=THREADS, ns=NAMESPACES, id_=IDS, changes=CHANGES, task=TASKS, writes=WRITES)
+    def put_writes_before_their_checkpoint(
+        self, thread: str, ns: str, id_: int, changes: dict[str, Any], task: str, writes: Writes
+    ) -> None:
+        place, text = Place(thread, ns), _id(id_)
+        if not self._is_free(text):
+            return
+        self.handle.put_writes(self._config(place, text), writes, task, f"path {task}")
+        self._put(place, id_, 0, changes, {"colour": "red", "tier": 1})
+        self.model.put_writes(place, text, writes, task, f"path {task}")
+
+    @rule(which=WHICH, task=TASKS, writes=WRITES)
+    def put_writes(self, which: int, task: str, writes: Writes) -> None:
+        """Write on a stored checkpoint."""
+        if stored := list(self.model.all()):
+            place, id_, _ = stored[which % len(stored)]
+            self.handle.put_writes(self._config(place, id_), writes, task, f"path {task}")
+            self.model.put_writes(place, id_, writes, task, f"path {task}")
+
+    @rule(which=WHICH)
+    def put_again(self, which: int) -> None:
+        """Repeat a put."""
+        if stored := list(self.model.all()):
+            place, id_, checkpoint = stored[which % len(stored)]
+            self._send(place, id_, checkpoint, checkpoint.versions)
+
+    @rule(thread=THREADS)
+    def delete_thread(self, thread: str) -> None:
+        self.handle.delete_thread(self._real(thread))
+        self.model.delete_thread(thread)
+
+    @_declared(Capability.COPY)
+    @rule(source=THREADS, twice=st.booleans(), go_on_with_copy=st.booleans())
+    def copy_thread(self, source: str, twice: bool, go_on_with_copy: bool) -> None:
+        """Copy a thread to a new id."""
+        self.copies += 1
+        target = f"{source} copied {self.copies}"
+        for _ in range(1 + twice):
+            self.handle.copy_thread(self._real(source), self._real(target))
+        self.model.copy_thread(source, target)
+        if go_on_with_copy:
+            self.names[source], self.names[target] = self._real(target), self._real(source)
+
+    @_declared(Capability.PRUNE)
+    @rule(threads=st.sets(THREADS, max_size=2), strategy=st.sampled_from(["keep_latest", "delete"]))
+    def prune(self, threads: set[str], strategy: str) -> None:
+        self.handle.prune([self._real(thread) for thread in sorted(threads)], strategy=strategy)
+        self.model.prune(threads, strategy)
+
+    @_declared(Capability.RUNS)
+    @rule(runs=st.sets(RUNS, max_size=2))
+    def delete_for_runs(self, runs: set[str]) -> None:
+        # Other tests share the storage: their runs have other names.
+        self.handle.delete_for_runs([self._real(run) for run in sorted(runs)])
+        self.model.delete_for_runs(runs)
+
+    @rule()
+    def reopen(self) -> None:
+        """Close the handle and open another."""
+        self.teardown()
+        self.opening: AbstractContextManager[Handle] = self.t.opened()
+        self.handle = self.opening.__enter__()
+
+    # Expectations
+
+    @rule(thread=THREADS, ns=NAMESPACES, filter_=FILTERS, before=st.one_of(st.none(), IDS), limit=LIMITS)
+    def list_a_namespace(
+        self, thread: str, ns: str, filter_: dict[str, Any] | None, before: int | None, limit: int | None
+    ) -> None:
+        below = None if before is None else _id(before)
+        place = Place(thread, ns)
+        listed = self.handle.list(
+            self._config(place),
+            filter=self._real_metadata(filter_) if filter_ else filter_,
+            before=None if below is None else self._config(place, below),
+            limit=limit,
+        )
+        expected = self.model.list(thread, ns, filter_=filter_, before=below, limit=limit)
+        found = [one.config["configurable"]["checkpoint_id"] for one in listed]
+        self.t.expect(found, [id_ for _, id_ in expected], "listed a namespace; the ids")
+
+    @invariant()
+    def everything_is_as_the_model_predicts(self) -> None:
+        for thread in {place.thread for place in self.model.places} | {"a"}:
+            listed = self.handle.list({"configurable": {"thread_id": self._real(thread)}})
+            found = sorted((one.config["configurable"]["checkpoint_id"], self._contents(one)) for one in listed)
+            expected = sorted((id_, self._expected(place, id_)) for place, id_ in self.model.list(thread))
+            self.t.expect(found, expected, f"listed thread {thread}")
+        for place in [Place(thread, ns) for thread in ("a", "b") for ns in ("", "child:1")]:
+            latest = self.handle.get_tuple(self._config(place))
+            known = self.model.get(place)
+            self.t.expect(
+                latest and self._contents(latest),
+                known and self._expected(place, known[0]),
+                f"got the latest of {place}",
+            )
+
+    # Both at once
+
+    def _put(self, place: Place, id_: int, parent: int, changes: dict[str, Any], metadata: dict[str, Any]) -> None:
+        text = _id(id_)
+        if not self._is_free(text):
+            return
+        stored = sorted(self.model.places.get(place, {}).items())
+        parent_id, before = stored[parent % len(stored)] if stored and parent else (None, Put(None, {}, {}, {}))
+        self.changes += 1
+        new_versions = dict.fromkeys(changes, f"{self.changes:032}.{id_:016}")
+        checkpoint = Put(
+            parent_id,
+            {**before.values, **changes},
+            {**before.versions, **new_versions},
+            {"source": "loop", "step": self.changes, **metadata},
+        )
+        self._send(place, text, checkpoint, new_versions)
+        self.model.put(place, text, checkpoint)
+
+    def _send(self, place: Place, id_: str, checkpoint: Put, new_versions: Any) -> None:
+        given = self.t.checkpoint(checkpoint.values, id_=id_, versions=checkpoint.versions)
+        config = self._config(place, checkpoint.parent)
+        stored = self.handle.put(config, given, self._real_metadata(checkpoint.metadata), new_versions)
+        self.t.expect(stored["configurable"].get("checkpoint_id"), id_, "put; the id of the config")
+
+    def _contents(self, found: Any) -> str:
+        parent = (found.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+        place = (found.config["configurable"]["thread_id"], found.config["configurable"].get("checkpoint_ns", ""))
+        stored = {id_ for where, id_, _ in self.model.all() if (self._real(where.thread), where.ns) == place}
+        return _text(
+            place,
+            # A parent that was removed may be named or not.
+            parent if parent in stored else None,
+            found.checkpoint["channel_values"],
+            found.checkpoint["channel_versions"],
+            found.metadata,
+            found.pending_writes or [],
+        )
+
+    def _expected(self, place: Place, id_: str) -> str:
+        put = self.model.places[place][id_]
+        return _text(
+            (self._real(place.thread), place.ns),
+            put.parent if put.parent in self.model.places[place] else None,
+            put.values,
+            put.versions,
+            self._real_metadata(put.metadata),
+            put.pending_writes,
+        )
+
+    def _is_free(self, id_: str) -> bool:
+        return all(id_ != other for _, other, _ in self.model.all())
+
+    def _config(self, place: Place, id_: str | None = None) -> Config:
+        return self.t.config(self._real(place.thread), id_, ns=place.ns)
+
+    def _real_metadata(self, metadata: Any) -> dict[str, Any]:
+        return {key: self._real(value) if key == "run_id" else value for key, value in metadata.items()}
+
+    def _real(self, name: str) -> str:
+        """What a thread or run is called in the storage, which earlier sequences and other tests have used."""
+        if name not in self.names:
+            self.names[name] = self.t.thread(name.replace(" ", "-"))
+        return self.names[name]
+
+
+def _id(number: int) -> str:
+    return f"1f000000-0000-6000-8000-{number:012x}"
+
+
+def _text(place: Any, parent: Any, values: Any, versions: Any, metadata: Any, writes: Any) -> str:
+    parts = {"of": place, "parent": parent, "values": values, "versions": versions, "metadata": dict(metadata)}
+    ordered = {name: dict(sorted(part.items())) if isinstance(part, dict) else part for name, part in parts.items()}
+    return f"{ordered} writes: {writes}"

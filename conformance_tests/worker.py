@@ -1,0 +1,374 @@
+"""Other processes for the cases that need them: both ends of the conversation, and what they do.
+
+``python -m conformance_tests.worker package.module:factory`` reads lines of JSON, each a list of jobs, carries these
+out at once, each in a process of its own, and answers with a line. LangGraph takes a second to import, so this happens
+once: the processes are forks, which open the saver themselves. Where there is no fork each job is a new process.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, TypeAlias, TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+from conformance_tests.contract import CLAUSES
+from conformance_tests.graphs import Builder
+from conformance_tests.trial import Colour, Config, Factory, Handle, Trial
+
+Job: TypeAlias = dict[str, Any]
+
+KILLED = 57
+"""The exit code of a process that killed itself at the call it was told."""
+
+PATIENCE = 60
+"""Seconds after which a process that has not finished is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a job: the exit code of its process, and its result or the error it raised."""
+
+    exit: int
+    result: Any = None
+    error: str | None = None
+
+
+class Worker(AbstractContextManager["Worker"]):
+    """A process that carries jobs out. It inherits the environment, and imports what this process can import."""
+
+    def __init__(self, factory_name: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  # this package's own module
+            [sys.executable, "-m", "conformance_tests.worker", factory_name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+        )
+
+    def do(self, *jobs: Job) -> list[Answer]:
+        """Carry out jobs at once, each in a new process; returns when all have ended."""
+        talk = self._process
+        if talk.stdin is None or talk.stdout is None:
+            raise RuntimeError("the worker was started without pipes")
+        try:
+            talk.stdin.write(json.dumps(jobs) + "\n")
+            talk.stdin.flush()
+            line = talk.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise RuntimeError("the worker process ended; its standard error says why. Can it import the factory?")
+        return [Answer(**answer) for answer in json.loads(line)]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._process as process:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+# The graph: a fan-out, a subgraph that asks, and a loop. Whatever a node does it writes down.
+
+
+class State(TypedDict):
+    done: Annotated[list[str], operator.add]
+    rounds: int
+
+
+INPUT: State = {"done": [], "rounds": 0}
+ANSWER = "yes"
+FINAL = {"done": ["plan", "work a", "work b", "ask yes", "note", "count 1", "count 2"], "rounds": 2}
+
+
+def graph_on(saver: Any, journal: str) -> Any:
+    """The graph, whose nodes append their side effects to a file."""
+
+    def did(what: str, config: RunnableConfig) -> None:
+        place = config["metadata"]["langgraph_checkpoint_ns"]
+        write_down(journal, did=what, task=place.rpartition("|")[2].rpartition(":")[2])
+
+    def plan(_: State, config: RunnableConfig) -> dict[str, Any]:
+        did("plan", config)
+        return {"done": ["plan"]}
+
+    def fan_out(_: State) -> list[Send]:
+        return [Send("work", name) for name in ("a", "b")]
+
+    def work(name: str, config: RunnableConfig) -> dict[str, Any]:
+        did(f"work {name}", config)
+        return {"done": [f"work {name}"]}
+
+    def ask(_: State, config: RunnableConfig) -> dict[str, Any]:
+        answer = interrupt("go on?")
+        did("ask", config)
+        return {"done": [f"ask {answer}"]}
+
+    def note(_: State, config: RunnableConfig) -> dict[str, Any]:
+        did("note", config)
+        return {"done": ["note"]}
+
+    def child(_: State, config: RunnableConfig) -> dict[str, Any]:
+        inner = questions.invoke(INPUT, config)
+        return {"done": inner["done"]}
+
+    def count(state: State, config: RunnableConfig) -> dict[str, Any]:
+        rounds = state["rounds"] + 1
+        did(f"count {rounds}", config)
+        return {"done": [f"count {rounds}"], "rounds": rounds}
+
+    def again(state: State) -> str:
+        return "count" if state["rounds"] < 2 else END
+
+    asking: Builder = StateGraph(State)
+    asking.add_node("ask", ask)
+    asking.add_node("note", note)
+    asking.add_edge(START, "ask")
+    asking.add_edge("ask", "note")
+    questions = asking.compile()
+
+    building: Builder = StateGraph(State)
+    building.add_node("plan", plan)
+    building.add_node("work", work)
+    building.add_node("child", child)
+    building.add_node("count", count)
+    building.add_edge(START, "plan")
+    building.add_conditional_edges("plan", fan_out, ["work"])
+    building.add_edge("work", "child")
+    building.add_edge("child", "count")
+    building.add_conditional_edges("count", again, ["count", END])
+    return building.compile(checkpointer=saver)
+
+
+def write_down(journal: str, **entry: Any) -> None:
+    """Append an entry to a file, to be there even when the process is killed the moment after."""
+    file = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, json.dumps(entry).encode() + b"\n")
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def entries(journal: str) -> list[dict[str, Any]]:
+    """What was written down."""
+    path = Path(journal)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# Jobs
+
+
+def run(
+    t: Trial, *, thread: str, journal: str, pause: bool = False, kill: tuple[str, int, Sequence[str]] | None = None
+) -> dict[str, Any]:
+    """Bring the graph to its end, or to its question, from wherever the thread is; answers what it asks.
+
+    ``kill`` is (``"before"`` or ``"after"``, the number of a call, the methods that count).
+    Returns the state, how many calls of these methods it took, and what of the journal is missing in the storage.
+    """
+    handle = t.open()
+    missing = _missing(t, handle, thread, journal)
+    calls = _Calls(journal, *(kill or ("never", 0, ("put", "put_writes"))))
+    calls.watch(handle.saver, t.colour)
+    graph, config = graph_on(handle.saver, journal), t.config(thread)
+    for _ in range(10):
+        state = handle.get_state(graph, config)
+        value: Any
+        if state.interrupts and pause:
+            return {"asks": [question.value for question in state.interrupts]}
+        if state.interrupts:
+            value = Command(resume=ANSWER)
+        elif state.tasks:
+            value = None
+        elif state.created_at is None:
+            value = INPUT
+        else:
+            return {"state": state.values, "calls": calls.made, "missing": missing}
+        handle.invoke(graph, value, config, durability="sync")
+    raise RuntimeError(f"the graph did not end; its tasks are {state.tasks}")
+
+
+def write(t: Trial, *, own: str, common: str, number: int, count: int, at: float, root: Config | None) -> None:
+    """Put checkpoints to a thread of its own and to a common one, and write to a common checkpoint."""
+    while time.time() < at:
+        time.sleep(0.001)
+    handle = t.open()
+    for n in range(count):
+        for thread in (own, common):
+            config = t.put(handle, thread, {"n": [number, n]}, versions={"n": f"{n + 1:032}.{number:016}"})
+            handle.put_writes(config, [("a", [number, n])], f"task-{number}")
+        if root:
+            handle.put_writes(root, [("a", [number, n]), ("first", number)], f"task-{number}-{n}")
+            handle.put_writes(root, [("winner", number)], f"task-{n}")
+
+
+_JOBS: dict[str, Callable[..., Any]] = {"run": run, "write": write}
+
+
+class _Calls:
+    """Counts the calls to a saver's methods, writes down which were acknowledged, and kills the process at one."""
+
+    def __init__(self, journal: str, moment: str, number: int, methods: Sequence[str]) -> None:
+        self.made = 0
+        self._journal = journal
+        self._moment = moment
+        self._number = number
+        self._methods = methods
+        self._lock = threading.Lock()
+
+    def watch(self, saver: Any, colour: Colour) -> None:
+        """Replace the methods of this colour on this saver; those of the other may be what they call."""
+        for method in ("put", "put_writes"):
+            name = method if colour is Colour.SYNC else f"a{method}"
+            around = self._sync if colour is Colour.SYNC else self._async
+            setattr(saver, name, around(method, getattr(saver, name)))
+
+    def _sync(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(config: Config, *args: Any, **options: Any) -> Any:
+            number = self._begins(method)
+            result = call(config, *args, **options)
+            self._ended(method, number, config, *args, **options)
+            return result
+
+        return watched
+
+    def _async(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def watched(config: Config, *args: Any, **options: Any) -> Any:
+            number = self._begins(method)
+            result = await call(config, *args, **options)
+            self._ended(method, number, config, *args, **options)
+            return result
+
+        return watched
+
+    def _begins(self, method: str) -> int:
+        if method not in self._methods:
+            return 0
+        with self._lock:
+            self.made += 1
+            number = self.made
+        if (self._moment, self._number) == ("before", number):
+            os._exit(KILLED)
+        return number
+
+    def _ended(self, method: str, number: int, config: Config, first: Any, *rest: Any, **options: Any) -> None:
+        named = config["configurable"]
+        entry = {"stored": method, "ns": named.get("checkpoint_ns", "")}
+        if method == "put":
+            entry["id"] = first["id"]
+        else:
+            task = rest[0] if rest else options["task_id"]
+            entry |= {"id": named["checkpoint_id"], "task": task, "channels": [channel for channel, _ in first]}
+        write_down(self._journal, **entry)
+        if (self._moment, self._number) == ("after", number):
+            os._exit(KILLED)
+
+
+def _missing(t: Trial, handle: Handle, thread: str, journal: str) -> list[dict[str, Any]]:
+    """The acknowledged calls whose checkpoint or writes are not in the storage."""
+    missing = []
+    for entry in entries(journal):
+        if "stored" not in entry:
+            continue
+        found = handle.get_tuple(t.config(thread, entry["id"], ns=entry["ns"]))
+        if found is None:
+            is_there = entry["stored"] == "put_writes"  # no telling: its checkpoint may not have been put
+        elif entry["stored"] == "put":
+            is_there = True
+        else:
+            stored = {(task, channel) for task, channel, _ in found.pending_writes or ()}
+            is_there = stored >= {(entry["task"], channel) for channel in entry["channels"]}
+        if not is_there:
+            missing.append(entry)
+    return missing
+
+
+# The process
+
+
+def _answer(factory: Factory, job: Job) -> dict[str, Any]:
+    options = dict(job)
+    check, colour = _JOBS[options.pop("do")], Colour(options.pop("colour"))
+    try:
+        with Trial(CLAUSES["PROCESS-1"], factory, colour, frozenset()) as trial:
+            return {"result": check(trial, **options)}
+    except Exception as error:  # noqa: BLE001  # sent to the case, which tells
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _start_fork(factory: Factory, job: Job) -> Callable[[], dict[str, Any]]:
+    readable, writable = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.close(readable)
+            signal.alarm(PATIENCE)
+            with os.fdopen(writable, "w") as pipe:
+                json.dump(_answer(factory, job), pipe)
+        finally:
+            os._exit(0)
+    os.close(writable)
+
+    def wait() -> dict[str, Any]:
+        with os.fdopen(readable) as pipe:
+            answer = pipe.read()
+        _, status = os.waitpid(process, 0)
+        return {"exit": os.waitstatus_to_exitcode(status), **(json.loads(answer) if answer else {})}
+
+    return wait
+
+
+def _start_process(factory_name: str, job: Job) -> Callable[[], dict[str, Any]]:
+    command = [sys.executable, "-m", "conformance_tests.worker", factory_name, json.dumps(job)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # this module
+
+    def wait() -> dict[str, Any]:
+        answer, _ = process.communicate(timeout=PATIENCE)
+        return {"exit": process.returncode, **(json.loads(answer) if answer else {})}
+
+    return wait
+
+
+def _main(factory_name: str, *single: str) -> None:
+    module, _, attribute = factory_name.partition(":")
+    factory = getattr(import_module(module), attribute)
+    # Whatever prints must not speak in our name.
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if single:
+        json.dump(_answer(factory, json.loads(single[0])), replies)
+        replies.close()
+        return
+    for line in sys.stdin:
+        waiting = [
+            _start_fork(factory, job) if hasattr(os, "fork") else _start_process(factory_name, job)
+            for job in json.loads(line)
+        ]
+        print(json.dumps([wait() for wait in waiting]), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

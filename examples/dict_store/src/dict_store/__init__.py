@@ -1,0 +1,7 @@
+"""LangGraph checkpoints in dictionaries that savers of one process share by name."""
+
+from .saver import DictSaver, open_dict
+from .store import DictStore
+from .transport import DictTransport
+
+__all__ = ["DictSaver", "DictStore", "DictTransport", "open_dict"]

@@ -1,0 +1,364 @@
+"""Checkpoint records in dictionaries. Every operation is one request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+from checkpoint_base import CheckpointStore
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.metadata import TERM_BYTES
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    StoredCheckpoint,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+)
+from checkpoint_base.transport import Operation
+
+from .transport import Change, DictTransport, Read
+
+Place: TypeAlias = tuple[str, str]
+"""A namespace, and the id of a checkpoint in it."""
+
+Version: TypeAlias = tuple[str, str, str]
+"""A namespace, a channel in it, and one of its versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Everything of one thread. It is never changed: a changed copy takes its place."""
+
+    created_at: int | None = None  # None while there are only writes: they may come before their checkpoint
+    updated_at: int = 0
+    checkpoints: Mapping[Place, CheckpointRecord] = field(default_factory=dict)
+    retired: Mapping[Place, CheckpointRecord] = field(default_factory=dict)  # counts where `checkpoints` has none
+    values: Mapping[Version, ValueRecord] = field(default_factory=dict)
+    writes: Mapping[Place, Mapping[tuple[str, int], WriteRecord]] = field(default_factory=dict)
+    chunks: Mapping[ChunkId, Chunk] = field(default_factory=dict)
+
+
+Threads: TypeAlias = dict[str, Thread]
+
+_NOTHING = Thread()
+
+
+class DictStore(CheckpointStore):
+    """A `CheckpointStore` in dictionaries that all stores of this process share under one name."""
+
+    def __init__(self, name: str) -> None:
+        self._transport = DictTransport(name)
+
+    @property
+    def transport(self) -> DictTransport:
+        return self._transport
+
+    def setup(self) -> Operation[None]:
+        yield Read()  # there is nothing to create, but a closed saver says so at once
+
+    def put(
+        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        thread_id, namespace = checkpoint.key.thread_id, checkpoint.key.checkpoint_ns
+
+        def work(threads: Threads) -> frozenset[ChunkId]:
+            thread = threads.get(thread_id, _NOTHING)
+            if missing := _missing_chunks(thread, [each.value for each in values], chunks):
+                return missing
+            threads[thread_id] = replace(
+                thread,
+                created_at=checkpoint.written_at if thread.created_at is None else thread.created_at,
+                updated_at=max(thread.updated_at, checkpoint.written_at),
+                checkpoints={**thread.checkpoints, _place(checkpoint.key): checkpoint},
+                values={**thread.values, **{(namespace, each.channel, each.version): each.value for each in values}},
+                chunks={**thread.chunks, **chunks},
+            )
+            return frozenset()
+
+        missing: frozenset[ChunkId] = yield Change(work)
+        return missing
+
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[frozenset[ChunkId]]:
+        def work(threads: Threads) -> frozenset[ChunkId]:
+            thread = threads.get(key.thread_id, _NOTHING)
+            if missing := _missing_chunks(thread, [write.value for write in writes], chunks):
+                return missing
+            first_wins = {(write.task_id, write.idx): write for write in writes if write.idx >= 0}
+            last_wins = {(write.task_id, write.idx): write for write in writes if write.idx < 0}
+            stored = thread.writes.get(_place(key), {})
+            threads[key.thread_id] = replace(
+                thread,
+                updated_at=max([thread.updated_at, *(write.written_at for write in writes)]),
+                writes={**thread.writes, _place(key): {**first_wins, **stored, **last_wins}},
+                chunks={**thread.chunks, **chunks},
+            )
+            return frozenset()
+
+        missing: frozenset[ChunkId] = yield Change(work)
+        return missing
+
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        threads: Threads = yield Read()
+        thread = threads.get(key.thread_id, _NOTHING)
+        record = thread.checkpoints.get((key.checkpoint_ns, checkpoint_id or _latest_id(thread, key.checkpoint_ns)))
+        return _with_contents(thread, record) if record else None
+
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        threads: Threads = yield Read()
+        found = [
+            record
+            for thread in _chosen(threads, query.thread_id).values()
+            for record in thread.checkpoints.values()
+            if query.checkpoint_ns in (None, record.key.checkpoint_ns)
+            and query.checkpoint_id in (None, record.key.checkpoint_id)
+            and (query.before is None or record.key.checkpoint_id < query.before)
+            and (query.after is None or _list_order(record.key) < _list_order(query.after))
+            and _has_terms(record, query.terms)
+        ]
+        found.sort(key=lambda record: _list_order(record.key), reverse=True)
+        page = found[: query.limit]
+        if not query.contents:
+            return [StoredCheckpoint(record, {}, (), {}) for record in page]
+        return [_with_contents(threads[record.key.thread_id], record) for record in page]
+
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        threads: Threads = yield Read()
+        thread = threads.get(key.thread_id, _NOTHING)
+        open_channels = set(channels)
+        writes: list[tuple[WriteRecord, ...]] = []
+        seeds: dict[str, ValueRecord] = {}
+        for ancestor in _ancestors(thread, (key.checkpoint_ns, checkpoint_id or _latest_id(thread, key.checkpoint_ns))):
+            if not open_channels:
+                break
+            stored = thread.writes.get(_place(ancestor.key), {})
+            writes.append(tuple(write for write in stored.values() if write.channel in open_channels))
+            for version in _stored_versions(thread, ancestor, open_channels):
+                seeds[version[1]] = thread.values[version]
+            open_channels -= seeds.keys()
+        return Ancestry(tuple(writes), seeds, thread.chunks)
+
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        def work(threads: Threads) -> None:
+            for thread_id in thread_ids:
+                threads.pop(thread_id, None)
+
+        yield Change(work)
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        def work(threads: Threads) -> None:
+            for thread_id, thread in [*threads.items()]:
+                kept = {place for place, record in thread.checkpoints.items() if record.run_id not in run_ids}
+                if len(kept) < len(thread.checkpoints):
+                    _retain(threads, thread_id, kept)
+
+        yield Change(work)
+
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        def work(threads: Threads) -> bool:
+            theirs, ours = threads.get(source), threads.get(target, _NOTHING)
+            if theirs is None:
+                return True
+            if ours.checkpoints.keys() - theirs.checkpoints.keys():
+                return False
+            threads[target] = Thread(
+                created_at=theirs.created_at,
+                updated_at=max(theirs.updated_at, ours.updated_at),
+                checkpoints=_renamed(theirs.checkpoints, target),
+                retired={**ours.retired, **_renamed(theirs.retired, target)},
+                values={**theirs.values, **ours.values},
+                writes={
+                    place: {**theirs.writes.get(place, {}), **ours.writes.get(place, {})}
+                    for place in theirs.writes.keys() | ours.writes.keys()
+                },
+                chunks={**theirs.chunks, **ours.chunks},
+            )
+            return True
+
+        copied: bool = yield Change(work)
+        return copied
+
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        def work(threads: Threads) -> None:
+            for thread_id in thread_ids:
+                latest_ids = dict(sorted(threads.get(thread_id, _NOTHING).checkpoints))  # of each namespace the last
+                _retain(threads, thread_id, set(latest_ids.items()))
+
+        yield Change(work)
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        threads: Threads = yield Read()
+        found = []
+        for thread_id, thread in _chosen(threads, query.thread_id).items():
+            latest = thread.checkpoints.get(("", _latest_id(thread, "")))
+            if thread.created_at is not None and _has_terms(latest, query.terms):
+                questions = sum(write.questions for write in _pending(thread))
+                found.append(ThreadRecord(thread_id, thread.created_at, thread.updated_at, latest, questions))
+        return _page(query, found)
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        threads: Threads = yield Read()
+        found = []
+        for thread in _chosen(threads, query.thread_id).values():
+            latest = thread.checkpoints.get(("", _latest_id(thread, "")))
+            if latest and _has_terms(latest, query.terms):
+                found += [InterruptRecord(latest, write, thread.chunks) for write in _pending(thread)]
+        return _page(query, found)
+
+
+# Finding
+
+
+def _place(key: CheckpointKey) -> Place:
+    return (key.checkpoint_ns, key.checkpoint_id)
+
+
+def _chosen(threads: Threads, thread_id: str | None) -> Threads:
+    """The thread of this id, if there is one; without an id all of them."""
+    if thread_id is None:
+        return threads
+    return {thread_id: threads[thread_id]} if thread_id in threads else {}
+
+
+def _latest_id(thread: Thread, namespace: str) -> str:
+    """The greatest id in a namespace; of an empty one the empty text, which is no checkpoint's id."""
+    return max((id_ for other, id_ in thread.checkpoints if other == namespace), default="")
+
+
+def _with_contents(thread: Thread, record: CheckpointRecord) -> StoredCheckpoint:
+    values = {version[1]: thread.values[version] for version in _stored_versions(thread, record)}
+    writes = tuple(thread.writes.get(_place(record.key), {}).values())
+    # All chunks of the thread are more than is needed, but cost nothing here. Elsewhere load those that values and
+    # writes stand on, and for nodes among them the children, level by level.
+    return StoredCheckpoint(record, values, writes, thread.chunks)
+
+
+def _stored_versions(
+    thread: Thread, record: CheckpointRecord, channels: Collection[str] | None = None
+) -> Iterator[Version]:
+    """The versions of a checkpoint that have a stored value, of all channels or of these."""
+    for channel, version in record.channels:
+        key = (record.key.checkpoint_ns, channel, version)
+        if key in thread.values and (channels is None or channel in channels):
+            yield key
+
+
+def _missing_chunks(
+    thread: Thread, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
+) -> frozenset[ChunkId]:
+    """The chunks that values stand on, or nodes name, and that are neither brought along nor stored."""
+    named = {id_ for value in values for id_ in value.chunk_ids}
+    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
+    return frozenset(named - chunks.keys() - thread.chunks.keys())
+
+
+def _ancestors(thread: Thread, place: Place) -> Iterator[CheckpointRecord]:
+    """The parents of a checkpoint, retired ones too, nearest first; each once, as callers may name any parent."""
+    known = {**thread.retired, **thread.checkpoints}
+    passed = {place}
+    record = known.get(place)
+    while record and record.parent_id:
+        parent = (place[0], record.parent_id)
+        record = None if parent in passed else known.get(parent)
+        passed.add(parent)
+        if record:
+            yield record
+
+
+# Pages
+
+
+def _list_order(key: CheckpointKey) -> tuple[str, str, str]:
+    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns)
+
+
+def _has_terms(record: CheckpointRecord | None, terms: Collection[bytes]) -> bool:
+    joined = record.terms if record else b""
+    return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(terms)
+
+
+def _pending(thread: Thread) -> Iterator[WriteRecord]:
+    """The writes that raise pending interrupts."""
+    writes = thread.writes.get(("", _latest_id(thread, "")), {}).values()
+    settled = {write.task_id for write in writes if write.settles}
+    return (write for write in writes if write.questions and write.task_id not in settled)
+
+
+_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
+
+
+def _page(query: InboxQuery, found: Iterable[_Positioned]) -> Sequence[_Positioned]:
+    newest, after = query.order == "newest", query.after
+    rest = [each for each in found if after is None or (each.position < after if newest else each.position > after)]
+    return sorted(rest, key=lambda each: each.position, reverse=newest)[: query.limit]
+
+
+# Removing and copying
+
+
+def _retain(threads: Threads, thread_id: str, kept: Collection[Place]) -> None:
+    """Remove the visible checkpoints of a thread that are not kept, and what only they needed."""
+    thread = threads.get(thread_id, _NOTHING)
+    everything = {**thread.retired, **thread.checkpoints}
+    ever_open = {(place[0], channel) for place, record in everything.items() for channel in record.open_channels}
+    needed: dict[Place, set[str]] = {}
+    versions: set[Version] = set()
+    for place in kept:
+        record, (namespace, _) = thread.checkpoints[place], place
+        stored = set(_stored_versions(thread, record))
+        versions |= stored
+        missing = {channel for channel, _ in record.channels if (namespace, channel) in ever_open}
+        missing -= {channel for _, channel, _ in stored}
+        for ancestor in _ancestors(thread, place):
+            if not missing:
+                break
+            needed.setdefault(_place(ancestor.key), set()).update(missing)
+            seeds = set(_stored_versions(thread, ancestor, missing))
+            versions |= seeds
+            missing -= {channel for _, channel, _ in seeds}
+    values = {version: thread.values[version] for version in versions}
+    writes = {
+        place: {
+            key: write
+            for key, write in stored_writes.items()
+            if place in kept or place not in everything or write.channel in needed.get(place, ())
+        }
+        for place, stored_writes in thread.writes.items()
+    }
+    standing = [*values.values(), *(write.value for found in writes.values() for write in found.values())]
+    threads[thread_id] = replace(
+        thread,
+        created_at=thread.created_at if kept else None,
+        checkpoints={place: thread.checkpoints[place] for place in kept},
+        retired={place: everything[place] for place in needed.keys() - kept},
+        values=values,
+        writes=writes,
+        chunks=_chunks_under(thread, standing),
+    )
+    if not kept and not standing:
+        del threads[thread_id]
+
+
+def _chunks_under(thread: Thread, values: Iterable[ValueRecord]) -> Mapping[ChunkId, Chunk]:
+    """The chunks that these values stand on, level by level."""
+    reached: dict[ChunkId, Chunk] = {}
+    level = {id_ for value in values for id_ in value.chunk_ids}
+    while level:
+        found = {id_: thread.chunks[id_] for id_ in level}
+        reached.update(found)
+        level = {id_ for chunk in found.values() for id_ in chunk.children} - reached.keys()
+    return reached
+
+
+def _renamed(records: Mapping[Place, CheckpointRecord], thread_id: str) -> Mapping[Place, CheckpointRecord]:
+    return {place: replace(record, key=replace(record.key, thread_id=thread_id)) for place, record in records.items()}

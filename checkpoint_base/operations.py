@@ -128,12 +128,9 @@ class Operations:
         )
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
         record = replace(record, header=self.codec.encode_whole(type_, data, beside=_beside(record)))
+        pairs = dict(zip(versions, record.channels, strict=True))
         encodings = {
-            channel: self._encode(
-                values[channel],
-                f"channel {channel!r} of {_place(key)}",
-                self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel),
-            )
+            channel: self._encode_channel(key, channel, values[channel])
             for channel in new_versions
             if channel in values
         }
@@ -141,9 +138,27 @@ class Operations:
             ChannelValue(escape(channel), _version_text(new_versions[channel]), encoding.record)
             for channel, encoding in encodings.items()
         ]
-        yield from self._store_chunks(
-            key.thread_id, encodings.values(), lambda chunks: self.store.put(record, new_values, chunks)
+        unchanged = {pairs[channel] for channel in values if channel in versions and channel not in new_versions}
+        chunks = _all_chunks(encodings.values())
+        missing = yield from self.store.put(
+            record, new_values, self.memory.seen.unseen(key.thread_id, chunks), unchanged
         )
+        if missing.parent:
+            raise ConflictError(
+                f"{record.parent_id}, the parent of {_place(key)}, has been removed meanwhile, and with it the writes "
+                f"that {', '.join(record.open_channels)} would be rebuilt from: start again from the latest checkpoint"
+            )
+        if missing:
+            # Somebody pruned or deleted the thread while this run went on. The run still has every value.
+            for channel in values:
+                if pairs.get(channel) in missing.versions:
+                    encodings[channel] = self._encode_channel(key, channel, values[channel])
+                    new_values.append(ChannelValue(*pairs[channel], encodings[channel].record))
+            chunks = _all_chunks(encodings.values())
+            missing = yield from self.store.put(record, new_values, chunks, unchanged - missing.versions)
+        if missing:
+            raise ConflictError(f"{_place(key)} could not be stored: its thread is being removed at the same time")
+        self.memory.seen.add(key.thread_id, chunks)
         for channel, encoding in encodings.items():
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
         return _config(key)
@@ -176,28 +191,16 @@ class Operations:
                 settles=is_task and channel not in _CONTROL_CHANNELS,
                 written_at=now,
             )
-        if records:
-            yield from self._store_chunks(
-                key.thread_id,
-                encodings,
-                lambda chunks: self.store.put_writes(key, tuple(records.values()), chunks),
-            )
-
-    def _store_chunks(
-        self,
-        thread_id: str,
-        encodings: Iterable[Encoding],
-        store: Callable[[Mapping[ChunkId, Chunk]], Operation[frozenset[ChunkId]]],
-    ) -> Operation[None]:
-        """Send the chunks that this process has not seen stored; all of them when one of the others has vanished."""
-        chunks = {id_: chunk for encoding in encodings for id_, chunk in encoding.chunks.items()}
+        if not records:
+            return
+        chunks = _all_chunks(encodings)
         seen = self.memory.seen
-        missing = yield from store(seen.unseen(thread_id, chunks))
+        missing = yield from self.store.put_writes(key, tuple(records.values()), seen.unseen(key.thread_id, chunks))
         if missing:
-            missing = yield from store(chunks)
+            missing = yield from self.store.put_writes(key, tuple(records.values()), chunks)
         if missing:
-            raise CorruptCheckpoint(f"thread {thread_id!r}: the store lost chunks while they were being written")
-        seen.add(thread_id, chunks)
+            raise ConflictError(f"writes on {_place(key)} could not be stored: its thread is being removed meanwhile")
+        seen.add(key.thread_id, chunks)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         if isinstance(run_ids, str):
@@ -366,6 +369,10 @@ class Operations:
         type_, data = self._dump(value, what)
         return self.codec.encode(type_, data, previous=previous)
 
+    def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
+        previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
+        return self._encode(value, f"channel {channel!r} of {_place(key)}", previous)
+
     def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
         try:
             type_, data = self.serde.dumps_typed(value)
@@ -440,6 +447,10 @@ class Operations:
             limit=_page_size(limit),
         )
         return query, cursor
+
+
+def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:
+    return {id_: chunk for encoding in encodings for id_, chunk in encoding.chunks.items()}
 
 
 def _config(key: CheckpointKey) -> RunnableConfig:

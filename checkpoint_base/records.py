@@ -108,11 +108,27 @@ class WriteRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """What a write relies on and the store does not have, because somebody removed it meanwhile; false when nothing.
+
+    ``chunks`` were referred to and not brought along; ``versions`` are (channel, version) pairs without their stored
+    value; ``parent`` says that the checkpoint's parent, whose writes it is rebuilt from, is gone.
+    """
+
+    chunks: frozenset[ChunkId] = frozenset()
+    versions: frozenset[tuple[str, str]] = frozenset()
+    parent: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.chunks or self.versions or self.parent)
+
+
+@dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
     """A checkpoint as it was found, with what was asked for beside it.
 
     ``values`` are those stored for the record's ``channels``; ``chunks`` hold every chunk that ``values`` and
-    ``writes`` stand on, or the store has lost some. Records of one page share one mapping.
+    ``writes`` stand on (and may hold more), or the store has lost some.
     """
 
     record: CheckpointRecord
@@ -127,10 +143,10 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Which checkpoints to list, newest id first; ids that are equal in several threads or namespaces by those.
+    """Which checkpoints to list, descending by (checkpoint_id, thread_id, checkpoint_ns).
 
-    ``terms`` must all be among a checkpoint's. ``after`` is the last key of the page before. Without ``contents``
-    neither values nor writes are read.
+    ``terms`` must all be among a checkpoint's. ``before`` and ``after`` are exclusive; ``after`` is the last key of the
+    page before. Without ``contents`` neither values nor writes are read.
     """
 
     thread_id: str | None = None
@@ -145,9 +161,9 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class InboxQuery:
-    """Which threads, or which pending interrupts, to list by time.
+    """Which threads, or which pending interrupts, to list by ``position``: descending when the newest come first.
 
-    ``after`` is the last ``position`` of the page before.
+    ``after`` is the last ``position`` of the page before, exclusive. A thread without ``latest`` has no terms.
     """
 
     thread_id: str | None = None
@@ -159,7 +175,11 @@ class InboxQuery:
 
 @dataclass(frozen=True, slots=True)
 class ThreadRecord:
-    """A thread with at least one checkpoint. ``latest`` is the greatest checkpoint of its root namespace, if any."""
+    """A thread with at least one checkpoint. ``latest`` is the greatest checkpoint of its root namespace, if any.
+
+    ``created_at`` is the ``written_at`` of the first checkpoint that was put, also when that has been removed;
+    ``updated_at`` the greatest of any checkpoint or write. A copy has its source's.
+    """
 
     thread_id: str
     created_at: int
@@ -174,7 +194,10 @@ class ThreadRecord:
 
 @dataclass(frozen=True, slots=True)
 class InterruptRecord:
-    """A write that raises pending interrupts, with the checkpoint it was recorded on."""
+    """A write that raises pending interrupts, with the checkpoint it was recorded on.
+
+    A task has at most one such write on a checkpoint, so positions are unique.
+    """
 
     checkpoint: CheckpointRecord
     write: WriteRecord
@@ -189,8 +212,8 @@ class InterruptRecord:
 class Ancestry:
     """What the ancestors of a checkpoint contributed to some channels.
 
-    ``writes`` holds, nearest ancestor first, each ancestor's writes to those channels that were still open there;
-    ``seeds`` the nearest stored value of each channel, missing when the root was reached without one.
+    ``writes`` holds, nearest ancestor first, each ancestor's writes to those channels that were still open there, also
+    when it has none; ``seeds`` the nearest stored value of each channel, missing when the root was reached without one.
     """
 
     writes: tuple[tuple[WriteRecord, ...], ...] = ()

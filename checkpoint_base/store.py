@@ -15,6 +15,7 @@ from checkpoint_base.records import (
     InboxQuery,
     InterruptRecord,
     ListQuery,
+    Missing,
     StoredCheckpoint,
     ThreadRecord,
     WriteRecord,
@@ -54,20 +55,27 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def put(
-        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
-        """Store a checkpoint with the values that it brings; replaces a checkpoint of the same key.
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
+        """Store a checkpoint with the values that it brings; replaces a checkpoint of the same key, also a retired one.
 
-        ``chunks`` are the new ones: other chunks that ``values`` refer to, or that a node in ``chunks`` names, must be
-        stored already. Returns the ids of those that are not; then nothing has been stored, and the caller repeats the
-        call with all chunks. Writes of the checkpoint, which may have arrived before it, stay as they are.
+        The checkpoint relies on what is stored already, and anybody may have removed that meanwhile: chunks that
+        ``values`` refer to or a node in ``chunks`` names and that are not among ``chunks``; the values of the
+        ``unchanged`` (channel, version) pairs; the parent, visible or retired, if there are ``open_channels``. Returns
+        what of it is missing. If anything is, nothing has been stored.
+
+        Writes of the checkpoint, which may have arrived before it, stay as they are.
         """
 
     @abstractmethod
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
-        """Store pending writes of a checkpoint, which need not exist yet.
+    ) -> Operation[Missing]:
+        """Store pending writes of a checkpoint, which need not exist yet; at least one, each (task_id, idx) once.
 
         A stored write with the same ``(task_id, idx)`` stays when ``idx >= 0`` and is replaced when ``idx < 0``.
         ``chunks`` and the result are as in `put`.
@@ -85,8 +93,9 @@ class CheckpointStore(ABC):
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         """Follow the parents of a checkpoint (or of the latest) and collect what they contributed to ``channels``.
 
-        A channel is open until an ancestor has a stored value for it; that ancestor's own writes to it still count.
-        Retired ancestors count like others. The number of requests does not depend on the length of the chain.
+        The first is the parent. A channel is open until an ancestor has a stored value for it; that ancestor's own
+        writes to it still count. Retired ancestors count like others, parents may be missing or form a ring, and a
+        checkpoint that does not exist has no ancestors. The number of requests does not depend on their number.
         """
 
     @abstractmethod
@@ -101,7 +110,8 @@ class CheckpointStore(ABC):
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         """Copy everything of a thread under another id; a missing source copies nothing.
 
-        Returns False, and changes nothing, when the target has a checkpoint that the source has not.
+        A target that exists keeps its writes. Returns False, and changes nothing, when the target has a visible
+        checkpoint that the source has not.
         """
 
     @abstractmethod
@@ -110,7 +120,8 @@ class CheckpointStore(ABC):
 
         Where a kept checkpoint has a channel without a stored value that was ever among ``open_channels`` in its
         namespace, the ancestors up to the channel's nearest value are *retired*: they disappear from `load`, `list`
-        and the inbox, but keep their writes to that channel. Writes of checkpoints that have not arrived yet stay.
+        and the inbox, but keep their writes to that channel. Writes of checkpoints that have not arrived yet stay, also
+        when nothing else of the thread does.
         """
 
     @abstractmethod

@@ -500,6 +500,14 @@ CLAUSES: dict[str, Clause] = {
             _C.PRUNE,
         ),
         Clause(
+            "PRUNE-7",
+            "a run that goes on",
+            "A run that goes on while its thread is pruned keeps its writes and its whole state, also what did not "
+            "change since the checkpoint it began from.",
+            "Pruning runs unattended, and does not know which threads are running.",
+            _C.PRUNE,
+        ),
+        Clause(
             "RUNS-1",
             "everything",
             "`delete_for_runs` removes the checkpoints with these `run_id`s and their writes, in all threads and "

@@ -98,10 +98,10 @@ def test_put_sends_only_what_is_new(saver: SQLiteSaver, filled: Any, monkeypatch
     sent: list[int] = []
     original = saver.store.put
 
-    def spying(checkpoint: Any, values: Any, chunks: Any) -> Any:
+    def spying(checkpoint: Any, values: Any, chunks: Any, unchanged: Any) -> Any:
         sent.append(sum(len(chunk.body) for chunk in chunks.values()) + len(checkpoint.header))
         sent[-1] += sum(len(value.value.root) + len(value.value.refs) for value in values)
-        return original(checkpoint, values, chunks)
+        return original(checkpoint, values, chunks, unchanged)
 
     monkeypatch.setattr(saver.store, "put", spying)
     put(saver, "thread", {"messages": [*messages, "one more ".ljust(1100, ".")]}, filled)

@@ -279,3 +279,45 @@ def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
     found = saver.get_tuple(stored)
     assert found is not None
     assert found.pending_writes == [("task", "__error__", "ValueError('no')")]
+
+
+# Threads that are removed while a run goes on
+
+
+def test_a_run_whose_thread_is_deleted_stores_its_whole_state_again(saver: SQLiteSaver, path: Path) -> None:
+    first = put(saver, {"kept": ["x" * 2000] * 3, "n": 1})
+    versions = saver.get_tuple(first).checkpoint["channel_versions"]  # type: ignore[union-attr]
+    with SQLiteSaver(path) as other:
+        other.delete_thread("thread")
+    following = saver.get_next_version(versions["n"])
+    checkpoint: Any = {
+        **empty_checkpoint(),
+        "channel_values": {"kept": ["x" * 2000] * 3, "n": 2},
+        "channel_versions": {**versions, "n": following},
+    }
+    stored = saver.put(first, checkpoint, {"step": 2}, {"n": following})
+    with SQLiteSaver(path) as other:
+        found = other.get_tuple(stored)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"kept": ["x" * 2000] * 3, "n": 2}
+
+
+def test_a_checkpoint_whose_ancestors_writes_are_gone_is_a_conflict(saver: SQLiteSaver) -> None:
+    first = put(saver, {"n": 1})
+    saver.delete_thread("thread")
+    checkpoint: Any = {**empty_checkpoint(), "channel_versions": {"log": "2.1"}}
+    with pytest.raises(ConflictError, match="log would be rebuilt from"):
+        saver.put(first, checkpoint, {"counters_since_delta_snapshot": {"log": (1, 1)}}, {"log": "2.1"})
+    assert list(saver.history(None)) == []
+
+
+def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -> None:
+    put(saver, {"n": 1}, run_id="run-1")
+    saver.put_writes(config_of("thread", checkpoint_id="9"), [("n", 2)], "task")
+    saver.delete_for_runs(["run-1"])
+    assert list(saver.threads()) == []
+    checkpoint: Any = {**empty_checkpoint(), "id": "9"}
+    found = saver.get_tuple(saver.put(CONFIG, checkpoint, {}, {}))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2)]
+    assert len(list(saver.threads())) == 1

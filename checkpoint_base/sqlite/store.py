@@ -21,6 +21,7 @@ from checkpoint_base.records import (
     InboxQuery,
     InterruptRecord,
     ListQuery,
+    Missing,
     StoredCheckpoint,
     ThreadRecord,
     ValueRecord,
@@ -65,13 +66,17 @@ class SQLiteStore(CheckpointStore):
         yield Transaction(self._create_schema, writes=True)
 
     def put(
-        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
-        return _write(lambda db: _put(db, checkpoint, values, chunks))
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
+        return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged))
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
+    ) -> Operation[Missing]:
         return _write(lambda db: _put_writes(db, key, writes, chunks))
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
@@ -140,9 +145,15 @@ def _put(
     checkpoint: CheckpointRecord,
     values: Sequence[ChannelValue],
     chunks: Mapping[ChunkId, Chunk],
-) -> frozenset[ChunkId]:
+    unchanged: Collection[tuple[str, str]],
+) -> Missing:
     place = _find_place(db, checkpoint.namespace)
-    if missing := _missing_chunks(db, place[0], (value.value for value in values), chunks):
+    missing = Missing(
+        _missing_chunks(db, place[0], (value.value for value in values), chunks),
+        _missing_versions(db, place[1], unchanged),
+        bool(checkpoint.open_channels and checkpoint.parent_id) and not _is_stored(db, place[1], checkpoint.parent_id),
+    )
+    if missing:
         return missing
     thread, namespace = _add_place(db, checkpoint.namespace, place, checkpoint.written_at)
     _put_chunks(db, thread, chunks)
@@ -167,16 +178,16 @@ def _put(
     db.execute(_SQL.touch_thread_with_checkpoint, {"thread": thread, "written_at": checkpoint.written_at})
     if checkpoint.key.checkpoint_ns == "":
         _refresh_inbox(db, thread)
-    return frozenset()
+    return Missing()
 
 
 def _put_writes(
     db: sqlite3.Connection, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
-) -> frozenset[ChunkId]:
+) -> Missing:
     space = NamespaceKey(key.thread_id, key.checkpoint_ns)
     place = _find_place(db, space)
     if missing := _missing_chunks(db, place[0], (write.value for write in writes), chunks):
-        return missing
+        return Missing(missing)
     written_at = max(write.written_at for write in writes)
     thread, namespace = _add_place(db, space, place, written_at)
     _put_chunks(db, thread, chunks)
@@ -207,7 +218,7 @@ def _put_writes(
     asks = any(write.questions for write in writes)
     if key.checkpoint_ns == "" and (asks or db.execute(_SQL.anyone_waits, {"thread": thread}).fetchone()):
         _refresh_inbox(db, thread)
-    return frozenset()
+    return Missing()
 
 
 def _find_place(db: sqlite3.Connection, key: NamespaceKey) -> tuple[int | None, int | None]:
@@ -242,6 +253,22 @@ def _missing_chunks(
     if not named:
         return frozenset()
     return frozenset(named.difference(id_ for (id_,) in _by_ids(db, _SQL.known_chunks, thread, named)))
+
+
+def _missing_versions(
+    db: sqlite3.Connection, namespace: int | None, pairs: Collection[tuple[str, str]]
+) -> frozenset[tuple[str, str]]:
+    """The (channel, version) pairs that have no stored value."""
+    if not pairs:
+        return frozenset()
+    found = db.execute(_SQL.missing_versions, {"namespace": namespace, "channels": _json(list(pairs))}).fetchall()
+    return frozenset(_pairs(f"[{', '.join(pair for (pair,) in found)}]"))
+
+
+def _is_stored(db: sqlite3.Connection, namespace: int | None, checkpoint_id: str | None) -> bool:
+    """Whether a checkpoint is there, visible or retired."""
+    place = {"namespace": namespace, "checkpoint_id": checkpoint_id}
+    return db.execute(_SQL.is_stored, place).fetchone() is not None
 
 
 def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Chunk]) -> None:
@@ -495,11 +522,12 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, 
             db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, _json(sorted(needed[id_]))))
         referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
         db.executemany(_SQL.remove_value, [(namespace, *version) for version in stored - referenced])
-    if db.execute(_SQL.any_visible_checkpoint, {"thread": thread}).fetchone():
-        _collect_chunks(db, thread)
-        _refresh_inbox(db, thread)
-    else:
+    if not db.execute(_SQL.any_content, {"thread": thread}).fetchone():
         _delete_thread(db, thread)
+        return
+    _collect_chunks(db, thread)
+    _refresh_inbox(db, thread)
+    db.execute(_SQL.forget_creation_without_checkpoint, {"thread": thread})
 
 
 def _needed_ancestors(

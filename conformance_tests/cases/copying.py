@@ -252,3 +252,20 @@ def _expect_states(t: Trial, frequency: int, config: Config, expected: list[Any]
     t.expect([state.values for state in states], expected, f"{situation}; values of all states, newest first")
     (delta, plain) = (states[0].values[channel] for channel in ("delta", "plain"))
     t.expect(delta, plain, f"{situation}; the delta channel, compared with a plain one")
+
+
+@case("COPY-3")
+def copying_again_keeps_what_was_written_to_the_copy(t: Trial) -> None:
+    saver, source, target = t.open(), t.thread(), t.thread("copy")
+    (stored,) = t.chain(saver, source, 1)
+    saver.put_writes(stored, [("__resume__", "of the source")], "task-1")
+    saver.copy_thread(source, target)
+    copied = t.config(target, stored["configurable"]["checkpoint_id"])
+    saver.put_writes(copied, [("__resume__", "of the copy")], "task-1")
+    t.open().copy_thread(source, target)
+    found = t.expect_found(t.open().get_tuple(copied), "copied a thread again")
+    t.expect(
+        found.pending_writes,
+        [("task-1", "__resume__", "of the copy")],
+        "copied, answered in the copy, and copied again; pending writes of the copy",
+    )

@@ -378,3 +378,31 @@ def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
     """All of the latest checkpoint but its parent, which may be gone."""
     found = t.expect_found(saver.get_tuple(t.config(thread, ns=ns)), f"the latest of namespace {ns!r}")
     return found._replace(parent_config=None)
+
+
+@case("PRUNE-7")
+def a_run_that_began_before_the_prune_stores_its_unchanged_values_again(t: Trial) -> None:
+    running, other, thread = t.open(), t.open(), t.thread()
+    first = t.put(running, thread, {"kept": ["long " * 500], "n": 1}, versions={"kept": "1.1", "n": "1.1"})
+    t.put(other, thread, {"kept": ["another"], "n": 2}, versions={"kept": "2.2", "n": "2.2"}, parent=first)
+    other.prune([thread])
+    checkpoint = t.checkpoint({"kept": ["long " * 500], "n": 3}, versions={"kept": "1.1", "n": "2.1"})
+    stored = running.put(first, checkpoint, {}, {"n": "2.1"})
+    found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint of a run that a prune overtook")
+    t.expect(
+        found.checkpoint["channel_values"],
+        {"kept": ["long " * 500], "n": 3},
+        "put a change of one channel after a prune removed the other's value; values",
+    )
+
+
+@case("PRUNE-7")
+def writes_whose_checkpoint_has_not_arrived_survive_a_prune(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    (latest,) = t.chain(saver, thread, 1)
+    checkpoint = t.checkpoint({"n": 2}, versions={"n": "3.1"})
+    saver.put_writes(t.config(thread, checkpoint["id"]), [("n", "early")], "task-1")
+    t.open().prune([thread])
+    stored = saver.put(latest, checkpoint, {}, {"n": "3.1"})
+    found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint after its writes and a prune")
+    t.expect(found.pending_writes, [("task-1", "n", "early")], "wrote, pruned, and put; pending writes")

@@ -87,3 +87,10 @@ class RebuildsFromListedCheckpointsAlone(SQLiteSaver):
 
     def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
         return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+
+@breaks("PRUNE-7")
+class TrustsThatUnchangedValuesAreStill(SQLiteSaver):
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        changed = {channel: checkpoint["channel_values"][channel] for channel in new_versions}
+        return super().put(config, {**checkpoint, "channel_values": changed}, metadata, new_versions)

@@ -12,6 +12,16 @@ INSERT INTO threads (thread_id, updated_at) VALUES (:thread_id, :written_at) RET
 -- name: add_namespace
 INSERT INTO namespaces (thread, checkpoint_ns) VALUES (:thread, :checkpoint_ns) RETURNING namespace
 
+-- name: missing_versions
+SELECT pair.value FROM json_each(:channels) AS pair
+WHERE NOT EXISTS (
+    SELECT 1 FROM channel_values AS stored
+    WHERE stored.namespace = :namespace AND stored.channel = json_extract(pair.value, '$[0]')
+      AND stored.version = json_extract(pair.value, '$[1]'))
+
+-- name: is_stored
+SELECT 1 FROM checkpoints WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
+
 -- name: put_checkpoint
 INSERT INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, written_at, retired,
                          channels, open_channels, terms, header)
@@ -178,9 +188,17 @@ SELECT id, CASE WHEN node THEN body ELSE x'' END FROM chunks WHERE thread = :thr
 -- name: remove_chunk
 DELETE FROM chunks WHERE thread = ? AND id = ?
 
--- name: any_visible_checkpoint
-SELECT 1 FROM checkpoints
-WHERE NOT retired AND namespace IN (SELECT namespace FROM namespaces WHERE thread = :thread) LIMIT 1
+-- name: any_content
+SELECT 1 FROM namespaces
+WHERE thread = :thread
+  AND (EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.namespace = namespaces.namespace AND NOT retired)
+       OR EXISTS (SELECT 1 FROM writes WHERE writes.namespace = namespaces.namespace))
+LIMIT 1
+
+-- name: forget_creation_without_checkpoint
+UPDATE threads SET created_at = NULL
+WHERE thread = :thread AND NOT EXISTS (
+    SELECT 1 FROM checkpoints JOIN namespaces USING (namespace) WHERE thread = :thread AND NOT retired)
 
 -- name: checkpoint_only_in_target
 SELECT 1 FROM visible_checkpoints AS mine
@@ -225,7 +243,7 @@ INSERT OR REPLACE INTO channel_values (namespace, channel, version, root, refs)
     JOIN threads AS copy JOIN namespaces AS into_ ON into_.thread = copy.thread AND into_.checkpoint_ns = from_.checkpoint_ns
     JOIN channel_values ON channel_values.namespace = from_.namespace
     WHERE original.thread_id = :source AND copy.thread_id = :target;
-INSERT OR REPLACE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
+INSERT OR IGNORE INTO writes (namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
                                written_at, root, refs)
     SELECT into_.namespace, checkpoint_id, task_id, idx, channel, task_path, questions, settles, written_at, root, refs
     FROM threads AS original JOIN namespaces AS from_ ON from_.thread = original.thread

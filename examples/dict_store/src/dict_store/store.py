@@ -18,6 +18,7 @@ from checkpoint_base.records import (
     InboxQuery,
     InterruptRecord,
     ListQuery,
+    Missing,
     StoredCheckpoint,
     ThreadRecord,
     ValueRecord,
@@ -66,13 +67,23 @@ class DictStore(CheckpointStore):
         yield Read()  # there is nothing to create, but a closed saver says so at once
 
     def put(
-        self, checkpoint: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
         thread_id, namespace = checkpoint.key.thread_id, checkpoint.key.checkpoint_ns
 
-        def work(threads: Threads) -> frozenset[ChunkId]:
+        def work(threads: Threads) -> Missing:
             thread = threads.get(thread_id, _NOTHING)
-            if missing := _missing_chunks(thread, [each.value for each in values], chunks):
+            missing = Missing(
+                _missing_chunks(thread, [each.value for each in values], chunks),
+                frozenset(pair for pair in unchanged if (namespace, *pair) not in thread.values),
+                bool(checkpoint.open_channels and checkpoint.parent_id)
+                and (namespace, checkpoint.parent_id) not in {*thread.checkpoints, *thread.retired},
+            )
+            if missing:
                 return missing
             threads[thread_id] = replace(
                 thread,
@@ -82,17 +93,18 @@ class DictStore(CheckpointStore):
                 values={**thread.values, **{(namespace, each.channel, each.version): each.value for each in values}},
                 chunks={**thread.chunks, **chunks},
             )
-            return frozenset()
+            return missing
 
-        missing: frozenset[ChunkId] = yield Change(work)
+        missing: Missing = yield Change(work)
         return missing
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[frozenset[ChunkId]]:
-        def work(threads: Threads) -> frozenset[ChunkId]:
+    ) -> Operation[Missing]:
+        def work(threads: Threads) -> Missing:
             thread = threads.get(key.thread_id, _NOTHING)
-            if missing := _missing_chunks(thread, [write.value for write in writes], chunks):
+            missing = Missing(_missing_chunks(thread, [write.value for write in writes], chunks))
+            if missing:
                 return missing
             first_wins = {(write.task_id, write.idx): write for write in writes if write.idx >= 0}
             last_wins = {(write.task_id, write.idx): write for write in writes if write.idx < 0}
@@ -103,9 +115,9 @@ class DictStore(CheckpointStore):
                 writes={**thread.writes, _place(key): {**first_wins, **stored, **last_wins}},
                 chunks={**thread.chunks, **chunks},
             )
-            return frozenset()
+            return missing
 
-        missing: frozenset[ChunkId] = yield Change(work)
+        missing: Missing = yield Change(work)
         return missing
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:

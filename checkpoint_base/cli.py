@@ -63,7 +63,7 @@ class _Commands(click.Group):
             ctx.exit(_INTERRUPTED)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--store", metavar="URL", envvar="CHECKPOINT_STORE", show_envvar=True, help="Where the checkpoints are.")
 @click.version_option(package_name="checkpoint-backends")
 @click.pass_context

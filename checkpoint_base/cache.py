@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Mapping
 from threading import Lock
+from weakref import WeakSet
 
 from checkpoint_base.codec import Encoding
 from checkpoint_base.records import Chunk, ChunkId
@@ -16,6 +18,10 @@ class RecentEncodings:
     """The last encoding of each channel, dropped from the least recently used once they hold too many bytes."""
 
     def __init__(self) -> None:
+        self.forget()
+        _ALL.add(self)
+
+    def forget(self) -> None:
         self._encodings: dict[tuple[str, str, str], Encoding] = {}
         self._bytes = 0
         self._lock = Lock()
@@ -42,6 +48,10 @@ class SeenChunks:
     """
 
     def __init__(self) -> None:
+        self.forget()
+        _ALL.add(self)
+
+    def forget(self) -> None:
         self._seen: dict[str, set[ChunkId]] = {}
         self._count = 0
         self._lock = Lock()
@@ -52,7 +62,9 @@ class SeenChunks:
             new = chunks.keys() - self._seen.get(thread_id, ())
         return {id_: chunks[id_] for id_ in new}
 
-    def add(self, thread_id: str, chunk_ids: Iterable[ChunkId]) -> None:
+    def add(self, thread_id: str, chunk_ids: Collection[ChunkId]) -> None:
+        if not chunk_ids:
+            return
         with self._lock:
             seen = self._seen.pop(thread_id, None) or set()
             self._count -= len(seen)
@@ -64,5 +76,18 @@ class SeenChunks:
 
 
 def _size(encoding: Encoding) -> int:
-    # The bytes themselves, and once more cut into chunks.
-    return 2 * len(encoding.data)
+    # The bytes themselves, once more cut into chunks, and what the objects take however small the value.
+    return 2 * len(encoding.data) + 1024
+
+
+# A process may be forked while one of its threads holds a lock here: the child begins with nothing remembered.
+_ALL: WeakSet[RecentEncodings | SeenChunks] = WeakSet()
+
+
+def _forget_all() -> None:
+    for cache in _ALL:
+        cache.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -96,6 +96,8 @@ def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
 
 def escape(name: str) -> str:
     r"""Write any text so that every store can hold it: NUL and lone surrogates as ``\uXXXX``, a backslash doubled."""
+    if not isinstance(name, str):
+        raise InvalidKey(f"a channel's name is a text, not {type(name).__name__}: {name!r}")
     if not _ESCAPABLE.search(name):
         return name
     return _ESCAPABLE.sub(lambda found: "\\\\" if found.group() == "\\" else f"\\u{ord(found.group()):04x}", name)

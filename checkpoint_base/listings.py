@@ -23,6 +23,9 @@ class PendingInterrupt:
     ``checkpoint_ns`` is the root namespace, where a subgraph's question is recorded too, and ``task_id`` the root task
     that asks. ``created_at`` is when it was last asked, by the clock of the process that ran the graph. ``metadata`` is
     that of the checkpoint. Pass ``cursor`` as ``after=`` to continue behind this one.
+
+    ``error`` says why a question cannot be read: it is damaged, or of a class that this process does not have. It is
+    listed all the same, without ``value`` and ``interrupt_id``, so that it neither hides nor is hidden by others.
     """
 
     thread_id: str
@@ -34,6 +37,7 @@ class PendingInterrupt:
     created_at: datetime
     metadata: Mapping[str, Any]
     cursor: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class ThreadInfo:
     """A thread. ``step`` and ``metadata`` are those of the latest checkpoint of its root namespace.
 
     ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
-    clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one.
+    clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one. ``error`` says
+    why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing.
     """
 
     thread_id: str
@@ -51,6 +56,7 @@ class ThreadInfo:
     pending_interrupts: int
     metadata: Mapping[str, Any]
     cursor: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

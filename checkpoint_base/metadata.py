@@ -25,7 +25,7 @@ def merged_metadata(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> d
     merged = dict(metadata)
     for source in (config.get("metadata"), config.get("configurable")):
         for key, value in (source or {}).items():
-            if key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
+            if not isinstance(key, str) or key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
                 continue
             if isinstance(value, (str, int, bool, float)):
                 merged[key] = value
@@ -40,7 +40,14 @@ def terms_of(metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
 
 def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> bool:
     """Whether every entry of the filter equals the metadata's; an entry of None matches a missing one too."""
-    return all(metadata.get(key) == value for key, value in (filter_ or {}).items())
+    return all(_equal(metadata.get(key), value) for key, value in (filter_ or {}).items())
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError):  # arrays, for example, have no single answer
+        return False
 
 
 def _term(key: str, value: Any) -> bytes | None:
@@ -48,7 +55,10 @@ def _term(key: str, value: Any) -> bytes | None:
         content = b"s" + value.encode("utf-8", "surrogatepass")
     elif isinstance(value, Number):
         # Python promises equal hashes for equal numbers of any type (1, 1.0, True, Decimal(1)), in every process.
-        content = b"n%d" % hash(value)
+        try:
+            content = b"n%d" % hash(value)
+        except TypeError:  # a signalling NaN equals nothing
+            return None
     else:
         return None
     name = str(key).encode("utf-8", "surrogatepass")

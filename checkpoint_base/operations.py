@@ -107,7 +107,7 @@ class Operations:
         new_versions: ChannelVersions,
     ) -> Operation[RunnableConfig]:
         space = namespace_of(config)
-        key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint["id"]))
+        key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint.get("id")))
         everything = merged_metadata(config, metadata)
         values = checkpoint["channel_values"]
         versions = checkpoint["channel_versions"]
@@ -177,7 +177,7 @@ class Operations:
         for position, (channel, value) in enumerate(writes):
             if channel == ERROR and isinstance(value, BaseException):
                 # No serializer can rebuild an exception safely; LangGraph's own stores this text, too.
-                value = repr(value)
+                value = _described(value)
             encoding = self._encode(value, f"write {position} to {channel!r} of task {task_id} on {_place(key)}")
             encodings.append(encoding)
             index = WRITES_IDX_MAP.get(channel, position)
@@ -274,8 +274,8 @@ class Operations:
             )
 
     def thread_infos(self, found: ThreadRecord, filter_: Mapping[str, Any] | None) -> Iterator[ThreadInfo]:
-        metadata = self._header(found.latest)[1] if found.latest else {}
-        if matches(metadata, filter_):
+        metadata, error = self._listed_metadata(found.latest)
+        if error or matches(metadata, filter_):
             yield ThreadInfo(
                 thread_id=found.thread_id,
                 created_at=instant(found.created_at),
@@ -284,6 +284,7 @@ class Operations:
                 pending_interrupts=found.questions,
                 metadata=metadata,
                 cursor=Cursor(found.position).text(),
+                error=error,
             )
 
     def interrupt_reader(
@@ -297,25 +298,31 @@ class Operations:
             key = found.checkpoint.key
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
-            _, metadata = self._header(found.checkpoint)
-            if not matches(metadata, filter_):
+            metadata, error = self._listed_metadata(found.checkpoint)
+            if not (error or matches(metadata, filter_)):
                 return
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
-            questions = _interrupts(self._decode(found.write.value, found.chunks, where))
-            for number, question in enumerate(questions, 1):
+            asked: Sequence[tuple[str, Any]] = ()
+            try:
+                questions = _interrupts(self._decode(found.write.value, found.chunks, where))
+                asked = [(question.id, question.value) for question in questions]
+            except (CorruptCheckpoint, SerializationError) as unreadable:
+                error = str(unreadable)
+            for number, (interrupt_id, value) in enumerate(asked or [("", None)], 1):
                 if number <= skip:
                     continue
-                is_last = number == len(questions)
+                is_last = number == len(asked) or not asked
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,
                     checkpoint_id=key.checkpoint_id,
                     task_id=found.write.task_id,
-                    interrupt_id=question.id,
-                    value=question.value,
+                    interrupt_id=interrupt_id,
+                    value=value,
                     created_at=instant(found.write.written_at),
                     metadata=metadata,
                     cursor=(Cursor(found.position) if is_last else Cursor(before, found.position, number)).text(),
+                    error=error,
                 )
 
         return read
@@ -362,6 +369,15 @@ class Operations:
         what = f"checkpoint {_place(record.key)}"
         header, metadata = self._decode(ValueRecord(record.header), {}, what, beside=_beside(record))
         return header, metadata
+
+    def _listed_metadata(self, record: CheckpointRecord | None) -> tuple[dict[str, Any], str | None]:
+        """The metadata of a checkpoint in a listing of many threads, or why it cannot be read."""
+        if record is None:
+            return {}, None
+        try:
+            return self._header(record)[1], None
+        except (CorruptCheckpoint, SerializationError) as unreadable:
+            return {}, str(unreadable)
 
     # Values and bytes
 
@@ -425,8 +441,14 @@ class Operations:
             checkpoint_id=checkpoint_id_of(config),
             before=checkpoint_id_of(before),
             terms=self._terms(filter_ or {}),
-            limit=_page_size(limit),
+            limit=self._page_size(limit, filter_),
         )
+
+    def _page_size(self, limit: int | None, filter_: Mapping[str, Any] | None) -> int:
+        """As many as are wanted, or whole pages where the store cannot tell which of them match."""
+        if limit is None or len(self._terms(filter_ or {})) < len(filter_ or {}):
+            return _MAX_PAGE
+        return max(1, min(limit, _MAX_PAGE))
 
     def inbox_query(
         self,
@@ -444,7 +466,7 @@ class Operations:
             terms=self._terms(metadata or {}),
             order=order,
             after=cursor.after,
-            limit=_page_size(limit),
+            limit=self._page_size(limit, metadata),
         )
         return query, cursor
 
@@ -489,11 +511,18 @@ def _interrupts(value: Any) -> Sequence[Any]:
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
 
 
+def _described(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
+        return f"<{type(error).__name__}>"
+
+
 def _version_text(version: str | float) -> str:
     """A channel version as text that tells its type, since versions may be compared again as what they were."""
     if isinstance(version, str):
         return "s" + escape(version)
-    if isinstance(version, int):
+    if isinstance(version, int) and not isinstance(version, bool):
         return f"i{version:d}"
     if isinstance(version, float):
         return f"f{version!r}"
@@ -518,10 +547,6 @@ def _time(text: Any) -> datetime | None:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return None
-
-
-def _page_size(limit: int | None) -> int:
-    return _MAX_PAGE if limit is None else max(1, min(limit, _MAX_PAGE))
 
 
 def _now() -> int:

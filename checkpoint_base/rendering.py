@@ -99,14 +99,16 @@ def _short(value: Any) -> str:
 def print_threads(infos: Sequence[ThreadInfo], cursor: str | None) -> None:
     table = table_of("thread", "updated (UTC)", "created (UTC)", "step", "interrupts")
     for info in infos:
-        add_row(table, info.thread_id, info.updated_at, info.created_at, info.step, info.pending_interrupts or "")
+        step = "cannot be read" if info.error else info.step
+        add_row(table, info.thread_id, info.updated_at, info.created_at, step, info.pending_interrupts or "")
     _print_page(table, "No threads.", cursor)
 
 
 def print_interrupts(questions: Sequence[PendingInterrupt], cursor: str | None) -> None:
     table = table_of("thread", "asked (UTC)", "interrupt", "value")
     for question in questions:
-        add_row(table, question.thread_id, question.created_at, question.interrupt_id, _short(question.value))
+        value = f"cannot be read: {question.error}" if question.error else _short(question.value)
+        add_row(table, question.thread_id, question.created_at, question.interrupt_id, value)
     _print_page(table, "Nothing waits for an answer.", cursor)
 
 

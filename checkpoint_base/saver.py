@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
+from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -30,6 +31,9 @@ from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation, Retrying, arun, run
 
 T = TypeVar("T")
+
+# Not the module's generator: a node that seeds that one would give two branches the same versions.
+_RANDOM = SystemRandom()
 
 
 class CheckpointSaver(BaseCheckpointSaver[str]):
@@ -61,6 +65,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> None:
         if serde is not None and strict:
             raise UnsupportedOperation("strict= configures the default serializer; make your own serde strict instead")
+        if not (isfinite(deadline) and deadline >= 0):
+            raise UnsupportedOperation(f"deadline={deadline!r}: give a number of seconds, 0 for a single attempt")
         super().__init__(serde=serde or ExactSerializer(strict=strict))
         self.store = store
         self._codec = Codec(compression=compression)
@@ -72,11 +78,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def setup(self) -> None:
         """Create what the store needs; safe to repeat, and to call from many processes at once."""
-        self._run(self.store.setup())
+        run(self._set_up(), self._transport)
 
     async def asetup(self) -> None:
         """`setup`, asynchronously."""
-        await self._arun(self.store.setup())
+        await arun(self._set_up(), self._transport)
 
     def close(self) -> None:
         """Release what this saver opened. Clones share it; a pool or client that was passed in stays open."""
@@ -263,7 +269,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         The form is that of LangGraph's savers, so that a thread may move between them and these.
         """
         count = int(current.split(".")[0]) if isinstance(current, str) else int(current or 0)
-        return f"{count + 1:032}.{random.getrandbits(52):016}"  # unique, not secret
+        return f"{count + 1:032}.{_RANDOM.getrandbits(52):016}"
 
     # Beyond LangGraph's interface: listings that load no state
 
@@ -376,9 +382,12 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def _set_up_first(self, operation: Operation[T]) -> Operation[T]:
         if not self._setup.done:
-            yield from self.store.setup()
-            self._setup.done = True
+            yield from self._set_up()
         return (yield from operation)
+
+    def _set_up(self) -> Operation[None]:
+        yield from self.store.setup()
+        self._setup.done = True
 
     def _paged(
         self,

@@ -65,8 +65,8 @@ class CheckpointStore(ABC):
 
         The checkpoint relies on what is stored already, and anybody may have removed that meanwhile: chunks that
         ``values`` refer to or a node in ``chunks`` names and that are not among ``chunks``; the values of the
-        ``unchanged`` (channel, version) pairs; the parent, visible or retired, if there are ``open_channels``. Returns
-        what of it is missing. If anything is, nothing has been stored.
+        ``unchanged`` (channel, version) pairs; the parent, if there are ``open_channels``: visible, or retired with
+        its writes to all of them. Returns what of it is missing. If anything is, nothing has been stored.
 
         Writes of the checkpoint, which may have arrived before it, stay as they are.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from math import isfinite, nan
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -81,9 +82,12 @@ def _switch(name: str, text: str) -> bool:
 
 def _seconds(name: str, text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds") from None
+        seconds = nan
+    if not (isfinite(seconds) and seconds >= 0):
+        raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds")
+    return seconds
 
 
 def _compression(name: str, text: str) -> str | None:

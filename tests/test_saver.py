@@ -25,6 +25,7 @@ from checkpoint_base import (
     UnsupportedOperation,
 )
 from checkpoint_base.listings import Cursor
+from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 
@@ -321,3 +322,104 @@ def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -
     assert found is not None
     assert found.pending_writes == [("task", "n", 2)]
     assert len(list(saver.threads())) == 1
+
+
+def test_a_run_on_a_retired_parent_that_lost_its_writes_is_a_conflict(saver: SQLiteSaver, path: Path) -> None:
+    def put_delta(parent: Any, id_: str, values: dict[str, Any], opened: list[str], versions: dict[str, str]) -> Any:
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_values": values, "channel_versions": versions}
+        metadata: Any = {"counters_since_delta_snapshot": dict.fromkeys(opened, (1, 1))}
+        return saver.put(parent, checkpoint, metadata, versions)
+
+    one = put_delta(CONFIG, "1", {"x": ["x1"], "y": ["y1"]}, [], {"x": "1.1", "y": "1.1"})
+    two = put_delta(one, "2", {}, ["x", "y"], {"x": "2.1", "y": "2.1"})
+    saver.put_writes(two, [("x", "x3"), ("y", "y3")], "task")
+    put_delta(two, "3", {"x": ["x1", "x3"]}, ["y"], {"x": "3.1", "y": "3.1"})
+    saver.prune(["thread"])
+    with pytest.raises(ConflictError, match="x, y would be rebuilt from"):
+        put_delta(two, "4", {}, ["x", "y"], {"x": "4.1", "y": "4.1"})
+    four = put_delta(two, "4", {"x": ["x1", "x3"]}, ["y"], {"x": "4.1", "y": "4.1"})
+    with SQLiteSaver(path) as reader:
+        history = reader.get_delta_channel_history(config=four, channels=["y"])
+    assert history == {"y": {"seed": ["y1"], "writes": [("task", "y", "y3")]}}
+
+
+# What one thread, fork or folder does to others
+
+
+def test_a_node_that_seeds_the_random_module_does_not_repeat_versions(saver: SQLiteSaver) -> None:
+    import random
+
+    versions = set()
+    for _ in range(100):
+        random.seed(0)
+        versions.add(saver.get_next_version("1.1"))
+    assert len(versions) == 100
+
+
+def test_a_question_that_cannot_be_read_is_listed_and_hides_no_other(path: Path) -> None:
+    import sqlite3
+
+    with SQLiteSaver(path) as saver:
+        for name in ("one", "two", "three"):
+            stored = put(saver, {"a": 1}, config_of(name))
+            saver.put_writes(stored, [("__interrupt__", (Interrupt(name, id=name),))], "task")
+        db = sqlite3.connect(path)
+        db.execute(
+            "UPDATE writes SET root = CAST(substr(root, 1, length(root) - 1) || x'00' AS BLOB) WHERE instr(root, 'two') > 0"
+        )
+        db.execute("UPDATE checkpoints SET header = x'00' WHERE checkpoint = (SELECT max(checkpoint) FROM checkpoints)")
+        db.commit()
+        db.close()
+        listed = [(each.thread_id, each.value, each.error is None) for each in saver.interrupts(order="oldest")]
+        assert listed == [("one", "one", True), ("two", None, False), ("three", "three", False)]
+        assert [(each.thread_id, each.error is None) for each in saver.threads(order="oldest")] == [
+            ("one", True),
+            ("two", True),
+            ("three", False),
+        ]
+        after = [each.cursor for each in saver.interrupts(order="oldest", limit=2)][-1]
+        assert [each.thread_id for each in saver.interrupts(order="oldest", after=after)] == ["three"]
+
+
+def test_setting_up_takes_no_request_twice(path: Path) -> None:
+    with SQLiteSaver(path):
+        pass
+    saver = SQLiteSaver(path)
+    transport = counted(saver)
+    saver.setup()
+    assert saver.get_tuple(CONFIG) is None
+    assert transport.requests == 2
+    saver.close()
+
+
+@pytest.mark.parametrize("deadline", [-1.0, float("nan"), float("inf")])
+def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
+    with pytest.raises(UnsupportedOperation, match="deadline"):
+        SQLiteSaver(deadline=deadline)
+
+
+def test_odd_arguments_raise_errors_of_ours(saver: SQLiteSaver) -> None:
+    stored = put(saver, {"a": 1})
+    checkpoint: Any = empty_checkpoint()
+    del checkpoint["id"]
+    with pytest.raises(InvalidKey, match="checkpoint_id"):
+        saver.put(CONFIG, checkpoint, {}, {})
+    with pytest.raises(InvalidKey, match="channel's name"):
+        saver.put_writes(stored, [(3, 1)], "task")  # type: ignore[list-item]
+    with pytest.raises(InvalidKey, match="channel version"):
+        saver.put(CONFIG, {**empty_checkpoint(), "channel_versions": {"a": True}}, {}, {})
+
+    class Unspeakable(Exception):
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    saver.put_writes(stored, [("__error__", Unspeakable())], "task")
+    found = saver.get_tuple(stored)
+    assert found is not None
+    assert found.pending_writes == [("task", "__error__", "<Unspeakable>")]
+
+
+def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> None:
+    for number in range(50):
+        put(saver, {"a": number}, config_of(f"t{number}"))
+    assert saver._memory.seen._seen == {}

@@ -166,6 +166,56 @@ def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteS
     assert found == {"parent", "child", "parent again"}
 
 
+def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with SQLiteSaver("app.db") as saver:
+        put(saver, {"a": 1})
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        found = []
+        readers = [threading.Thread(target=lambda: found.append(saver.get_tuple(CONFIG))) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(30)
+        assert all(found)
+        assert len(found) == 4
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(UnsupportedOperation, match="empty"):
+        SQLiteSaver("")
+
+
+def test_async_readers_do_not_stand_in_line_behind_writers(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def read_while_others_wait_to_write() -> None:
+        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(16)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(saver.aget_tuple(CONFIG), 2) is not None
+        assert not any(writer.done() for writer in writers)
+        other.execute("COMMIT")
+        await asyncio.gather(*writers)
+
+    asyncio.run(read_while_others_wait_to_write())
+    other.close()
+    assert len(list(saver.list(CONFIG))) == 17
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
+    put(saver, {"a": ["x" * 2000] * 3})
+    with saver._memory.seen._lock, saver._memory.encodings._lock:
+        forked = multiprocessing.get_context("fork").Process(target=put, args=(saver, {"a": ["x" * 2000] * 3}))
+        forked.start()
+        forked.join(30)
+    assert forked.exitcode == 0
+
+
 def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
     async def cancel_many() -> None:
         for _ in range(20):

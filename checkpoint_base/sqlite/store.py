@@ -151,7 +151,7 @@ def _put(
     missing = Missing(
         _missing_chunks(db, place[0], (value.value for value in values), chunks),
         _missing_versions(db, place[1], unchanged),
-        bool(checkpoint.open_channels and checkpoint.parent_id) and not _is_stored(db, place[1], checkpoint.parent_id),
+        bool(checkpoint.open_channels and checkpoint.parent_id) and not _can_be_parent(db, place[1], checkpoint),
     )
     if missing:
         return missing
@@ -265,10 +265,14 @@ def _missing_versions(
     return frozenset(_pairs(f"[{', '.join(pair for (pair,) in found)}]"))
 
 
-def _is_stored(db: sqlite3.Connection, namespace: int | None, checkpoint_id: str | None) -> bool:
-    """Whether a checkpoint is there, visible or retired."""
-    place = {"namespace": namespace, "checkpoint_id": checkpoint_id}
-    return db.execute(_SQL.is_stored, place).fetchone() is not None
+def _can_be_parent(db: sqlite3.Connection, namespace: int | None, checkpoint: CheckpointRecord) -> bool:
+    """Whether a checkpoint's open channels can be rebuilt from its parent: a retired one has kept only some writes."""
+    place = {"namespace": namespace, "checkpoint_id": checkpoint.parent_id}
+    parent = db.execute(_SQL.find_parent, place).fetchone()
+    if parent is None:
+        return False
+    retired, kept_channels = parent
+    return not retired or set(checkpoint.open_channels) <= set(_names(kept_channels))
 
 
 def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Chunk]) -> None:
@@ -518,8 +522,9 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, 
             db.execute(_SQL.remove_checkpoint, (namespace, id_))
             db.execute(_SQL.remove_writes, (namespace, id_))
         for id_ in needed.keys() - kept:
-            db.execute(_SQL.retire_checkpoint, (namespace, id_))
-            db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, _json(sorted(needed[id_]))))
+            channels = _json(sorted(needed[id_]))
+            db.execute(_SQL.retire_checkpoint, (channels, namespace, id_))
+            db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, channels))
         referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
         db.executemany(_SQL.remove_value, [(namespace, *version) for version in stored - referenced])
     if not db.execute(_SQL.any_content, {"thread": thread}).fetchone():

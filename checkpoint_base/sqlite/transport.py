@@ -27,7 +27,7 @@ MEMORY = ":memory:"
 IDLE_CONNECTIONS = 8
 """How many connections stay open between requests; as many as there are callers may be open at once."""
 
-ASYNC_THREADS = 8
+ASYNC_READERS = 8
 
 BUSY_SECONDS = 5.0
 """How long one attempt waits for another writer. The saver's deadline decides how many attempts there are."""
@@ -60,10 +60,12 @@ class SQLiteTransport:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-        self._in_memory = self._path == MEMORY
+        if not os.fspath(path):
+            raise UnsupportedOperation("the path of a SQLite file is empty: name a file, or :memory:")
+        self._in_memory = os.fspath(path) == MEMORY
+        # Absolute, because connections are made at any time, and the current folder may be another one by then.
+        self._path = MEMORY if self._in_memory else os.path.abspath(path)
         self._is_closed = False
-        self._executor: ThreadPoolExecutor | None
         self._begin_in_this_process()
 
     def execute(self, request: Transaction | Setting) -> Any:
@@ -79,14 +81,18 @@ class SQLiteTransport:
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
         self._after_fork()
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(ASYNC_THREADS, thread_name_prefix="checkpoint-sqlite")
-        return await asyncio.wrap_future(self._executor.submit(self.execute, request))
+        if self._is_closed:
+            raise self._closed()
+        try:
+            future = self._executor(request.writes).submit(self.execute, request)
+        except RuntimeError as error:  # closed since we looked
+            raise self._closed() from error
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         self._is_closed = True
-        if self._executor is not None:
-            self._executor.shutdown()
+        for executor in [*self._executors.values()]:
+            executor.shutdown()
         while self._idle:
             self._idle.pop().close()
 
@@ -96,13 +102,26 @@ class SQLiteTransport:
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
         self._idle: list[sqlite3.Connection] = []
-        self._executor = None
+        self._executors: dict[bool, ThreadPoolExecutor] = {}
         self._writing = Lock()
+        self._making_executors = Lock()
+
+    def _executor(self, writes: bool) -> ThreadPoolExecutor:
+        """Readers have threads of their own, so that they never stand in line behind writers that wait."""
+        with self._making_executors:
+            if writes not in self._executors:
+                self._executors[writes] = ThreadPoolExecutor(
+                    1 if writes else ASYNC_READERS, thread_name_prefix="checkpoint-sqlite"
+                )
+            return self._executors[writes]
+
+    def _closed(self) -> UnsupportedOperation:
+        return UnsupportedOperation(f"the saver on {self._path} is closed: open another one")
 
     def _after_fork(self) -> None:
         """SQLite forbids carrying a connection into a forked process, even to close it: leave the parent's alone."""
         if os.getpid() != self._process and not self._in_memory:
-            self._of_parent = (self._idle, self._executor)
+            self._of_parent = (self._idle, self._executors)
             self._begin_in_this_process()
 
     @contextmanager
@@ -121,7 +140,7 @@ class SQLiteTransport:
 
     def _take(self) -> sqlite3.Connection:
         if self._is_closed:
-            raise UnsupportedOperation(f"the saver on {self._path} is closed: open another one")
+            raise self._closed()
         try:
             return self._idle.pop()
         except IndexError:

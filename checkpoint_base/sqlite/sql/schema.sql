@@ -24,7 +24,7 @@ CREATE TABLE checkpoints (
     parent_id TEXT,
     run_id TEXT,
     written_at INTEGER NOT NULL,
-    retired INTEGER NOT NULL,      -- 1: removed from sight, but an ancestor that others still read writes of
+    retired INTEGER NOT NULL,      -- 1: removed from sight, but others still read its writes to open_channels
     channels TEXT NOT NULL,        -- JSON [[channel, version], …]
     open_channels TEXT NOT NULL,   -- JSON [channel, …]
     terms BLOB NOT NULL,

@@ -19,8 +19,8 @@ WHERE NOT EXISTS (
     WHERE stored.namespace = :namespace AND stored.channel = json_extract(pair.value, '$[0]')
       AND stored.version = json_extract(pair.value, '$[1]'))
 
--- name: is_stored
-SELECT 1 FROM checkpoints WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
+-- name: find_parent
+SELECT retired, open_channels FROM checkpoints WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
 
 -- name: put_checkpoint
 INSERT INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, written_at, retired,
@@ -121,10 +121,14 @@ ORDER BY checkpoint_id DESC LIMIT :limit
 
 -- name: list_thread
 SELECT * FROM visible_checkpoints
-WHERE thread_id = :thread_id AND checkpoint_id < :below
-  AND (checkpoint_id, checkpoint_ns) < (:after_id, :after_ns)
-  AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id) AND has_terms(terms, :terms)
-ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT :limit
+WHERE checkpoint IN (
+    -- Sorted without their headers, which are long.
+    SELECT checkpoint FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
+    WHERE thread_id = :thread_id AND NOT retired AND checkpoint_id < :below
+      AND (checkpoint_id, checkpoint_ns) < (:after_id, :after_ns)
+      AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id) AND has_terms(terms, :terms)
+    ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT :limit)
+ORDER BY checkpoint_id DESC, checkpoint_ns DESC
 
 -- name: list_everything
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, written_at,
@@ -168,7 +172,7 @@ DELETE FROM checkpoints WHERE namespace = ? AND checkpoint_id = ?
 DELETE FROM writes WHERE namespace = ? AND checkpoint_id = ?
 
 -- name: retire_checkpoint
-UPDATE checkpoints SET retired = 1 WHERE namespace = ? AND checkpoint_id = ?
+UPDATE checkpoints SET retired = 1, open_channels = ? WHERE namespace = ? AND checkpoint_id = ?
 
 -- name: remove_writes_to_other_channels
 DELETE FROM writes

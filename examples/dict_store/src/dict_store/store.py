@@ -80,8 +80,7 @@ class DictStore(CheckpointStore):
             missing = Missing(
                 _missing_chunks(thread, [each.value for each in values], chunks),
                 frozenset(pair for pair in unchanged if (namespace, *pair) not in thread.values),
-                bool(checkpoint.open_channels and checkpoint.parent_id)
-                and (namespace, checkpoint.parent_id) not in {*thread.checkpoints, *thread.retired},
+                bool(checkpoint.open_channels and checkpoint.parent_id) and not _can_be_parent(thread, checkpoint),
             )
             if missing:
                 return missing
@@ -274,6 +273,15 @@ def _missing_chunks(
     return frozenset(named - chunks.keys() - thread.chunks.keys())
 
 
+def _can_be_parent(thread: Thread, checkpoint: CheckpointRecord) -> bool:
+    """Whether a checkpoint's open channels can be rebuilt from its parent: a retired one has kept only some writes."""
+    parent = (checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
+    retired = thread.retired.get(parent)
+    return parent in thread.checkpoints or (
+        retired is not None and {*checkpoint.open_channels} <= {*retired.open_channels}
+    )
+
+
 def _ancestors(thread: Thread, place: Place) -> Iterator[CheckpointRecord]:
     """The parents of a checkpoint, retired ones too, nearest first; each once, as callers may name any parent."""
     known = {**thread.retired, **thread.checkpoints}
@@ -352,7 +360,10 @@ def _retain(threads: Threads, thread_id: str, kept: Collection[Place]) -> None:
         thread,
         created_at=thread.created_at if kept else None,
         checkpoints={place: thread.checkpoints[place] for place in kept},
-        retired={place: everything[place] for place in needed.keys() - kept},
+        # Their open channels are now those that they keep the writes of.
+        retired={
+            place: replace(everything[place], open_channels=tuple(needed[place])) for place in needed.keys() - kept
+        },
         values=values,
         writes=writes,
         chunks=_chunks_under(thread, standing),

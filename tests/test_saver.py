@@ -364,9 +364,8 @@ def test_a_question_that_cannot_be_read_is_listed_and_hides_no_other(path: Path)
             stored = put(saver, {"a": 1}, config_of(name))
             saver.put_writes(stored, [("__interrupt__", (Interrupt(name, id=name),))], "task")
         db = sqlite3.connect(path)
-        db.execute(
-            "UPDATE writes SET root = CAST(substr(root, 1, length(root) - 1) || x'00' AS BLOB) WHERE instr(root, 'two') > 0"
-        )
+        shortened = "CAST(substr(root, 1, length(root) - 1) AS BLOB)"
+        db.execute(f"UPDATE writes SET root = {shortened} WHERE instr(root, 'two') > 0")
         db.execute("UPDATE checkpoints SET header = x'00' WHERE checkpoint = (SELECT max(checkpoint) FROM checkpoints)")
         db.commit()
         db.close()

@@ -38,12 +38,13 @@ Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
 class Peer:
     """A saver and how it is run.
 
-    ``home`` is where its class is; ``requires`` what has to be installed for it; ``declares`` what its class cannot
-    tell; ``open`` the factory; ``settings`` says how that opens it.
+    ``home`` is where its class is; ``requires`` what has to be installed for it, or ``comes_with`` what brings it;
+    ``declares`` what its class cannot tell; ``open`` the factory; ``settings`` says how that opens it.
     """
 
     home: str
     requires: tuple[str, ...] = ()
+    comes_with: str = ""
     declares: Collection[Capability]
     open: Callable[[], Any]
     empty: Place
@@ -171,13 +172,13 @@ async def async_postgres_saver() -> AsyncIterator[Any]:
 def valkey_saver() -> Any:
     from langgraph_checkpoint_aws import ValkeySaver
 
-    return ValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=10)
+    return ValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=100)
 
 
 def async_valkey_saver() -> Any:
     from langgraph_checkpoint_aws import AsyncValkeySaver
 
-    return AsyncValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=10)
+    return AsyncValkeySaver.from_conn_string(os.environ[STORAGE], pool_size=100)
 
 
 @contextmanager
@@ -215,6 +216,7 @@ PEERS: dict[str, Peer] = {
     for peer in (
         Peer(
             home="checkpoint_base.sqlite:SQLiteSaver",
+            comes_with="this project",
             declares=frozenset(Capability),
             open=sqlite_saver_of_this_project,
             empty=_file,
@@ -222,6 +224,7 @@ PEERS: dict[str, Peer] = {
         ),
         Peer(
             home="langgraph.checkpoint.memory:InMemorySaver",
+            comes_with="langgraph-checkpoint",
             declares={SYNC, ASYNC},
             open=in_memory_saver,
             empty=_in_memory,
@@ -270,7 +273,8 @@ PEERS: dict[str, Peer] = {
             open=valkey_saver,
             empty=_flushed,
             server=servers.redis,
-            settings="`from_conn_string` with `pool_size=10` and no TTL",
+            settings="`from_conn_string` without TTL and with `pool_size=100`; at the default of 10 an eleventh "
+            "caller at once gets an error",
         ),
         Peer(
             home="langgraph_checkpoint_aws:AsyncValkeySaver",
@@ -279,7 +283,8 @@ PEERS: dict[str, Peer] = {
             open=async_valkey_saver,
             empty=_flushed,
             server=servers.redis,
-            settings="`from_conn_string` with `pool_size=10` and no TTL",
+            settings="`from_conn_string` without TTL and with `pool_size=100`; at the default of 10 an eleventh "
+            "caller at once gets an error",
         ),
         Peer(
             home="langgraph.checkpoint.redis:RedisSaver",

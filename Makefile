@@ -15,6 +15,7 @@ demo: $(VENV)  ## pause a graph in one process and resume it in another; STORE=s
 	@$(BIN)/python -m examples.demo $(if $(STORE),--store '$(STORE)')
 
 test: $(VENV)  ## run the tests; ARGS="tests/test_demo.py -x" goes to pytest
+	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/pytest -q -n 2 $(ARGS)
 
 check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml

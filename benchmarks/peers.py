@@ -21,9 +21,11 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import uuid4
 
-from benchmarks import servers
 from checkpoint_base import open_saver
 from conformance_tests.contract import Capability
+from tests.servers.postgres import postgres
+from tests.servers.processes import Server
+from tests.servers.redis import flush_redis, redis, redis_stack
 
 STORAGE = "SAVER_STORAGE"
 """Environment variable: the file or URL of the storage that factories open."""
@@ -48,7 +50,7 @@ class Peer:
     declares: Collection[Capability]
     open: Callable[[], Any]
     empty: Place
-    server: Callable[[], AbstractContextManager[servers.Server]] | None = None
+    server: Callable[[], AbstractContextManager[Server]] | None = None
     settings: str
 
     @property
@@ -113,7 +115,7 @@ def _database(server: str) -> Iterator[str]:
 
 @contextmanager
 def _flushed(server: str) -> Iterator[str]:
-    servers.flush_redis(server)
+    flush_redis(server)
     yield server
 
 
@@ -121,7 +123,7 @@ def _flushed(server: str) -> Iterator[str]:
 def _indexed(server: str) -> Iterator[str]:
     from langgraph.checkpoint.redis import RedisSaver
 
-    servers.flush_redis(server)
+    flush_redis(server)
     with RedisSaver.from_conn_string(server) as saver:
         saver.setup()
     yield server
@@ -217,8 +219,8 @@ _VALKEY = ("langgraph-checkpoint-aws[valkey]==1.2.6",)
 _REDIS = ("langgraph-checkpoint-redis==0.5.2",)
 
 
-def _quick_postgres() -> AbstractContextManager[servers.Server]:
-    return servers.postgres(durable=False)
+def _quick_postgres() -> AbstractContextManager[Server]:
+    return postgres(durable=False)
 
 
 PEERS: dict[str, Peer] = {
@@ -282,7 +284,7 @@ PEERS: dict[str, Peer] = {
             declares={SYNC, PROCESSES},
             open=valkey_saver,
             empty=_flushed,
-            server=servers.redis,
+            server=redis,
             settings="`from_conn_string` without TTL and with `pool_size=100`; at the default of 10 an eleventh "
             "caller at once gets an error",
         ),
@@ -292,7 +294,7 @@ PEERS: dict[str, Peer] = {
             declares={ASYNC, PROCESSES},
             open=async_valkey_saver,
             empty=_flushed,
-            server=servers.redis,
+            server=redis,
             settings="`from_conn_string` without TTL and with `pool_size=100`; at the default of 10 an eleventh "
             "caller at once gets an error",
         ),
@@ -302,7 +304,7 @@ PEERS: dict[str, Peer] = {
             declares={SYNC, PROCESSES},
             open=redis_saver,
             empty=_indexed,
-            server=servers.redis_stack,
+            server=redis_stack,
             settings="`from_conn_string` without TTL, and `setup()` at every opening and once before",
         ),
         Peer(
@@ -311,7 +313,7 @@ PEERS: dict[str, Peer] = {
             declares={ASYNC, PROCESSES},
             open=async_redis_saver,
             empty=_indexed,
-            server=servers.redis_stack,
+            server=redis_stack,
             settings="`from_conn_string` without TTL, and `asetup()` at every opening and once before",
         ),
     )

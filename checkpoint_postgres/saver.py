@@ -1,0 +1,104 @@
+"""The saver on PostgreSQL, and its URL."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from psycopg import AsyncConnection, Connection
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from checkpoint_base import urls
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.transport import run
+from checkpoint_postgres.connections import Connections, GivenConnection, GivenPool, OwnPools
+from checkpoint_postgres.schema import DEFAULT_SCHEMA, Schema
+from checkpoint_postgres.store import PostgresStore
+from checkpoint_postgres.transport import PostgresTransport
+
+_URL_OPTIONS: dict[str, urls.OptionReader] = {
+    "schema": urls.text,
+    "prepare": urls.switch,
+    "min_size": urls.number,
+    "max_size": urls.number,
+}
+
+
+class PostgresSaver(CheckpointSaver):
+    """A `CheckpointSaver` in one schema of a PostgreSQL database, for any number of processes.
+
+    Of a connection string it makes a pool for sync callers and one for each event loop, when they are first needed. A
+    pool or a connection that it is given serves callers of its own colour only, stays open, and may have autocommit or
+    not: every call commits what it stored. A given connection is not replaced when it is lost.
+
+    Args:
+        conn: a connection string (URL or keywords), or a pool or connection of psycopg.
+        schema: where the tables are; `setup` creates it if it is missing.
+        prepare: False behind a pooler that does not keep track of prepared statements.
+        min_size: connections that each pool of our own keeps open; 1 if left out.
+        max_size: connections that each pool of our own opens at most; 10 if left out.
+        options: those of `CheckpointSaver`.
+    """
+
+    def __init__(
+        self,
+        conn: str
+        | ConnectionPool[Connection[Any]]
+        | AsyncConnectionPool[AsyncConnection[Any]]
+        | Connection[Any]
+        | AsyncConnection[Any],
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        prepare: bool = True,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        **options: Any,
+    ) -> None:
+        connections: Connections
+        if isinstance(conn, str):
+            most = 10 if max_size is None else max_size
+            connections = OwnPools(conn, min_size=min(1, most) if min_size is None else min_size, max_size=most)
+        elif min_size is not None or max_size is not None:
+            raise UnsupportedOperation(
+                "min_size and max_size are for pools that the saver makes of a connection string"
+            )
+        elif isinstance(conn, (ConnectionPool, AsyncConnectionPool)):
+            connections = GivenPool(conn)
+        elif isinstance(conn, (Connection, AsyncConnection)):
+            connections = GivenConnection(conn)
+        else:
+            raise UnsupportedOperation(
+                f"a PostgresSaver is made of a connection string, or a pool or connection of psycopg, not of a "
+                f"{type(conn).__name__}"
+            )
+        super().__init__(PostgresStore(PostgresTransport(connections, prepare=prepare), Schema(schema)), **options)
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return a saver to use in ``with`` or ``async with``, which set it up and close it."""
+        return cls(conn_string, **options)
+
+
+class AsyncPostgresSaver(PostgresSaver):
+    """A `PostgresSaver` whose ``setup`` is awaited, as it is in programs for LangGraph's class of this name."""
+
+    async def setup(self) -> None:  # type: ignore[override]  # that is what this class is for
+        """`CheckpointSaver.asetup`."""
+        await self.asetup()
+
+    def __enter__(self) -> Self:
+        run(self._set_up(), self._transport)
+        return self
+
+
+def open_postgres(url: str, **options: Any) -> PostgresSaver:
+    """Open ``postgresql://user:password@host:port/database?schema=…&max_size=…``.
+
+    ``schema``, ``prepare``, ``min_size`` and ``max_size`` are arguments of `PostgresSaver`; everything else in the
+    query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on.
+    """
+    conninfo, own = urls.take_options(url, _URL_OPTIONS)
+    for name, value in own.items():
+        if options.setdefault(name, value) != value:
+            raise UnsupportedOperation(f"option {name} is {options[name]!r} as an argument and {value!r} in the URL")
+    return PostgresSaver(conninfo, **options)

@@ -1,0 +1,59 @@
+"""The schema that the tables and functions are in: its name, its layout, and the statements on it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from importlib.resources import files
+from types import SimpleNamespace
+
+from psycopg import sql
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.sql import statements
+
+DEFAULT_SCHEMA = "checkpoint_backends"
+
+MIGRATIONS = ("0001_tables.sql", "0002_functions.sql")
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+_SQL = statements("checkpoint_postgres", "statements.sql")
+_FOLDER = files("checkpoint_postgres").joinpath("sql")
+
+# A dollar could end the body of a function that the name stands in; quoting takes care of everything else.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f$]")
+
+
+class Schema:
+    """SQL for one schema. Its name is the only thing that is ever put into SQL text, quoted by psycopg.
+
+    Raises:
+        UnsupportedOperation: the name cannot be used.
+    """
+
+    def __init__(self, name: str = DEFAULT_SCHEMA) -> None:
+        if not name or len(name.encode()) > 63 or _UNUSABLE.search(name) or name.startswith("pg_"):
+            raise UnsupportedOperation(
+                f"schema {name!r}: a name has 1 to 63 bytes, no control characters, no $, and does not begin with pg_"
+            )
+        self.name = name
+        self._parts = {
+            "schema": sql.Identifier(name),
+            "name": sql.Literal(name),
+            # Advisory locks are numbers in one space for all programs of a database.
+            "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
+            "version": sql.Literal(SCHEMA_VERSION),
+        }
+        self.statements = SimpleNamespace(**{key: self._composed(text) for key, text in vars(_SQL).items()})
+        self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
+
+    def script(self) -> str:
+        """What `setup` does in an empty schema, as a script for psql."""
+        statements = self.statements
+        create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
+        parts = [b"BEGIN", *create, *self.migrations, statements.set_version, b"COMMIT"]
+        return "".join(f"{part.decode().rstrip().rstrip(';')};\n\n" for part in parts)
+
+    def _composed(self, text: str) -> bytes:
+        return sql.SQL(text).format(**self._parts).as_bytes(None)

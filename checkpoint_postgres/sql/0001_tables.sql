@@ -1,0 +1,81 @@
+-- Layout 1. Every key leads with thread_id, so each table can be partitioned by its hash, or distributed by it.
+-- Ids compare by code point (COLLATE "C"), whatever the database's collation is. Times are microseconds since
+-- 1970-01-01 UTC. `ns` stands for a namespace in keys, which hold no long texts: empty for the root graph, otherwise a
+-- digest of checkpoint_ns. What is compressed has been compressed already: EXTERNAL keeps PostgreSQL from trying again.
+
+CREATE TABLE {schema}.threads (
+    thread_id text COLLATE "C" PRIMARY KEY,
+    created_at bigint,              -- NULL until the first checkpoint: writes may come before it
+    updated_at bigint NOT NULL,
+    latest text COLLATE "C"         -- the greatest visible checkpoint_id of the root namespace
+) WITH (fillfactor = 50);
+CREATE INDEX threads_by_time ON {schema}.threads (updated_at, thread_id) WHERE created_at IS NOT NULL;
+
+CREATE TABLE {schema}.checkpoints (
+    thread_id text COLLATE "C" NOT NULL,
+    ns bytea NOT NULL,
+    checkpoint_id text COLLATE "C" NOT NULL,
+    checkpoint_ns text COLLATE "C" NOT NULL,
+    parent_id text COLLATE "C",
+    run_id text COLLATE "C",
+    written_at bigint NOT NULL,
+    retired boolean NOT NULL,       -- removed from sight, but others still read its writes to open_channels
+    channels text[] COLLATE "C" NOT NULL,
+    versions text[] COLLATE "C" NOT NULL,   -- of channels, in their order
+    open_channels text[] COLLATE "C" NOT NULL,
+    terms bigint[] NOT NULL,
+    header bytea NOT NULL,
+    PRIMARY KEY (thread_id, ns, checkpoint_id)
+);
+ALTER TABLE {schema}.checkpoints ALTER header SET STORAGE EXTERNAL;
+CREATE INDEX checkpoints_by_id ON {schema}.checkpoints (checkpoint_id, thread_id);
+-- By digest, because a run_id may have any length.
+CREATE INDEX checkpoints_by_run ON {schema}.checkpoints (hashtextextended(run_id, 0)) WHERE run_id IS NOT NULL;
+
+CREATE TABLE {schema}.channel_values (
+    thread_id text COLLATE "C" NOT NULL,
+    ns bytea NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    version text COLLATE "C" NOT NULL,
+    root bytea NOT NULL,
+    refs bytea NOT NULL,            -- ids of chunks, joined
+    PRIMARY KEY (thread_id, ns, channel, version)
+);
+ALTER TABLE {schema}.channel_values ALTER root SET STORAGE EXTERNAL, ALTER refs SET STORAGE EXTERNAL;
+
+CREATE TABLE {schema}.writes (
+    thread_id text COLLATE "C" NOT NULL,
+    ns bytea NOT NULL,
+    checkpoint_id text COLLATE "C" NOT NULL,
+    task_id text COLLATE "C" NOT NULL,
+    idx integer NOT NULL,
+    questions integer NOT NULL,
+    settles boolean NOT NULL,
+    written_at bigint NOT NULL,
+    channel text COLLATE "C" NOT NULL,
+    task_path text COLLATE "C" NOT NULL,
+    root bytea NOT NULL,
+    refs bytea NOT NULL,
+    PRIMARY KEY (thread_id, ns, checkpoint_id, task_id, idx)
+);
+ALTER TABLE {schema}.writes ALTER root SET STORAGE EXTERNAL, ALTER refs SET STORAGE EXTERNAL;
+
+-- A leaf has up to 8 KB: kept in its row it is one page to read, out of line it would be several.
+CREATE TABLE {schema}.chunks (
+    thread_id text COLLATE "C" NOT NULL,
+    id bytea NOT NULL,
+    node boolean NOT NULL,
+    body bytea NOT NULL,            -- of a node: ids of chunks, joined
+    PRIMARY KEY (thread_id, id)
+) WITH (toast_tuple_target = 8160);
+ALTER TABLE {schema}.chunks ALTER body SET STORAGE EXTERNAL;
+
+-- The tasks that wait on threads.latest: derived from writes, in the transaction that changes either.
+CREATE TABLE {schema}.waiting (
+    thread_id text COLLATE "C" NOT NULL,
+    task_id text COLLATE "C" NOT NULL,
+    written_at bigint NOT NULL,
+    questions integer NOT NULL,
+    PRIMARY KEY (thread_id, task_id)
+);
+CREATE INDEX waiting_by_time ON {schema}.waiting (written_at, thread_id, task_id);

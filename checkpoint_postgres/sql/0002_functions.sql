@@ -1,0 +1,529 @@
+-- One function for each operation that takes several statements, so that it is one message and one transaction, and its
+-- plans are kept by the connection, also where a pooler forbids prepared statements.
+--
+-- Who writes to a thread shares its lock; who removes or copies has it alone. Each statement of a VOLATILE function sees
+-- what was committed when it began, so what is looked up under the lock stays true until the commit. Threads share 1024
+-- locks, because a server has room for a few thousand, and a batch to prune may be longer.
+--
+-- The row in `threads` is changed after everything else: writers of one thread queue there, for as long as a commit
+-- takes, and whoever derives what waits has seen everything that those before it stored.
+--
+-- A STABLE function sees what its caller's one statement sees: never half of another transaction.
+
+CREATE FUNCTION {schema}.share_lock(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
+        RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread) & 1023);
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.take_locks(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
+        RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
+    END IF;
+    -- In one order, or two callers might wait for each other.
+    PERFORM pg_advisory_xact_lock({lock}, number)
+    FROM (SELECT DISTINCT hashtext(thread_id) & 1023 AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.unknown_chunks(p_thread text, p_needed bytea[]) RETURNS bytea[] LANGUAGE plpgsql
+AS $checkpoints$
+BEGIN
+    RETURN (SELECT array_agg(needed) FROM unnest(p_needed) AS needed
+            WHERE NOT EXISTS (SELECT FROM {schema}.chunks WHERE thread_id = p_thread AND id = needed));
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.derive_waiting(p_thread text, p_latest text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    DELETE FROM {schema}.waiting WHERE thread_id = p_thread;
+    INSERT INTO {schema}.waiting (thread_id, task_id, written_at, questions)
+    SELECT p_thread, asked.task_id, asked.written_at, asked.questions
+    FROM {schema}.writes AS asked
+    WHERE asked.thread_id = p_thread AND asked.ns = '' AND asked.checkpoint_id = p_latest AND asked.questions > 0
+      AND NOT EXISTS (
+        SELECT FROM {schema}.writes AS settled
+        WHERE settled.thread_id = p_thread AND settled.ns = '' AND settled.checkpoint_id = p_latest
+          AND settled.task_id = asked.task_id AND settled.settles);
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.put(
+    p_thread text, p_ns bytea, p_checkpoint_ns text, p_checkpoint text, p_parent text, p_run text, p_written_at bigint,
+    p_channels text[], p_versions text[], p_open text[], p_terms bigint[], p_header bytea,
+    p_value_channels text[], p_value_versions text[], p_value_roots bytea[], p_value_refs bytea[],
+    p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[],
+    p_unchanged_channels text[], p_unchanged_versions text[],
+    OUT missing_chunks bytea[], OUT missing_channels text[], OUT missing_versions text[], OUT missing_parent boolean
+) LANGUAGE plpgsql AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    newest text;
+BEGIN
+    PERFORM {schema}.share_lock(p_thread);
+    IF cardinality(p_needed) > 0 THEN
+        missing_chunks := {schema}.unknown_chunks(p_thread, p_needed);
+    END IF;
+    IF cardinality(p_unchanged_channels) > 0 THEN
+        SELECT array_agg(asked.channel), array_agg(asked.version) INTO missing_channels, missing_versions
+        FROM unnest(p_unchanged_channels, p_unchanged_versions) AS asked (channel, version)
+        WHERE NOT EXISTS (
+            SELECT FROM {schema}.channel_values AS stored
+            WHERE stored.thread_id = p_thread AND stored.ns = p_ns
+              AND stored.channel = asked.channel AND stored.version = asked.version);
+    END IF;
+    -- A retired parent has kept the writes to its open channels only.
+    missing_parent := p_parent IS NOT NULL AND cardinality(p_open) > 0 AND NOT EXISTS (
+        SELECT FROM {schema}.checkpoints
+        WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = p_parent
+          AND (NOT retired OR p_open <@ open_channels));
+    IF missing_chunks IS NOT NULL OR missing_channels IS NOT NULL OR missing_parent THEN
+        RETURN;
+    END IF;
+    IF cardinality(p_chunk_ids) > 0 THEN
+        -- In one order here and below, or two writers might wait for each other's rows.
+        INSERT INTO {schema}.chunks (thread_id, id, node, body)
+        SELECT p_thread, chunk.id, chunk.node, chunk.body
+        FROM unnest(p_chunk_ids, p_chunk_nodes, p_chunk_bodies) AS chunk (id, node, body) ORDER BY chunk.id
+        ON CONFLICT DO NOTHING;
+    END IF;
+    IF cardinality(p_value_channels) > 0 THEN
+        INSERT INTO {schema}.channel_values (thread_id, ns, channel, version, root, refs)
+        SELECT p_thread, p_ns, brought.channel, brought.version, brought.root, brought.refs
+        FROM unnest(p_value_channels, p_value_versions, p_value_roots, p_value_refs)
+            AS brought (channel, version, root, refs)
+        ORDER BY brought.channel, brought.version
+        ON CONFLICT (thread_id, ns, channel, version) DO UPDATE SET root = excluded.root, refs = excluded.refs;
+    END IF;
+    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                                      channels, versions, open_channels, terms, header)
+    VALUES (p_thread, p_ns, p_checkpoint, p_checkpoint_ns, p_parent, p_run, p_written_at, false,
+            p_channels, p_versions, p_open, p_terms, p_header)
+    ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
+        parent_id = excluded.parent_id, run_id = excluded.run_id, written_at = excluded.written_at, retired = false,
+        channels = excluded.channels, versions = excluded.versions, open_channels = excluded.open_channels,
+        terms = excluded.terms, header = excluded.header;
+    INSERT INTO {schema}.threads AS known (thread_id, created_at, updated_at, latest)
+    VALUES (p_thread, p_written_at, p_written_at, CASE WHEN p_ns = '' THEN p_checkpoint END)
+    ON CONFLICT (thread_id) DO UPDATE SET
+        created_at = coalesce(known.created_at, excluded.created_at),
+        updated_at = greatest(known.updated_at, excluded.updated_at),
+        latest = greatest(known.latest, excluded.latest)
+    RETURNING latest INTO newest;
+    IF p_ns = '' AND newest = p_checkpoint THEN
+        PERFORM {schema}.derive_waiting(p_thread, newest);
+    END IF;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.put_writes(
+    p_thread text, p_ns bytea, p_checkpoint text,
+    p_tasks text[], p_idx integer[], p_channels text[], p_paths text[], p_questions integer[], p_settles boolean[],
+    p_times bigint[], p_roots bytea[], p_refs bytea[],
+    p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[]
+) RETURNS bytea[] LANGUAGE plpgsql AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    missing bytea[];
+    newest text;
+BEGIN
+    PERFORM {schema}.share_lock(p_thread);
+    IF cardinality(p_needed) > 0 THEN
+        missing := {schema}.unknown_chunks(p_thread, p_needed);
+        IF missing IS NOT NULL THEN
+            RETURN missing;
+        END IF;
+    END IF;
+    IF cardinality(p_chunk_ids) > 0 THEN
+        INSERT INTO {schema}.chunks (thread_id, id, node, body)
+        SELECT p_thread, chunk.id, chunk.node, chunk.body
+        FROM unnest(p_chunk_ids, p_chunk_nodes, p_chunk_bodies) AS chunk (id, node, body) ORDER BY chunk.id
+        ON CONFLICT DO NOTHING;
+    END IF;
+    INSERT INTO {schema}.writes AS known (thread_id, ns, checkpoint_id, task_id, idx, channel, task_path, questions,
+                                          settles, written_at, root, refs)
+    SELECT p_thread, p_ns, p_checkpoint, sent.task_id, sent.idx, sent.channel, sent.task_path, sent.questions,
+           sent.settles, sent.written_at, sent.root, sent.refs
+    FROM unnest(p_tasks, p_idx, p_channels, p_paths, p_questions, p_settles, p_times, p_roots, p_refs)
+        AS sent (task_id, idx, channel, task_path, questions, settles, written_at, root, refs)
+    ORDER BY sent.task_id, sent.idx
+    ON CONFLICT (thread_id, ns, checkpoint_id, task_id, idx) DO UPDATE SET
+        channel = excluded.channel, task_path = excluded.task_path, questions = excluded.questions,
+        settles = excluded.settles, written_at = excluded.written_at, root = excluded.root, refs = excluded.refs
+    WHERE known.idx < 0;
+    INSERT INTO {schema}.threads AS known (thread_id, updated_at)
+    SELECT p_thread, max(written_at) FROM unnest(p_times) AS written_at
+    ON CONFLICT (thread_id) DO UPDATE SET updated_at = greatest(known.updated_at, excluded.updated_at)
+    RETURNING latest INTO newest;
+    IF p_ns = '' AND newest = p_checkpoint
+       AND (0 < ANY (p_questions) OR EXISTS (SELECT FROM {schema}.waiting WHERE thread_id = p_thread)) THEN
+        PERFORM {schema}.derive_waiting(p_thread, newest);
+    END IF;
+    RETURN NULL;
+END $checkpoints$;
+
+-- Every chunk that values stand on, down to the leaves; refs[n] belong to threads[n]. One query for each level.
+CREATE FUNCTION {schema}.chunks_below(
+    p_threads text[], p_refs bytea[], OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    wanted_threads text[];
+    wanted bytea[];
+    found_threads text[];
+    found_ids bytea[];
+    found_nodes boolean[];
+    found_bodies bytea[];
+BEGIN
+    SELECT array_agg(thread_id), array_agg(id) INTO wanted_threads, wanted FROM (
+        SELECT DISTINCT thread_id, substr(refs, 1 + 16 * n, 16) AS id
+        FROM unnest(p_threads, p_refs) AS given (thread_id, refs), generate_series(0, length(refs) / 16 - 1) AS n) AS ids;
+    WHILE wanted IS NOT NULL LOOP
+        SELECT array_agg(thread_id), array_agg(id), array_agg(node), array_agg(body)
+        INTO found_threads, found_ids, found_nodes, found_bodies
+        FROM unnest(wanted_threads, wanted) AS asked (thread_id, id) JOIN {schema}.chunks USING (thread_id, id);
+        chunk_ids := chunk_ids || found_ids;
+        chunk_nodes := chunk_nodes || found_nodes;
+        chunk_bodies := chunk_bodies || found_bodies;
+        SELECT array_agg(thread_id), array_agg(id) INTO wanted_threads, wanted FROM (
+            SELECT DISTINCT thread_id, substr(body, 1 + 16 * n, 16) AS id
+            FROM unnest(found_threads, found_nodes, found_bodies) AS parent (thread_id, node, body),
+                 generate_series(0, length(body) / 16 - 1) AS n
+            WHERE node) AS ids;
+    END LOOP;
+END $checkpoints$;
+
+-- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
+CREATE FUNCTION {schema}.contents(
+    p_threads text[], p_ns bytea[], p_checkpoints text[],
+    OUT value_of integer[], OUT value_channels text[], OUT value_roots bytea[], OUT value_refs bytea[],
+    OUT write_of integer[], OUT write_tasks text[], OUT write_idx integer[], OUT write_channels text[],
+    OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
+    OUT write_roots bytea[], OUT write_refs bytea[],
+    OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    threads_of_refs text[];
+    refs_of_all bytea[];
+BEGIN
+    SELECT array_agg(n), array_agg(stored.channel), array_agg(root), array_agg(refs)
+    INTO value_of, value_channels, value_roots, value_refs
+    FROM unnest(p_threads, p_ns, p_checkpoints) WITH ORDINALITY AS asked (thread_id, ns, checkpoint_id, n)
+    JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
+    CROSS JOIN unnest(channels, versions) AS pair (channel, version)
+    JOIN {schema}.channel_values AS stored
+        ON stored.thread_id = asked.thread_id AND stored.ns = asked.ns
+       AND stored.channel = pair.channel AND stored.version = pair.version;
+    SELECT array_agg(n), array_agg(task_id), array_agg(idx), array_agg(channel), array_agg(task_path),
+           array_agg(questions), array_agg(settles), array_agg(written_at), array_agg(root), array_agg(refs)
+    INTO write_of, write_tasks, write_idx, write_channels, write_paths,
+         write_questions, write_settles, write_times, write_roots, write_refs
+    FROM unnest(p_threads, p_ns, p_checkpoints) WITH ORDINALITY AS asked (thread_id, ns, checkpoint_id, n)
+    JOIN {schema}.writes USING (thread_id, ns, checkpoint_id);
+    SELECT array_agg(p_threads[n]), array_agg(refs) INTO threads_of_refs, refs_of_all
+    FROM (SELECT n, refs FROM unnest(value_of, value_refs) AS of_values (n, refs)
+          UNION ALL SELECT n, refs FROM unnest(write_of, write_refs) AS of_writes (n, refs)) AS all_refs
+    WHERE refs <> '';
+    IF refs_of_all IS NOT NULL THEN
+        SELECT * INTO chunk_ids, chunk_nodes, chunk_bodies FROM {schema}.chunks_below(threads_of_refs, refs_of_all);
+    END IF;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETURNS TABLE (
+    thread_id text, checkpoint_ns text, checkpoint_id text, parent_id text, header bytea, channels text[],
+    versions text[], open_channels text[], terms bigint[], run_id text, written_at bigint,
+    value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
+    write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
+    write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
+    write_roots bytea[], write_refs bytea[], chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
+) LANGUAGE plpgsql STABLE ROWS 1 AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    found_id text := p_checkpoint;
+BEGIN
+    IF p_checkpoint IS NULL THEN
+        SELECT checkpoint_id INTO found_id FROM {schema}.checkpoints
+        WHERE thread_id = p_thread AND ns = p_ns AND NOT retired ORDER BY checkpoint_id DESC LIMIT 1;
+    END IF;
+    RETURN QUERY
+    SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
+           versions, open_channels, terms, run_id, written_at, contents.*
+    FROM {schema}.checkpoints, {schema}.contents(ARRAY[p_thread], ARRAY[p_ns], ARRAY[found_id])
+    WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = found_id AND NOT retired;
+END $checkpoints$;
+
+-- The ancestors of a checkpoint (of the latest, if NULL) that its open channels are rebuilt from, nearest first and
+-- counted from 1; their writes to the channels still open there, and each channel's nearest value.
+CREATE FUNCTION {schema}.ancestry(
+    p_thread text, p_ns bytea, p_checkpoint text, p_channels text[],
+    OUT generations integer,
+    OUT seed_channels text[], OUT seed_roots bytea[], OUT seed_refs bytea[],
+    OUT write_of integer[], OUT write_tasks text[], OUT write_idx integer[], OUT write_channels text[],
+    OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
+    OUT write_roots bytea[], OUT write_refs bytea[],
+    OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    target text := p_checkpoint;
+    passed text[];
+    opened text[];     -- of all ancestors in turn, each channel once for each ancestor where it is open …
+    opened_at integer[];
+BEGIN
+    IF target IS NULL THEN
+        SELECT checkpoint_id INTO target FROM {schema}.checkpoints
+        WHERE thread_id = p_thread AND ns = p_ns AND NOT retired ORDER BY checkpoint_id DESC LIMIT 1;
+    END IF;
+    -- Parents may form a ring, since callers may name any parent: a mark that moves ahead at every power of two is met
+    -- again in a ring, and what was passed twice counts where it was passed first.
+    WITH RECURSIVE chain (depth, id, parent, mark, before, after) AS (
+        SELECT 0, checkpoint_id, parent_id, checkpoint_id, ARRAY[]::text[], p_channels
+        FROM {schema}.checkpoints WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = target
+        UNION ALL
+        SELECT depth + 1, checkpoint_id, parent_id,
+               CASE WHEN depth + 1 & depth = 0 THEN checkpoint_id ELSE mark END,
+               after,
+               ARRAY(SELECT open_ FROM unnest(after) AS open_
+                     WHERE NOT EXISTS (
+                         SELECT FROM {schema}.channel_values AS stored
+                         WHERE stored.thread_id = p_thread AND stored.ns = p_ns AND stored.channel = open_
+                           AND stored.version = versions[array_position(channels, open_)]))
+        FROM chain JOIN {schema}.checkpoints
+            ON thread_id = p_thread AND ns = p_ns AND checkpoint_id = parent AND checkpoint_id <> mark
+        WHERE cardinality(after) > 0),
+    ancestors AS (
+        SELECT DISTINCT ON (id) depth, id, before FROM chain WHERE id <> target ORDER BY id, depth),
+    numbered AS (
+        SELECT row_number() OVER (ORDER BY depth) AS n, id, before FROM ancestors)
+    SELECT (SELECT array_agg(id ORDER BY n) FROM numbered),
+           (SELECT array_agg(open_ ORDER BY n) FROM numbered, unnest(before) AS open_),
+           (SELECT array_agg(n ORDER BY n) FROM numbered, unnest(before) AS open_)
+    INTO passed, opened, opened_at;
+    generations := coalesce(cardinality(passed), 0);
+    SELECT array_agg(n), array_agg(task_id), array_agg(idx), array_agg(written.channel), array_agg(task_path),
+           array_agg(questions), array_agg(settles), array_agg(written_at), array_agg(root), array_agg(refs)
+    INTO write_of, write_tasks, write_idx, write_channels, write_paths,
+         write_questions, write_settles, write_times, write_roots, write_refs
+    FROM unnest(opened, opened_at) AS asked (channel, n)
+    JOIN {schema}.writes AS written
+        ON thread_id = p_thread AND ns = p_ns AND checkpoint_id = passed[n] AND written.channel = asked.channel;
+    SELECT array_agg(channel), array_agg(root), array_agg(refs) INTO seed_channels, seed_roots, seed_refs
+    FROM (
+        SELECT DISTINCT ON (asked.channel) asked.channel, root, refs
+        FROM unnest(opened, opened_at) AS asked (channel, n)
+        JOIN {schema}.checkpoints ON thread_id = p_thread AND ns = p_ns AND checkpoint_id = passed[n]
+        JOIN {schema}.channel_values AS stored
+            ON stored.thread_id = p_thread AND stored.ns = p_ns AND stored.channel = asked.channel
+           AND stored.version = versions[array_position(channels, asked.channel)]
+        ORDER BY asked.channel, n) AS nearest;
+    SELECT * INTO chunk_ids, chunk_nodes, chunk_bodies
+    FROM {schema}.chunks_below(array_fill(p_thread, ARRAY[coalesce(cardinality(seed_refs || write_refs), 0)]),
+                               seed_refs || write_refs);
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.remove_thread(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    DELETE FROM {schema}.chunks WHERE thread_id = p_thread;
+    DELETE FROM {schema}.waiting WHERE thread_id = p_thread;
+    DELETE FROM {schema}.channel_values WHERE thread_id = p_thread;
+    DELETE FROM {schema}.writes WHERE thread_id = p_thread;
+    DELETE FROM {schema}.checkpoints WHERE thread_id = p_thread;
+    DELETE FROM {schema}.threads WHERE thread_id = p_thread;
+END $checkpoints$;
+
+-- Derive anew which checkpoint of a thread is the latest, and which of its tasks wait.
+CREATE FUNCTION {schema}.refresh_inbox(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+DECLARE
+    newest text;
+BEGIN
+    SELECT checkpoint_id INTO newest FROM {schema}.checkpoints
+    WHERE thread_id = p_thread AND ns = '' AND NOT retired ORDER BY checkpoint_id DESC LIMIT 1;
+    UPDATE {schema}.threads SET latest = newest WHERE thread_id = p_thread;
+    PERFORM {schema}.derive_waiting(p_thread, newest);
+END $checkpoints$;
+
+-- Remove the checkpoints of these runs, or all but the latest of each namespace if there are none, and what only they
+-- needed. The same decisions as checkpoint_base.retention, whose comments tell why.
+CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[]) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off AS $checkpoints$
+#variable_conflict use_column
+DECLARE
+    kept_ns bytea[];
+    kept_ids text[];
+    needed_ns bytea[];          -- (namespace, checkpoint, channel) that a kept checkpoint is rebuilt from, …
+    needed_ids text[];
+    needed_channels text[];
+    needed_versions text[];     -- … with the version if its value is stored, which ends the search
+BEGIN
+    IF p_runs IS NULL THEN
+        SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM (
+            SELECT ns, max(checkpoint_id) AS checkpoint_id FROM {schema}.checkpoints
+            WHERE thread_id = p_thread AND NOT retired GROUP BY ns) AS latest;
+    ELSE
+        SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM {schema}.checkpoints
+        WHERE thread_id = p_thread AND NOT retired AND (run_id IS NULL OR run_id <> ALL (p_runs));
+    END IF;
+    WITH RECURSIVE ever_open AS (
+        SELECT DISTINCT ns, channel FROM {schema}.checkpoints, unnest(open_channels) AS channel
+        WHERE thread_id = p_thread),
+    begin_ AS (
+        SELECT ns, pair.channel, parent_id
+        FROM unnest(kept_ns, kept_ids) AS kept (ns, checkpoint_id)
+        JOIN {schema}.checkpoints USING (ns, checkpoint_id)
+        CROSS JOIN unnest(channels, versions) AS pair (channel, version)
+        JOIN ever_open USING (ns, channel)
+        WHERE thread_id = p_thread AND NOT EXISTS (
+            SELECT FROM {schema}.channel_values AS stored
+            WHERE stored.thread_id = p_thread AND stored.ns = checkpoints.ns
+              AND stored.channel = pair.channel AND stored.version = pair.version)),
+    -- UNION drops what was passed before, which also ends a ring of parents.
+    walk (ns, channel, checkpoint_id) AS (
+        SELECT ns, channel, parent_id FROM begin_ WHERE parent_id IS NOT NULL
+        UNION
+        SELECT walk.ns, walk.channel, parent_id
+        FROM walk JOIN {schema}.checkpoints AS ancestor
+            ON thread_id = p_thread AND ancestor.ns = walk.ns AND ancestor.checkpoint_id = walk.checkpoint_id
+        WHERE parent_id IS NOT NULL AND NOT EXISTS (
+            SELECT FROM {schema}.channel_values AS stored
+            WHERE stored.thread_id = p_thread AND stored.ns = walk.ns AND stored.channel = walk.channel
+              AND stored.version = versions[array_position(channels, walk.channel)]))
+    SELECT array_agg(walk.ns), array_agg(walk.checkpoint_id), array_agg(walk.channel), array_agg(stored.version)
+    INTO needed_ns, needed_ids, needed_channels, needed_versions
+    FROM walk
+    JOIN {schema}.checkpoints AS ancestor
+        ON ancestor.thread_id = p_thread AND ancestor.ns = walk.ns AND ancestor.checkpoint_id = walk.checkpoint_id
+    LEFT JOIN {schema}.channel_values AS stored
+        ON stored.thread_id = p_thread AND stored.ns = walk.ns AND stored.channel = walk.channel
+       AND stored.version = versions[array_position(channels, walk.channel)];
+
+    WITH kept AS (SELECT * FROM unnest(kept_ns, kept_ids) AS kept (ns, checkpoint_id)),
+    needed AS (
+        SELECT ns, checkpoint_id, array_agg(channel ORDER BY channel) AS channels
+        FROM unnest(needed_ns, needed_ids, needed_channels) AS needed (ns, checkpoint_id, channel)
+        GROUP BY ns, checkpoint_id),
+    retiring AS (
+        UPDATE {schema}.checkpoints SET retired = true, open_channels = needed.channels
+        FROM needed
+        WHERE thread_id = p_thread AND checkpoints.ns = needed.ns AND checkpoints.checkpoint_id = needed.checkpoint_id
+          AND NOT EXISTS (SELECT FROM kept WHERE kept.ns = needed.ns AND kept.checkpoint_id = needed.checkpoint_id)
+        RETURNING checkpoints.ns, checkpoints.checkpoint_id, needed.channels),
+    removing AS (
+        DELETE FROM {schema}.checkpoints
+        WHERE thread_id = p_thread
+          AND NOT EXISTS (
+            SELECT FROM kept WHERE kept.ns = checkpoints.ns AND kept.checkpoint_id = checkpoints.checkpoint_id)
+          AND NOT EXISTS (
+            SELECT FROM needed WHERE needed.ns = checkpoints.ns AND needed.checkpoint_id = checkpoints.checkpoint_id)
+        RETURNING ns, checkpoint_id, ARRAY[]::text[] AS channels)
+    DELETE FROM {schema}.writes
+    USING (SELECT * FROM retiring UNION ALL SELECT * FROM removing) AS gone
+    WHERE thread_id = p_thread AND writes.ns = gone.ns AND writes.checkpoint_id = gone.checkpoint_id
+      AND writes.channel <> ALL (gone.channels);
+
+    WITH referenced AS (
+        SELECT ns, pair.channel, pair.version FROM {schema}.checkpoints, unnest(channels, versions) AS pair (channel, version)
+        WHERE thread_id = p_thread AND NOT retired
+        UNION ALL
+        SELECT ns, channel, version
+        FROM unnest(needed_ns, needed_channels, needed_versions) AS seeds (ns, channel, version)
+        WHERE version IS NOT NULL)
+    DELETE FROM {schema}.channel_values AS stored
+    WHERE thread_id = p_thread AND NOT EXISTS (
+        SELECT FROM referenced
+        WHERE referenced.ns = stored.ns AND referenced.channel = stored.channel AND referenced.version = stored.version);
+
+    IF kept_ids IS NULL AND NOT EXISTS (SELECT FROM {schema}.writes WHERE thread_id = p_thread) THEN
+        PERFORM {schema}.remove_thread(p_thread);
+        RETURN;
+    END IF;
+
+    WITH RECURSIVE refs_of_all AS (
+        SELECT refs FROM {schema}.channel_values WHERE thread_id = p_thread AND refs <> ''
+        UNION ALL SELECT refs FROM {schema}.writes WHERE thread_id = p_thread AND refs <> ''),
+    reached (id) AS (
+        SELECT substr(refs, 1 + 16 * n, 16) FROM refs_of_all, generate_series(0, length(refs) / 16 - 1) AS n
+        UNION
+        SELECT substr(body, 1 + 16 * n, 16)
+        FROM reached JOIN {schema}.chunks AS parent ON thread_id = p_thread AND parent.id = reached.id AND node
+        CROSS JOIN generate_series(0, length(body) / 16 - 1) AS n)
+    DELETE FROM {schema}.chunks
+    WHERE thread_id = p_thread AND NOT EXISTS (SELECT FROM reached WHERE reached.id = chunks.id);
+
+    PERFORM {schema}.refresh_inbox(p_thread);
+    IF kept_ids IS NULL THEN
+        UPDATE {schema}.threads SET created_at = NULL WHERE thread_id = p_thread;
+    END IF;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.prune(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    PERFORM {schema}.take_locks(p_threads);
+    PERFORM {schema}.retain(thread_id, NULL) FROM (SELECT DISTINCT thread_id FROM unnest(p_threads) AS thread_id) AS named;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.delete_threads(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+BEGIN
+    PERFORM {schema}.take_locks(p_threads);
+    PERFORM {schema}.remove_thread(thread_id) FROM unnest(p_threads) AS thread_id;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.delete_runs(p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+DECLARE
+    found text[];
+BEGIN
+    SELECT array_agg(DISTINCT thread_id) INTO found
+    FROM unnest(p_runs) AS wanted
+    JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
+                             AND run_id = wanted AND NOT retired;
+    IF found IS NOT NULL THEN
+        PERFORM {schema}.take_locks(found);
+        PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(found) AS thread_id;
+    END IF;
+END $checkpoints$;
+
+CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql
+SET enable_seqscan = off AS $checkpoints$
+#variable_conflict use_column
+BEGIN
+    PERFORM {schema}.take_locks(ARRAY[p_source, p_target]);
+    IF NOT EXISTS (SELECT FROM {schema}.threads WHERE thread_id = p_source) THEN
+        RETURN true;
+    END IF;
+    IF EXISTS (
+        SELECT FROM {schema}.checkpoints AS mine
+        WHERE thread_id = p_target AND NOT retired AND NOT EXISTS (
+            SELECT FROM {schema}.checkpoints AS theirs
+            WHERE theirs.thread_id = p_source AND theirs.ns = mine.ns AND theirs.checkpoint_id = mine.checkpoint_id
+              AND NOT theirs.retired)) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO {schema}.chunks (thread_id, id, node, body)
+    SELECT p_target, id, node, body FROM {schema}.chunks WHERE thread_id = p_source
+    ON CONFLICT DO NOTHING;
+    INSERT INTO {schema}.channel_values (thread_id, ns, channel, version, root, refs)
+    SELECT p_target, ns, channel, version, root, refs FROM {schema}.channel_values WHERE thread_id = p_source
+    ON CONFLICT (thread_id, ns, channel, version) DO UPDATE SET root = excluded.root, refs = excluded.refs;
+    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                                      channels, versions, open_channels, terms, header)
+    SELECT p_target, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+           channels, versions, open_channels, terms, header
+    FROM {schema}.checkpoints WHERE thread_id = p_source
+    ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
+        parent_id = excluded.parent_id, run_id = excluded.run_id, written_at = excluded.written_at,
+        retired = excluded.retired, channels = excluded.channels, versions = excluded.versions,
+        open_channels = excluded.open_channels, terms = excluded.terms, header = excluded.header;
+    INSERT INTO {schema}.writes (thread_id, ns, checkpoint_id, task_id, idx, channel, task_path, questions, settles,
+                                 written_at, root, refs)
+    SELECT p_target, ns, checkpoint_id, task_id, idx, channel, task_path, questions, settles, written_at, root, refs
+    FROM {schema}.writes WHERE thread_id = p_source
+    ON CONFLICT DO NOTHING;
+    INSERT INTO {schema}.threads AS known (thread_id, created_at, updated_at)
+    SELECT p_target, created_at, updated_at FROM {schema}.threads WHERE thread_id = p_source
+    ON CONFLICT (thread_id) DO UPDATE SET
+        created_at = excluded.created_at, updated_at = greatest(known.updated_at, excluded.updated_at);
+    PERFORM {schema}.refresh_inbox(p_target);
+    RETURN true;
+END $checkpoints$;

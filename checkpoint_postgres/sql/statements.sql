@@ -1,0 +1,179 @@
+-- Statements with named parameters are planned each time, for the values that they are given: which index is best depends
+-- on how common a term is, and a condition that is not asked for is dropped. Rows are sorted by their keys alone, since
+-- headers are long. The contents of all checkpoints of a page come with its first row.
+
+-- name: version
+SELECT version FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
+
+-- name: read_committed
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+
+-- name: setup_lock
+SELECT pg_advisory_xact_lock({lock}, -1)
+
+-- name: situation
+SELECT current_setting('server_encoding') = 'UTF8',
+       EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),
+       EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+               WHERE nspname = {name} AND relname = 'schema_version')
+
+-- name: create_schema
+CREATE SCHEMA {schema}
+
+-- name: create_version
+CREATE TABLE {schema}.schema_version (
+    application text PRIMARY KEY,
+    version integer NOT NULL,
+    migrated_at timestamptz NOT NULL DEFAULT now()
+)
+
+-- name: set_version
+INSERT INTO {schema}.schema_version (application, version) VALUES ('checkpoint-backends', {version})
+ON CONFLICT (application) DO UPDATE SET version = excluded.version, migrated_at = now()
+
+-- name: put
+SELECT * FROM {schema}.put(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
+
+-- name: put_writes
+SELECT {schema}.put_writes(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
+
+-- name: load
+SELECT * FROM {schema}.load(%b, %b, %b)
+
+-- name: ancestry
+SELECT * FROM {schema}.ancestry(%b, %b, %b, %b)
+
+-- name: delete_threads
+SELECT {schema}.delete_threads(%b)
+
+-- name: delete_runs
+SELECT {schema}.delete_runs(%b)
+
+-- name: copy_thread
+SELECT {schema}.copy_thread(%b, %b)
+
+-- name: prune
+SELECT {schema}.prune(%b)
+
+-- name: list_namespace
+WITH page AS MATERIALIZED (
+    SELECT thread_id, ns, checkpoint_id, row_number() OVER (ORDER BY checkpoint_id DESC) AS n
+    FROM {schema}.checkpoints
+    WHERE thread_id = %(thread_id)b AND ns = %(ns)b AND NOT retired
+      AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
+      AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
+      AND (%(after_id)b::text IS NULL OR checkpoint_id < %(after_id)b)
+      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+    ORDER BY checkpoint_id DESC LIMIT %(limit)b)
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
+       versions, open_channels, terms, run_id, written_at, contents.*
+FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
+LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+ORDER BY n
+
+-- name: list_thread
+WITH page AS MATERIALIZED (
+    SELECT thread_id, ns, checkpoint_id, row_number() OVER () AS n FROM (
+        SELECT thread_id, ns, checkpoint_id FROM {schema}.checkpoints
+        WHERE thread_id = %(thread_id)b AND NOT retired
+          AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
+          AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
+          AND (%(after_id)b::text IS NULL OR (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b))
+          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+        ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
+       versions, open_channels, terms, run_id, written_at, contents.*
+FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
+LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+ORDER BY n
+
+-- name: list_everything
+WITH page AS MATERIALIZED (
+    SELECT thread_id, ns, checkpoint_id, row_number() OVER () AS n FROM (
+        SELECT thread_id, ns, checkpoint_id FROM {schema}.checkpoints
+        WHERE NOT retired
+          AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
+          AND (%(after_id)b::text IS NULL
+               OR (checkpoint_id <= %(after_id)b
+                   AND (checkpoint_id, thread_id, checkpoint_ns) < (%(after_id)b, %(after_thread)b, %(after_ns)b)))
+          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+        ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
+       versions, open_channels, terms, run_id, written_at, contents.*
+FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
+LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+ORDER BY n
+
+-- name: threads_newest
+SELECT known.thread_id, created_at, updated_at,
+       (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
+       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, written_at
+FROM {schema}.threads AS known LEFT JOIN {schema}.checkpoints AS newest
+    ON newest.thread_id = known.thread_id AND newest.ns = '' AND newest.checkpoint_id = known.latest
+WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
+  AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) < (%(after_time)b, %(after_thread)b))
+  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
+
+-- name: threads_oldest
+SELECT known.thread_id, created_at, updated_at,
+       (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
+       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, written_at
+FROM {schema}.threads AS known LEFT JOIN {schema}.checkpoints AS newest
+    ON newest.thread_id = known.thread_id AND newest.ns = '' AND newest.checkpoint_id = known.latest
+WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
+  AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) > (%(after_time)b, %(after_thread)b))
+  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+ORDER BY updated_at, known.thread_id LIMIT %(limit)b
+
+-- name: interrupts_newest
+WITH page AS MATERIALIZED (
+    SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
+    FROM {schema}.waiting JOIN {schema}.threads USING (thread_id)
+    JOIN {schema}.checkpoints AS newest
+        ON newest.thread_id = waiting.thread_id AND newest.ns = '' AND newest.checkpoint_id = latest
+    WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
+      AND (%(after_time)b::bigint IS NULL
+           OR (waiting.written_at, waiting.thread_id, waiting.task_id)
+              < (%(after_time)b, %(after_thread)b, %(after_task)b))
+      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+    ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
+SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
+       run_id, newest.written_at,
+       asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
+FROM page
+JOIN {schema}.checkpoints AS newest USING (thread_id)
+JOIN {schema}.writes AS asked USING (thread_id, task_id)
+CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[thread_id], ARRAY[refs]) AS below
+WHERE newest.ns = '' AND newest.checkpoint_id = latest
+  AND asked.ns = '' AND asked.checkpoint_id = latest AND asked.questions > 0
+ORDER BY page.written_at DESC, thread_id DESC, task_id DESC
+
+-- name: interrupts_oldest
+WITH page AS MATERIALIZED (
+    SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
+    FROM {schema}.waiting JOIN {schema}.threads USING (thread_id)
+    JOIN {schema}.checkpoints AS newest
+        ON newest.thread_id = waiting.thread_id AND newest.ns = '' AND newest.checkpoint_id = latest
+    WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
+      AND (%(after_time)b::bigint IS NULL
+           OR (waiting.written_at, waiting.thread_id, waiting.task_id)
+              > (%(after_time)b, %(after_thread)b, %(after_task)b))
+      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+    ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
+SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
+       run_id, newest.written_at,
+       asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
+FROM page
+JOIN {schema}.checkpoints AS newest USING (thread_id)
+JOIN {schema}.writes AS asked USING (thread_id, task_id)
+CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[thread_id], ARRAY[refs]) AS below
+WHERE newest.ns = '' AND newest.checkpoint_id = latest
+  AND asked.ns = '' AND asked.checkpoint_id = latest AND asked.questions > 0
+ORDER BY page.written_at, thread_id, task_id

@@ -1,0 +1,327 @@
+"""Checkpoint records in PostgreSQL tables. Every operation is one statement, and most call a function of the schema."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from checkpoint_base.errors import CorruptCheckpoint, InvalidKey, SchemaMismatch, UnsupportedOperation
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.metadata import TERM_BYTES
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    Missing,
+    StoredCheckpoint,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+)
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation
+from checkpoint_postgres.errors import NotSetUp
+from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
+from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
+
+MAX_CHANNEL_BYTES = 2000
+"""A channel's name and version stand in an index, whose entries have 2.7 KB; the longest thread_id takes 512."""
+
+_RECORD_COLUMNS = 11
+
+
+class PostgresStore(CheckpointStore):
+    """A `CheckpointStore` in one schema of a PostgreSQL database."""
+
+    def __init__(self, transport: PostgresTransport, schema: Schema) -> None:
+        self._transport = transport
+        self._schema = schema
+        self._sql = schema.statements
+
+    @property
+    def transport(self) -> PostgresTransport:
+        return self._transport
+
+    def setup(self) -> Operation[None]:
+        try:
+            version = self._version((yield Statement(self._sql.version)))
+        except NotSetUp:
+            version = 0
+        if version < SCHEMA_VERSION:
+            yield Transaction(self._migrate)
+
+    def _version(self, rows: Rows) -> int:
+        if not rows:
+            raise SchemaMismatch(
+                f"schema {self._schema.name!r} has a table schema_version of another program: choose another schema"
+            )
+        version: int = rows[0][0]
+        if version > SCHEMA_VERSION:
+            raise SchemaMismatch(
+                f"schema {self._schema.name!r} has layout {version}, this version of checkpoint-backends knows up to "
+                f"{SCHEMA_VERSION}: upgrade it, or choose another schema"
+            )
+        return version
+
+    def _migrate(self) -> Generator[Statement, Rows, None]:
+        """Create or extend the schema, unless somebody else has done so while we waited for the lock."""
+        yield Statement(self._sql.read_committed)
+        yield Statement(self._sql.setup_lock)
+        [(is_utf8, has_schema, has_version)] = yield Statement(self._sql.situation)
+        if not is_utf8:
+            raise UnsupportedOperation("the database's encoding is not UTF8, which ids need: create one with UTF8")
+        if not has_schema:
+            yield Statement(self._sql.create_schema)
+        if has_version:
+            version = self._version((yield Statement(self._sql.version)))
+        else:
+            yield Statement(self._sql.create_version)
+            version = 0
+        for migration in self._schema.migrations[version:]:
+            yield Statement(migration, script=True)
+        yield Statement(self._sql.set_version)
+
+    def put(
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
+        for channel, version in checkpoint.channels:
+            if len(channel) + len(version) > MAX_CHANNEL_BYTES // 4:
+                _check_length(channel, version)
+        key = checkpoint.key
+        rows: Rows = yield Statement(
+            self._sql.put,
+            (
+                key.thread_id,
+                _ns(key.checkpoint_ns),
+                key.checkpoint_ns,
+                key.checkpoint_id,
+                checkpoint.parent_id,
+                checkpoint.run_id,
+                checkpoint.written_at,
+                [channel for channel, _ in checkpoint.channels],
+                [version for _, version in checkpoint.channels],
+                list(checkpoint.open_channels),
+                _numbers(checkpoint.terms),
+                checkpoint.header,
+                [value.channel for value in values],
+                [value.version for value in values],
+                [value.value.root for value in values],
+                [value.value.refs for value in values],
+                *_chunk_columns(chunks),
+                _needed((value.value for value in values), chunks),
+                [channel for channel, _ in unchanged],
+                [version for _, version in unchanged],
+            ),
+        )
+        [(missing_chunks, missing_channels, missing_versions, missing_parent)] = rows
+        return Missing(
+            frozenset(missing_chunks or ()),
+            frozenset(zip(missing_channels or (), missing_versions or (), strict=True)),
+            missing_parent or False,
+        )
+
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[Missing]:
+        rows: Rows = yield Statement(
+            self._sql.put_writes,
+            (
+                key.thread_id,
+                _ns(key.checkpoint_ns),
+                key.checkpoint_id,
+                [write.task_id for write in writes],
+                [write.idx for write in writes],
+                [write.channel for write in writes],
+                [write.task_path for write in writes],
+                [write.questions for write in writes],
+                [write.settles for write in writes],
+                [write.written_at for write in writes],
+                [write.value.root for write in writes],
+                [write.value.refs for write in writes],
+                *_chunk_columns(chunks),
+                _needed((write.value for write in writes), chunks),
+            ),
+        )
+        return Missing(frozenset(rows[0][0] or ()))
+
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        rows: Rows = yield Statement(self._sql.load, (key.thread_id, _ns(key.checkpoint_ns), checkpoint_id))
+        return _with_contents(rows)[0] if rows else None
+
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        if query.thread_id is None:
+            statement = self._sql.list_everything
+        elif query.checkpoint_ns is None:
+            statement = self._sql.list_thread
+        else:
+            statement = self._sql.list_namespace
+        rows: Rows = yield Statement(
+            statement,
+            {
+                "thread_id": query.thread_id,
+                "ns": _ns(query.checkpoint_ns or ""),
+                "checkpoint_id": query.checkpoint_id,
+                "before": query.before,
+                "after_id": query.after.checkpoint_id if query.after else None,
+                "after_thread": query.after.thread_id if query.after else None,
+                "after_ns": query.after.checkpoint_ns if query.after else None,
+                "terms": _numbers(b"".join(query.terms)),
+                "contents": query.contents,
+                "limit": query.limit,
+            },
+            varies=True,
+        )
+        return _with_contents(rows)
+
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        rows: Rows = yield Statement(
+            self._sql.ancestry, (key.thread_id, _ns(key.checkpoint_ns), checkpoint_id, list(channels))
+        )
+        generations, seed_channels, seed_roots, seed_refs, *columns = rows[0]
+        seeds = map(ValueRecord, seed_roots or (), seed_refs or ())
+        return Ancestry(
+            tuple(map(tuple, _writes(columns[:10], generations))),
+            dict(zip(seed_channels or (), seeds, strict=True)),
+            _chunks(columns[10:]),
+        )
+
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield Statement(self._sql.delete_threads, (list(thread_ids),))
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        yield Statement(self._sql.delete_runs, (list(run_ids),))
+
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        rows: Rows = yield Statement(self._sql.copy_thread, (source, target))
+        return bool(rows[0][0])
+
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield Statement(self._sql.prune, (list(thread_ids),))
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest
+        rows: Rows = yield Statement(statement, _inbox_parameters(query), varies=True)
+        return [_thread_record(row) for row in rows]
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        statement = self._sql.interrupts_newest if query.order == "newest" else self._sql.interrupts_oldest
+        rows: Rows = yield Statement(statement, _inbox_parameters(query), varies=True)
+        return [InterruptRecord(_record(row), _write_record(row[11:20]), _chunks(row[20:])) for row in rows]
+
+
+# Parameters
+
+
+def _ns(checkpoint_ns: str) -> bytes:
+    """What stands for a namespace in keys: nested subgraphs have longer names than an index takes."""
+    return blake2b(checkpoint_ns.encode(), digest_size=16).digest() if checkpoint_ns else b""
+
+
+def _numbers(terms: bytes) -> list[int]:
+    """Terms as bigints, of which PostgreSQL has indexes."""
+    return list(struct.unpack(f">{len(terms) // TERM_BYTES}q", terms))
+
+
+def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[list[ChunkId], list[bool], list[bytes]]:
+    brought = chunks.values()
+    return [chunk.id for chunk in brought], [chunk.node for chunk in brought], [chunk.body for chunk in brought]
+
+
+def _needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> list[ChunkId]:
+    """Ids that the values stand on and that are not brought along.
+
+    Direct references are enough: a stored node's children are stored, since both come and go in one transaction.
+    """
+    named = {id_ for value in values if value.refs for id_ in value.chunk_ids}
+    named.update(id_ for chunk in chunks.values() if chunk.node for id_ in chunk.children)
+    named.difference_update(chunks)
+    return list(named)
+
+
+def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:
+    time, thread_id, task_id = query.after or (None, None, None)
+    return {
+        "thread_id": query.thread_id,
+        "terms": _numbers(b"".join(query.terms)),
+        "after_time": time,
+        "after_thread": thread_id,
+        "after_task": task_id,
+        "limit": query.limit,
+    }
+
+
+def _check_length(channel: str, version: str) -> None:
+    if len(channel.encode()) + len(version.encode()) > MAX_CHANNEL_BYTES:
+        raise InvalidKey(
+            f"channel {channel[:40]!r}… and its version are longer than {MAX_CHANNEL_BYTES} bytes: shorten its name"
+        )
+
+
+# Rows
+
+
+def _record(row: Sequence[Any]) -> CheckpointRecord:
+    thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id, at = row[:11]
+    if len(channels) != len(versions) or None in channels or None in versions or None in opened:
+        raise CorruptCheckpoint(f"the channels of checkpoint {checkpoint_id} of thread {thread_id!r} are damaged")
+    return CheckpointRecord(
+        key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
+        parent_id=parent_id,
+        header=header,
+        channels=tuple(zip(channels, versions, strict=True)),
+        open_channels=tuple(opened),
+        terms=struct.pack(f">{len(terms)}q", *terms),
+        run_id=run_id,
+        written_at=at,
+    )
+
+
+def _thread_record(row: Sequence[Any]) -> ThreadRecord:
+    thread_id, created_at, updated_at, questions, _, checkpoint_id, *_ = row
+    latest = None if checkpoint_id is None else _record((thread_id, *row[4:]))
+    return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
+
+
+def _write_record(row: Sequence[Any]) -> WriteRecord:
+    task_id, idx, channel, task_path, questions, settles, written_at, root, refs = row
+    return WriteRecord(task_id, idx, channel, task_path, ValueRecord(root, refs), questions, settles, written_at)
+
+
+def _with_contents(rows: Rows) -> Sequence[StoredCheckpoint]:
+    """A page of checkpoints; the first row has the contents of all."""
+    if not rows:
+        return []
+    contents = rows[0][_RECORD_COLUMNS:]
+    values: list[dict[str, ValueRecord]] = [{} for _ in rows]
+    for position, channel, root, refs in zip(*(column or () for column in contents[:4]), strict=True):
+        values[position - 1][channel] = ValueRecord(root, refs)
+    writes = _writes(contents[4:14], len(rows))
+    chunks = _chunks(contents[14:])
+    return [
+        StoredCheckpoint(_record(row), values[position], tuple(writes[position]), chunks)
+        for position, row in enumerate(rows)
+    ]
+
+
+def _writes(columns: Sequence[Any], places: int) -> list[list[WriteRecord]]:
+    """Writes by the place that the first column counts from 1."""
+    found: list[list[WriteRecord]] = [[] for _ in range(places)]
+    for position, *row in zip(*(column or () for column in columns), strict=True):
+        found[position - 1].append(_write_record(row))
+    return found
+
+
+def _chunks(columns: Sequence[Any]) -> dict[ChunkId, Chunk]:
+    ids, nodes, bodies = columns
+    return dict(zip(ids, map(Chunk, ids, bodies, nodes), strict=True)) if ids else {}

@@ -1,0 +1,152 @@
+"""Statements and transactions, carried out on connections of psycopg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import AsyncCursor, Cursor
+from psycopg.rows import tuple_row
+
+from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
+from checkpoint_postgres.errors import translated
+
+Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A request: one statement in a transaction of its own. Its response are its rows.
+
+    ``varies`` says that its best plan depends on its parameters, so that it is never prepared. A ``script`` is the text
+    of several statements, which have no parameters and return nothing.
+    """
+
+    sql: bytes
+    parameters: Sequence[Any] | Mapping[str, Any] = ()
+    varies: bool = False
+    script: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A request: statements that depend on each other's rows, on one connection, all of them or nothing.
+
+    ``work`` yields each `Statement`, is sent its rows, and returns the response.
+    """
+
+    work: Callable[[], Generator[Statement, Rows, Any]]
+
+
+class PostgresTransport:
+    """Executes `Statement` and `Transaction` requests on a database.
+
+    A statement is one message where connections have autocommit, and commits by itself. Elsewhere ``BEGIN`` and
+    ``COMMIT`` go with it, in one pipeline.
+
+    Args:
+        connections: where connections come from; owned by the transport.
+        prepare: let psycopg prepare what a connection has executed several times. A pooler that does not keep track of
+            prepared statements, such as PgBouncer before 1.21 in transaction mode, needs False.
+    """
+
+    def __init__(self, connections: Connections, *, prepare: bool = True) -> None:
+        self._connections = connections
+        self._prepare = None if prepare else False  # None leaves it to psycopg
+
+    def execute(self, request: Statement | Transaction) -> Any:
+        try:
+            with self._connections.lent() as connection:
+                if isinstance(request, Transaction):
+                    return self._transact(connection, request)
+                return self._fetch(connection, request)
+        except (psycopg.Error, OSError) as error:
+            raise translated(error) from error
+
+    async def aexecute(self, request: Statement | Transaction) -> Any:
+        try:
+            async with self._connections.alent() as connection:
+                if isinstance(request, Transaction):
+                    return await self._atransact(connection, request)
+                return await self._afetch(connection, request)
+        except (psycopg.Error, OSError) as error:
+            raise translated(error) from error
+
+    def close(self) -> None:
+        self._connections.close()
+
+    async def aclose(self) -> None:
+        await self._connections.aclose()
+
+    def _fetch(self, connection: AnyConnection, request: Statement) -> Rows:
+        if connection.autocommit:
+            return self._rows(connection, request)
+        try:
+            with connection.pipeline():
+                cursor = self._sent(connection, request)
+                connection.commit()
+        except BaseException:
+            if not connection.closed:
+                connection.rollback()
+            raise
+        return cursor.fetchall()
+
+    def _transact(self, connection: AnyConnection, request: Transaction) -> Any:
+        with connection.transaction():
+            work = request.work()
+            rows: Any = None
+            while True:
+                try:
+                    statement = work.send(rows)
+                except StopIteration as done:
+                    return done.value
+                rows = self._rows(connection, statement)
+
+    def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
+        cursor = self._sent(connection, request)
+        return cursor.fetchall() if cursor.description else []
+
+    def _sent(self, connection: AnyConnection, request: Statement) -> Cursor[tuple[Any, ...]]:
+        # Not connection.cursor(), whose class and rows may be the user's.
+        cursor = Cursor(connection, row_factory=tuple_row)
+        if request.script:
+            return cursor.execute(request.sql)
+        prepare = False if request.varies else self._prepare
+        return cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+
+    async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
+        if connection.autocommit:
+            return await self._arows(connection, request)
+        try:
+            async with connection.pipeline():
+                cursor = await self._asent(connection, request)
+                await connection.commit()
+        except BaseException:
+            if not connection.closed:
+                await connection.rollback()
+            raise
+        return await cursor.fetchall()
+
+    async def _atransact(self, connection: AnyAsyncConnection, request: Transaction) -> Any:
+        async with connection.transaction():
+            work = request.work()
+            rows: Any = None
+            while True:
+                try:
+                    statement = work.send(rows)
+                except StopIteration as done:
+                    return done.value
+                rows = await self._arows(connection, statement)
+
+    async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
+        cursor = await self._asent(connection, request)
+        return await cursor.fetchall() if cursor.description else []
+
+    async def _asent(self, connection: AnyAsyncConnection, request: Statement) -> AsyncCursor[tuple[Any, ...]]:
+        cursor = AsyncCursor(connection, row_factory=tuple_row)
+        if request.script:
+            return await cursor.execute(request.sql)
+        prepare = False if request.varies else self._prepare
+        return await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)

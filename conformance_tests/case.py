@@ -16,13 +16,17 @@ Check: TypeAlias = Callable[[Trial], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds."""
+    """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds.
+
+    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up.
+    """
 
     clause: Clause
     name: str
     check: Check
     colours: tuple[Colour, ...]
     long: bool
+    fresh: bool = False
 
     @property
     def id(self) -> str:
@@ -46,7 +50,7 @@ _CASES: list[Case] = []
 
 
 def case(
-    clause_id: str, *, colours: Collection[Colour] = tuple(Colour), long: bool = False
+    clause_id: str, *, colours: Collection[Colour] = tuple(Colour), long: bool = False, fresh: bool = False
 ) -> Callable[[Check], Check]:
     """Register a function as a test of a clause. It receives a `Trial` and runs once in each colour.
 
@@ -54,10 +58,11 @@ def case(
         clause_id: which clause it proves.
         colours: fewer than all where the colour makes no difference to what is tested.
         long: takes seconds rather than milliseconds.
+        fresh: sets the storage up itself.
     """
 
     def register(check: Check) -> Check:
-        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long))
+        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh))
         return check
 
     return register

@@ -19,6 +19,7 @@ class Capability(StrEnum):
     RUNS = "delete_for_runs"
     DELTA = "delta"
     PROCESSES = "processes"
+    LOOPS = "event_loops"
     INTERRUPTS = "interrupts"
     THREADS = "threads"
 
@@ -35,6 +36,7 @@ _MEANINGS = {
     Capability.RUNS: "`delete_for_runs`",
     Capability.DELTA: "graphs with a `DeltaChannel`, whose state is rebuilt from ancestors' writes",
     Capability.PROCESSES: "several processes on one storage; the factory can be imported by name",
+    Capability.LOOPS: "one saver on several event loops",
     Capability.INTERRUPTS: "`interrupts()`, an extension of this project",
     Capability.THREADS: "`threads()`, an extension of this project",
 }
@@ -126,8 +128,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "PUT-7",
             "default namespace",
-            "A config without `checkpoint_ns` addresses the root namespace, the empty text.",
-            "Configs written by hand have none.",
+            "What is put to the root namespace, the empty text, is got with a config that has no `checkpoint_ns`.",
+            "LangGraph names it in every put and write, and reads with the config that a person wrote.",
         ),
         Clause(
             "PUT-8",
@@ -228,7 +230,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "LIST-1",
             "order",
-            "Checkpoints are listed by descending id.",
+            "What is listed is listed by descending id.",
             "The newest state is the first that a person looks for.",
         ),
         Clause(
@@ -291,8 +293,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "LIST-12",
             "hostile filters",
-            "Keys and values of a filter are data: they match exactly what equals them and break nothing.",
-            "CVE-2025-67644, CVE-2025-8709: SQL injection through filter keys.",
+            "Keys and values of a filter are data: they list exactly what equals them, or are refused, and break nothing.",
+            "CVE-2025-67644, CVE-2025-8709: SQL injection through filter keys. A refusal is safe; LIST-4 counts it.",
         ),
         Clause(
             "FORK-1",
@@ -586,7 +588,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "IDS-3",
             "missing thread",
-            "A config without a `thread_id` raises, and nothing is stored.",
+            "`put`, `put_writes` and `get_tuple` raise for a config without a `thread_id`, and nothing is stored.",
             "State without a thread cannot be found again.",
         ),
         Clause(
@@ -623,9 +625,9 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "CONCURRENCY-4",
             "event loops",
-            "One saver works on several event loops at once.",
-            "Servers and notebooks have more than one.",
-            _C.ASYNC,
+            "One saver works on several event loops, at once and one after the other.",
+            "Servers and notebooks have more than one. LangGraph itself awaits a saver on the loop of its graph only.",
+            _C.LOOPS,
         ),
         Clause(
             "CONCURRENCY-5",
@@ -672,8 +674,9 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "LIFECYCLE-1",
             "setting up",
-            "Opening the same storage again, and many times at once, is no error and changes nothing.",
-            "Every worker does so when it starts.",
+            "Opening the same storage again, and many times at once, is no error and changes nothing; nor is `setup()`, "
+            "where a saver has it.",
+            "Every worker does so when it starts, the first ones on an empty storage.",
         ),
         Clause(
             "LIFECYCLE-2",

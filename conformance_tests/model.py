@@ -63,7 +63,6 @@ class Model:
         *,
         filter_: Mapping[str, Any] | None = None,
         before: str | None = None,
-        limit: int | None = None,
     ) -> Sequence[tuple[Place, str]]:
         found = [
             (place, id_)
@@ -73,7 +72,7 @@ class Model:
             if before is None or id_ < before
             if all(checkpoint.metadata.get(key) == value for key, value in (filter_ or {}).items())
         ]
-        return sorted(found, key=lambda one: one[1], reverse=True)[:limit]
+        return sorted(found, key=lambda one: one[1], reverse=True)
 
     def delete_thread(self, thread: str) -> None:
         for place in self.places_of(thread):

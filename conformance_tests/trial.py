@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,6 +76,12 @@ class Handle:
 
     def list(self, config: Config | None, **options: Any) -> _Tuples:
         return self._collect(self.saver, "list", config, **options)
+
+    def list_namespace(self, config: Config, **options: Any) -> _Tuples:
+        """List a namespace, without what the listing has of others: that it has none is LIST-7's alone."""
+        ns = config["configurable"]["checkpoint_ns"]
+        listed = self._collect(self.saver, "list", config, **options)
+        return [found for found in listed if found.config["configurable"].get("checkpoint_ns") == ns]
 
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
         """List lazily, so that the case can call the saver in between."""
@@ -220,13 +226,18 @@ class Trial:
         ns: str = "",
         id_: str | None = None,
         versions: Mapping[str, Any] | None = None,
+        changed: Collection[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Config:
-        """Put a checkpoint with new values for all of its channels; returns its config."""
+        """Put a checkpoint with these values, of which those of the channels ``changed`` are new, or all of them.
+
+        As LangGraph does, pass the values that did not change, too. Returns the checkpoint's config.
+        """
         checkpoint = self.checkpoint(values, id_=id_, versions=versions)
         config = self.config(thread_id, parent["configurable"]["checkpoint_id"] if parent else None, ns=ns)
         entries = {"source": "loop", "step": 0, "parents": {}, **(metadata or {})}
-        new_versions = {channel: checkpoint["channel_versions"][channel] for channel in checkpoint["channel_values"]}
+        new_channels = checkpoint["channel_values"] if changed is None else changed
+        new_versions = {channel: checkpoint["channel_versions"][channel] for channel in new_channels}
         return handle.put(config, checkpoint, entries, new_versions)
 
     def chain(self, handle: Handle, thread_id: str, length: int, *, ns: str = "", **metadata: Any) -> list[Config]:
@@ -263,6 +274,10 @@ class Trial:
         if found is None:
             self.fail(f"{situation}; expected a checkpoint, got None")
         return found
+
+    def expect_writes(self, found: CheckpointTuple, expected: Iterable[tuple[str, str, Any]], situation: str) -> None:
+        """Fail unless a checkpoint has exactly these pending writes, in whatever order."""
+        self.expect(unordered(found.pending_writes), unordered(expected), f"{situation}; pending writes")
 
     def expect_error(self, call: Callable[[], Any], situation: str) -> Exception:
         """Fail unless the call raises an exception; returns it."""
@@ -318,6 +333,11 @@ class _Opened(AbstractContextManager[Handle]):
 
 
 _FIRST_VERSION = f"{1:032}.0000000000000001"
+
+
+def unordered(writes: Iterable[tuple[str, str, Any]] | None) -> list[tuple[str, str, Any]]:
+    """Pending writes as they can be compared whatever their order, which WRITES-7 alone demands."""
+    return sorted(writes or (), key=lambda write: (write[0], write[1], repr(write[2])))
 
 
 def _result(runner: asyncio.Runner, awaitable: Awaitable[T]) -> T:

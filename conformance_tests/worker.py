@@ -102,8 +102,8 @@ ANSWER = "yes"
 FINAL = {"done": ["plan", "work a", "work b", "ask yes", "note", "count 1", "count 2"], "rounds": 2}
 
 
-def graph_on(saver: Any, journal: str) -> Any:
-    """The graph, whose nodes append their side effects to a file."""
+def graph_on(saver: Any, journal: str, colour: Colour) -> Any:
+    """The graph, whose nodes append their side effects to a file. A saver of one colour can run it in that one."""
 
     def did(what: str, config: RunnableConfig) -> None:
         place = config["metadata"]["langgraph_checkpoint_ns"]
@@ -133,6 +133,10 @@ def graph_on(saver: Any, journal: str) -> Any:
         inner = questions.invoke(INPUT, config)
         return {"done": inner["done"]}
 
+    async def awaited_child(_: State, config: RunnableConfig) -> dict[str, Any]:
+        inner = await questions.ainvoke(INPUT, config)
+        return {"done": inner["done"]}
+
     def count(state: State, config: RunnableConfig) -> dict[str, Any]:
         rounds = state["rounds"] + 1
         did(f"count {rounds}", config)
@@ -151,7 +155,7 @@ def graph_on(saver: Any, journal: str) -> Any:
     building: Builder = StateGraph(State)
     building.add_node("plan", plan)
     building.add_node("work", work)
-    building.add_node("child", child)
+    building.add_node("child", awaited_child if colour is Colour.ASYNC else child)
     building.add_node("count", count)
     building.add_edge(START, "plan")
     building.add_conditional_edges("plan", fan_out, ["work"])
@@ -192,7 +196,7 @@ def run(
     missing = _missing(t, handle, thread, journal)
     calls = _Calls(journal, *(kill or ("never", 0, ("put", "put_writes"))))
     calls.watch(handle.saver, t.colour)
-    graph, config = graph_on(handle.saver, journal), t.config(thread)
+    graph, config = graph_on(handle.saver, journal, t.colour), t.config(thread)
     for _ in range(10):
         state = handle.get_state(graph, config)
         value: Any

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from conformance_tests.case import all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
 from tests.broken_savers import broken_savers
+from tests.broken_savers.list import RefusesKeysWithSigns, TakesNoNamespaceForTheRoot
+from tests.broken_savers.process import open_broken
 
 PAIRS = [(clause_id, broken) for clause_id, classes in broken_savers().items() for broken in classes]
 DOCS = Path(__file__).parent.parent / "docs"
@@ -32,6 +36,97 @@ def test_the_page_of_the_contract_is_written_from_the_clauses() -> None:
     assert (DOCS / "contract.md").read_text() == markdown(), (
         "run: python -m conformance_tests.contract > docs/contract.md"
     )
+
+
+class ListsEveryNamespace(SQLiteSaver):
+    """As the Redis saver does."""
+
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        if config is not None:
+            named = {key: value for key, value in config["configurable"].items() if key != "checkpoint_ns"}
+            config = {"configurable": named}
+        yield from super().list(config, **options)
+
+
+class KnowsTheKeysOfLangGraphOnly(SQLiteSaver):
+    """As the Redis saver does."""
+
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
+        for key in filter or {}:
+            if key not in ("source", "step", "run_id", "thread_id"):
+                raise ValueError(f"Unsupported filter key: {key}")
+        yield from super().list(config, filter=filter, **options)
+
+
+class GivesWritesInAnyOrder(SQLiteSaver):
+    """As the Valkey saver does."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        return found and found._replace(pending_writes=(found.pending_writes or [])[::-1])
+
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        for found in super().list(config, **options):
+            yield found._replace(pending_writes=(found.pending_writes or [])[::2] + (found.pending_writes or [])[1::2])
+
+
+class RefusesMixedCalls(SQLiteSaver):
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        if len({channel.startswith("__") for channel, _ in writes}) > 1:
+            raise NotImplementedError("ordinary and special writes in one call")
+        super().put_writes(config, writes, task_id, task_path)
+
+
+@pytest.mark.parametrize(
+    ("broken", "fails"),
+    [
+        (ListsEveryNamespace, {"LIST-7"}),
+        (TakesNoNamespaceForTheRoot, {"LIST-7"}),
+        (KnowsTheKeysOfLangGraphOnly, {"LIST-4"}),
+        (RefusesKeysWithSigns, {"LIST-4"}),
+        (GivesWritesInAnyOrder, {"WRITES-7"}),
+    ],
+)
+def test_a_defect_fails_its_own_clause_and_no_other(broken: type[SQLiteSaver], fails: set[str], tmp_path: Path) -> None:
+    """Of all cases but those of whole graphs, which may well need what is missing, and the longest."""
+    cases = [
+        case
+        for case in all_cases()
+        if (not case.long or case.clause.id == "LIFECYCLE-4")
+        and case.clause.area not in ("INTERRUPT", "DELTA", "FORK", "FIDELITY", "CONCURRENCY", "LANGGRAPH")
+    ]
+    capabilities = frozenset(Capability) - {Capability.ASYNC, Capability.INTERRUPTS, Capability.THREADS}
+    results = run_all(partial(broken, tmp_path / "checkpoints.db"), capabilities, cases=cases)
+    found = {result.case.id: result.finding for result in results if result.outcome == "failed"}
+    assert {id_.rpartition("-")[0] for id_ in found} == fails, found
+
+
+class HasNoSyncMethods(SQLiteSaver):
+    """As the async saver for Valkey."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError("does not support sync methods")
+
+    get_tuple = list = put = put_writes = delete_thread = get_delta_channel_history = _refuse
+
+
+@pytest.mark.parametrize("clause_id", ["PROCESS-1", "CRASH-1", "CRASH-2"])
+def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
+    clause_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKEN_SAVER", f"{__name__}:{HasNoSyncMethods.__name__}")
+    monkeypatch.setenv("BROKEN_SAVER_PATH", str(tmp_path / "checkpoints.db"))
+    cases = [case for case in all_cases() if case.clause.id == clause_id]
+    results = list(
+        run_all(
+            open_broken,
+            {Capability.ASYNC, Capability.PROCESSES},
+            "tests.broken_savers.process:open_broken",
+            cases=cases,
+        )
+    )
+    assert results
+    assert [result.finding for result in results if result.outcome == "failed"] == []
 
 
 @pytest.mark.parametrize(("clause_id", "broken"), PAIRS, ids=[f"{id_}-{broken.__name__}" for id_, broken in PAIRS])

@@ -76,7 +76,7 @@ def writes_put_at_once_to_one_checkpoint_are_all_there(t: Trial) -> None:
     _at_once(t, jobs, f"{CALLERS} tasks wrote at once to one checkpoint")
     found = t.expect_found(t.open().get_tuple(config), "wrote at once to one checkpoint")
     expected = [(f"task-{n:02}", channel, value) for n in range(CALLERS) for channel, value in (("a", n), ("b", [n]))]
-    t.expect(found.pending_writes, expected, f"{CALLERS} tasks wrote at once to one checkpoint; its writes")
+    t.expect_writes(found, expected, f"{CALLERS} tasks wrote at once to one checkpoint")
 
 
 @case("CONCURRENCY-2")
@@ -92,7 +92,7 @@ def writes_and_their_checkpoint_put_at_once_are_all_there(t: Trial) -> None:
         found = t.expect_found(t.open().get_tuple(config), "put a checkpoint and its writes at once")
         t.expect(found.checkpoint["channel_values"], {"n": 1}, "put a checkpoint and its writes at once; values")
         expected = [(f"task-{n}", "a", n) for n in range(4)]
-        t.expect(found.pending_writes, expected, "put a checkpoint and its writes at once; writes")
+        t.expect_writes(found, expected, "put a checkpoint and its writes at once")
 
 
 @case("CONCURRENCY-3")
@@ -105,7 +105,7 @@ def one_of_the_writes_under_one_position_wins_for_every_reader(t: Trial) -> None
         _at_once(t, jobs, "writes under one task and position")
         for handle in (*handles, t.open()):
             found = t.expect_found(handle.get_tuple(config), "raced to write under one task and position")
-            seen.append(found.pending_writes)
+            seen.append(found.pending_writes or [])
         kept = seen[-1]
         t.expect_that(
             len(kept) == 1 and all(other == kept for other in seen),
@@ -215,7 +215,7 @@ def _check_life(t: Trial, thread: str, number: int, found: CheckpointTuple | Non
     t.expect(found.checkpoint["channel_values"], {"whose": [thread, number]}, "one of many callers; its values")
     t.expect(found.metadata.get("of"), thread, "one of many callers; its metadata")
     writes = [(f"task-{thread}", "a", thread), (f"task-{thread}", "b", number)]
-    t.expect(found.pending_writes, writes, "one of many callers; its writes")
+    t.expect_writes(found, writes, "one of many callers")
     t.expect(len(listed), number + 1, "one of many callers; its checkpoints")
 
 
@@ -243,7 +243,7 @@ def _writing(config: Config, task_id: str, writes: list[tuple[str, Any]]) -> Job
 def _racing(config: Config, value: str, seen: list[Any]) -> Job:
     yield "put_writes", config, [("winner", value)], "task-1"
     found = yield "get_tuple", config
-    seen.append(found.pending_writes)
+    seen.append(found.pending_writes or [])
 
 
 def _clones(saver: Saver) -> Iterator[tuple[str, Callable[[], tuple[Saver, Saver]]]]:

@@ -19,7 +19,6 @@ def checkpoints_of_every_namespace_are_gone(t: Trial) -> None:
     stored = {ns: t.chain(saver, thread, 3, ns=ns) for ns in namespaces}
     saver.delete_thread(thread)
     other = t.open()
-    t.expect(other.list({"configurable": {"thread_id": thread}}), [], "deleted a thread with subgraphs; listed")
     for ns in namespaces:
         t.expect(other.list(t.config(thread, ns=ns)), [], f"deleted a thread; listed in namespace {ns!r}")
         t.expect(other.get_tuple(t.config(thread, ns=ns)), None, f"deleted a thread; latest of namespace {ns!r}")
@@ -41,7 +40,7 @@ def writes_are_gone_also_those_without_a_checkpoint(t: Trial) -> None:
         for id_ in ids:
             again = t.put(other, thread, {"a": 3}, id_=id_, ns=ns)
             found = t.expect_found(other.get_tuple(again), "deleted a thread, and put its checkpoint again")
-            t.expect(found.pending_writes, [], "deleted a thread, and put its checkpoint again; pending writes")
+            t.expect_writes(found, [], "deleted a thread, and put its checkpoint again")
 
 
 @case("DELETE-1")
@@ -57,7 +56,7 @@ def a_graph_forgets_a_deleted_thread(t: Trial) -> None:
 @case("DELETE-2")
 def threads_with_similar_ids_stay(t: Trial) -> None:
     saver, base = t.open(), t.thread()
-    neighbours = [f"{base}{rest}" for rest in ("1", ":1", "/1", "\\", " ", "-", "|", "'")] + [base[:-1], base.upper()]
+    neighbours = [f"{base}{rest}" for rest in ("1", ":1", "/1", "\\", " ", "-", "|", "'")] + [base[:-1]]
     patterns = [f"{base}{rest}" for rest in ("*", "%", "?", "[0-9]", "' OR '1'='1")] + [
         f"{base[:-1]}{c}" for c in "_?."
     ]
@@ -85,7 +84,7 @@ def a_thread_with_equal_values_stays(t: Trial) -> None:
     saver.delete_thread(one)
     found = t.expect_found(t.open().get_tuple(t.config(other)), "deleted a thread with the same values and ids")
     t.expect(found.checkpoint["channel_values"], {"chat": LARGE}, "deleted a thread with the same values; values")
-    t.expect(found.pending_writes, [("task-1", "chat", LARGE)], "deleted a thread with the same values; pending writes")
+    t.expect_writes(found, [("task-1", "chat", LARGE)], "deleted a thread with the same values")
 
 
 @case("DELETE-3")
@@ -116,7 +115,7 @@ def the_same_ids_start_empty(t: Trial) -> None:
     other = t.open()
     found = t.expect_found(other.get_tuple(again), "deleted a thread, and put again")
     t.expect(found.checkpoint["channel_values"], {"a": 3}, "deleted a thread, and put one of its two channels; values")
-    t.expect(found.pending_writes, [], "deleted a thread, and put again; pending writes")
+    t.expect_writes(found, [], "deleted a thread, and put again")
     listed = [stored.config["configurable"]["checkpoint_id"] for stored in other.list(t.config(thread))]
     t.expect(listed, [second], "deleted a thread, and put again; listed ids")
 
@@ -132,7 +131,7 @@ def large_values_are_stored_again_whoever_deleted_them(t: Trial) -> None:
         found = t.expect_found(t.open().get_tuple(t.config(thread)), "deleted, and put the same large value again")
         situation = f"deleted by {'the same' if deleter is saver else 'another'} handle, and put again"
         t.expect(found.checkpoint["channel_values"], {"chat": LARGE}, f"{situation}; values")
-        t.expect(found.pending_writes, [("task-1", "chat", [*LARGE, "more"])], f"{situation}; pending writes")
+        t.expect_writes(found, [("task-1", "chat", [*LARGE, "more"])], f"{situation}")
         deleter.delete_thread(thread)
 
 
@@ -157,4 +156,4 @@ def _fill(t: Trial, saver: Handle, thread: str) -> None:
 def _expect_filled(t: Trial, saver: Handle, thread: str, situation: str) -> None:
     found = t.expect_found(saver.get_tuple(t.config(thread)), situation)
     t.expect(found.checkpoint["channel_values"], {"a": thread}, f"{situation}; values")
-    t.expect(found.pending_writes, [("task-1", "a", thread)], f"{situation}; pending writes")
+    t.expect_writes(found, [("task-1", "a", thread)], f"{situation}")

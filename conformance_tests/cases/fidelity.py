@@ -86,10 +86,10 @@ def the_channel_of_a_write_keeps_its_name(t: Trial) -> None:
         config = t.put(saver, t.thread())
         refused = _refused(saver.put_writes, config, [(channel, 1)], "task-1")
         found = t.expect_found(other.get_tuple(config), f"wrote to a channel whose name is {channel!a} ({name})")
-        t.expect(
-            found.pending_writes or [],
+        t.expect_writes(
+            found,
             [] if refused else [("task-1", channel, 1)],
-            f"wrote to a channel whose name is {channel!a} ({name}){', which was refused' if refused else ''}; writes",
+            f"wrote to a channel whose name is {channel!a} ({name}){', which was refused' if refused else ''}",
         )
 
 

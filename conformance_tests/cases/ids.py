@@ -39,7 +39,7 @@ def namespaces_that_look_alike_are_different(t: Trial) -> None:
     for number, ending in enumerate(_ENDINGS):
         config = t.config(thread, ns=f"child{ending}")
         _expect_value(t, other, config, number, f"namespaces that end alike, got …{ending!r}")
-        t.expect(len(other.list(config)), 1, f"put namespaces that end alike, listed …{ending!r}")
+        t.expect(len(other.list_namespace(config)), 1, f"put namespaces that end alike, listed …{ending!r}")
 
 
 @case("IDS-1")
@@ -62,7 +62,7 @@ def task_ids_that_look_alike_are_different(t: Trial) -> None:
         saver.put_writes(stored, [("a", number)], f"task{ending}")
     found = t.expect_found(t.open().get_tuple(stored), "wrote from tasks whose ids end alike")
     expected = sorted((f"task{ending}", "a", number) for number, ending in enumerate(_ENDINGS))
-    t.expect(sorted(found.pending_writes or []), expected, "wrote from tasks whose ids end alike; pending writes")
+    t.expect_writes(found, expected, "wrote from tasks whose ids end alike")
 
 
 @case("IDS-1")
@@ -89,7 +89,7 @@ def ids_that_join_alike_are_different(t: Trial) -> None:
         config = t.config(thread, id_, ns=ns)
         _expect_value(t, other, config, number, situation)
         found = t.expect_found(other.get_tuple(config), situation)
-        t.expect(found.pending_writes, [("task-1", "a", number)], f"put {situation}; pending writes")
+        t.expect_writes(found, [("task-1", "a", number)], f"put {situation}")
 
 
 @case("IDS-1")
@@ -120,7 +120,7 @@ def a_wildcard_names_itself_only(t: Trial) -> None:
         ):
             asked = {**config["configurable"], "thread_id": config["configurable"]["thread_id"].replace(base, "…")}
             t.expect(other.get_tuple(config), None, f"put other ids, got {asked}")
-            t.expect(len(other.list(config)), 0, f"put other ids, listed {asked}; how many")
+            t.expect(len(other.list_namespace(config)), 0, f"put other ids, listed {asked}; how many")
 
 
 @case("IDS-2")
@@ -145,18 +145,17 @@ def an_integer_thread_is_that_of_its_text(t: Trial) -> None:
 
 @case("IDS-3")
 def a_config_without_thread_raises(t: Trial) -> None:
-    saver, batch = t.open(), uuid.uuid4().hex
-    checkpoint = t.checkpoint({"a": 1})
+    saver, checkpoint = t.open(), t.checkpoint({"a": 1})
     nameless: Config = {"configurable": {"checkpoint_ns": ""}}
     addressed: Config = {"configurable": {"checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}}
-    put = partial(saver.put, nameless, checkpoint, {"batch": batch}, checkpoint["channel_versions"])
+    put = partial(saver.put, nameless, checkpoint, {}, checkpoint["channel_versions"])
     t.expect_error(put, "put without a thread")
     t.expect_error(partial(saver.put_writes, addressed, [("a", 1)], "task-1"), "wrote without a thread")
     for config in (nameless, addressed):
         t.expect_error(partial(saver.get_tuple, config), "got without a thread")
-        t.expect_error(partial(saver.list, config), "listed without a thread")
-    listed = [found for found in t.open().list(None, filter={"batch": batch}) if found.metadata.get("batch") == batch]
-    t.expect(len(listed), 0, "put without a thread; listed afterwards")
+    other = t.open()
+    for thread in ("None", "null", "undefined", ""):
+        _expect_nothing(t, other, t.config(thread, checkpoint["id"]), f"put without a thread, read thread {thread!r}")
 
 
 @case("IDS-4")
@@ -209,7 +208,7 @@ def an_impossible_task_id_is_refused_or_kept(t: Trial) -> None:
         kept = _accepts(saver.put_writes, stored, [("a", 1)], id_)
         situation = f"wrote with a task_id {what}, which was {'accepted' if kept else 'refused'}"
         found = t.expect_found(t.open().get_tuple(stored), situation)
-        t.expect(found.pending_writes or [], [(id_, "a", 1)] if kept else [], f"{situation}; pending writes")
+        t.expect_writes(found, [(id_, "a", 1)] if kept else [], f"{situation}")
 
 
 @case("IDS-5")
@@ -232,8 +231,8 @@ def namespaces_of_deep_subgraphs_work(t: Trial) -> None:
         _expect_value(t, other, config, number, situation)
         found = t.expect_found(other.get_tuple(config), situation)
         t.expect(found.config["configurable"].get("checkpoint_ns"), space, f"put {situation}; namespace")
-        t.expect(found.pending_writes, [("task-1", "a", number)], f"put {situation}; pending writes")
-        t.expect(len(other.list(config)), 1, f"put {situation}; listed")
+        t.expect_writes(found, [("task-1", "a", number)], f"put {situation}")
+        t.expect(len(other.list_namespace(config)), 1, f"put {situation}; listed")
 
 
 def _expect_value(t: Trial, handle: Handle, config: Config, number: int, situation: str) -> None:
@@ -256,7 +255,7 @@ def _expect_thread(t: Trial, thread: Any, situation: str) -> None:
         t.expect(len(listed), 1, f"{situation}; listed")
         for tuple_ in (latest, found, *listed):
             t.expect(tuple_.checkpoint["channel_values"], {"n": 1}, f"{situation}; values")
-            t.expect(tuple_.pending_writes, [("task-1", "a", 1)], f"{situation}; pending writes")
+            t.expect_writes(tuple_, [("task-1", "a", 1)], f"{situation}")
 
 
 def _impossible(base: str) -> list[tuple[str, str]]:
@@ -308,19 +307,19 @@ def _put_impossible(t: Trial, thread: str, ns: str, id_: str, situation: str) ->
     other = t.open()
     found = t.expect_found(other.get_tuple(place), situation)
     # An empty thread_id is not this test's alone.
-    listed = [tuple_ for tuple_ in other.list(space) if thread or tuple_.checkpoint["id"] == id_]
+    listed = [tuple_ for tuple_ in other.list_namespace(space) if thread or tuple_.checkpoint["id"] == id_]
     t.expect(len(listed), 1, f"{situation}; listed")
     for tuple_ in (found, *listed):
         named = {name: tuple_.config["configurable"].get(name) for name in place["configurable"]}
         t.expect(named, place["configurable"], f"{situation}; its config")
         t.expect(tuple_.checkpoint["id"], id_, f"{situation}; its id")
         t.expect(tuple_.checkpoint["channel_values"], {"a": 1}, f"{situation}; values")
-        t.expect(tuple_.pending_writes, [("task-1", "a", 1)], f"{situation}; pending writes")
+        t.expect_writes(tuple_, [("task-1", "a", 1)], f"{situation}")
 
 
 def _expect_nothing(t: Trial, handle: Handle, config: Config, situation: str) -> None:
     """Expect that nothing is found; what was refused may be refused again."""
-    for read in (handle.get_tuple, handle.list):
+    for read in (handle.get_tuple, handle.list_namespace):
         try:
             found = read(config)
         except Exception:  # noqa: BLE001, S112  # savers have their own

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from conformance_tests.case import case
 from conformance_tests.stateful import run_any_sequence
-from conformance_tests.trial import Colour, Trial
+from conformance_tests.trial import Colour, Config, Handle, Trial, unordered
 
 AT_ONCE = 8
 
@@ -15,31 +17,53 @@ AT_ONCE = 8
 @case("LIFECYCLE-1")
 def opening_many_times_at_once_is_no_error(t: Trial) -> None:
     # Before anything else has opened the storage, which may be a fresh one.
-    errors: list[BaseException] = []
     together = threading.Barrier(AT_ONCE)
+
+    def open_and_put(own: Trial, thread: str) -> None:
+        together.wait(60)
+        with own.opened() as handle:
+            own.put(handle, thread, {"a": thread})
+
+    _expect_all_put(t, open_and_put, f"opened {AT_ONCE} times at once")
+
+
+@case("LIFECYCLE-1", fresh=True)
+def setting_up_many_times_at_once_is_no_error(t: Trial) -> None:
+    together = threading.Barrier(AT_ONCE)
+
+    def set_up_and_put(own: Trial, thread: str) -> None:
+        with own.opened() as handle:
+            together.wait(60)
+            _set_up(own, handle)
+            own.put(handle, thread, {"a": thread})
+
+    _expect_all_put(t, set_up_and_put, f"opened {AT_ONCE} times, and set up at once where there is something to set up")
+
+
+def _expect_all_put(t: Trial, act: Callable[[Trial, str], None], situation: str) -> None:
+    """Fail unless callers that each do this to a thread of its own, at once, all get through; and put what they put."""
+    errors: list[BaseException] = []
     threads = [t.thread() for _ in range(AT_ONCE)]
 
-    def opened(thread: str) -> None:
+    def call(thread: str) -> None:
         try:
             # A trial of its own: it brings an event loop.
             with Trial(t.clause, t.factory, t.colour, t.capabilities) as own:
-                together.wait(60)
-                with own.opened() as handle:
-                    own.put(handle, thread, {"a": thread})
-        except BaseException as error:  # noqa: BLE001  # raised again on the test's thread
+                act(own, thread)
+        except BaseException as error:  # noqa: BLE001  # told on the test's thread
             errors.append(error)
 
-    callers = [threading.Thread(target=opened, args=(thread,), daemon=True) for thread in threads]
+    callers = [threading.Thread(target=call, args=(thread,), daemon=True) for thread in threads]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(60)
-    t.expect_that(not any(caller.is_alive() for caller in callers), f"opened {AT_ONCE} times at once; it hung")
-    t.expect([repr(error) for error in errors], [], f"opened {AT_ONCE} times at once; errors")
+    t.expect_that(not any(caller.is_alive() for caller in callers), f"{situation}; it hung")
+    t.expect([repr(error) for error in errors], [], f"{situation}; errors")
     other = t.open()
     for thread in threads:
-        found = t.expect_found(other.get_tuple(t.config(thread)), f"put while opening {AT_ONCE} times at once")
-        t.expect(found.checkpoint["channel_values"], {"a": thread}, "put while opening at once; values")
+        found = t.expect_found(other.get_tuple(t.config(thread)), f"{situation}, and put")
+        t.expect(found.checkpoint["channel_values"], {"a": thread}, f"{situation}, and put; values")
 
 
 @case("LIFECYCLE-1")
@@ -61,10 +85,7 @@ def setting_up_again_changes_nothing(t: Trial) -> None:
     config = _put_with_writes(t, saver, thread)
     before = saver.get_tuple(config)
     for _ in range(2):
-        if t.colour is not Colour.ASYNC and hasattr(saver.saver, "setup"):
-            saver.saver.setup()
-        if t.colour is not Colour.SYNC and hasattr(saver.saver, "asetup"):
-            t.run(saver.saver.asetup())
+        _set_up(t, saver)
     t.expect(saver.get_tuple(config), before, "set up again; the checkpoint")
 
 
@@ -75,11 +96,12 @@ def everything_is_there_after_every_handle_was_closed(t: Trial) -> None:
     for thread in threads:
         with t.opened() as handle, t.opened() as another:
             config = _put_with_writes(t, handle, thread)
-            t.put(another, thread, {"b": [thread]}, ns="child:1")
-            stored.append([handle.get_tuple(config), another.get_tuple(t.config(thread, ns="child:1"))])
+            nested = t.put(another, f"{thread}-nested", {"b": [thread]}, ns="child:1")
+            stored.append([handle.get_tuple(config), another.get_tuple(nested)])
     with t.opened() as handle:
         for thread, before in zip(threads, stored, strict=True):
-            found = [handle.get_tuple(t.config(thread, ns=ns)) for ns in ("", "child:1")]
+            nested = t.config(f"{thread}-nested", ns="child:1")
+            found = [handle.get_tuple(t.config(thread)), handle.get_tuple(nested)]
             t.expect(_comparable(found), _comparable(before), "closed every handle and opened another; checkpoints")
             t.expect(len(handle.list(t.config(thread))), 1, "closed every handle and opened another; listed")
 
@@ -117,7 +139,17 @@ def any_sequence_of_operations_leaves_what_the_model_predicts(t: Trial) -> None:
     run_any_sequence(t)
 
 
-def _put_with_writes(t: Trial, handle: Any, thread: str) -> Any:
+def _set_up(t: Trial, handle: Handle) -> None:
+    """Call what a saver has for it, if it has anything: ``setup``, which some async savers await, and ``asetup``."""
+    names = {Colour.SYNC: ("setup",), Colour.ASYNC: ("asetup",), Colour.MIXED: ("setup", "asetup")}[t.colour]
+    found = [name for name in names if hasattr(handle.saver, name)] or ["setup"] * hasattr(handle.saver, "setup")
+    for name in found:
+        coming = getattr(handle.saver, name)()
+        if inspect.isawaitable(coming):
+            t.run(coming)
+
+
+def _put_with_writes(t: Trial, handle: Handle, thread: str) -> Config:
     config = t.put(handle, thread, {"a": [1, {"b": thread}], "c": "x"}, metadata={"mine": thread})
     handle.put_writes(config, [("a", 1), ("__interrupt__", [thread])], "task-1", "path-1")
     return config
@@ -125,4 +157,4 @@ def _put_with_writes(t: Trial, handle: Any, thread: str) -> Any:
 
 def _comparable(found: list[Any]) -> list[Any]:
     """Tuples without their configs, which may hold more or fewer entries."""
-    return [one and (one.checkpoint, dict(one.metadata), one.pending_writes) for one in found]
+    return [one and (one.checkpoint, dict(one.metadata), unordered(one.pending_writes)) for one in found]

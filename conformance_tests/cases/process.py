@@ -28,7 +28,8 @@ def a_paused_graph_resumes_in_another_process(t: Trial) -> None:
         once = ["ask", "count 1", "count 2", "note", "plan", "work a", "work b"]
         t.expect(done, once, "another process resumed the graph; what nodes did in both")
         handle = t.open()
-        state = handle.get_state(worker.graph_on(handle.saver, job["journal"]), t.config(job["thread"]))
+        graph = worker.graph_on(handle.saver, job["journal"], t.colour)
+        state = handle.get_state(graph, t.config(job["thread"]))
         t.expect(state.values, worker.FINAL, "another process ran the graph to its end; its state in a third")
 
 

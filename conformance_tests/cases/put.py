@@ -86,15 +86,15 @@ def a_channel_without_version_or_value_is_absent(t: Trial) -> None:
 @case("PUT-7")
 def a_config_without_namespace_is_the_root(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    checkpoint = t.checkpoint({"a": 1})
-    bare = {"configurable": {"thread_id": thread}}
-    stored = saver.put(bare, checkpoint, {}, checkpoint["channel_versions"])
-    t.expect(stored["configurable"].get("checkpoint_ns"), "", "put without checkpoint_ns; namespace of the config")
-    saver.put_writes({"configurable": {"thread_id": thread, "checkpoint_id": checkpoint["id"]}}, [("a", 2)], "task-1")
+    stored = t.put(saver, thread, {"a": 1})
+    saver.put_writes(stored, [("a", 2)], "task-1")
     other = t.open()
-    for config in (bare, t.config(thread)):
-        found = t.expect_found(other.get_tuple(config), f"put without checkpoint_ns, got {config}")
-        t.expect(found.pending_writes, [("task-1", "a", 2)], "wrote without checkpoint_ns; pending writes")
+    for id_ in ({}, {"checkpoint_id": stored["configurable"]["checkpoint_id"]}):
+        situation = f"put to the root namespace, got with {', '.join(['thread_id', *id_])} alone"
+        found = t.expect_found(other.get_tuple({"configurable": {"thread_id": thread, **id_}}), situation)
+        t.expect(found.checkpoint["channel_values"], {"a": 1}, f"{situation}; values")
+        t.expect(found.config["configurable"].get("checkpoint_ns"), "", f"{situation}; namespace of its config")
+        t.expect_writes(found, [("task-1", "a", 2)], situation)
 
 
 @case("PUT-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 from conformance_tests import graphs
 from conformance_tests.case import case
-from conformance_tests.trial import Config, Handle, Trial
+from conformance_tests.trial import Config, Handle, Trial, unordered
 
 LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
 
@@ -29,10 +29,9 @@ def the_checkpoints_of_the_runs_are_gone_in_every_thread_and_namespace(t: Trial)
                 stored.setdefault(run, []).append(parent)
     saver.delete_for_runs(deleted)
     other = t.open()
-    for thread in threads:
-        listed = other.list({"configurable": {"thread_id": thread}})
-        runs = [found.metadata.get("run_id") for found in listed]
-        t.expect(runs, [kept] * 4, "deleted two of three runs in two threads and namespaces; run ids of what is listed")
+    for config in (t.config(thread, ns=ns) for thread in threads for ns in ("", "sub:1")):
+        runs = [found.metadata.get("run_id") for found in other.list_namespace(config)]
+        t.expect(runs, [kept] * 2, "deleted two of three runs in two threads and namespaces; run ids of what is listed")
     for config in (config for run in deleted for config in stored[run]):
         t.expect(other.get_tuple(config), None, "deleted a run; its checkpoint, got by id")
     for thread in threads:
@@ -46,7 +45,8 @@ def a_thread_of_one_run_is_empty(t: Trial) -> None:
     for ns in ("", "sub:1"):
         _put(t, saver, thread, run, ns=ns)
     saver.delete_for_runs([run])
-    t.expect(t.open().list({"configurable": {"thread_id": thread}}), [], "deleted a thread's only run; listed")
+    for ns in ("", "sub:1"):
+        t.expect(t.open().list(t.config(thread, ns=ns)), [], f"deleted a thread's only run; listed in namespace {ns!r}")
 
 
 @case("RUNS-1")
@@ -59,7 +59,7 @@ def the_writes_are_gone(t: Trial) -> None:
     saver.delete_for_runs([deleted])
     again = t.put(saver, thread, {"n": 0}, id_=second["configurable"]["checkpoint_id"])
     found = t.expect_found(t.open().get_tuple(again), "deleted a run, and put its checkpoint again")
-    t.expect(found.pending_writes, [], "deleted a run, and put its checkpoint again; pending writes")
+    t.expect_writes(found, [], "deleted a run, and put its checkpoint again")
 
 
 @case("RUNS-1")
@@ -113,7 +113,7 @@ def values_that_a_deleted_run_had_stored_stay(t: Trial) -> None:
     first = t.put(
         saver, thread, {"chat": LARGE, "n": 1}, versions={"chat": "1.1", "n": "1.1"}, metadata={"run_id": deleted}
     )
-    checkpoint = t.checkpoint({"n": 2}, versions={"chat": "1.1", "n": "2.1"})
+    checkpoint = t.checkpoint({"chat": LARGE, "n": 2}, versions={"chat": "1.1", "n": "2.1"})
     second = saver.put(first, checkpoint, {"run_id": kept}, {"n": "2.1"})
     saver.put_writes(second, [("chat", LARGE)], "task-1")
     saver.delete_for_runs([deleted])
@@ -122,7 +122,7 @@ def values_that_a_deleted_run_had_stored_stay(t: Trial) -> None:
         t.expect(
             found.checkpoint["channel_values"], {"chat": LARGE, "n": 2}, "deleted the run that stored a value; values"
         )
-        t.expect(found.pending_writes, [("task-1", "chat", LARGE)], "deleted the run that stored a value; writes")
+        t.expect_writes(found, [("task-1", "chat", LARGE)], "deleted the run that stored a value")
         # Again, after the handle that remembers what it stored has gone on.
         second = t.put(
             saver,
@@ -273,7 +273,7 @@ def _put(
 
 
 def _contents(listed: list[Any]) -> list[Any]:
-    return [(found.config, found.checkpoint, dict(found.metadata), found.pending_writes) for found in listed]
+    return [(found.config, found.checkpoint, dict(found.metadata), unordered(found.pending_writes)) for found in listed]
 
 
 def _expect_states(t: Trial, frequency: int, thread: str, expected: list[Any], situation: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, writes_sort_key
+from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple, writes_sort_key
 
 from conformance_tests.case import case
 from conformance_tests.trial import Config, Trial
@@ -192,7 +192,7 @@ def writes_are_ordered_by_task_path_task_and_position(t: Trial) -> None:
         for position, (channel, value) in enumerate(writes)
     ]
     expected = [write for _, write in sorted(keyed, key=lambda pair: pair[0])]
-    _expect_writes(t, stored, expected, "nine tasks wrote")
+    _expect_writes_in_order(t, stored, expected, "nine tasks wrote")
 
 
 @case("WRITES-7")
@@ -200,7 +200,8 @@ def more_than_ten_positions_stay_in_order(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     stored = t.put(saver, thread)
     saver.put_writes(stored, [("a", number) for number in range(12)], "task-1")
-    _expect_writes(t, stored, [("task-1", "a", number) for number in range(12)], "one task wrote twelve values")
+    expected = [("task-1", "a", number) for number in range(12)]
+    _expect_writes_in_order(t, stored, expected, "one task wrote twelve values")
 
 
 @case("WRITES-8")
@@ -262,6 +263,13 @@ def no_writes_make_no_checkpoint(t: Trial) -> None:
 
 
 def _expect_writes(t: Trial, config: Config, expected: Sequence[tuple[str, str, Any]], situation: str) -> None:
+    t.expect_writes(_found(t, config, situation), expected, situation)
+
+
+def _expect_writes_in_order(t: Trial, config: Config, expected: Sequence[tuple[str, str, Any]], situation: str) -> None:
+    t.expect(_found(t, config, situation).pending_writes, expected, f"{situation}; pending writes in order")
+
+
+def _found(t: Trial, config: Config, situation: str) -> CheckpointTuple:
     with t.opened() as other:
-        found = t.expect_found(other.get_tuple(config), situation)
-    t.expect(found.pending_writes or [], list(expected), f"{situation}; pending writes")
+        return t.expect_found(other.get_tuple(config), situation)

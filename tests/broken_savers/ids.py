@@ -123,9 +123,8 @@ class TakesNoneForAThread(_Changed):
 @breaks("IDS-3")
 class PutsWithoutAThread(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        stored = super().put(
-            {"configurable": {"thread_id": "None", **config["configurable"]}}, checkpoint, metadata, {}
-        )
+        named = {"thread_id": "None", **config["configurable"]}
+        stored = super().put({"configurable": named}, checkpoint, metadata, new_versions)
         config["configurable"]["thread_id"]
         return stored
 

@@ -65,6 +65,17 @@ class KnowsFourFilterKeys(SQLiteSaver):
 
 
 @breaks("LIST-4")
+class RefusesKeysWithSigns(SQLiteSaver):
+    """As the SQLite saver does since CVE-2025-67644."""
+
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
+        for key in filter or {}:
+            if not key.isidentifier():
+                raise ValueError(f"Invalid filter key: {key!r}")
+        yield from super().list(config, filter=filter, **options)
+
+
+@breaks("LIST-4")
 class FiltersByText(SQLiteSaver):
     def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
         for listed in super().list(config, **options):

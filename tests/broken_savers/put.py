@@ -89,11 +89,9 @@ class DropsChannelsThatHoldNone(SQLiteSaver):
 
 @breaks("PUT-7")
 class NeedsANamespace(SQLiteSaver):
-    """As InMemorySaver does."""
-
-    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+    def get_tuple(self, config: Any) -> Any:
         config["configurable"]["checkpoint_ns"]
-        return super().put(config, checkpoint, metadata, new_versions)
+        return super().get_tuple(config)
 
 
 @breaks("PUT-8")

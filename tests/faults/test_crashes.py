@@ -1,0 +1,41 @@
+"""Processes that are killed at any request, or at any time, lose nothing that was acknowledged."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.faults.backends import Backend
+from tests.faults.crashes import COLOURS, DURABILITIES, Death, Runs, every_request, spread
+from tests.faults.worker import Processes
+
+MOST_KILLS = 8
+"""In each durability and colour; `make soak` kills at every request."""
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_run_killed_at_a_request_ends_as_if_it_had_not_been(
+    backend: Backend, processes: Processes, durability: str, colour: str
+) -> None:
+    runs = Runs(processes, backend, durability, colour)
+    whole = runs.whole()
+    figures = runs.crashed(whole, spread(every_request(whole), MOST_KILLS, COLOURS.index(colour)))
+    figures.check()
+    assert figures.crashes >= MOST_KILLS // 2
+
+
+@pytest.mark.parametrize("durability", DURABILITIES)
+def test_a_run_that_is_killed_from_outside_again_and_again_still_ends(
+    backend: Backend, processes: Processes, durability: str
+) -> None:
+    runs = Runs(processes, backend, durability, "sync")
+    whole = runs.whole()
+    chance = random.Random(durability)
+    plans: list[list[Death]] = [
+        [{"kill_after": chance.uniform(0.01, whole.seconds)} for _ in range(3)] for _ in range(4)
+    ]
+    figures = runs.crashed(whole, plans)
+    figures.check()
+    assert figures.crashes >= 4

@@ -1,0 +1,275 @@
+"""The bytes of objects: a frame with checksums around two parts, of which the first is small and can be read alone.
+
+`docs/s3.md` has the same for other languages.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import ormsgpack
+
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
+
+MAGIC = b"CKS3"
+FORMAT = 1
+
+FRAME_BYTES = 16
+HEAD_BYTES = 8192
+"""How much of an object is asked for when only its head is wanted: more than nearly all heads have."""
+
+CHECKPOINT, WRITES, LEDGER = b"c", b"w", b"l"
+DIGEST_BYTES = 10
+
+Pair: TypeAlias = tuple[str, str]
+"""A channel and one of its versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Values and chunks that an object holds."""
+
+    values: Mapping[Pair, ValueRecord]
+    chunks: Mapping[ChunkId, Chunk]
+
+    @property
+    def size(self) -> int:
+        return sum(map(value_size, self.values.values())) + sum(map(chunk_size, self.chunks.values()))
+
+
+def value_size(value: ValueRecord) -> int:
+    return len(value.root) + len(value.refs) + 64
+
+
+def chunk_size(chunk: Chunk) -> int:
+    return len(chunk.body) + 24
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A checkpoint's record, and which of its channels have a value."""
+
+    record: CheckpointRecord
+    stored: frozenset[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What readers of a thread must not see, although it is stored; and what they could not find out any more.
+
+    ``hidden`` are batches of digests (see `checkpoint_digest`, `writes_digest`), each with the time since when;
+    ``retired`` the digests of retired checkpoints' objects, with the channels whose writes stay; ``veiled`` are batches
+    of digests of what is being copied and not complete.
+    """
+
+    nonce: bytes = b""
+    created_at: int | None = None
+    updated_at: int = 0
+    hidden: tuple[tuple[int, frozenset[bytes]], ...] = ()
+    retired: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    veiled: Mapping[bytes, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
+
+    @property
+    def unseen(self) -> frozenset[bytes]:
+        return frozenset[bytes]().union(
+            *(digests for _, digests in self.hidden), *(digests for _, digests in self.veiled.values())
+        )
+
+
+def checkpoint_digest(name: str) -> bytes:
+    """Identifies an object that holds a checkpoint in a ledger: its name is never used for another one."""
+    return blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def writes_digest(name: str, etag: str) -> bytes:
+    """Identifies an object of writes in a ledger: the same name may be written again, and is another object then."""
+    return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
+
+
+# Writing
+
+
+def checkpoint_object(head: Head, items: Items) -> bytes:
+    record = head.record
+    parts = [
+        record.key.checkpoint_ns,
+        record.key.checkpoint_id,
+        record.parent_id,
+        record.run_id,
+        record.written_at,
+        record.terms,
+        record.open_channels,
+        [(channel, version, (channel, version) in head.stored) for channel, version in record.channels],
+        record.header,
+    ]
+    return _framed(CHECKPOINT, parts, _packed_items(items))
+
+
+def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk], nonce: bytes) -> bytes:
+    latest = max(write.written_at for write in writes)
+    rows = [
+        (
+            write.task_id,
+            write.idx,
+            write.channel,
+            write.task_path,
+            write.value.root,
+            write.value.refs,
+            write.questions,
+            write.settles,
+            write.written_at,
+        )
+        for write in writes
+    ]
+    head = [key.checkpoint_ns, key.checkpoint_id, latest, nonce]
+    return _framed(WRITES, head, [rows, _packed_chunks(chunks)])
+
+
+def ledger_object(ledger: Ledger) -> bytes:
+    head = [
+        ledger.nonce,
+        ledger.created_at,
+        ledger.updated_at,
+        [(since, b"".join(sorted(digests))) for since, digests in ledger.hidden],
+        [(digest, sorted(channels)) for digest, channels in sorted(ledger.retired.items())],
+        [(token, since, b"".join(sorted(digests))) for token, (since, digests) in sorted(ledger.veiled.items())],
+    ]
+    return _framed(LEDGER, head, None)
+
+
+def _packed_items(items: Items) -> list[Any]:
+    values = [
+        (channel, version, value.root, value.refs) for (channel, version), value in items.values.items()
+    ]  # fmt: skip
+    return [values, _packed_chunks(items.chunks.values())]
+
+
+def _packed_chunks(chunks: Iterable[Chunk]) -> list[Any]:
+    return [(chunk.id, chunk.node, chunk.body) for chunk in chunks]
+
+
+def _framed(kind: bytes, head: Any, tail: Any) -> bytes:
+    packed, rest = ormsgpack.packb(head), ormsgpack.packb(tail)
+    frame = bytes((FORMAT,)) + kind + bytes(2) + len(packed).to_bytes(4, "big")
+    checked = zlib.crc32(packed, zlib.crc32(frame)).to_bytes(4, "big")
+    return b"".join((MAGIC, frame, checked, packed, zlib.crc32(rest).to_bytes(4, "big"), rest))
+
+
+# Reading
+
+
+def head_end(body: bytes, where: str) -> int:
+    """Where the head ends in an object, of which the beginning is enough."""
+    if len(body) < FRAME_BYTES or body[:4] != MAGIC:
+        raise CorruptCheckpoint(f"{where} is not an object of a checkpoint store, or is damaged")
+    if body[4] != FORMAT:
+        raise SchemaMismatch(f"{where} has format {body[4]}, this version knows {FORMAT}: upgrade checkpoint-backends")
+    return FRAME_BYTES + int.from_bytes(body[8:12], "big")
+
+
+def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
+    """Read the head of a checkpoint's object; ``key`` has the thread, and the id that the object's name tells."""
+    parts = _head(body, CHECKPOINT, where)
+    try:
+        namespace, id_, parent_id, run_id, written_at, terms, opened, channels, header = parts
+        record = CheckpointRecord(
+            key=CheckpointKey(key.thread_id, namespace, id_),
+            parent_id=parent_id,
+            header=header,
+            channels=tuple((channel, version) for channel, version, _ in channels),
+            open_channels=tuple(opened),
+            terms=terms,
+            run_id=run_id,
+            written_at=written_at,
+        )
+        stored = frozenset((channel, version) for channel, version, is_stored in channels if is_stored)
+    except (ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
+    if id_ != key.checkpoint_id:
+        raise CorruptCheckpoint(f"{where} holds another checkpoint, {id_!r}: somebody moved it")
+    return Head(record, stored)
+
+
+def read_items(body: bytes, where: str) -> Items:
+    try:
+        values, chunks = _tail(body, where)
+        return Items(
+            {(channel, version): ValueRecord(root, refs) for channel, version, root, refs in values},
+            _chunks(chunks),
+        )
+    except (ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
+
+
+def read_writes(body: bytes, where: str) -> tuple[Sequence[WriteRecord], Mapping[ChunkId, Chunk]]:
+    _head(body, WRITES, where)
+    try:
+        rows, chunks = _tail(body, where)
+        writes = [
+            WriteRecord(task_id, idx, channel, path, ValueRecord(root, refs), questions, settles, written_at)
+            for task_id, idx, channel, path, root, refs, questions, settles, written_at in rows
+        ]
+        return writes, _chunks(chunks)
+    except (ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
+
+
+def read_writes_time(body: bytes, where: str) -> int:
+    """When the latest of an object's writes was written; its head is enough."""
+    try:
+        _, _, written_at, _ = _head(body, WRITES, where)
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
+    return int(written_at)
+
+
+def read_ledger(body: bytes, where: str) -> Ledger:
+    try:
+        nonce, created_at, updated_at, hidden, retired, veiled = _head(body, LEDGER, where)
+        return Ledger(
+            nonce,
+            created_at,
+            updated_at,
+            tuple((since, _digests(joined)) for since, joined in hidden),
+            {digest: frozenset(channels) for digest, channels in retired},
+            {token: (since, _digests(joined)) for token, since, joined in veiled},
+        )
+    except (ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
+
+
+def _chunks(rows: Iterable[Any]) -> dict[ChunkId, Chunk]:
+    return {id_: Chunk(id_, body, node) for id_, node, body in rows}
+
+
+def _digests(joined: bytes) -> frozenset[bytes]:
+    return frozenset(joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), DIGEST_BYTES))
+
+
+def _head(body: bytes, kind: bytes, where: str) -> Any:
+    end = head_end(body, where)
+    head = body[FRAME_BYTES:end]
+    if zlib.crc32(head, zlib.crc32(body[4:12])).to_bytes(4, "big") != body[12:16] or body[5:6] != kind:
+        raise CorruptCheckpoint(f"{where} does not match its checksum")
+    return _unpacked(head, where)
+
+
+def _tail(body: bytes, where: str) -> Any:
+    end = head_end(body, where)
+    tail = body[end + 4 :]
+    if zlib.crc32(tail).to_bytes(4, "big") != body[end : end + 4]:
+        raise CorruptCheckpoint(f"{where} does not match its checksum")
+    return _unpacked(tail, where)
+
+
+def _unpacked(packed: bytes, where: str) -> Any:
+    try:
+        return ormsgpack.unpackb(packed)
+    except ormsgpack.MsgpackDecodeError as error:
+        raise CorruptCheckpoint(f"{where} cannot be read: {error}") from error

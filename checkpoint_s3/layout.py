@@ -1,0 +1,184 @@
+"""Names of objects: how ids become keys that sort newest first, and what a key tells before anything is read.
+
+`docs/s3.md` has the same for other languages.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+MAX_KEY_BYTES = 1024
+MAX_PREFIX_BYTES = 128
+
+MAX_THREAD_CHARACTERS = 96
+"""A thread id that is longer once it is quoted is named by its digest."""
+
+MAX_NAMESPACE_CHARACTERS = 48
+
+TAG_BYTES = 12
+
+LEDGER = "!"
+NAME = "!id"
+
+# In the order of ASCII, so that encoded bytes sort as the bytes do.
+_SORTED = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_USUAL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_TO_SORTED = str.maketrans(_USUAL, _SORTED)
+_TO_USUAL = str.maketrans(_SORTED, _USUAL)
+_COMPLEMENT = bytes(range(255, -1, -1))
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MAX_TIME = (1 << 56) - 1
+
+_CHECKPOINT = re.compile(r"c([\w-]{16})((?:\.[~\w-]+)*)", re.ASCII)
+_WRITES = re.compile(r"([wx])([\w-]{22})\.(\d+)", re.ASCII)
+
+
+def text64(data: bytes) -> str:
+    """Base 64 without padding, in an alphabet that keeps the order of the bytes."""
+    return b64encode(data).decode().rstrip("=").translate(_TO_SORTED)
+
+
+def bytes64(text: str) -> bytes:
+    """Undo `text64`."""
+    return b64decode(text.translate(_TO_USUAL) + "=" * (-len(text) % 4), validate=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One object that holds a checkpoint: the checkpoint's id, and a tag that no other object of that id has.
+
+    The tag is the complement of the time of writing in microseconds (7 bytes), a digest of the run's id (2 bytes), and
+    a digest of the content (3 bytes).
+    """
+
+    checkpoint_id: str
+    tag: bytes
+
+    @property
+    def written_at(self) -> int:
+        return _MAX_TIME - int.from_bytes(self.tag[:7], "big")
+
+    @property
+    def run(self) -> bytes:
+        return self.tag[7:9]
+
+    def text(self) -> str:
+        if _UUID.fullmatch(self.checkpoint_id):
+            return text64(UUID(self.checkpoint_id).bytes) + text64(self.tag)
+        return f"~{text64(self.tag)}{text64(self.checkpoint_id.encode())}"
+
+    @classmethod
+    def parse(cls, text: str) -> Label:
+        if text.startswith("~"):
+            return cls(bytes64(text[17:]).decode(), bytes64(text[1:17]))
+        return cls(str(UUID(bytes=bytes64(text[:22]))), bytes64(text[22:]))
+
+
+def label_of(checkpoint_id: str, written_at: int, run_id: str | None, content: bytes) -> Label:
+    time = (_MAX_TIME - min(max(written_at, 0), _MAX_TIME)).to_bytes(7, "big")
+    return Label(checkpoint_id, time + run_digest(run_id) + blake2b(content, digest_size=3).digest())
+
+
+def run_digest(run_id: str | None) -> bytes:
+    return bytes(2) if run_id is None else blake2b(run_id.encode(), digest_size=2).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointName:
+    """What the name of a checkpoint's object tells: which it is, and the older ones that hold the rest of its state.
+
+    The names of those follow from it: each has the same list, from behind itself on.
+    """
+
+    space: str
+    label: Label
+    older: tuple[Label, ...]
+
+    def text(self) -> str:
+        references = "".join(f".{label.text()}" for label in self.older)
+        return f"{self.space}{id_segment(self.label.checkpoint_id)}/c{text64(self.label.tag)}{references}"
+
+    def stack(self) -> tuple[CheckpointName, ...]:
+        """This object and the older ones, newest first."""
+        return (self, *(CheckpointName(self.space, label, self.older[at:]) for at, label in enumerate(self.older, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class WritesName:
+    """The name of an object with writes of one task: its ``number``-th ordinary ones, or one that may be replaced."""
+
+    space: str
+    checkpoint_id: str
+    kind: Literal["w", "x"]
+    task: str
+    number: int
+
+    def text(self) -> str:
+        return f"{self.space}{id_segment(self.checkpoint_id)}/{self.kind}{self.task}.{self.number}"
+
+
+def parse_name(text: str) -> CheckpointName | WritesName | None:
+    """Read a name below a thread's folder; None when it is of another kind."""
+    space, _, rest = text.partition("/")
+    segment, _, last = rest.partition("/")
+    try:
+        if found := _CHECKPOINT.fullmatch(last):
+            older = tuple(Label.parse(reference) for reference in found.group(2).split(".")[1:])
+            return CheckpointName(f"{space}/", Label(segment_id(segment), bytes64(found.group(1))), older)
+        if found := _WRITES.fullmatch(last):
+            kind: Literal["w", "x"] = "w" if found.group(1) == "w" else "x"
+            return WritesName(f"{space}/", segment_id(segment), kind, found.group(2), int(found.group(3)))
+    except ValueError:  # not written by this package
+        return None
+    return None
+
+
+def id_segment(checkpoint_id: str) -> str:
+    """A checkpoint id so that greater ones sort first: its bytes complemented, ended by a byte above all of them."""
+    return text64(checkpoint_id.encode().translate(_COMPLEMENT) + b"\xff")
+
+
+def segment_id(segment: str) -> str:
+    """Undo `id_segment`."""
+    return bytes64(segment)[:-1].translate(_COMPLEMENT).decode()
+
+
+def task_digest(task_id: str) -> str:
+    return text64(blake2b(task_id.encode(), digest_size=16).digest())
+
+
+def thread_segment(thread_id: str) -> str:
+    return _segment(thread_id, MAX_THREAD_CHARACTERS)
+
+
+def space_segment(checkpoint_ns: str) -> str:
+    """The folder of a namespace within its thread's, with the slash that ends it."""
+    return _segment(checkpoint_ns, MAX_NAMESPACE_CHARACTERS) + "/"
+
+
+def segment_text(segment: str) -> str | None:
+    """The thread id or namespace that a segment spells out; None when it is only a digest."""
+    return unquote(segment[1:].removesuffix("/")) if segment.startswith("=") else None
+
+
+def _segment(text: str, longest: int) -> str:
+    quoted = quote(text, safe="")
+    if len(quoted) <= longest:
+        return f"={quoted}"
+    return f"~{text64(blake2b(text.encode(), digest_size=20).digest())}"
+
+
+def room_for_references(checkpoint_id: str) -> int:
+    """How many characters the name of a checkpoint's object has for older ones, whichever thread it is copied to."""
+    folders = MAX_PREFIX_BYTES + len("/t/") + MAX_THREAD_CHARACTERS + 2 + MAX_NAMESPACE_CHARACTERS + 2
+    return MAX_KEY_BYTES - folders - len(id_segment(checkpoint_id)) - len("/c") - 16
+
+
+def reference_characters(label: Label) -> int:
+    return 1 + len(label.text())

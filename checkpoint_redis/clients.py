@@ -1,0 +1,153 @@
+"""redis-py's clients: made from a URL, one for blocking calls and one for each event loop, or given by the user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import Lock
+from typing import Any, Protocol
+
+import redis
+import redis.asyncio
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.perloop import PerLoop
+from checkpoint_redis.places import Place
+
+ASYNC_REQUESTS = 64
+"""How many requests of one event loop are under way at once; each takes a connection. Further ones wait in line."""
+
+
+class Clients(Protocol):
+    """Where a transport takes clients from."""
+
+    is_async: bool
+    """Whether there is a client for event loops. Otherwise their requests run on threads."""
+
+    def blocking(self) -> Any:
+        """The client for blocking calls."""
+
+    def asynchronous(self) -> AbstractAsyncContextManager[Any]:
+        """The running loop's client, for one request."""
+
+    def close(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class OwnClients:
+    """Clients made when they are needed, in this process and on this loop, and closed with the saver."""
+
+    is_async = True
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._begin_in_this_process()
+
+    def blocking(self) -> Any:
+        self._after_fork()
+        with self._making:
+            if self._client is None:
+                self._client = self._place.client()
+            return self._client
+
+    @asynccontextmanager
+    async def asynchronous(self) -> AsyncIterator[Any]:
+        self._after_fork()
+        client, turns = await self._per_loop.get()
+        async with turns:
+            yield client
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            self._place.close(client)
+        self._per_loop.close()
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            self._place.close(client)
+        await self._per_loop.aclose()
+
+    def _begin_in_this_process(self) -> None:
+        self._process = os.getpid()
+        self._making = Lock()
+        self._client: Any = None
+        self._per_loop = PerLoop(self._make, self._close, _abandon)
+
+    def _after_fork(self) -> None:
+        """A forked process must not speak on its parent's connections, nor close them with a word to the server."""
+        if os.getpid() != self._process:
+            self._of_parent = (self._client, self._per_loop)
+            self._begin_in_this_process()
+
+    async def _make(self) -> tuple[Any, asyncio.Semaphore]:
+        return self._place.async_client(), asyncio.Semaphore(ASYNC_REQUESTS)
+
+    async def _close(self, made: tuple[Any, asyncio.Semaphore]) -> None:
+        await self._place.aclose(made[0])
+
+
+class GivenClients:
+    """A client of the user's, which stays open."""
+
+    def __init__(self, client: Any) -> None:
+        self.is_async = isinstance(client, (redis.asyncio.Redis, AsyncRedisCluster))
+        if not self.is_async and not isinstance(client, (redis.Redis, redis.RedisCluster)):
+            raise UnsupportedOperation(
+                f"a saver on Redis takes a URL, or a client or cluster client of redis-py, not {type(client).__name__}"
+            )
+        self._client = client
+
+    def blocking(self) -> Any:
+        if self.is_async:
+            raise UnsupportedOperation(
+                "this saver was given an async client, and this call is blocking: use the method with an a before its "
+                "name (aput, aget_tuple, ainvoke), or open the saver with a URL, which serves both"
+            )
+        return self._client
+
+    @asynccontextmanager
+    async def asynchronous(self) -> AsyncIterator[Any]:
+        yield self._client
+
+    def close(self) -> None:
+        """Nothing of ours is open."""
+
+    async def aclose(self) -> None:
+        """As `close`."""
+
+
+def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
+    """Free the sockets of a client whose loop has ended: redis-py closes connections only on their loop."""
+    for connection in _connections(made[0]):
+        writer = getattr(connection, "_writer", None)
+        if writer is None:
+            continue
+        connection._writer = connection._reader = None
+        try:
+            writer.transport.abort()
+        except RuntimeError:  # the loop is closed, and will not call the transport back to close its socket
+            pass
+        socket = getattr(writer.transport, "_sock", None)
+        if socket is not None:
+            socket.close()
+            writer.transport._sock = None
+
+
+def _connections(client: Any) -> list[Any]:
+    if isinstance(client, AsyncRedisCluster):
+        return [connection for node in client.nodes_manager.nodes_cache.values() for connection in node._connections]
+    pools = [client.connection_pool]
+    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
+    if sentinels is not None:
+        pools += [sentinel.connection_pool for sentinel in sentinels.sentinels]
+    return [
+        connection
+        for pool in pools
+        for connection in (*pool._available_connections, *pool._in_use_connections)
+    ]

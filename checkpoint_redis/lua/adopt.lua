@@ -1,0 +1,81 @@
+-- uses: bytes index records thread
+-- KEYS: thread, index, copy
+-- ARGV: thread, meta of the source, ttl
+-- Makes a copy (import.lua) the thread's, or adds it to what the thread has. Returns 1, 0 when the thread has a visible
+-- checkpoint that the copy has not, or nothing when the copy has been dropped meanwhile.
+local hash, index, copy = KEYS[1], KEYS[2], KEYS[3]
+local thread, source_meta, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local found = redis.call('HMGET', hash, 'm', 'q')
+local meta, staged = found[1], found[2]
+if not meta then
+    local problem = why_absent(index, thread)
+    if problem then return problem end
+elseif not is_intact(index) then
+    return lost_index(index)
+end
+if redis.call('EXISTS', copy) == 0 then return false end
+
+if meta then
+    for _, field in ipairs(redis.call('HKEYS', hash)) do
+        if string.sub(field, 1, 1) == 'c' and is_visible(redis.call('HGET', hash, field))
+            and not is_visible(redis.call('HGET', copy, field)) then
+            redis.call('UNLINK', copy)
+            return 0
+        end
+    end
+end
+
+local now, records = now_ms(), {}
+for _, field in ipairs(redis.call('HKEYS', copy)) do
+    if string.sub(field, 1, 1) == 'c' then records[#records + 1] = field end
+end
+if not meta and not staged then
+    redis.call('RENAME', copy, hash)
+    redis.call('PERSIST', hash)
+else
+    local stored, chunks = {}, {}
+    each_field(copy, redis.call('HKEYS', copy), function(field, value)
+        local kind = string.sub(field, 1, 1)
+        if kind == 'w' then
+            -- The thread keeps its writes; those that only the copy has are added.
+            local mine = redis.call('HGET', hash, field) or ''
+            local is_mine, more = {}, {}
+            for task, idx in string.gmatch(mine, '([^%z]*)%z([^%z]*)%z') do is_mine[task .. '\0' .. idx] = true end
+            for task, idx in string.gmatch(value, '([^%z]*)%z([^%z]*)%z') do
+                if not is_mine[task .. '\0' .. idx] then more[#more + 1] = task .. '\0' .. idx .. '\0' end
+            end
+            stored[#stored + 1], stored[#stored + 2] = field, mine .. table.concat(more)
+        elseif kind == 'p' then
+            if redis.call('HEXISTS', hash, field) == 0 then
+                stored[#stored + 1], stored[#stored + 2] = field, value
+            end
+        else
+            stored[#stored + 1], stored[#stored + 2] = field, value
+            if kind == '#' then
+                chunks[#chunks + 1] = field
+                chunks[#chunks + 1] = ''
+            end
+        end
+    end)
+    call_in_batches('HSET', hash, stored)
+    if staged then claim_staged(hash, index, thread, staged, '', chunks, 1, #chunks) end
+    redis.call('UNLINK', copy)
+end
+
+local added = {}
+each_field(hash, records, function(field, record)
+    if is_visible(record) then
+        local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
+        local run = parse_checkpoint(record).run
+        added[#added + 1], added[#added + 2] = 0, 'c' .. id .. '\0' .. thread .. '\0' .. ns
+        added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
+        if run then added[#added + 1], added[#added + 2] = 0, 'r' .. run .. '\0' .. thread end
+    end
+end)
+local updated = string.sub(source_meta, 17, 32)
+if meta then updated = later(string.sub(meta, 17, 32), updated) end
+local latest = redis.call('HGET', hash, 's')
+local waiting = latest and waiting_on(hash, latest, redis.call('HGET', hash, 'w\0' .. latest)) or ''
+set_meta(hash, index, thread, meta, string.sub(source_meta, 1, 16) .. updated .. NEVER .. waiting, ttl, now, added)
+sweep(index, now)
+return 1

@@ -1,0 +1,24 @@
+-- uses: bytes index records retention
+-- KEYS: index
+-- ARGV: runs …
+local index = KEYS[1]
+if not is_intact(index) then return lost_index(index) end
+local runs, threads = {}, {}
+for _, run in ipairs(ARGV) do
+    runs[run] = true
+    for _, member in ipairs(redis.call('ZRANGEBYLEX', index, '[r' .. run .. '\0', '(r' .. run .. '\1')) do
+        threads[string.sub(member, #run + 3)] = true
+    end
+end
+-- First look, then write: an error comes before anything has changed.
+local metas = {}
+for thread in pairs(threads) do
+    metas[thread] = redis.call('HGET', thread_key(index, thread), 'm') or nil
+    if not metas[thread] then
+        local problem = why_absent(index, thread)
+        if problem then return problem end
+    end
+end
+for thread, meta in pairs(metas) do retain(thread_key(index, thread), index, thread, meta, runs) end
+sweep(index, now_ms())
+return false

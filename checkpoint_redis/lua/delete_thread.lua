@@ -1,0 +1,8 @@
+-- uses: bytes index
+-- KEYS: thread, index
+-- ARGV: thread
+local meta = redis.call('HGET', KEYS[1], 'm') or entry_of(KEYS[2], ARGV[1])
+redis.call('UNLINK', KEYS[1])
+if meta then forget(KEYS[2], ARGV[1], meta, math.huge) end
+sweep(KEYS[2], now_ms())
+return false

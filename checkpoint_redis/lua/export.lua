@@ -1,0 +1,20 @@
+-- uses: bytes index
+-- KEYS: thread, index
+-- ARGV: thread
+-- Returns nothing, or everything of a thread but its chunks: meta, {field, value, …}, {chunk field, …}.
+local meta = redis.call('HGET', KEYS[1], 'm')
+if not meta then return why_absent(KEYS[2], ARGV[1]) end
+local fields, chunks, flat = {}, {}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local kind = string.sub(field, 1, 1)
+    if kind == '#' then
+        chunks[#chunks + 1] = field
+    elseif kind ~= '+' and field ~= 'm' and field ~= 'q' then
+        fields[#fields + 1] = field
+    end
+end
+each_field(KEYS[1], fields, function(field, value)
+    flat[#flat + 1] = field
+    flat[#flat + 1] = value
+end)
+return {meta, flat, chunks}

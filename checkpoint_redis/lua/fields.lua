@@ -1,0 +1,3 @@
+-- KEYS: thread
+-- ARGV: fields
+return redis.call('HMGET', KEYS[1], unpack(ARGV))

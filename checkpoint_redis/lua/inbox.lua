@@ -1,0 +1,75 @@
+-- uses: bytes index records thread contents
+-- KEYS: index
+-- ARGV: t or w, the command that goes through the index, its two bounds, the only thread or nothing, terms, most to
+--       return, bytes to reply with, members to look at
+-- Returns: where to go on or nothing at the end, then
+--   for t, threads: thread, meta, id and record of the root namespace's latest checkpoint, each nothing if there is none
+--   for w, questions: thread, meta, id and record, write, chunks, joined ids of further chunks
+local index = KEYS[1]
+local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
+if not is_intact(index) then return lost_index(index) end
+sweep(index, now_ms())
+
+local reply = {false}
+
+-- Add what an entry of the index stands for, unless its thread has expired; returns an error if it is lost.
+local function add(member)
+    local rest = string.sub(member, 19)
+    local thread, task, idx = rest, nil, nil
+    if kind == 'w' then thread, task, idx = string.match(rest, '^([^%z]*)%z([^%z]*)%z(.*)$') end
+    local hash = thread_key(index, thread)
+    local stored = redis.call('HMGET', hash, 'm', 's')
+    local meta, latest = stored[1], stored[2]
+    if not meta then return why_absent(index, thread) end
+    local record = latest and redis.call('HGET', hash, 'c\0' .. latest)
+    if latest and not record then return lost(thread) end
+    if not has_terms(record and parse_checkpoint(record).terms or '', terms) then return nil end
+    budget.left = budget.left - #meta - (record and #record or 0)
+    if kind == 't' then
+        reply[#reply + 1] = {thread, meta, latest, record}
+        return nil
+    end
+    local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx)
+    if not write then return lost(thread) end
+    local wanted, seen, chunks, rest_ids = {}, {}, {}, {}
+    add_refs(parse_write(write).refs, wanted, seen)
+    budget.left = budget.left - #write
+    walk(hash, wanted, seen, budget, chunks, rest_ids)
+    reply[#reply + 1] = {thread, meta, latest, record, write, chunks, table.concat(rest_ids)}
+    return nil
+end
+
+if only ~= '' then
+    local meta = redis.call('HGET', thread_key(index, only), 'm')
+    if not meta then return why_absent(index, only) or reply end
+    local entries = {}
+    entries_of(only, meta, entries)
+    for _, member in ipairs(entries) do
+        if string.sub(member, 1, 1) == kind then
+            local problem = add(member)
+            if problem then return problem end
+        end
+    end
+    return reply
+end
+
+while true do
+    local size = math.min(looks, 100)
+    local members = redis.call(command, index, from, to, 'LIMIT', 0, size)
+    for _, member in ipairs(members) do
+        from = '(' .. member
+        local problem = add(member)
+        if problem then return problem end
+        if #reply > limit or budget.left <= 0 then
+            reply[1] = from
+            return reply
+        end
+    end
+    if #members < size then return reply end
+    looks = looks - size
+    if looks <= 0 then
+        reply[1] = from
+        return reply
+    end
+end

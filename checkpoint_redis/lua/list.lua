@@ -1,0 +1,65 @@
+-- uses: bytes index records thread contents
+-- KEYS: index
+-- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 if only one namespace and that namespace, terms,
+--       whether with contents, most checkpoints to return, bytes to reply with, members to look at, ttl to refresh with
+-- Returns: where to go on or nothing at the end, then for each checkpoint
+--          thread, ns, id, record, values, writes, chunks, joined ids of further chunks
+local index = KEYS[1]
+local highest, lowest, one_ns, only_ns, terms, with_contents = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6] == '1'
+local limit, budget, looks, ttl = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9]), tonumber(ARGV[10])
+if not is_intact(index) then return lost_index(index) end
+sweep(index, now_ms())
+
+local reply, found, seen_of, refreshed = {false}, 0, {}, {}
+while true do
+    local size = math.min(looks, 100)
+    local members = redis.call('ZREVRANGEBYLEX', index, highest, lowest, 'LIMIT', 0, size)
+    for _, member in ipairs(members) do
+        highest = '(' .. member
+        local thread, checkpoint, ns
+        if string.byte(member) == 111 then
+            thread, checkpoint, ns = parse_order(member)
+        else
+            checkpoint, thread, ns = string.match(member, '^c([^%z]*)%z([^%z]*)%z(.*)$')
+        end
+        if not one_ns or ns == only_ns then
+            local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
+            local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')
+            if not stored[3] then
+                local problem = why_absent(index, thread)
+                if problem then return problem end
+            elseif not stored[1] then
+                return lost(thread)
+            else
+                if ttl > 0 and not refreshed[thread] then
+                    refreshed[thread] = true
+                    refresh(hash, index, thread, stored[3], ttl)
+                end
+                local parsed = parse_checkpoint(stored[1])
+                if has_terms(parsed.terms, terms) then
+                    local values, writes, chunks, rest = {}, {}, {}, {}
+                    budget.left = budget.left - #stored[1]
+                    if with_contents then
+                        local wanted = {}
+                        seen_of[thread] = seen_of[thread] or {}
+                        values, writes = values_and_writes(
+                            hash, ns, checkpoint, parsed.channels, stored[2], wanted, seen_of[thread], budget)
+                        walk(hash, wanted, seen_of[thread], budget, chunks, rest)
+                    end
+                    reply[#reply + 1] = {thread, ns, checkpoint, stored[1], values, writes, chunks, table.concat(rest)}
+                    found = found + 1
+                    if found == limit or budget.left <= 0 then
+                        reply[1] = highest
+                        return reply
+                    end
+                end
+            end
+        end
+    end
+    if #members < size then return reply end
+    looks = looks - size
+    if looks <= 0 then
+        reply[1] = highest
+        return reply
+    end
+end

@@ -1,0 +1,76 @@
+-- uses: bytes index records thread
+-- KEYS: thread, index
+-- ARGV: thread, ns, checkpoint, record, written_at, ttl, needs parent, named chunks, number of value arguments, of chunk
+--       arguments, of unchanged fields; then value field and value …, chunk field and entry …, unchanged fields …
+-- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, whether the parent is.
+local hash, index = KEYS[1], KEYS[2]
+local thread, ns, checkpoint, record, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local named = ARGV[8]
+local values_end = 11 + tonumber(ARGV[9])
+local chunks_end = values_end + tonumber(ARGV[10])
+local place = ns .. '\0' .. checkpoint
+
+local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'c' .. place, 'w' .. place)
+local meta, staged, latest, replaced, listed = found[1], found[2], found[3], found[4], found[5]
+if not meta then
+    local problem = why_absent(index, thread)
+    if problem then return problem end
+elseif not is_intact(index) then
+    return lost_index(index)
+end
+
+local new = parse_checkpoint(record)
+local absent, versions, no_parent = missing_chunks(hash, named), {}, 0
+for at = chunks_end + 1, #ARGV do
+    if redis.call('HEXISTS', hash, ARGV[at]) == 0 then versions[#versions + 1] = at - chunks_end end
+end
+if ARGV[7] == '1' and new.parent then
+    local parent = redis.call('HGET', hash, 'c' .. ns .. '\0' .. new.parent)
+    if not parent then
+        no_parent = 1
+    elseif not is_visible(parent) then
+        local kept = {}
+        each_name(parse_checkpoint(parent).open, function(name) kept[name] = true end)
+        each_name(new.open, function(name) if not kept[name] then no_parent = 1 end end)
+    end
+end
+if absent ~= '' or #versions > 0 or no_parent == 1 then return {absent, versions, no_parent} end
+
+local now = now_ms()
+local stored = {'c' .. place, record}
+if not latest or not is_above(latest, checkpoint) then
+    latest = checkpoint
+    stored[3], stored[4] = 's' .. ns, checkpoint
+end
+for at = 12, chunks_end do stored[#stored + 1] = ARGV[at] end
+call_in_batches('HSET', hash, stored)
+if staged then claim_staged(hash, index, thread, staged, named, ARGV, values_end + 1, chunks_end) end
+
+local added = {
+    0, 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns,
+    0, order_entry(thread, checkpoint, ns, new.run),
+}
+if new.run then added[5], added[6] = 0, 'r' .. new.run .. '\0' .. thread end
+if is_visible(replaced) then
+    local old = parse_checkpoint(replaced)
+    if old.run ~= new.run then
+        redis.call('ZREM', index, order_entry(thread, checkpoint, ns, old.run))
+        local others = redis.call('ZRANGEBYLEX', index, '[o' .. thread .. '\0', '(o' .. thread .. '\1')
+        local is_used = not old.run
+        for _, member in ipairs(others) do
+            local _, _, _, run = parse_order(member)
+            is_used = is_used or run == old.run
+        end
+        if not is_used then redis.call('ZREM', index, 'r' .. old.run .. '\0' .. thread) end
+    end
+end
+
+local created, updated, waiting = written_at, written_at, ''
+if meta then
+    if string.sub(meta, 1, 16) ~= NEVER then created = string.sub(meta, 1, 16) end
+    updated, waiting = later(string.sub(meta, 17, 32), written_at), string.sub(meta, 49)
+end
+if ns == '' and latest == checkpoint then waiting = waiting_on(hash, checkpoint, listed) end
+set_meta(hash, index, thread, meta, created .. updated .. NEVER .. waiting, ttl, now, added)
+sweep(index, now)
+return false

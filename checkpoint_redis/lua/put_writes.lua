@@ -1,0 +1,53 @@
+-- uses: bytes index records thread
+-- KEYS: thread, index
+-- ARGV: thread, ns, checkpoint, written_at, ttl, whether a write asks, named chunks, number of write arguments; then
+--       task and idx with a NUL behind each, 1 if the first wins, write …; then chunk field and entry …
+-- Returns nothing, or the joined ids of chunks that are missing.
+local hash, index = KEYS[1], KEYS[2]
+local thread, ns, checkpoint, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local named = ARGV[7]
+local writes_end = 8 + tonumber(ARGV[8])
+local place = ns .. '\0' .. checkpoint
+
+local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'w' .. place)
+local meta, staged, latest, listed = found[1], found[2], found[3], found[4] or ''
+if not meta then
+    local problem = why_absent(index, thread)
+    if problem then return problem end
+elseif not is_intact(index) then
+    return lost_index(index)
+end
+local absent = missing_chunks(hash, named)
+if absent ~= '' then return absent end
+
+local now = now_ms()
+local stored, more = {}, {}
+for at = 9, writes_end, 3 do
+    local field = 'p' .. place .. '\0' .. string.sub(ARGV[at], 1, -2)
+    local is_there = redis.call('HEXISTS', hash, field) == 1
+    if not is_there then more[#more + 1] = ARGV[at] end
+    if not is_there or ARGV[at + 1] ~= '1' then
+        stored[#stored + 1] = field
+        stored[#stored + 1] = ARGV[at + 2]
+    end
+end
+if #more > 0 then
+    listed = listed .. table.concat(more)
+    stored[#stored + 1] = 'w' .. place
+    stored[#stored + 1] = listed
+end
+for at = writes_end + 1, #ARGV do stored[#stored + 1] = ARGV[at] end
+call_in_batches('HSET', hash, stored)
+if staged then claim_staged(hash, index, thread, staged, named, ARGV, writes_end + 1, #ARGV) end
+
+local created, updated, waiting = NEVER, written_at, ''
+if meta then
+    created, updated = string.sub(meta, 1, 16), later(string.sub(meta, 17, 32), written_at)
+    waiting = string.sub(meta, 49)
+end
+if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
+    waiting = waiting_on(hash, checkpoint, listed)
+end
+set_meta(hash, index, thread, meta, created .. updated .. NEVER .. waiting, ttl, now, {})
+sweep(index, now)
+return false

@@ -1,0 +1,81 @@
+-- Records as `checkpoint_redis.packing` writes them. A checkpoint begins with v (visible) or r (retired).
+--
+--   checkpoint   parent, run (behind a +, or empty for none), channels, open channels, terms, then what only Python reads
+--   value        root, refs
+--   write        questions, settles, written_at, idx, task, channel, path, root, refs
+--
+-- channels is `channel NUL version NUL …`, open channels is `channel NUL …`; all but the last part have their length first.
+
+local function is_visible(record) return record and string.byte(record) == 118 end
+
+local function parse_checkpoint(record)
+    local parent, run, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0', record, 2)
+    return {
+        parent = parent ~= '' and parent or nil,
+        run = run ~= '' and string.sub(run, 2) or nil,
+        channels = channels,
+        open = open,
+        terms = terms,
+        is_visible = is_visible(record),
+    }
+end
+
+local function each_channel(channels, act)
+    for channel, version in string.gmatch(channels, '([^%z]*)%z([^%z]*)%z') do act(channel, version) end
+end
+
+local function each_name(names, act)
+    for name in string.gmatch(names, '([^%z]*)%z') do act(name) end
+end
+
+local function refs_of_value(value)
+    local _, at = struct.unpack('>I4c0', value)
+    return string.sub(value, at)
+end
+
+local function parse_write(write)
+    local questions, settles, written, idx, task, channel, _, _, at =
+        struct.unpack('>I4BI8i4I4c0I4c0I4c0I4c0', write)
+    return {
+        questions = questions, settles = settles == 1, written = written, idx = idx, task = task, channel = channel,
+        refs = string.sub(write, at),
+    }
+end
+
+-- The fields of a checkpoint's writes, from its field w: `task NUL idx NUL …`.
+local function write_fields(ns, checkpoint, listed)
+    local fields, place = {}, 'p' .. ns .. '\0' .. checkpoint .. '\0'
+    for task, idx in string.gmatch(listed or '', '([^%z]*)%z([^%z]*)%z') do
+        fields[#fields + 1] = place .. task .. '\0' .. idx
+    end
+    return fields
+end
+
+-- Whether all the wanted terms, 8 bytes each, are among those of a checkpoint.
+local function has_terms(terms, wanted)
+    if wanted == '' then return true end
+    local stored = {}
+    for at = 1, #terms, 8 do stored[string.sub(terms, at, at + 7)] = true end
+    for at = 1, #wanted, 8 do
+        if not stored[string.sub(wanted, at, at + 7)] then return false end
+    end
+    return true
+end
+
+-- The tasks that wait on a checkpoint of the root namespace, as they stand in meta.
+local function waiting_on(hash, checkpoint, listed)
+    if not checkpoint or not listed then return '' end
+    local asked, settled, waiting = {}, {}, {}
+    each_field(hash, write_fields('', checkpoint, listed), function(_, body)
+        local write = body and parse_write(body)
+        if write and write.settles then settled[write.task] = true end
+        if write and write.questions > 0 then asked[#asked + 1] = write end
+    end)
+    for _, write in ipairs(asked) do
+        if not settled[write.task] then
+            waiting[#waiting + 1] = string.format('%016.0f %d,', write.written, write.questions)
+                .. write.task .. '\0' .. write.idx .. '\0'
+        end
+    end
+    return table.concat(waiting)
+end

@@ -1,0 +1,210 @@
+-- What is kept when checkpoints are removed, as `checkpoint_base.retention` decides it.
+
+local function skeleton(record)
+    local parsed = parse_checkpoint(record)
+    local made = {
+        parent = parsed.parent, run = parsed.run, is_visible = parsed.is_visible, channels = parsed.channels,
+        versions = {}, open = {},
+    }
+    each_channel(parsed.channels, function(channel, version) made.versions[channel] = version end)
+    each_name(parsed.open, function(name) made.open[name] = true end)
+    return made
+end
+
+-- Everything of a thread by namespace: skeletons by checkpoint id, `channel NUL version` of stored values, the lists of
+-- writes by checkpoint id; and the chunk fields.
+local function survey(hash)
+    local spaces, chunks = {}, {}
+    local function space(ns)
+        spaces[ns] = spaces[ns] or {skeletons = {}, stored = {}, writes = {}}
+        return spaces[ns]
+    end
+    local records, lists = {}, {}
+    for _, field in ipairs(redis.call('HKEYS', hash)) do
+        local kind = string.sub(field, 1, 1)
+        if kind == '#' or kind == '+' then
+            chunks[#chunks + 1] = field
+        elseif kind == 'c' then
+            records[#records + 1] = field
+        elseif kind == 'w' then
+            lists[#lists + 1] = field
+        elseif kind == 'v' then
+            local ns, version = string.match(field, '^v([^%z]*)%z(.*)$')
+            space(ns).stored[version] = true
+        end
+    end
+    each_field(hash, records, function(field, record)
+        local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
+        space(ns).skeletons[id] = skeleton(record)
+    end)
+    each_field(hash, lists, function(field, listed)
+        local ns, id = string.match(field, '^w([^%z]*)%z(.*)$')
+        space(ns).writes[id] = listed
+    end)
+    return spaces, chunks
+end
+
+-- The ancestors that kept checkpoints rebuild channels from, each with those channels; notes the values they begin at.
+local function needed_ancestors(space, kept, referenced)
+    local ever_open, needed = {}, {}
+    for _, one in pairs(space.skeletons) do
+        for channel in pairs(one.open) do ever_open[channel] = true end
+    end
+    for id in pairs(kept) do
+        local missing, passed = {}, {[id] = true}
+        for channel, version in pairs(space.skeletons[id].versions) do
+            if ever_open[channel] and not space.stored[channel .. '\0' .. version] then missing[channel] = true end
+        end
+        local parent = space.skeletons[id].parent
+        while parent and next(missing) and space.skeletons[parent] and not passed[parent] do
+            passed[parent] = true
+            needed[parent] = needed[parent] or {}
+            local ancestor, found = space.skeletons[parent], {}
+            for channel in pairs(missing) do
+                needed[parent][channel] = true
+                local version = ancestor.versions[channel]
+                if version and space.stored[channel .. '\0' .. version] then
+                    referenced[channel .. '\0' .. version] = true
+                    found[channel] = true
+                end
+            end
+            for channel in pairs(found) do missing[channel] = nil end
+            parent = ancestor.parent
+        end
+    end
+    return needed
+end
+
+-- Remove the writes of a checkpoint, or all but those to some channels; whether any is left.
+local function remove_writes(hash, ns, id, listed, channels)
+    local gone, left = {}, {}
+    each_field(hash, write_fields(ns, id, listed), function(field, body)
+        local write = body and parse_write(body)
+        if channels and write and channels[write.channel] then
+            left[#left + 1] = write.task .. '\0' .. write.idx .. '\0'
+        else
+            gone[#gone + 1] = field
+        end
+    end)
+    if #left == 0 then
+        gone[#gone + 1] = 'w' .. ns .. '\0' .. id
+    elseif #gone > 0 then
+        redis.call('HSET', hash, 'w' .. ns .. '\0' .. id, table.concat(left))
+    end
+    call_in_batches('HDEL', hash, gone)
+    return #left > 0
+end
+
+-- Remove the chunks that no value, no write and no stage stands on.
+local function collect_chunks(hash, chunks)
+    local wanted, reached = {}, {}
+    local function want(refs)
+        each_id(refs, function(id)
+            if not reached[id] then
+                reached[id] = true
+                wanted[#wanted + 1] = '#' .. id
+            end
+        end)
+    end
+    local holders = {}
+    for _, field in ipairs(redis.call('HKEYS', hash)) do
+        local kind = string.sub(field, 1, 1)
+        if kind == 'v' or kind == 'p' then holders[#holders + 1] = field end
+    end
+    each_field(hash, holders, function(field, body)
+        want(string.byte(field) == 118 and refs_of_value(body) or parse_write(body).refs)
+    end)
+    local staged = redis.call('HGET', hash, 'q')
+    if staged then want(string.sub(staged, 17)) end
+    local at = 1
+    while at <= #wanted do
+        local last = math.min(at + 63, #wanted)
+        for _, entry in ipairs(redis.call('HMGET', hash, unpack(wanted, at, last))) do
+            if entry and string.byte(entry) == 110 then want(string.sub(entry, 2)) end
+        end
+        at = last + 1
+    end
+    local gone = {}
+    for _, field in ipairs(chunks) do
+        if not reached[string.sub(field, 2)] then gone[#gone + 1] = field end
+    end
+    call_in_batches('HDEL', hash, gone)
+end
+
+-- Keep only some of a thread's visible checkpoints: `latest` of each namespace, or those whose run is not in `runs`.
+local function retain(hash, index, thread, meta, runs)
+    local spaces, chunks = survey(hash)
+    local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
+    local latest_of_root
+    for ns, space in pairs(spaces) do
+        local kept, latest = {}, nil
+        for id, one in pairs(space.skeletons) do
+            if one.is_visible and not (runs and one.run and runs[one.run]) then
+                kept[id] = true
+                if not latest or is_above(id, latest) then latest = id end
+            end
+        end
+        if not runs and latest then kept = {[latest] = true} end
+        local referenced = {}
+        for id in pairs(kept) do
+            for channel, version in pairs(space.skeletons[id].versions) do referenced[channel .. '\0' .. version] = true end
+        end
+        local needed = needed_ancestors(space, kept, referenced)
+        local gone = {}
+        for id, one in pairs(space.skeletons) do
+            local place = ns .. '\0' .. id
+            if one.is_visible and one.run then (kept[id] and runs_left or runs_before)[one.run] = true end
+            if not kept[id] then
+                if one.is_visible then
+                    old_entries[#old_entries + 1] = 'c' .. id .. '\0' .. thread .. '\0' .. ns
+                    old_entries[#old_entries + 1] = order_entry(thread, id, ns, one.run)
+                end
+                local channels = needed[id]
+                if channels then
+                    local names = {}
+                    for name in pairs(channels) do names[#names + 1] = name .. '\0' end
+                    local open, parent = table.concat(names), one.parent or ''
+                    redis.call('HSET', hash, 'c' .. place, 'r' .. struct.pack(
+                        '>I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', #one.channels, one.channels, #open, open, 0, ''))
+                else
+                    gone[#gone + 1] = 'c' .. place
+                end
+                if remove_writes(hash, ns, id, space.writes[id], channels) then any_writes = true end
+                space.writes[id] = nil
+            end
+        end
+        if next(space.writes) then any_writes = true end
+        for version in pairs(space.stored) do
+            if not referenced[version] then gone[#gone + 1] = 'v' .. ns .. '\0' .. version end
+        end
+        if latest then
+            any_visible = true
+            redis.call('HSET', hash, 's' .. ns, latest)
+            if ns == '' then latest_of_root = latest end
+        else
+            gone[#gone + 1] = 's' .. ns
+        end
+        call_in_batches('HDEL', hash, gone)
+    end
+    if not any_visible and not any_writes then
+        redis.call('UNLINK', hash)
+        forget(index, thread, meta, math.huge)
+        return
+    end
+    collect_chunks(hash, chunks)
+    for run in pairs(runs_before) do
+        if not runs_left[run] then old_entries[#old_entries + 1] = 'r' .. run .. '\0' .. thread end
+    end
+    call_in_batches('ZREM', index, old_entries)
+    local listed = latest_of_root and redis.call('HGET', hash, 'w\0' .. latest_of_root)
+    local new = (any_visible and string.sub(meta, 1, 16) or NEVER) .. string.sub(meta, 17, 48)
+        .. waiting_on(hash, latest_of_root, listed)
+    if new ~= meta then
+        local gone, added = {}, {}
+        entries_of(thread, meta, gone)
+        entries_of(thread, new, added, 0)
+        call_in_batches('ZREM', index, gone)
+        call_in_batches('ZADD', index, added)
+        redis.call('HSET', hash, 'm', new)
+    end
+end

@@ -1,0 +1,15 @@
+-- KEYS: layout, or nothing but an index
+-- ARGV: look, begin, fill, finish; the layout
+-- The steps of `RedisStore.setup`.
+if ARGV[1] == 'look' then
+    return redis.call('GET', KEYS[1])
+elseif ARGV[1] == 'seen' then
+    return redis.call('ZSCORE', KEYS[1], '')
+elseif ARGV[1] == 'begin' then
+    redis.call('SET', KEYS[1], 'creating ' .. ARGV[2], 'NX')
+elseif ARGV[1] == 'fill' then
+    redis.call('ZADD', KEYS[1], 0, '')
+elseif ARGV[1] == 'finish' then
+    redis.call('SET', KEYS[1], ARGV[2])
+end
+return false

@@ -1,0 +1,67 @@
+-- A thread is one hash, so that it expires, or is evicted, as a whole. Its fields:
+--
+--   m                           meta, see index.lua; there from the first checkpoint or write on
+--   q                           staged chunks: the deadline, then their ids (stage.lua)
+--   s ns                        the greatest visible checkpoint of a namespace
+--   c ns NUL checkpoint         checkpoint
+--   v ns NUL channel NUL version  value
+--   w ns NUL checkpoint         which writes there are
+--   p ns NUL checkpoint NUL task NUL idx  write
+--   # id                        chunk: l and a leaf, n and a node, or L and the length of a large leaf, which is in
+--   + id                        the body of a large leaf
+
+-- Store a new meta and bring the index up to it, together with further entries; with a time to live of 0 for ever.
+local function set_meta(hash, index, thread, old, new, ttl, now, more)
+    local expires = ttl > 0 and digits(now + ttl) or NEVER
+    new = string.sub(new, 1, 32) .. expires .. string.sub(new, 49)
+    if ttl > 0 then
+        redis.call('PEXPIREAT', hash, string.format('%.0f', now + ttl))
+    elseif not old or string.sub(old, 33, 48) ~= NEVER then
+        redis.call('PERSIST', hash)
+    end
+    if old ~= new then
+        if old then
+            local gone = {}
+            entries_of(thread, old, gone)
+            call_in_batches('ZREM', index, gone)
+        end
+        entries_of(thread, new, more, 0)
+        redis.call('HSET', hash, 'm', new)
+    end
+    call_in_batches('ZADD', index, more)
+end
+
+-- A reader keeps a thread that expires alive; it never makes one expire, nor sooner.
+local function refresh(hash, index, thread, meta, ttl)
+    local expires = tonumber(string.sub(meta, 33, 48))
+    if ttl == 0 or expires == 0 then return end
+    local now = now_ms()
+    if now + ttl > expires then set_meta(hash, index, thread, meta, meta, ttl, now, {}) end
+end
+
+local function later(one, other) return tonumber(one) > tonumber(other) and one or other end
+
+-- The ids that are not stored, joined.
+local function missing_chunks(hash, named)
+    local missing = {}
+    each_id(named, function(id)
+        if redis.call('HEXISTS', hash, '#' .. id) == 0 then missing[#missing + 1] = id end
+    end)
+    return table.concat(missing)
+end
+
+-- Chunks that a stored value stands on are staged no longer.
+local function claim_staged(hash, index, thread, staged, named, brought, first, last)
+    local claimed, left = {}, {}
+    each_id(named, function(id) claimed[id] = true end)
+    for at = first, last, 2 do claimed[string.sub(brought[at], 2)] = true end
+    each_id(string.sub(staged, 17), function(id)
+        if not claimed[id] then left[#left + 1] = id end
+    end)
+    if #left > 0 then
+        redis.call('HSET', hash, 'q', string.sub(staged, 1, 16) .. table.concat(left))
+    else
+        redis.call('HDEL', hash, 'q')
+        redis.call('ZREM', index, 'q' .. string.sub(staged, 1, 16) .. '\0' .. thread)
+    end
+end

@@ -1,0 +1,186 @@
+"""Records as bytes that Lua can take apart; `lua/records.lua` and `lua/thread.lua` describe them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ThreadRecord, ValueRecord, WriteRecord
+
+LARGE_LEAF_BYTES = 16 * 1024
+"""A longer leaf is not in its entry, so that reading some dozens of entries at once never takes long."""
+
+TIME_DIGITS = 16
+
+_LENGTH = struct.Struct(">I")
+_TIME = struct.Struct(">Q")
+_WRITE = struct.Struct(">IBQi")
+
+Entry: TypeAlias = tuple[bytes, bytes]
+"""A field of a thread and its content."""
+
+
+def pack_checkpoint(record: CheckpointRecord) -> bytes:
+    return b"".join(
+        (
+            b"v",
+            _sized((record.parent_id or "").encode()),
+            _sized(b"" if record.run_id is None else b"+" + record.run_id.encode()),
+            _sized("".join([f"{channel}\0{version}\0" for channel, version in record.channels]).encode()),
+            _sized("".join([f"{channel}\0" for channel in record.open_channels]).encode()),
+            _sized(record.terms),
+            _TIME.pack(record.written_at),
+            record.header,
+        )
+    )
+
+
+def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
+    """
+    Raises:
+        CorruptCheckpoint: these are not the bytes of a checkpoint.
+    """
+    try:
+        (parent, run, channels, opened, terms), at = _parts(packed, 1, 5)
+        (written_at,) = _TIME.unpack_from(packed, at)
+        words = channels.decode().split("\0")
+        return CheckpointRecord(
+            key=key,
+            parent_id=parent.decode() or None,
+            header=packed[at + _TIME.size :],
+            channels=tuple(zip(words[:-1:2], words[1::2], strict=True)),
+            open_channels=tuple(opened.decode().split("\0")[:-1]),
+            terms=terms,
+            run_id=run[1:].decode() if run else None,
+            written_at=written_at,
+        )
+    except (struct.error, ValueError) as error:
+        raise CorruptCheckpoint(
+            f"the record of {key.checkpoint_id} of thread {key.thread_id!r} is damaged: {error}. "
+            "Restore it from a backup, or delete the thread"
+        ) from error
+
+
+def pack_value(value: ValueRecord) -> bytes:
+    return _LENGTH.pack(len(value.root)) + value.root + value.refs
+
+
+def unpack_value(packed: bytes) -> ValueRecord:
+    """
+    Raises:
+        CorruptCheckpoint: these are not the bytes of a value.
+    """
+    try:
+        (root,), at = _parts(packed, 0, 1)
+    except struct.error as error:
+        raise CorruptCheckpoint(f"a stored value is damaged: {error}") from error
+    return ValueRecord(root, packed[at:])
+
+
+def pack_write(write: WriteRecord) -> bytes:
+    return b"".join(
+        (
+            _WRITE.pack(write.questions, write.settles, write.written_at, write.idx),
+            _sized(write.task_id.encode()),
+            _sized(write.channel.encode()),
+            _sized(write.task_path.encode()),
+            pack_value(write.value),
+        )
+    )
+
+
+def unpack_write(packed: bytes | None) -> WriteRecord:
+    """
+    Raises:
+        CorruptCheckpoint: these are not the bytes of a write.
+    """
+    if packed is None:
+        raise CorruptCheckpoint("a stored write is gone: restore it from a backup, or delete its thread")
+    try:
+        questions, settles, written_at, idx = _WRITE.unpack_from(packed)
+        (task_id, channel, task_path, root), at = _parts(packed, _WRITE.size, 4)
+        return WriteRecord(
+            task_id=task_id.decode(),
+            idx=idx,
+            channel=channel.decode(),
+            task_path=task_path.decode(),
+            value=ValueRecord(root, packed[at:]),
+            questions=questions,
+            settles=bool(settles),
+            written_at=written_at,
+        )
+    except (struct.error, ValueError) as error:
+        raise CorruptCheckpoint(f"a stored write is damaged: {error}") from error
+
+
+def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
+    """The fields that hold some chunks."""
+    entries: list[Entry] = []
+    for id_, body, node in chunks.values():
+        if node:
+            entries.append((b"#" + id_, b"n" + body))
+        elif len(body) <= LARGE_LEAF_BYTES:
+            entries.append((b"#" + id_, b"l" + body))
+        else:
+            entries += ((b"+" + id_, body), (b"#" + id_, b"L%d" % len(body)))
+    return entries
+
+
+class FoundChunks:
+    """Chunks as they come from a thread, some without their body yet."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[ChunkId, Chunk] = {}
+        self.large: dict[ChunkId, int] = {}
+
+    def add(self, id_: ChunkId, entry: bytes) -> None:
+        kind, body = entry[:1], entry[1:]
+        if kind == b"L" and body.isdigit():
+            self.large[id_] = int(body)
+        elif kind in (b"l", b"n"):
+            self.chunks[id_] = Chunk(id_, body, kind == b"n")
+        else:
+            raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
+
+    def add_flat(self, flat: Sequence[bytes]) -> None:
+        """Add what `walk` in `lua/contents.lua` has collected: id, entry, id, entry …"""
+        for at in range(0, len(flat), 2):
+            self.add(flat[at], flat[at + 1])
+
+
+def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
+    """A thread from its meta, which `lua/index.lua` describes."""
+    waiting = meta[3 * TIME_DIGITS :]
+    # `written questions,task NUL idx NUL`: every other part begins with the numbers of one question.
+    asked = (part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2])
+    return ThreadRecord(
+        thread_id=thread_id,
+        created_at=int(meta[:TIME_DIGITS]),
+        updated_at=int(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
+        latest=latest,
+        questions=sum(int(questions) for questions in asked),
+    )
+
+
+def digits(time: int) -> str:
+    """A time as the index sorts it."""
+    return f"{time:0{TIME_DIGITS}d}"
+
+
+def _sized(part: bytes) -> bytes:
+    return _LENGTH.pack(len(part)) + part
+
+
+def _parts(packed: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    parts = []
+    for _ in range(count):
+        (length,) = _LENGTH.unpack_from(packed, at)
+        end = at + _LENGTH.size + length
+        if end > len(packed):
+            raise struct.error(f"it ends {end - len(packed)} bytes too early")
+        parts.append(packed[at + _LENGTH.size : end])
+        at = end
+    return parts, at

@@ -1,0 +1,153 @@
+"""What a Redis URL says: a server, a cluster, or a service that Sentinels know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from checkpoint_base.errors import UnsupportedOperation
+
+_DEFAULTS: dict[str, Any] = {
+    # A server that has gone without a word must be noticed within the saver's deadline.
+    "socket_timeout": 10.0,
+    "socket_connect_timeout": 5.0,
+}
+_SENTINEL_PORT = 26379
+_REDIS_PORT = 6379
+_SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a saver's clients connect to; ``options`` are redis-py's. Never shown: it holds passwords."""
+
+    hosts: tuple[tuple[str, int], ...] = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
+    is_cluster: bool = False
+    service: str | None = None
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def client(self) -> Any:
+        if self.is_cluster:
+            return RedisCluster(startup_nodes=[ClusterNode(*host) for host in self.hosts], **self.options)
+        options = self._without_retries(Retry)
+        if self.service is not None:
+            sentinel = Sentinel(self.hosts, sentinel_kwargs=self.sentinel_options, **options)
+            return sentinel.master_for(self.service)
+        return redis.Redis(**options)
+
+    def async_client(self) -> Any:
+        if self.is_cluster:
+            return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*host) for host in self.hosts], **self.options)
+        options = self._without_retries(redis.asyncio.retry.Retry)
+        if self.service is not None:
+            sentinel = AsyncSentinel(self.hosts, sentinel_kwargs=self.sentinel_options, **options)
+            return sentinel.master_for(self.service)
+        return redis.asyncio.Redis(**options)
+
+    def close(self, client: Any) -> None:
+        if self.service is not None:
+            for sentinel in client.connection_pool.sentinel_manager.sentinels:
+                sentinel.close()
+        client.close()
+
+    async def aclose(self, client: Any) -> None:
+        if self.service is not None:
+            for sentinel in client.connection_pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
+        await client.aclose()
+
+    def _without_retries(self, retry: Any) -> dict[str, Any]:
+        # The saver repeats requests itself, up to its deadline.
+        return {"retry": retry(NoBackoff(), 0), **self.options}
+
+
+def parse_place(url: str) -> Place:
+    """Read ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://h1:p1,h2:p2``, ``redis+sentinel://h1,h2/service``.
+
+    The query holds redis-py's own options, such as ``socket_timeout``.
+
+    Raises:
+        UnsupportedOperation: it cannot be read, or has an option that redis-py does not know.
+    """
+    scheme, separator, rest = url.partition("://")
+    transport, _, kind = scheme.partition("+")
+    known = ("redis", "rediss") if kind else ("redis", "rediss", "unix")
+    if not separator or transport not in known or kind not in ("", "cluster", "sentinel"):
+        raise UnsupportedOperation(
+            "a URL of Redis begins with redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "
+            "redis+sentinel:// or rediss+sentinel://"
+        )
+    if transport == "unix":
+        return Place((), _options(url))
+    authority, path, query = _split(rest)
+    user, at, hosts = authority.rpartition("@")
+    port = _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT
+    places = tuple(_host(host, port) for host in hosts.split(",")) if kind else ()
+    if not kind:
+        if "," in hosts:
+            raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
+        return Place((), _options(url))
+    parts = [unquote(part) for part in path.split("/") if part]
+    if kind == "cluster":
+        if parts not in ([], ["0"]):
+            raise UnsupportedOperation(f"a cluster has no databases and no services: leave out /{path}")
+        return Place(places, _options(f"{transport}://{user}{at}cluster{query}", cluster=True), is_cluster=True)
+    if not parts or len(parts) > 2 or not (len(parts) == 1 or parts[1].isdecimal()):
+        raise UnsupportedOperation(f"name the service that the Sentinels know: {scheme}://host:26379/service, or …/service/0")
+    options = _options(f"{transport}://{user}{at}sentinel/{(parts[1:] or ['0'])[0]}{query}", extra=_SENTINEL_OPTIONS)
+    credentials = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
+    shared = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
+    sentinel_options = {**shared, **credentials, "retry": Retry(NoBackoff(), 0)}
+    return Place(places, options, service=parts[0], sentinel_options=sentinel_options)
+
+
+def _split(rest: str) -> tuple[str, str, str]:
+    before, mark, query = rest.partition("?")
+    authority, _, path = before.partition("/")
+    return authority, path, mark + query
+
+
+def _host(text: str, port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        if not parts.hostname:
+            raise ValueError
+        return parts.hostname, parts.port or port
+    except ValueError:
+        raise UnsupportedOperation(f"{text!r} is no host with a port: write host1:1234,host2:1234") from None
+
+
+def _options(url: str, *, cluster: bool = False, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options of redis-py that a URL stands for, checked."""
+    try:
+        options: dict[str, Any] = {**_DEFAULTS, **parse_url(url)}
+    except ValueError as error:
+        raise UnsupportedOperation(f"the URL of Redis cannot be read: {error}") from error
+    connection = options.pop("connection_class", redis.Connection)
+    if connection is SSLConnection:
+        options["ssl"] = True
+    elif connection is UnixDomainSocketConnection:
+        options["unix_socket_path"] = options.pop("path")
+        options.pop("socket_connect_timeout")
+    checked = {name: value for name, value in options.items() if name not in ("ssl", "unix_socket_path", *extra)}
+    try:
+        connection(**checked)
+    except TypeError as error:
+        raise UnsupportedOperation(f"the URL of Redis has an option that redis-py does not know: {error}") from error
+    if cluster or extra:
+        options.pop("host")
+        options.pop("port", None)
+    return options

@@ -1,0 +1,106 @@
+"""The saver on Redis, and its URLs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, Self, TypeAlias
+
+import redis
+import redis.asyncio
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.urls import OptionReader, number, seconds, switch, take_options, text
+from checkpoint_redis.clients import Clients, GivenClients, OwnClients
+from checkpoint_redis.places import parse_place
+from checkpoint_redis.store import RedisStore
+from checkpoint_redis.transport import RedisTransport
+
+Client: TypeAlias = "redis.Redis | redis.RedisCluster | redis.asyncio.Redis | AsyncRedisCluster"
+
+PREFIX = "checkpoints"
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+
+_READERS: Mapping[str, OptionReader] = {
+    "prefix": text,
+    "ttl": seconds,
+    "refresh_on_read": switch,
+    "replicas": number,
+}
+
+
+class RedisSaver(CheckpointSaver):
+    """A `CheckpointSaver` on Redis 6.2 or newer, or Valkey: one server, Sentinel or Cluster, without modules.
+
+    What an acknowledged write survives is up to the server's settings: see docs/redis.md.
+
+    Args:
+        connection: a URL (see `open_redis`), or a client of redis-py, which stays open. A blocking client serves async
+            calls on threads; an async client serves async calls only, on its own event loop.
+        prefix: what every key begins with; savers with different prefixes share nothing.
+        ttl: seconds after its last write when a thread expires, all of it at once; None for never. The saver that
+            writes last decides, so one without a ttl makes a thread stay.
+        refresh_on_read: whether reading a thread that expires puts that off, too; listings of all threads do not.
+        replicas: how many replicas must have confirmed a write before it is acknowledged (``WAIT``); not in a cluster.
+        options: those of `CheckpointSaver`.
+
+    Raises:
+        UnsupportedOperation: one of these cannot be used.
+    """
+
+    def __init__(
+        self,
+        connection: str | Client,
+        *,
+        prefix: str = PREFIX,
+        ttl: float | None = None,
+        refresh_on_read: bool = False,
+        replicas: int = 0,
+        **options: Any,
+    ) -> None:
+        clients: Clients
+        if isinstance(connection, str):
+            place = parse_place(connection)
+            clients, is_cluster = OwnClients(place), place.is_cluster
+        else:
+            clients = GivenClients(connection)
+            is_cluster = isinstance(connection, (redis.RedisCluster, AsyncRedisCluster))
+        if not _PREFIX.fullmatch(prefix):
+            raise UnsupportedOperation(f"prefix={prefix!r}: use 1 to 128 letters, digits and any of _ . : -")
+        if ttl is not None and not (isfinite(ttl) and 0 < ttl < 10**9):
+            raise UnsupportedOperation(f"ttl={ttl!r}: give a number of seconds above 0, or None")
+        if refresh_on_read and ttl is None:
+            raise UnsupportedOperation("refresh_on_read needs a ttl= to refresh threads with")
+        if replicas < 0 or (replicas and is_cluster):
+            raise UnsupportedOperation(f"replicas={replicas!r}: give a number of replicas, 0 in a cluster")
+        transport = RedisTransport(clients, replicas=replicas)
+        super().__init__(RedisStore(transport, prefix=prefix, ttl=ttl, refresh_on_read=refresh_on_read), **options)
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return a saver to use in ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
+        url, written = take_options(conn_string, _READERS)
+        for name, value in written.items():
+            if options.setdefault(name, value) != value:
+                raise UnsupportedOperation(
+                    f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
+                )
+        return cls(url, **options)
+
+
+def open_redis(url: str, **options: Any) -> RedisSaver:
+    """Open a URL of Redis.
+
+    - ``redis://user:password@host:6379/0``, with TLS ``rediss://``; ``unix:///path/to/redis.sock``
+    - ``redis+cluster://host1:6379,host2:6379``: any of the cluster's servers
+    - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` behind the service for a database. User and
+      password are the servers'; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``.
+
+    The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and redis-py's options,
+    such as ``socket_timeout``.
+    """
+    return RedisSaver.from_conn_string(url, **options)

@@ -1,0 +1,59 @@
+"""The Lua scripts in `lua/`, each joined with the pieces that its first line names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import TypeAlias
+
+Argument: TypeAlias = bytes | str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as Redis knows it: by the digest of its source."""
+
+    name: str
+    source: str
+    digest: str
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: run one script, atomically. All keys are in one slot."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Argument] = ()
+
+
+def load_script(name: str, *, writes: bool = False) -> Script:
+    """Read a script; ``writes`` if what it stores has been acknowledged when it returns."""
+    folder = files("checkpoint_redis").joinpath("lua")
+    own = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    uses = re.match(r"-- uses: ([\w ]+)\n", own)
+    pieces = [folder.joinpath(f"{piece}.lua").read_text(encoding="utf-8") for piece in uses[1].split()] if uses else []
+    # Comments would be sent and kept for nothing.
+    source = re.sub(r"^ *--.*\n", "", "".join([*pieces, own]), flags=re.MULTILINE)
+    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), writes)
+
+
+SETUP = load_script("setup", writes=True)
+PUT = load_script("put", writes=True)
+PUT_WRITES = load_script("put_writes", writes=True)
+STAGE = load_script("stage")
+LOAD = load_script("load")
+FIELDS = load_script("fields")
+LIST = load_script("list")
+INBOX = load_script("inbox")
+ANCESTRY = load_script("ancestry")
+DELETE_THREAD = load_script("delete_thread", writes=True)
+DELETE_RUNS = load_script("delete_runs", writes=True)
+PRUNE = load_script("prune", writes=True)
+EXPORT = load_script("export")
+IMPORT = load_script("import")
+ADOPT = load_script("adopt", writes=True)

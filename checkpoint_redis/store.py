@@ -1,0 +1,589 @@
+"""Checkpoint records in Redis: a thread is one hash, and an operation is one script."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    Missing,
+    StoredCheckpoint,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+    split_ids,
+)
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation
+from checkpoint_redis import scripts
+from checkpoint_redis.packing import (
+    TIME_DIGITS,
+    Entry,
+    FoundChunks,
+    chunk_entries,
+    digits,
+    pack_checkpoint,
+    pack_value,
+    pack_write,
+    unpack_checkpoint,
+    unpack_thread,
+    unpack_value,
+    unpack_write,
+)
+from checkpoint_redis.scripts import Argument, Call
+from checkpoint_redis.transport import RedisTransport
+
+T = TypeVar("T")
+
+LAYOUT_VERSION = 1
+
+BUCKETS = 64
+"""How many parts the threads of a prefix fall into; a part is one slot of a cluster, with one index."""
+
+LAYOUT = f"{LAYOUT_VERSION} {BUCKETS}"
+
+PIECE_BYTES = 1024 * 1024
+"""No request carries, and no answer holds, much more of values than this. Redis serves others in between."""
+
+BUCKET_BYTES = 32 * 1024
+"""What each bucket may answer when all are asked; one that could have said more is asked again if that is needed."""
+
+LOOKS = 2000
+"""How many entries of an index a script goes through at most, when a filter discards most of them."""
+
+FIELDS_AT_ONCE = 64
+THREADS_AT_ONCE = 100
+
+STAGED_MS = 15 * 60 * 1000
+"""How long the pieces of a large value, or of a copy, wait for the request that takes them over."""
+
+ATTEMPTS = 3
+"""How often something that takes several requests begins again when a thread has changed in between."""
+
+
+class RedisStore(CheckpointStore):
+    """A `CheckpointStore` under one prefix of a Redis or Valkey database, or cluster.
+
+    Operations on one thread are atomic. Those on several are atomic for each thread, because in a cluster their keys
+    are on different servers.
+
+    Args:
+        transport: executes the scripts; owned by the store.
+        prefix: what every key begins with.
+        ttl: seconds after its last write when a thread expires; None for never.
+        refresh_on_read: whether reading a thread that expires puts that off, too.
+    """
+
+    def __init__(
+        self, transport: RedisTransport, *, prefix: str, ttl: float | None = None, refresh_on_read: bool = False
+    ) -> None:
+        self._transport = transport
+        self._prefix = prefix
+        self._ttl = 0 if ttl is None else max(1, round(ttl * 1000))
+        self._read_ttl = self._ttl if refresh_on_read else 0
+
+    @property
+    def transport(self) -> RedisTransport:
+        return self._transport
+
+    # Writing
+
+    def setup(self) -> Operation[None]:
+        layout_key = f"{self._prefix}:layout"
+        layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
+        if not _is_ready(layout, self._prefix):
+            # The layout's key is made before any index, so an index without it means that Redis dropped the key.
+            seen = yield [Call(scripts.SETUP, (index,), ("seen",)) for index in self._indexes()]
+            layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
+            if layout is None and any(found is not None for found in seen):
+                raise CorruptCheckpoint(
+                    f"the key {layout_key!r} is gone, and other keys of {self._prefix!r} are not: Redis has evicted some. "
+                    "Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
+                )
+            yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
+            yield [Call(scripts.SETUP, (index,), ("fill",)) for index in self._indexes()]
+            yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
+
+    def put(
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
+        key = checkpoint.key
+        ns = key.checkpoint_ns
+        named = _named((value.value for value in values), chunks)
+        entries = chunk_entries(chunks)
+        if _size(entries) > PIECE_BYTES:
+            yield self._staging(key.thread_id, entries)
+            named, entries = named | chunks.keys(), []
+        arguments: list[Argument] = [
+            key.thread_id,
+            ns,
+            key.checkpoint_id,
+            pack_checkpoint(checkpoint),
+            digits(checkpoint.written_at),
+            self._ttl,
+            int(bool(checkpoint.open_channels)),
+            b"".join(named),
+            2 * len(values),
+            2 * len(entries),
+            len(unchanged),
+        ]
+        for channel, version, value in ((value.channel, value.version, value.value) for value in values):
+            arguments += (f"v{ns}\0{channel}\0{version}", pack_value(value))
+        for entry in entries:
+            arguments += entry
+        pairs = [*unchanged]
+        arguments += [f"v{ns}\0{channel}\0{version}" for channel, version in pairs]
+        missing = yield Call(scripts.PUT, self._keys(key.thread_id), arguments)
+        if missing is None:
+            return Missing()
+        absent, positions, parent = missing
+        return Missing(frozenset(split_ids(absent)), frozenset(pairs[at - 1] for at in positions), bool(parent))
+
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[Missing]:
+        named = _named((write.value for write in writes), chunks)
+        entries = chunk_entries(chunks)
+        if _size(entries) > PIECE_BYTES:
+            yield self._staging(key.thread_id, entries)
+            named, entries = named | chunks.keys(), []
+        arguments: list[Argument] = [
+            key.thread_id,
+            key.checkpoint_ns,
+            key.checkpoint_id,
+            digits(max(write.written_at for write in writes)),
+            self._ttl,
+            int(any(write.questions for write in writes)),
+            b"".join(named),
+            3 * len(writes),
+        ]
+        for write in writes:
+            arguments += (f"{write.task_id}\0{write.idx}\0", int(write.idx >= 0), pack_write(write))
+        for entry in entries:
+            arguments += entry
+        absent = yield Call(scripts.PUT_WRITES, self._keys(key.thread_id), arguments)
+        return Missing() if absent is None else Missing(frozenset(split_ids(absent)))
+
+    # Reading
+
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        keys = self._keys(key.thread_id)
+        arguments = (key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES)
+        for _ in range(ATTEMPTS):
+            found = yield Call(scripts.LOAD, keys, arguments)
+            if found is None:
+                return None
+            stored, chunks = _stored_checkpoint((key.thread_id.encode(), key.checkpoint_ns.encode(), *found[:4]))
+            chunks.add_flat(found[4])
+            if (yield from self._complete(key.thread_id, _roots([stored]) if found[5] else (), chunks)):
+                break
+        return stored
+
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        for _ in range(ATTEMPTS):
+            pages = [_Source(call) for call in self._list_calls(query)]
+            found = yield from _merged(pages, query.limit, _read_checkpoint, newest=True)
+            is_complete = True
+            for thread_id, (selected, chunks) in _by_thread(found).items():
+                missing = any(item.rest for item in selected)
+                roots = _roots([item.stored for item in selected]) if missing else ()
+                is_complete &= yield from self._complete(thread_id, roots, chunks)
+            if is_complete:
+                break
+        return [item.stored for item in found]
+
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        keys = self._keys(key.thread_id)
+        arguments = (key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES, *channels)
+        for _ in range(ATTEMPTS):
+            found = yield Call(scripts.ANCESTRY, keys, arguments)
+            if found is None:
+                return Ancestry()
+            generations, flat_seeds, flat_chunks, rest = found
+            writes = tuple(tuple(unpack_write(write) for write in generation) for generation in generations)
+            seeds = {
+                channel.decode(): unpack_value(value)
+                for channel, value in zip(flat_seeds[::2], flat_seeds[1::2], strict=True)
+            }
+            chunks = FoundChunks()
+            chunks.add_flat(flat_chunks)
+            values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
+            roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
+            if (yield from self._complete(key.thread_id, roots, chunks)):
+                break
+        return Ancestry(writes, seeds, chunks.chunks)
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        pages = [_Source(call) for call in self._inbox_calls("t", query)]
+        limit = query.limit if query.thread_id is None else len(pages) * PIECE_BYTES
+        found = yield from _merged(pages, limit, _read_thread, newest=query.order == "newest")
+        return _after(query, found)
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        for _ in range(ATTEMPTS):
+            pages = [_Source(call) for call in self._inbox_calls("w", query)]
+            limit = query.limit if query.thread_id is None else len(pages) * PIECE_BYTES
+            found = yield from _merged(pages, limit, _read_question, newest=query.order == "newest")
+            is_complete = True
+            for question in found:
+                roots = question.record.write.value.chunk_ids if question.rest else ()
+                is_complete &= yield from self._complete(question.thread_id, roots, question.chunks)
+            if is_complete:
+                break
+        return _after(query, [question.record for question in found])
+
+    # Removing and copying
+
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield from _all([Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids])
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        yield [Call(scripts.DELETE_RUNS, (index,), run_ids) for index in self._indexes()]
+
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield from _all([Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids])
+
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        for _ in range(ATTEMPTS):
+            exported = yield Call(scripts.EXPORT, self._keys(source), (source,))
+            if exported is None:
+                return True
+            meta, flat, chunk_fields = exported
+            chunks = FoundChunks()
+            ids = [field_[1:] for field_ in chunk_fields]
+            yield from self._complete(source, ids, chunks)
+            if len(chunks.chunks) < len(ids):
+                continue  # pruned meanwhile
+            entries = [*zip(flat[::2], flat[1::2], strict=True), *chunk_entries(chunks.chunks)]
+            keys = self._keys(target)
+            # Under a key of its own, until it is whole: the threads may be on different servers.
+            copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
+            yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
+            adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl))
+            if adopted is not None:
+                return bool(adopted)
+        raise CorruptCheckpoint(
+            f"thread {source!r} could not be copied: some of its chunks are gone. If nobody prunes it at the same time, "
+            "restore it from a backup, or delete it"
+        )
+
+    # Keys and requests
+
+    def _indexes(self) -> Iterable[str]:
+        return (f"{self._prefix}:{{{bucket}}}:index" for bucket in range(BUCKETS))
+
+    def _keys(self, thread_id: str) -> tuple[str, str]:
+        """The keys of a thread and of its bucket's index. The number in braces alone decides on the slot."""
+        # Braces in the thread's id do not matter: Redis looks at the first ones.
+        bucket = f"{self._prefix}:{{{zlib.crc32(thread_id.encode()) % BUCKETS}}}:"
+        return f"{bucket}thread:{thread_id}", f"{bucket}index"
+
+    def _staging(self, thread_id: str, entries: Sequence[Entry]) -> Sequence[Call]:
+        keys = self._keys(thread_id)
+        return [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
+
+    def _list_calls(self, query: ListQuery) -> Iterator[Callable[[bytes | None], Call]]:
+        """A call for each index to be read; given where to go on, or None for the beginning."""
+        after = query.after
+        if query.thread_id is None:
+            first, last = "c", "d"
+            bounds = [last]
+            if query.checkpoint_id:
+                first, last = f"c{query.checkpoint_id}\0", f"c{query.checkpoint_id}\1"
+                bounds = [last]
+            if query.before:
+                bounds.append(f"c{query.before}")
+            if after:
+                bounds.append(f"c{after.checkpoint_id}\0{after.thread_id}\0{after.checkpoint_ns}")
+            indexes, budget = [*self._indexes()], BUCKET_BYTES
+        else:
+            place = f"o{query.thread_id}\0"
+            first, last = place, f"o{query.thread_id}\1"
+            bounds = [last]
+            if query.checkpoint_id:
+                first, last = f"{place}{query.checkpoint_id}\0", f"{place}{query.checkpoint_id}\1"
+                bounds = [last]
+            if query.before:
+                bounds.append(f"{place}{query.before}")
+            if after:
+                bounds.append(f"{place}{after.checkpoint_id}\0{after.checkpoint_ns}")
+            indexes, budget = [self._keys(query.thread_id)[1]], PIECE_BYTES
+        highest = f"({min(bounds)}".encode()
+        tail = (
+            f"[{first}",
+            int(query.thread_id is not None and query.checkpoint_ns is not None),
+            query.checkpoint_ns or "",
+            b"".join(query.terms),
+            int(query.contents),
+            query.limit,
+            budget,
+            LOOKS,
+            self._read_ttl if query.thread_id is not None else 0,
+        )
+        for index in indexes:
+            yield lambda bound, index=index: Call(scripts.LIST, (index,), (bound or highest, *tail))
+
+    def _inbox_calls(self, kind: str, query: InboxQuery) -> Iterator[Callable[[bytes | None], Call]]:
+        """As `_list_calls`."""
+        beyond = chr(ord(kind) + 1)
+        if query.order == "newest":
+            command, start, end = "ZREVRANGEBYLEX", f"({beyond}", f"[{kind}"
+        else:
+            command, start, end = "ZRANGEBYLEX", f"[{kind}", f"({beyond}"
+        if query.after:
+            time, thread_id, task_id = query.after
+            time_digits = digits(min(max(time, 0), 10**TIME_DIGITS - 1))
+            start = f"({kind}{time_digits}\0{thread_id}"
+            if kind == "w":
+                # A question's entry has its index behind the task: past it in either order.
+                start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")
+        if query.thread_id is None:
+            indexes, budget, only = [*self._indexes()], BUCKET_BYTES, ""
+        else:
+            indexes, budget, only = [self._keys(query.thread_id)[1]], PIECE_BYTES, query.thread_id
+        tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
+        for index in indexes:
+            yield lambda bound, index=index: Call(scripts.INBOX, (index,), (kind, command, bound or start, *tail))
+
+    def _complete(self, thread_id: str, roots: Iterable[ChunkId], chunks: FoundChunks) -> Operation[bool]:
+        """Fetch the chunks from ``roots`` downwards that were not found, and bodies; whether all of them are there."""
+        key = self._keys(thread_id)[0]
+        passed: set[ChunkId] = set()
+        level, is_complete = [*roots], True
+        while level:
+            unknown = [id_ for id_ in level if id_ not in chunks.chunks and id_ not in chunks.large]
+            if unknown:
+                groups = [unknown[at : at + FIELDS_AT_ONCE] for at in range(0, len(unknown), FIELDS_AT_ONCE)]
+                replies = yield [Call(scripts.FIELDS, (key,), [b"#" + id_ for id_ in group]) for group in groups]
+                for group, reply in zip(groups, replies, strict=True):
+                    for id_, entry in zip(group, reply, strict=True):
+                        if entry is None:
+                            is_complete = False
+                        else:
+                            chunks.add(id_, entry)
+            passed.update(level)
+            nodes = (chunks.chunks[id_] for id_ in level if id_ in chunks.chunks)
+            level = [*{id_ for node in nodes for id_ in node.children if id_ not in passed}]
+        if chunks.large:
+            pieces = [*_grouped(chunks.large)]
+            replies = yield [Call(scripts.FIELDS, (key,), [b"+" + id_ for id_ in piece]) for piece in pieces]
+            for piece, bodies in zip(pieces, replies, strict=True):
+                for id_, body in zip(piece, bodies, strict=True):
+                    if body is None:
+                        is_complete = False
+                    else:
+                        chunks.chunks[id_] = Chunk(id_, body)
+            chunks.large.clear()
+        return is_complete
+
+
+# Pages of several indexes
+
+
+@dataclass(slots=True)
+class _Source(Generic[T]):
+    """One index that a listing reads, and what of it has arrived: positions and items."""
+
+    call: Callable[[bytes | None], Call]
+    bound: bytes | None = None
+    is_done: bool = False
+    items: deque[tuple[Any, T]] = field(default_factory=deque)
+
+
+def _merged(
+    sources: Sequence[_Source[T]],
+    limit: int,
+    read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, T]],
+    *,
+    newest: bool,
+) -> Operation[list[T]]:
+    """The first ``limit`` items of all sources in order of their positions. All that must be asked are asked at once."""
+    found: list[T] = []
+    first = max if newest else min
+    while len(found) < limit:
+        hungry = [source for source in sources if not source.items and not source.is_done]
+        if hungry:
+            replies = yield [source.call(source.bound) for source in hungry]
+            for source, (bound, *items) in zip(hungry, replies, strict=True):
+                chunks: dict[str, FoundChunks] = {}
+                source.items.extend(read(item, chunks) for item in items)
+                source.bound, source.is_done = bound, bound is None
+            continue
+        ready = [source for source in sources if source.items]
+        if not ready:
+            break
+        found.append(first(ready, key=lambda source: source.items[0][0]).items.popleft()[1])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    stored: StoredCheckpoint
+    chunks: FoundChunks
+    rest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    record: InterruptRecord
+    chunks: FoundChunks
+    rest: bytes
+
+    @property
+    def thread_id(self) -> str:
+        return self.record.checkpoint.key.thread_id
+
+
+def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Listed]:
+    *parts, flat, rest = item
+    # Chunks that several checkpoints of a thread share come once in an answer.
+    shared = chunks.setdefault(item[0].decode(), FoundChunks())
+    shared.add_flat(flat)
+    stored, _ = _stored_checkpoint(parts, shared)
+    key = stored.record.key
+    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), _Listed(stored, shared, rest)
+
+
+def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
+    thread, meta, latest, packed = item
+    thread_id = thread.decode()
+    record = packed and unpack_checkpoint(CheckpointKey(thread_id, "", latest.decode()), packed)
+    found = unpack_thread(thread_id, meta, record)
+    return found.position, found
+
+
+def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, _Question]:
+    thread, _, latest, packed, write, flat, rest = item
+    chunks = FoundChunks()
+    chunks.add_flat(flat)
+    record = unpack_checkpoint(CheckpointKey(thread.decode(), "", latest.decode()), packed)
+    found = InterruptRecord(record, unpack_write(write), chunks.chunks)
+    return found.position, _Question(found, chunks, rest)
+
+
+_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
+
+
+def _after(query: InboxQuery, found: list[_Positioned]) -> Sequence[_Positioned]:
+    """What one thread has comes at once; all else is a page already."""
+    if query.thread_id is None:
+        return found
+    after = query.after
+    if after is not None:
+        found = [item for item in found if (item.position < after if query.order == "newest" else item.position > after)]
+    return found[: query.limit]
+
+
+def _by_thread(found: Iterable[_Listed]) -> Mapping[str, tuple[list[_Listed], FoundChunks]]:
+    grouped: dict[str, tuple[list[_Listed], FoundChunks]] = {}
+    for item in found:
+        selected, chunks = grouped.setdefault(item.stored.record.key.thread_id, ([], item.chunks))
+        selected.append(item)
+        if chunks is not item.chunks:  # its bucket was asked twice
+            item.chunks.chunks.update(chunks.chunks)
+            chunks.chunks.update(item.chunks.chunks)
+    return grouped
+
+
+# Answers and pieces
+
+
+def _stored_checkpoint(parts: Sequence[Any], chunks: FoundChunks | None = None) -> tuple[StoredCheckpoint, FoundChunks]:
+    thread, ns, checkpoint_id, packed, values, writes = parts
+    found = chunks or FoundChunks()
+    key = CheckpointKey(thread.decode(), ns.decode(), checkpoint_id.decode())
+    record = unpack_checkpoint(key, packed)
+    contents = {
+        channel: unpack_value(value)
+        for (channel, _), value in zip(record.channels, values, strict=False)
+        if value is not None
+    }
+    return StoredCheckpoint(record, contents, tuple(unpack_write(write) for write in writes), found.chunks), found
+
+
+def _is_ready(layout: bytes | None, prefix: str) -> bool:
+    if layout is None or layout == f"creating {LAYOUT}".encode():
+        return False
+    if layout != LAYOUT.encode():
+        raise SchemaMismatch(
+            f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, and this version of checkpoint-backends "
+            f"knows {LAYOUT!r}: upgrade it, or use another prefix"
+        )
+    return True
+
+
+def _named(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The chunks that must be stored already: referred to and not brought along."""
+    named = {id_ for value in values for id_ in value.chunk_ids}
+    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
+    named.difference_update(chunks)
+    return named
+
+
+def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
+    return {
+        id_
+        for checkpoint in stored
+        for value in (*checkpoint.values.values(), *(write.value for write in checkpoint.writes))
+        for id_ in value.chunk_ids
+    }
+
+
+def _all(calls: Sequence[Call]) -> Operation[None]:
+    for at in range(0, len(calls), THREADS_AT_ONCE):
+        yield calls[at : at + THREADS_AT_ONCE]
+
+
+def _size(entries: Iterable[Entry]) -> int:
+    return sum(len(content) for _, content in entries)
+
+
+def _flat(entries: Iterable[Entry]) -> Iterator[bytes]:
+    for entry in entries:
+        yield from entry
+
+
+def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
+    """Entries in order, so many together that they hold about `PIECE_BYTES`."""
+    piece: list[Entry] = []
+    size = 0
+    for entry in entries:
+        piece.append(entry)
+        size += len(entry[1])
+        if size >= PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
+
+
+def _grouped(sizes: Mapping[ChunkId, int]) -> Iterator[Sequence[ChunkId]]:
+    """Chunks, so many together that they hold about `PIECE_BYTES`."""
+    group: list[ChunkId] = []
+    size = 0
+    for id_, length in sizes.items():
+        group.append(id_)
+        size += length
+        if size >= PIECE_BYTES or len(group) == FIELDS_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group

@@ -1,0 +1,111 @@
+"""Answers to the questions of an inbox, given once, whichever of many workers are asked to give them.
+
+Two things must not happen when several workers share a store: that a question gets two answers, and that two workers
+run one thread at the same time. Both are kept out by what every saver guarantees, on every backend: an ordinary write
+is never replaced. So workers race to write under one name, read back, and whoever finds its own write has won.
+
+The writes stand on the checkpoint that waits, under tasks that no graph has; LangGraph does not look at them. They go
+when the checkpoint goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import RunnableConfig
+
+from checkpoint_base import CheckpointSaver, PendingInterrupt
+
+LEASE = timedelta(minutes=5)
+"""For how long a worker has a thread to itself. Longer than a run takes; one that ended without a word costs this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to the questions of a saver's inbox, and the right to continue their threads."""
+
+    saver: CheckpointSaver
+    lease: timedelta = LEASE
+
+    async def record(self, question: PendingInterrupt, answer: Any) -> bool:
+        """Store the answer to a question; False, and nothing is changed, when it has one already."""
+        mark = uuid4().hex
+        await self._write(question, _answer_task(question), {"answer": answer, "by": mark})
+        stored = (await self._writes(question))[_answer_task(question)]
+        return bool(stored["by"] == mark)
+
+    async def of_thread(self, thread_id: str) -> dict[str, Any]:
+        """The stored answers to the questions that a thread waits for, by interrupt id: what to resume it with."""
+        found: dict[str, Any] = {}
+        async for question in self.saver.ainterrupts(thread_id=thread_id):
+            stored = (await self._writes(question)).get(_answer_task(question))
+            if stored is not None:
+                found[question.interrupt_id] = stored["answer"]
+        return found
+
+    @asynccontextmanager
+    async def turn(self, thread_id: str) -> AsyncIterator[bool]:
+        """Whether this worker may now continue a thread that waits; it may until the block ends, and others may not.
+
+        It may not when another worker has the turn, or when the thread no longer waits. A block that takes longer than
+        the lease is stopped with `TimeoutError`. The clocks of the workers must agree to within a part of the lease.
+        """
+        question = await self._any_question(thread_id)
+        number = await self._taken_turn(question) if question else None
+        if question is None or number is None:
+            yield False
+            return
+        try:
+            # The turn before ours may have continued the thread while we looked.
+            now = await self._any_question(thread_id)
+            async with asyncio.timeout(self.lease.total_seconds()):
+                yield now is not None and now.checkpoint_id == question.checkpoint_id
+        finally:
+            await self._write(question, f"end of turn {number}", {})
+
+    async def _taken_turn(self, question: PendingInterrupt) -> int | None:
+        """Take the next turn of the thread; None when another worker has one, or was quicker."""
+        now = datetime.now(UTC)
+        writes = await self._writes(question)
+        number = 0
+        while (held := writes.get(f"turn {number}")) is not None:
+            if f"end of turn {number}" not in writes and now < datetime.fromisoformat(held["until"]):
+                return None
+            number += 1
+        mark = uuid4().hex
+        await self._write(question, f"turn {number}", {"by": mark, "until": (now + self.lease).isoformat()})
+        stored = (await self._writes(question))[f"turn {number}"]
+        return number if stored["by"] == mark else None
+
+    async def _any_question(self, thread_id: str) -> PendingInterrupt | None:
+        async for question in self.saver.ainterrupts(thread_id=thread_id, limit=1):
+            return question
+        return None
+
+    async def _write(self, question: PendingInterrupt, task: str, value: Any) -> None:
+        await self.saver.aput_writes(_place(question), [("answers", value)], task)
+
+    async def _writes(self, question: PendingInterrupt) -> dict[str, Any]:
+        found = await self.saver.aget_tuple(_place(question))
+        return {task: value for task, channel, value in (found and found.pending_writes) or () if channel == "answers"}
+
+
+def _answer_task(question: PendingInterrupt) -> str:
+    # A node that asks twice asks under one id; the time tells its questions apart.
+    return f"answer to {question.interrupt_id} of {question.created_at.isoformat()}"
+
+
+def _place(question: PendingInterrupt) -> RunnableConfig:
+    return {
+        "configurable": {
+            "thread_id": question.thread_id,
+            "checkpoint_ns": question.checkpoint_ns,
+            "checkpoint_id": question.checkpoint_id,
+        }
+    }

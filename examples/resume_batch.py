@@ -1,0 +1,57 @@
+"""A batch that resumes every thread whose question has been answered and which nobody has continued.
+
+The service records an answer before it continues the thread, so an answer outlives a worker that died, or that found
+another one at work. Run this from cron, as many at once as you like: each thread is continued by one of them.
+
+python -m examples.resume_batch --store sqlite:///refunds.db
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import Command
+
+from checkpoint_base import CheckpointError, open_saver
+from examples.answers import Answers
+from examples.approval import build_graph
+
+
+async def resume_everything(store: str, at_once: int) -> int:
+    """Resume what is answered; return how many threads failed."""
+    async with open_saver(store) as saver:
+        answers = Answers(saver)
+        graph = build_graph().compile(checkpointer=saver)
+        free = asyncio.Semaphore(at_once)
+
+        async def resume(thread: str) -> None:
+            config: RunnableConfig = {"configurable": {"thread_id": thread}}
+            async with free, answers.turn(thread) as may_continue:
+                if may_continue and (given := await answers.of_thread(thread)):
+                    final = await graph.ainvoke(Command(resume=given), config)
+                    print(f"{thread}: {final.get('outcome', 'waits again')}")
+
+        waiting = dict.fromkeys([each.thread_id async for each in saver.ainterrupts(order="oldest")])
+        results = await asyncio.gather(*map(resume, waiting), return_exceptions=True)
+        failed = [(thread, result) for thread, result in zip(waiting, results, strict=True) if result]
+        for thread, error in failed:  # its answer stays: the next batch tries again
+            print(f"{thread}: failed: {error}", file=sys.stderr)
+        return len(failed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.resume_batch", description="Resume what is answered.")
+    parser.add_argument("--store", required=True, metavar="URL", help="such as sqlite:///refunds.db")
+    parser.add_argument("--at-once", type=int, default=8, metavar="N", help="threads to resume at the same time")
+    given = parser.parse_args()
+    sys.exit(1 if asyncio.run(resume_everything(given.store, given.at_once)) else 0)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except CheckpointError as error:
+        sys.exit(str(error))

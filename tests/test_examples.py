@@ -1,0 +1,348 @@
+"""The examples, in real processes as a reader would run them; what they did is read from the store by another saver."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypedDict
+
+import httpx
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from checkpoint_base import CheckpointSaver, PendingInterrupt, SQLiteSaver, open_saver
+from examples.answers import Answers
+from examples.approval import build_graph
+from tests.servers.processes import HOST, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+EVERY_NODE_ONCE = {True: ["look_up", "ask_human", "pay"], False: ["look_up", "ask_human", "reject"]}
+SECONDS = 100
+
+pytestmark = pytest.mark.anyio  # for those that are async
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def config(thread: str) -> Any:
+    return {"configurable": {"thread_id": thread}}
+
+
+def started(*arguments: str, folder: Path, log: Path, **environment: str) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def serving(*arguments: str, folder: Path, ready: str, **environment: str) -> Iterator[int]:
+    """Run a server, with its workers, until the block ends; `ready` is a URL that it answers once it is up."""
+    log = folder / "server.log"
+    process = started(*arguments, folder=folder, log=log, **environment)
+    try:
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                assert httpx.get(ready, timeout=5).status_code == 200
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def values(store: str, thread: str) -> Mapping[str, Any]:
+    with open_saver(store) as saver:
+        found = saver.get_tuple(config(thread))
+    assert found is not None
+    return found.checkpoint["channel_values"]
+
+
+# The service
+
+
+def test_of_many_answers_to_one_question_at_many_workers_one_counts_and_every_node_runs_once(tmp_path: Path) -> None:
+    store, port = f"sqlite:///{tmp_path}/refunds.db", free_port()
+    orders = [f"order-{number}" for number in range(6)]
+    command = ["-m", "uvicorn", "examples.service:app", "--workers", "3", "--host", HOST, "--port", str(port)]
+    url = f"http://{HOST}:{port}"
+
+    async def talk() -> list[tuple[str, bool, int]]:
+        async with httpx.AsyncClient(base_url=url, timeout=SECONDS) as client:
+            begun = await asyncio.gather(
+                *(client.post(f"/refunds/{order}", json={"amount": "9.50"}) for order in orders)
+            )
+            assert {each.status_code for each in begun} == {202}
+            again = await client.post(f"/refunds/{orders[0]}", json={"amount": "9.50"})
+            assert again.status_code == 409
+
+            first = (await client.get("/inbox", params={"limit": 4})).json()
+            rest = (await client.get("/inbox", params={"limit": 4, "after": first["next"]})).json()
+            questions = first["questions"] + rest["questions"]
+            assert sorted(each["order"] for each in questions) == orders
+            assert rest["next"] is None
+            assert questions[0]["question"]["question"] == "Refund 9.50?"
+
+            async def answer(question: dict[str, Any], approve: bool) -> tuple[str, bool, int]:
+                body = {"asked_at": question["asked_at"], "approve": approve}
+                said = await client.post(f"/inbox/{question['order']}/{question['id']}", json=body)
+                return question["order"], approve, said.status_code
+
+            answered = await asyncio.gather(
+                *(answer(question, attempt % 2 == 0) for attempt in range(6) for question in questions)
+            )
+            assert (await client.get("/inbox")).json() == {"questions": [], "next": None}
+            assert (await client.get("/refunds/nobody")).status_code == 404
+            assert (await client.post(f"/refunds/{'x' * 1000}", json={"amount": "1"})).status_code == 422
+            return answered
+
+    with serving(*command, folder=tmp_path, ready=f"{url}/inbox", CHECKPOINT_STORE=store):
+        answered = asyncio.run(talk())
+    assert Counter(status for *_, status in answered) == {200: len(orders), 409: len(answered) - len(orders)}
+    for order, approved, status in answered:
+        if status == 200:
+            final = values(store, order)
+            assert (final["approved"], final["done"]) == (approved, EVERY_NODE_ONCE[approved])
+            assert final["amount"] == Decimal("9.50")
+
+
+# Answers: what the service and the batch rely on
+
+
+class Parallel(TypedDict, total=False):
+    one: str
+    two: str
+
+
+def parallel() -> StateGraph[Parallel]:
+    """Two nodes ask at once, the first of them twice."""
+    graph = StateGraph(Parallel)
+    graph.add_node("one", lambda state: {"one": f"{interrupt('first')}, {interrupt('second')}"})
+    graph.add_node("two", lambda state: {"two": interrupt("other")})
+    graph.add_edge(START, "one")
+    graph.add_edge(START, "two")
+    return graph
+
+
+@pytest.fixture
+def two(path: Path) -> Iterator[tuple[CheckpointSaver, CheckpointSaver]]:
+    """Two workers' savers on one store."""
+    with SQLiteSaver(path) as one, SQLiteSaver(path) as other:
+        yield one, other
+
+
+async def questions(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:
+    return {str(each.value): each async for each in saver.ainterrupts()}
+
+
+async def test_a_question_keeps_its_first_answer(two: tuple[CheckpointSaver, CheckpointSaver]) -> None:
+    build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
+    (question,) = (await questions(two[1])).values()
+    recorded = await asyncio.gather(*(Answers(saver).record(question, number) for number, saver in enumerate(two * 8)))
+    assert sorted(recorded) == [False] * 15 + [True]
+    for saver in two:
+        assert await Answers(saver).of_thread("a") == {question.interrupt_id: recorded.index(True)}
+
+
+async def test_one_worker_at_a_time_has_the_turn(two: tuple[CheckpointSaver, CheckpointSaver]) -> None:
+    build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
+    at_once = 0
+    most = 0
+    turns = 0
+
+    async def work(saver: CheckpointSaver) -> None:
+        nonlocal at_once, most, turns
+        async with Answers(saver).turn("a") as mine:
+            if mine:
+                turns += 1
+                at_once += 1
+                most = max(most, at_once)
+                await asyncio.sleep(0.01)
+                at_once -= 1
+
+    await asyncio.gather(*(work(saver) for saver in two * 10))
+    assert most == 1
+    assert turns >= 1
+    async with Answers(two[0]).turn("a") as again:
+        assert again  # the turn ended, and the thread still waits
+    async with Answers(two[0]).turn("nobody") as none:
+        assert not none
+
+
+async def test_a_turn_whose_worker_died_can_be_taken_when_its_lease_is_over(
+    two: tuple[CheckpointSaver, CheckpointSaver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
+    (question,) = (await questions(two[0])).values()
+    lease = timedelta(seconds=0.3)
+    assert await Answers(two[0], lease)._taken_turn(question) == 0  # and never ends it
+    async with Answers(two[1], lease).turn("a") as mine:
+        assert not mine
+    await asyncio.sleep(0.4)
+    async with Answers(two[1], lease).turn("a") as mine:
+        assert mine
+
+
+async def test_a_worker_that_takes_longer_than_its_lease_is_stopped(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
+
+    async def work_for_long() -> None:
+        async with Answers(two[0], timedelta(seconds=0.1)).turn("a") as mine:
+            assert mine
+            await asyncio.sleep(30)
+
+    with pytest.raises(TimeoutError):
+        await work_for_long()
+
+
+async def test_who_looked_before_another_continued_the_thread_gets_no_turn(
+    two: tuple[CheckpointSaver, CheckpointSaver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = build_graph().compile(checkpointer=two[0])
+    await graph.ainvoke({"order": "a", "amount": Decimal(1)}, config("a"))
+    late = Answers(two[1])
+    taken = Answers._taken_turn
+
+    async def after_another(self: Answers, question: PendingInterrupt) -> int | None:
+        monkeypatch.setattr(Answers, "_taken_turn", taken)
+        async with Answers(two[0]).turn("a") as first:
+            assert first
+            await graph.ainvoke(Command(resume=True), config("a"))
+        return await taken(self, question)
+
+    monkeypatch.setattr(Answers, "_taken_turn", after_another)
+    async with late.turn("a") as mine:
+        assert not mine
+
+
+async def test_questions_that_wait_together_and_one_after_another_each_get_their_answer(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    graph = parallel().compile(checkpointer=two[0])
+    await graph.ainvoke({"one": ""}, config("a"))
+    answers = Answers(two[0])
+    asked = await questions(two[1])
+    assert set(asked) == {"first", "other"}
+    assert await answers.record(asked["first"], "A")
+    async with answers.turn("a") as mine:
+        assert mine
+        await graph.ainvoke(Command(resume=await answers.of_thread("a")), config("a"))
+    asked = await questions(two[1])
+    assert set(asked) == {"second", "other"}
+    assert await answers.of_thread("a") == {}  # the answer to the first is not taken for one to the second
+    assert await answers.record(asked["second"], "B")
+    assert await answers.record(asked["other"], "C")
+    async with answers.turn("a") as mine:
+        assert mine
+        await graph.ainvoke(Command(resume=await answers.of_thread("a")), config("a"))
+    assert await questions(two[1]) == {}
+    final = await two[1].aget_tuple(config("a"))
+    assert final is not None
+    assert final.checkpoint["channel_values"] == {"one": "A, B", "two": "C"}
+
+
+# The batch
+
+
+async def test_batches_that_run_at_once_resume_every_answered_thread_once(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/refunds.db"
+    decisions = {f"order-{number}": number % 2 == 0 for number in range(8)}
+    async with open_saver(store) as saver:
+        graph = build_graph().compile(checkpointer=saver)
+        for order in (*decisions, "unanswered"):
+            await graph.ainvoke({"order": order, "amount": Decimal(5)}, config(order))
+        for question in (await questions_by_thread(saver)).values():
+            if question.thread_id in decisions:
+                assert await Answers(saver).record(question, decisions[question.thread_id])
+    logs = [tmp_path / f"{number}.log" for number in range(3)]
+    batches = [started("-m", "examples.resume_batch", "--store", store, folder=tmp_path, log=log) for log in logs]
+    assert [batch.wait(SECONDS) for batch in batches] == [0, 0, 0], [log.read_text() for log in logs]
+    said = "".join(log.read_text() for log in logs).splitlines()
+    assert sorted(line.partition(":")[0] for line in said) == sorted(decisions)
+    for order, approved in decisions.items():
+        assert values(store, order)["done"] == EVERY_NODE_ONCE[approved]
+    async with open_saver(store) as saver:
+        assert set(await questions_by_thread(saver)) == {"unanswered"}
+
+
+async def questions_by_thread(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:
+    return {each.thread_id: each async for each in saver.ainterrupts()}
+
+
+def test_a_batch_without_a_store_that_it_can_open_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = ["-m", "examples.resume_batch", "--store", "nosuch://x"]
+    assert started(*command, folder=tmp_path, log=log).wait(SECONDS) == 1
+    assert log.read_text().startswith("no installed package opens nosuch:// URLs")
+
+
+# The LangGraph server
+
+
+def test_a_langgraph_server_keeps_its_threads_in_the_store(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    shutil.copytree(ROOT / "examples" / "langgraph_server", app, ignore=shutil.ignore_patterns("__pycache__", ".lang*"))
+    store, port = f"sqlite:///{app}/refunds.db", free_port()
+    named = json.loads((app / "langgraph.json").read_text())
+    assert named["env"]["CHECKPOINT_STORE"] == "sqlite:///refunds.db"  # which is in the app's folder
+    quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false", "LOG_LEVEL": "WARNING"}
+    command = ["-m", "langgraph_cli", "dev", "--no-browser", "--no-reload", "--host", HOST, "--port", str(port)]
+    url = f"http://{HOST}:{port}"
+    with serving(*command, folder=app, ready=f"{url}/ok", **quiet), httpx.Client(base_url=url, timeout=60) as client:
+        thread, other = (client.post("/threads", json={}).json()["thread_id"] for _ in range(2))
+        for each in (thread, other):
+            begun = client.post(f"/threads/{each}/runs/wait", json={"assistant_id": "refund", "input": {"amount": 9}})
+            assert begun.json()["__interrupt__"][0]["value"] == "Refund 9?"
+        copy = client.post(f"/threads/{thread}/copy").json()["thread_id"]
+        resume = {"assistant_id": "refund", "command": {"resume": True}}
+        assert client.post(f"/threads/{thread}/runs/wait", json=resume).json() == {"amount": 9, "approved": True}
+        assert client.delete(f"/threads/{other}").status_code == 204
+
+    # The server is gone. What it knew is in the store, and any program goes on with it.
+    with open_saver(store) as saver:
+        assert {each.thread_id for each in saver.threads()} == {thread, copy}
+        (waiting,) = saver.interrupts()
+        assert (waiting.thread_id, waiting.value) == (copy, "Refund 9?")
+        graph = plain_graph(app / "graph.py").compile(checkpointer=saver)
+        assert graph.invoke(Command(resume=False), config(copy)) == {"amount": 9, "approved": False}
+    assert values(store, thread) == {"amount": 9, "approved": True}
+
+
+def plain_graph(file: Path) -> StateGraph[Any]:
+    names: dict[str, Any] = {"__name__": "served"}
+    exec(compile(file.read_text().replace("from __future__ import annotations", ""), file, "exec"), names)
+    return names["graph"].builder

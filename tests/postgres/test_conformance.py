@@ -1,0 +1,77 @@
+"""The conformance suite on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from urllib.parse import quote, urlsplit
+
+import psycopg
+import pytest
+
+from checkpoint_base import CheckpointSaver, open_saver
+from conformance_tests import Capability, SaverConformance
+from tests.postgres.conftest import place_on
+from tests.servers.processes import Server
+
+
+@pytest.fixture(scope="session")
+def bounced(bouncer: Server, server: Server) -> Iterator[str]:
+    place = place_on(server)
+    yield f"{bouncer.url}?prepare=false&schema={place.schema}"
+    place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+
+
+@pytest.fixture(scope="session")
+def owned(newest_server: Server) -> Iterator[str]:
+    place = place_on(newest_server)
+    schema, role = f"Tenant's “{place.schema}", place.schema
+    names = {"schema": psycopg.sql.Identifier(schema), "role": psycopg.sql.Identifier(role)}
+    with psycopg.connect(newest_server.url, autocommit=True) as admin:
+        for statement in (
+            "CREATE DATABASE {role}",
+            "REVOKE ALL ON DATABASE {role} FROM PUBLIC",
+            "CREATE ROLE {role} LOGIN PASSWORD 'p@ss/w?rd'",
+            "GRANT CONNECT ON DATABASE {role} TO {role}",
+        ):
+            admin.execute(psycopg.sql.SQL(statement).format(**names))
+    parts = urlsplit(newest_server.url)
+    database = parts._replace(path=f"/{role}").geturl()
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        admin.execute(psycopg.sql.SQL("CREATE SCHEMA {schema} AUTHORIZATION {role}").format(**names))
+    yield (
+        f"postgresql://{role}:{quote('p@ss/w?rd', safe='')}@{parts.hostname}:{parts.port}/{role}?schema={quote(schema)}"
+    )
+    with psycopg.connect(newest_server.url, autocommit=True) as admin:
+        admin.execute(psycopg.sql.SQL("DROP DATABASE {role} WITH (FORCE)").format(**names))
+        admin.execute(psycopg.sql.SQL("DROP ROLE {role}").format(**names))
+
+
+class _OnPostgres(SaverConformance):
+    capabilities = frozenset(Capability)
+
+    @pytest.fixture
+    def factory(self, url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], CheckpointSaver]:
+        monkeypatch.setenv("CHECKPOINT_STORE", url)
+        return partial(open_saver, url)
+
+    @pytest.fixture
+    def factory_name(self, url: str) -> str:
+        return "conformance_tests.factories:from_environment"
+
+
+class TestBehindPgBouncer(_OnPostgres):
+    """On the oldest PostgreSQL, behind PgBouncer in transaction mode."""
+
+    @pytest.fixture
+    def url(self, bounced: str) -> str:
+        return bounced
+
+
+class TestAsOwnerOfOneSchema(_OnPostgres):
+    """On the newest PostgreSQL, as a role that owns one schema and may do nothing else in the database."""
+
+    @pytest.fixture
+    def url(self, owned: str) -> str:
+        return owned

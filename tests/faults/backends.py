@@ -5,15 +5,27 @@ Everything here but the URL goes through a raw client, so that it tells what is 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlencode, urlsplit
+from uuid import uuid4
+
+import psycopg
+import redis as redis_py
+from psycopg import sql
+
+from checkpoint_base import open_saver
+from tests.servers.postgres import postgres
+from tests.servers.processes import Server
+from tests.servers.redis import redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +44,31 @@ class Backend(ABC):
     """A store for as long as a test lasts, empty at its beginning."""
 
     name: str
-    url: str
     version: str
+    url: str
+
+    server: Server | None = None
+    """What it runs on, if it is a process."""
+
+    patience = 0.0
+    """Seconds after which a saver of `url_through` gives up on a server that says nothing; 0 without one."""
+
+    def __init__(self) -> None:
+        with open_saver(self.url):
+            pass
+        self._made_by_setup = self.counts()
+
+    def leftovers(self) -> dict[str, int]:
+        """What is stored beside what `setup` makes: a count for each kind that there is more of."""
+        return {
+            name: count - self._made_by_setup.get(name, 0)
+            for name, count in self.counts().items()
+            if count != self._made_by_setup.get(name, 0)
+        }
 
     @abstractmethod
-    def leftovers(self) -> dict[str, int]:
-        """What is stored beside what `setup` makes: a count for each kind that there is anything of."""
+    def counts(self) -> dict[str, int]:
+        """How much of each kind is stored."""
 
     @abstractmethod
     def cells(self) -> Sequence[Cell]:
@@ -51,6 +82,22 @@ class Backend(ABC):
         """How many connections of savers the server has; 0 where there is no server."""
         return 0
 
+    def locks(self) -> int:
+        """How many locks or open transactions savers hold on the server."""
+        return 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the server listens."""
+        parts = urlsplit(self.url)
+        if parts.hostname is None or parts.port is None:
+            raise ValueError(f"{self.url} names no port")
+        return parts.hostname, parts.port
+
+    def url_through(self, host: str, port: int) -> str:
+        """The URL of the same store by another address, with timeouts that suit a test."""
+        raise NotImplementedError(f"{self.name} has no server")
+
 
 class SQLiteBackend(Backend):
     name = "sqlite"
@@ -59,11 +106,11 @@ class SQLiteBackend(Backend):
     def __init__(self, path: Path) -> None:
         self.url = f"sqlite:///{path}"
         self._path = path
+        super().__init__()
 
-    def leftovers(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         with closing(sqlite3.connect(self._path)) as raw:
-            counts = {name: raw.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in self._tables(raw)}
-        return {name: count for name, count in counts.items() if count}
+            return {name: raw.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in self._tables(raw)}
 
     def cells(self) -> Sequence[Cell]:
         found = []
@@ -97,17 +144,154 @@ def _columns(raw: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]
     return [row[1] for row in info if row[5]], [row[1] for row in info if not row[5]]
 
 
+class PostgresBackend(Backend):
+    name = "postgres"
+    patience = 6.0
+
+    def __init__(self, server: Server, schema: str) -> None:
+        self.server = server
+        self.version = server.version
+        self._schema = schema
+        self._options = {"schema": schema, "application_name": schema}
+        self.url = _with_query(server.url, self._options)
+        super().__init__()
+
+    def counts(self) -> dict[str, int]:
+        return {name: self._query("SELECT count(*) FROM {}.{}", [self._schema, name])[0][0] for name in self._tables()}
+
+    def cells(self) -> Sequence[Cell]:
+        found = []
+        for table in self._tables():
+            columns = self._query(
+                "SELECT attname, atttypid::regtype::text, attnum = ANY(coalesce(indkey, '')) FROM pg_attribute "
+                "LEFT JOIN pg_index ON indrelid = attrelid AND indisprimary "
+                "WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+                parameters=[f"{self._schema}.{table}"],
+            )
+            keys = [name for name, _, is_key in columns if is_key]
+            for name, kind, is_key in columns:
+                if is_key or kind != "bytea":
+                    continue
+                for *key, value in self._query(
+                    "SELECT " + ", ".join(["{}"] * (len(keys) + 1)) + " FROM {}.{}", [*keys, name, self._schema, table]
+                ):
+                    found.append(Cell((table, name, tuple(zip(keys, key, strict=True))), bytes(value)))
+        return found
+
+    def overwrite(self, cell: Cell, content: bytes) -> None:
+        table, column, key = cell.place
+        names = [name for name, _ in key]
+        self._query(
+            "UPDATE {}.{} SET {} = %s WHERE " + " AND ".join(["{} = %s"] * len(names)),
+            [self._schema, table, column, *names],
+            [content, *(part for _, part in key)],
+        )
+
+    def connections(self) -> int:
+        return self._count("application_name = %s")
+
+    def locks(self) -> int:
+        return self._count("application_name = %s AND state LIKE 'idle in transaction%%'")
+
+    def url_through(self, host: str, port: int) -> str:
+        return _with_query(f"postgresql://postgres@{host}:{port}/postgres", {**self._options, "connect_timeout": "2"})
+
+    def drop(self) -> None:
+        self._query("DROP SCHEMA {} CASCADE", [self._schema])
+
+    def _count(self, condition: str) -> int:
+        count: int = self._query(f"SELECT count(*) FROM pg_stat_activity WHERE {condition}", (), [self._schema])[0][0]
+        return count
+
+    def _tables(self) -> list[str]:
+        rows = self._query("SELECT tablename FROM pg_tables WHERE schemaname = %s", (), [self._schema])
+        return sorted(name for (name,) in rows)
+
+    def _query(self, statement: str, names: Sequence[str] = (), parameters: Sequence[Any] = ()) -> list[Any]:
+        """Run a statement with ``{}`` for each of the names, on a connection that has nothing to do with a saver."""
+        text = sql.SQL(statement).format(*map(sql.Identifier, names)) if names else sql.SQL(statement)
+        assert self.server is not None
+        with psycopg.connect(self.server.url, autocommit=True) as raw:
+            cursor = raw.execute(text, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+
+class RedisBackend(Backend):
+    name = "redis"
+    patience = 3.0
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.server = server
+        self.version = server.version
+        self._prefix = prefix
+        self._options = {"prefix": prefix, "client_name": prefix}
+        self.url = _with_query(server.url, self._options)
+        super().__init__()
+
+    def counts(self) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        with self._raw() as raw:
+            for key in raw.scan_iter(match=f"{self._prefix}*", count=1000):
+                kind = raw.type(key).decode()
+                size = {"hash": raw.hlen, "zset": raw.zcard, "list": raw.llen, "set": raw.scard}.get(kind)
+                counts[kind] = counts.get(kind, 0) + (size(key) if size else 1)
+        return counts
+
+    def cells(self) -> Sequence[Cell]:
+        found = []
+        with self._raw() as raw:
+            for key in raw.scan_iter(match=f"{self._prefix}*", count=1000, _type="hash"):
+                found += [Cell((key, name), value) for name, value in raw.hgetall(key).items()]
+        return found
+
+    def overwrite(self, cell: Cell, content: bytes) -> None:
+        key, name = cell.place
+        with self._raw() as raw:
+            raw.hset(key, name, content)
+
+    def connections(self) -> int:
+        with self._raw() as raw:
+            return sum(client["name"] == self._prefix for client in raw.client_list())
+
+    def url_through(self, host: str, port: int) -> str:
+        timeouts = {"socket_timeout": "1", "socket_connect_timeout": "1"}
+        return _with_query(f"redis://{host}:{port}/0", {**self._options, **timeouts})
+
+    def drop(self) -> None:
+        with self._raw() as raw:
+            for key in raw.scan_iter(match=f"{self._prefix}*", count=1000):
+                raw.unlink(key)
+
+    @contextmanager
+    def _raw(self) -> Iterator[Any]:
+        assert self.server is not None
+        with redis_py.Redis.from_url(self.server.url) as raw:
+            yield raw
+
+
+def _with_query(url: str, options: Mapping[str, str]) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(options)}"
+
+
 class Servers(AbstractContextManager["Servers"]):
     """Starts each server when it is first needed, and gives out empty stores on it."""
 
     def __init__(self) -> None:
         self._running = ExitStack()
+        self._servers: dict[str, Server] = {}
 
     @contextmanager
     def backend(self, name: str) -> Iterator[Backend]:
         """An empty store of the backend."""
         with BACKENDS[name](self) as opened:
             yield opened
+
+    def server(self, name: str, variable: str, start: Callable[[], AbstractContextManager[Server]]) -> Server:
+        """The server that an environment variable names, or one that is started for this session."""
+        if name not in self._servers:
+            given = os.environ.get(variable)
+            self._servers[name] = Server(given, name, 0) if given else self._running.enter_context(start())
+        return self._servers[name]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -121,4 +305,23 @@ def _sqlite(_: Servers) -> Iterator[Backend]:
         yield SQLiteBackend(Path(folder) / "checkpoints.db")
 
 
-BACKENDS: dict[str, Callable[[Servers], AbstractContextManager[Backend]]] = {"sqlite": _sqlite}
+@contextmanager
+def _postgres(servers: Servers) -> Iterator[Backend]:
+    server = servers.server("postgres", "CHECKPOINT_TEST_POSTGRES_URL", lambda: postgres(durable=False))
+    opened = PostgresBackend(server, f"faults_{uuid4().hex}")
+    yield opened
+    opened.drop()
+
+
+@contextmanager
+def _redis(servers: Servers) -> Iterator[Backend]:
+    opened = RedisBackend(servers.server("redis", "CHECKPOINT_TEST_REDIS_URL", redis), f"faults-{uuid4().hex}")
+    yield opened
+    opened.drop()
+
+
+BACKENDS: dict[str, Callable[[Servers], AbstractContextManager[Backend]]] = {
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+    "redis": _redis,
+}

@@ -26,7 +26,7 @@ from langgraph.types import Command
 from checkpoint_base import CheckpointSaver, open_saver
 from checkpoint_base.transport import Retrying, Transport
 from conformance_tests.worker import KILLED, Answer, entries, write_down
-from tests.faults import history
+from tests.faults import acts, history
 from tests.faults.flow import INPUT, State, answer_to, graph_on
 
 Job: TypeAlias = dict[str, Any]
@@ -39,22 +39,28 @@ class Processes(AbstractContextManager["Processes"]):
     """Carries jobs out, each in a process of its own."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
-        )
+        self._process: subprocess.Popen[str] | None = None
 
     def do(self, *jobs: Job) -> list[Answer]:
         """Carry jobs out at once; returns when all have ended. A job's ``kill_after`` seconds end it by SIGKILL."""
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+            )
         talk = self._process
         if talk.stdin is None or talk.stdout is None:
             raise RuntimeError("the worker was started without pipes")
-        talk.stdin.write(json.dumps(jobs) + "\n")
-        talk.stdin.flush()
-        line = talk.stdout.readline()
+        try:
+            talk.stdin.write(json.dumps(jobs) + "\n")
+            talk.stdin.flush()
+            line = talk.stdout.readline()
+        except BaseException:
+            self._end(patience=0)  # whoever comes next must not be given our answer
+            raise
         if not line:
             raise RuntimeError("the worker process ended; its standard error says why")
         return [Answer(**answer) for answer in json.loads(line)]
@@ -62,13 +68,19 @@ class Processes(AbstractContextManager["Processes"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(patience=10)
+
+    def _end(self, patience: float) -> None:
+        if self._process is None:
+            return
         with self._process as process:
             if process.stdin is not None:
                 process.stdin.close()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=patience)
             except subprocess.TimeoutExpired:
                 process.kill()
+        self._process = None
 
 
 class Dying:
@@ -295,26 +307,24 @@ def _questions_lost(state: Any, pending: set[str], journal: str) -> list[str]:
     return [f"question {id_} was stored, not answered, and is gone" for id_ in sorted(asked - answered - pending)]
 
 
-def manage(*, url: str, thread: str, steps: Sequence[Any], colour: str, kill: Sequence[Any] | None) -> dict[str, Any]:
-    """Call methods of a saver, each ``[name, arguments]``, and count the requests."""
+def act(*, url: str, step: Sequence[Any], colour: str, kill: Sequence[Any] | None = None) -> dict[str, Any]:
+    """Carry out one step of `acts`."""
     saver = open_saver(url)
     requests = dying(saver, kill)
 
-    async def acalls() -> None:
+    async def together() -> None:
         async with saver:
-            for name, arguments in steps:
-                await getattr(saver, f"a{name}")(*arguments)
+            await acts.acall(saver, (step[0], step[1]))
 
     if colour == "async":
-        asyncio.run(acalls())
+        asyncio.run(together())
     else:
         with saver:
-            for name, arguments in steps:
-                getattr(saver, name)(*arguments)
+            acts.call(saver, (step[0], step[1]))
     return {"requests": requests.requests}
 
 
-_JOBS: dict[str, Callable[..., Any]] = {"run": run, "manage": manage, "race": history.race}
+_JOBS: dict[str, Callable[..., Any]] = {"run": run, "act": act, "race": history.race}
 
 
 def done_again(journal: str) -> list[str]:

@@ -1,0 +1,173 @@
+"""Disturb single calls, and look: nothing or all of them has happened, and repeating them is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
+from conformance_tests.worker import KILLED
+from tests.faults.acts import ACTS, Act, Expected, Step, acall, answered, call, expectations, grow, snapshot
+from tests.faults.backends import Backend
+from tests.faults.crashes import AT_ONCE
+from tests.faults.figures import Figures
+from tests.faults.proxy import Fault, Proxy
+from tests.faults.worker import Processes
+
+_numbers = count()
+
+CHANGES = tuple(act for act in ACTS if not act.is_question)
+
+_GIVES_UP_AFTER = 40
+"""Requests, or pieces on a connection, after which a call should have come to its end."""
+
+
+class Calls:
+    """Calls on one backend, each on a thread of its own, compared with what is right."""
+
+    def __init__(self, backend: Backend, saver: CheckpointSaver) -> None:
+        self.backend = backend
+        self.saver = saver
+        self.expected = expectations()
+
+    def killed(self, processes: Processes, acts: Iterable[Act], colour: str) -> Figures:
+        """Kill a process at request 1, 2, 3, … of a call, until a call gets through; then repeat the call."""
+        figures = Figures()
+        for act in acts:
+            plans = ((moment, n) for n in range(1, _GIVES_UP_AFTER) for moment in ("before", "after"))
+            is_through = False
+            while not is_through:
+                kills = [next(plans) for _ in range(AT_ONCE)]
+                threads = [self.new_thread() for _ in kills]
+                jobs = [
+                    {"do": "act", "url": self.backend.url, "step": act.step(thread), "colour": colour}
+                    for thread in threads
+                ]
+                deaths = processes.do(*({**job, "kill": kill} for job, kill in zip(jobs, kills, strict=True)))
+                seen = [snapshot(self.saver, thread) for thread in threads]
+                answers = processes.do(*jobs)
+                for kill, thread, death, between, answer in zip(kills, threads, deaths, seen, answers, strict=True):
+                    situation = f"{self.backend.name}: {act.name}, killed {kill[0]} request {kill[1]}, {colour}"
+                    figures.crashes += death.exit == KILLED
+                    figures.operations += 2
+                    is_through |= death.exit == 0
+                    if death.exit not in (KILLED, 0) or death.error or answer.error or answer.exit:
+                        figures.losses.append(f"{situation}: {death}, then {answer}")
+                    figures.losses += self._lost(act, thread, between, situation)
+                figures.losses += self.clear(threads)
+        return figures
+
+    def disturbed(
+        self,
+        proxy: Proxy,
+        through: CheckpointSaver,
+        acts: Iterable[Act],
+        faults: Sequence[Fault],
+        colour: str,
+        runner: asyncio.Runner,
+    ) -> Figures:
+        """Let a fault strike piece 1, 2, 3, … of a call, until a call gets through; then repeat the call.
+
+        ``through`` goes through the proxy and tries once.
+        """
+        figures = Figures()
+        for act in acts:
+            for fault in faults:
+                for after in range(_GIVES_UP_AFTER):
+                    thread = self.new_thread()
+                    self.warm(through, colour, runner)
+                    struck = len(proxy.struck)
+                    proxy.arm(fault, after=after)
+                    situation = f"{self.backend.name}: {act.name}, {fault} (piece {after + 1}), {colour}"
+                    began = time.monotonic()
+                    figures.losses += self.tried(act, thread, through, colour, runner, situation)
+                    took = time.monotonic() - began
+                    proxy.disarm()
+                    between = snapshot(self.saver, thread)
+                    is_through = len(proxy.struck) == struck
+                    if took > 30:
+                        figures.losses.append(f"{situation}: it took {took:.0f} s to say so")
+                    figures.losses += self.repeated(act, thread, through, colour, runner, situation)
+                    figures.losses += self._lost(act, thread, between, situation)
+                    figures.losses += self.clear([thread])
+                    figures.operations += 2
+                    if is_through:
+                        break
+                    figures.faults += 1
+        return figures
+
+    def warm(self, through: CheckpointSaver, colour: str, runner: asyncio.Runner) -> None:
+        """Make ``through`` have a connection that works."""
+        for _ in range(100):
+            with contextlib.suppress(StoreUnavailable):
+                self.made(through, ACTS_BY_NAME["get_tuple of nothing"].step("nobody"), colour, runner)
+                return
+        raise AssertionError("no connection through the proxy")
+
+    def tried(
+        self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str
+    ) -> list[str]:
+        """Call; anything but the right answer or `StoreUnavailable` is a loss."""
+        try:
+            answer = answered(self.made(saver, act.step(thread), colour, runner), thread)
+        except StoreUnavailable:
+            return []
+        except Exception as error:
+            return [f"{situation}: {type(error).__name__}: {error}"]
+        return [] if answer == self.expected[act.name].answer else [f"{situation}: it answered {answer}"]
+
+    def repeated(
+        self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str
+    ) -> list[str]:
+        """Call again, as often as the store is still unavailable because of what was before."""
+        for _ in range(100):
+            with contextlib.suppress(StoreUnavailable):
+                answer = answered(self.made(saver, act.step(thread), colour, runner), thread)
+                return [] if answer == self.expected[act.name].answer else [f"{situation}, repeated: {answer}"]
+        return [f"{situation}: the store stays unavailable"]
+
+    @staticmethod
+    def made(saver: CheckpointSaver, step: Step, colour: str, runner: asyncio.Runner) -> Any:
+        return runner.run(acall(saver, step)) if colour == "async" else call(saver, step)
+
+    def new_thread(self) -> str:
+        """A grown thread; its name has always the same length, so that listings sort alike."""
+        thread = f"call-{next(_numbers):06}"
+        grow(self.saver, thread)
+        return thread
+
+    def clear(self, threads: Sequence[str]) -> list[str]:
+        """Delete threads and their neighbours; what is left is a loss."""
+        for thread in threads:
+            self.saver.delete_thread(thread)
+            self.saver.delete_thread(f"{thread}-other")
+        left = self.backend.leftovers()
+        return [f"{self.backend.name}: {threads} were deleted; left are {left}"] if left else []
+
+    def _lost(self, act: Act, thread: str, between: str, situation: str) -> list[str]:
+        right = self.expected[act.name]
+        lost = []
+        if between not in (right.before, right.after):
+            lost.append(f"{situation}: neither before nor after it: {_difference(between, right)}")
+        if (then := snapshot(self.saver, thread)) != right.after:
+            lost.append(f"{situation}, repeated: not as after it: {_difference(then, right)}")
+        return lost
+
+
+ACTS_BY_NAME = {act.name: act for act in ACTS}
+
+
+@contextlib.contextmanager
+def calls_on(backend: Backend) -> Iterator[Calls]:
+    with open_saver(backend.url) as saver:
+        yield Calls(backend, saver)
+
+
+def _difference(found: str, right: Expected) -> str:
+    """Where a snapshot differs from what it should be, shortened."""
+    at = next((n for n, (one, other) in enumerate(zip(found, right.after, strict=False)) if one != other), 0)
+    return f"…{found[max(0, at - 60) : at + 120]}… and not …{right.after[max(0, at - 60) : at + 120]}…"

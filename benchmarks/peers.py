@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
 from checkpoint_base import open_saver
@@ -30,7 +30,7 @@ from tests.servers.redis import flush_redis, redis, redis_stack
 STORAGE = "SAVER_STORAGE"
 """Environment variable: the file or URL of the storage that factories open."""
 
-SYNC, ASYNC, PROCESSES = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES
+SYNC, ASYNC, PROCESSES, LOOPS = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES, Capability.LOOPS
 
 Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
 """Makes an empty storage on the server of this URL, for a `with` block, and gives what to put into `STORAGE`."""
@@ -40,22 +40,25 @@ Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
 class Peer:
     """A saver and how it is run.
 
-    ``home`` is where its class is; ``requires`` what has to be installed for it, or ``comes_with`` what brings it;
-    ``declares`` what its class cannot tell; ``open`` the factory; ``settings`` says how that opens it.
+    ``home`` is where its class is, after which it is called if it has no ``title``; ``requires`` what has to be
+    installed for it, or ``comes_with`` what brings it; ``declares`` what its class cannot tell; ``open`` the factory;
+    ``prepare`` what its documentation wants to be done once to an empty storage; ``settings`` says how it is opened.
     """
 
     home: str
+    title: str = ""
     requires: tuple[str, ...] = ()
     comes_with: str = ""
     declares: Collection[Capability]
     open: Callable[[], Any]
     empty: Place
+    prepare: Callable[[str], None] | None = None
     server: Callable[[], AbstractContextManager[Server]] | None = None
     settings: str
 
     @property
     def name(self) -> str:
-        return self.home.partition(":")[2]
+        return self.title or self.home.partition(":")[2]
 
     @property
     def factory_name(self) -> str | None:
@@ -98,16 +101,12 @@ def _file(_: str) -> Iterator[str]:
 @contextmanager
 def _database(server: str) -> Iterator[str]:
     import psycopg
-    from langgraph.checkpoint.postgres import PostgresSaver
 
     name = f"saver_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type,unused-ignore]  # no user's text is in it
-    url = f"{server.rpartition('/')[0]}/{name}"
     try:
-        with PostgresSaver.from_conn_string(url) as saver:
-            saver.setup()
-        yield url
+        yield f"{server.rpartition('/')[0]}/{name}"
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type,unused-ignore]
@@ -120,20 +119,36 @@ def _flushed(server: str) -> Iterator[str]:
 
 
 @contextmanager
-def _indexed(server: str) -> Iterator[str]:
+def _file_url(_: str) -> Iterator[str]:
+    with _file(_) as file:
+        yield f"sqlite:///{quote(file)}"
+
+
+@contextmanager
+def _prefix(bucket: str) -> Iterator[str]:
+    parts = urlsplit(bucket)
+    yield urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{uuid4().hex}"))
+
+
+def _set_up_postgres(url: str) -> None:
+    from langgraph.checkpoint.postgres import PostgresSaver
+
+    with PostgresSaver.from_conn_string(url) as saver:
+        saver.setup()
+
+
+def _set_up_redis(url: str) -> None:
     from langgraph.checkpoint.redis import RedisSaver
 
-    flush_redis(server)
-    with RedisSaver.from_conn_string(server) as saver:
+    with RedisSaver.from_conn_string(url) as saver:
         saver.setup()
-    yield server
 
 
 # Factories
 
 
-def sqlite_saver_of_this_project() -> Any:
-    return open_saver(f"sqlite:///{quote(os.environ[STORAGE])}")
+def saver_of_this_project() -> Any:
+    return open_saver(os.environ[STORAGE])
 
 
 def in_memory_saver() -> Any:
@@ -223,21 +238,38 @@ def _quick_postgres() -> AbstractContextManager[Server]:
     return postgres(durable=False)
 
 
+def _ours(
+    title: str,
+    home: str,
+    empty: Place,
+    settings: str,
+    server: Callable[[], AbstractContextManager[Server]] | None = None,
+) -> Peer:
+    return Peer(
+        title=title,
+        home=home,
+        comes_with="this project",
+        declares=frozenset(Capability),
+        open=saver_of_this_project,
+        empty=empty,
+        server=server,
+        settings=f"`open_saver` with the URL of {settings}",
+    )
+
+
+OURS = (
+    _ours("SQLite", "checkpoint_base.sqlite:SQLiteSaver", _file_url, "a file"),
+    _ours("PostgreSQL", "checkpoint_postgres:PostgresSaver", _database, "a database", _quick_postgres),
+)
+
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer(
-            home="checkpoint_base.sqlite:SQLiteSaver",
-            comes_with="this project",
-            declares=frozenset(Capability),
-            open=sqlite_saver_of_this_project,
-            empty=_file,
-            settings="`open_saver` with the URL of a file",
-        ),
+        *OURS,
         Peer(
             home="langgraph.checkpoint.memory:InMemorySaver",
             comes_with="langgraph-checkpoint",
-            declares={SYNC, ASYNC},
+            declares={SYNC, ASYNC, LOOPS},
             open=in_memory_saver,
             empty=_in_memory,
             settings="one instance that every handle of a case shares",
@@ -264,9 +296,10 @@ PEERS: dict[str, Peer] = {
             declares={SYNC, PROCESSES},
             open=postgres_saver,
             empty=_database,
+            prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once, before",
+            "`setup()` was called once before each case, but for the one that calls it itself",
         ),
         Peer(
             home="langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
@@ -274,9 +307,10 @@ PEERS: dict[str, Peer] = {
             declares={ASYNC, PROCESSES},
             open=async_postgres_saver,
             empty=_database,
+            prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once, before",
+            "`setup()` was called once before each case, but for the one that calls it itself",
         ),
         Peer(
             home="langgraph_checkpoint_aws:ValkeySaver",
@@ -303,18 +337,20 @@ PEERS: dict[str, Peer] = {
             requires=_REDIS,
             declares={SYNC, PROCESSES},
             open=redis_saver,
-            empty=_indexed,
+            empty=_flushed,
+            prepare=_set_up_redis,
             server=redis_stack,
-            settings="`from_conn_string` without TTL, and `setup()` at every opening and once before",
+            settings="`from_conn_string` without TTL, and `setup()` at every opening",
         ),
         Peer(
             home="langgraph.checkpoint.redis.aio:AsyncRedisSaver",
             requires=_REDIS,
             declares={ASYNC, PROCESSES},
             open=async_redis_saver,
-            empty=_indexed,
+            empty=_flushed,
+            prepare=_set_up_redis,
             server=redis_stack,
-            settings="`from_conn_string` without TTL, and `asetup()` at every opening and once before",
+            settings="`from_conn_string` without TTL, and `asetup()` at every opening",
         ),
     )
 }

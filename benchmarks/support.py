@@ -95,6 +95,8 @@ def _run_case(peer: Peer, case: Case, colour: Colour, capabilities: frozenset[Ca
     """Run a case in one colour in a process of its own, on an empty storage."""
     patience = _LONG_CASE_SECONDS if case.long else _CASE_SECONDS
     with peer.empty(server) as storage, tempfile.TemporaryDirectory() as folder:
+        if peer.prepare and not case.fresh:
+            peer.prepare(storage)
         os.environ[STORAGE] = storage
         began = time.perf_counter()
         answer, trace = Path(folder) / "answer", Path(folder) / "trace"
@@ -237,8 +239,9 @@ def _page(documents: Mapping[str, Document]) -> Iterator[str]:
     yield ""
     yield f"Every case ran in a process of its own on an empty storage, and failed if it took {_CASE_SECONDS} s, or"
     yield f"{_LONG_CASE_SECONDS} s if it is a long one. Declared are the optional methods that a class overrides, and"
-    yield "delta channels for all, because the base class has what they need; `interrupts` and `threads` are extensions"
-    yield "of this project and declared for no other. A saver that has one colour only was run in that one."
+    yield "delta channels for all, because the base class has what they need; `event_loops` for savers bound to none;"
+    yield "`interrupts` and `threads`, extensions of this project, for ours. A saver of one colour was run in that one;"
+    yield "“in … only” says that a clause holds in the other colours."
     yield ""
     yield "| saver | package | server | opened with |"
     yield "| --- | --- | --- | --- |"

@@ -80,7 +80,14 @@ def _saver(name: str, document: Mapping[str, Any]) -> Iterator[str]:
     for clause in failed:
         case = next(case for case in clause["cases"] if case["outcome"] == "failed")
         finding = _code(abridged(case["finding"].strip().partition("\n")[0], _SHOWN))
-        yield f"- **{_text(clause['id'])}** {_text(clause['title'])}: {finding}"
+        yield f"- **{_text(clause['id'])}** {_text(clause['title'])}{_text(_only_in(clause['cases']))}: {finding}"
+
+
+def _only_in(cases: Sequence[Mapping[str, Any]]) -> str:
+    """The colours in which a clause fails, if it was tested in others and holds there."""
+    ran = dict.fromkeys(case["colour"] for case in cases if case["colour"])
+    fails = [colour for colour in ran if any(case["outcome"] == "failed" for case in cases if case["colour"] == colour)]
+    return f", in {' and '.join(fails)} only" if len(fails) < len(ran) and fails else ""
 
 
 def _row(*cells: str) -> str:

@@ -57,6 +57,10 @@ def fails(t: Trial) -> None:
     t.fail(HOSTILE)
 
 
+def fails_in_sync(t: Trial) -> None:
+    t.expect_that(t.colour is not Colour.SYNC, "found in sync")
+
+
 def fails_again(t: Trial) -> None:
     t.fail("something else")
 
@@ -485,10 +489,10 @@ def test_a_terminal_gets_a_progress_bar_and_the_factory_may_be_in_the_current_fo
 
 @pytest.fixture
 def documents(serve: Callable[..., str], only: Callable[..., None], tmp_path: Path) -> Callable[[Iterable[Case]], Path]:
-    def written(cases: Iterable[Case]) -> Path:
+    def written(cases: Iterable[Case], capabilities: Iterable[str] = ("sync",)) -> Path:
         only(*cases)
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
-        path.write_text(call(serve(capabilities=["sync"]), "--json", "--quick").stdout, encoding="utf-8")
+        path.write_text(call(serve(capabilities=capabilities), "--json", "--quick").stdout, encoding="utf-8")
         return path
 
     return written
@@ -518,6 +522,19 @@ def test_the_support_table_has_a_cell_for_each_area_and_saver(
     )
     assert item.endswith(" ````")
     assert not UNSAFE.search(table)
+
+
+def test_the_support_table_names_the_colours_of_a_clause_that_holds_in_others(
+    documents: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = [made("PUT-1", fails_in_sync), made("PUT-2", fails), made("PUT-3", fails_in_sync, colours=[Colour.SYNC])]
+    assert supporttable.main([f"both={documents(cases, ['sync', 'async'])}"]) == 0
+    items = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert items == [
+        "- **PUT-1** config, in sync only",
+        "- **PUT-2** idempotency",
+        "- **PUT-3** parent",
+    ]
 
 
 def test_the_support_table_refuses_what_holds_no_results(

@@ -302,7 +302,7 @@ VALUES: dict[str, Any] = {
     "np.bool": np.bool_(True),
     "np.complex64": np.complex64(1j),
     "np.datetime64": np.datetime64("2020-01-01T00:00", "m"),
-    "NaT": np.datetime64("NaT"),
+    "NaT": np.datetime64("NaT", "s"),
     "np.timedelta64": np.timedelta64(5, "D"),
 }
 

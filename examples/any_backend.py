@@ -23,8 +23,9 @@ def ask_and_answer(store: str) -> str:
     with open_saver(store) as saver:
         build_graph().compile(checkpointer=saver).invoke({"order": order, "amount": Decimal("249.00")}, config)
     with open_saver(store) as saver:
-        (waiting,) = saver.interrupts(thread_id=order)
-        answer = {waiting.interrupt_id: True}
+        answer = {waiting.interrupt_id: True for waiting in saver.interrupts(thread_id=order)}
+        if not answer:
+            return "the second saver does not find the question: this store is not shared"
         final = build_graph().compile(checkpointer=saver).invoke(Command(resume=answer), config)
         saver.delete_thread(order)
     return str(final["outcome"])

@@ -1,0 +1,362 @@
+"""Threads from one store to another: records and bytes as they are, so nothing is rebuilt, imported or decrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation
+from checkpoint_base.keys import CheckpointKey, NamespaceKey, thread_key
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    ListQuery,
+    StoredCheckpoint,
+    ValueRecord,
+    WriteRecord,
+)
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.transport import Operation, Transport, arun, run
+
+T = TypeVar("T")
+
+_WHOLE = 20  # checkpoints read at once with what they hold
+_BARE = 500  # and without
+
+
+def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
+    """Copy a thread under its own id to another store, and read it back; return how many checkpoints were sent.
+
+    Copied are the checkpoints of every namespace with their values, metadata and pending writes, what was pruned but is
+    needed to rebuild delta channels, and the times. Values stay as the bytes they are, encrypted or compressed. Writes
+    whose checkpoint was never stored are left behind: nothing reads them. A missing source copies nothing.
+
+    Repeating it sends only what the target has not, so it can be stopped at any time, and repeated after the source has
+    gone on. While it runs, nothing should use the thread in the target.
+
+    Raises:
+        ConflictError: the target has checkpoints of this thread that the source has not; or the source was pruned
+            meanwhile, so that the copy must be repeated.
+        CorruptCheckpoint: the source has lost something that a checkpoint needs.
+    """
+    return run(_transfer(source, target, thread_key(thread_id)), _Directing())
+
+
+async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
+    """`transfer`, asynchronously."""
+    return await arun(_transfer(source, target, thread_key(thread_id)), _Directing())
+
+
+# One operation on two stores: its requests say for which one they are.
+
+
+@dataclass(frozen=True, slots=True)
+class _Directed:
+    transport: Transport
+    request: Any
+
+
+class _Directing:
+    """Carries out each request on the transport that it names."""
+
+    def execute(self, directed: _Directed) -> Any:
+        return directed.transport.execute(directed.request)
+
+    async def aexecute(self, directed: _Directed) -> Any:
+        return await directed.transport.aexecute(directed.request)
+
+    def close(self) -> None:
+        """It owns nothing."""
+
+    async def aclose(self) -> None:
+        """It owns nothing."""
+
+
+def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
+    """An operation of one saver's store as a part of one that spans two."""
+    try:
+        request = next(operation)
+        while True:
+            try:
+                response = yield _Directed(saver._transport, request)
+            except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
+                request = operation.throw(error)
+            else:
+                request = operation.send(response)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+
+
+# Copying
+
+
+def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[int]:
+    if source.store is target.store:
+        raise UnsupportedOperation("source and target are the same store")
+    yield from _on(source, source._set_up())
+    yield from _on(target, target._set_up())
+    records = yield from _index(source, thread_id)
+    found = yield from _index(target, thread_id)
+    left_over = [key for key, record in found.items() if not record.header]
+    if foreign := found.keys() - records.keys() - set(left_over):
+        raise ConflictError(
+            f"thread {thread_id!r} has checkpoints in the target that it has not in the source, such as "
+            f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
+        )
+    copy = _Copy(source, target, thread_id, records)
+    if not found:
+        yield from copy.begin()
+    lineages = yield from copy.stand_ins()
+    copied = yield from copy.checkpoints(len(left_over) + lineages.stand_ins)
+    if lineages.stand_ins or left_over:
+        # They go out of sight, and stay as long as something is rebuilt from them.
+        yield from _on(target, target.store.delete_runs([copy.run_id]))
+    yield from copy.check(lineages.children)
+    return copied
+
+
+def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
+    """A thread's checkpoints without what they hold."""
+    found: dict[CheckpointKey, CheckpointRecord] = {}
+    query = ListQuery(thread_id, limit=_BARE, contents=False)
+    while True:
+        page = yield from _on(saver, saver.store.list(query))
+        # Of headers it matters only whether there is one: they are read again with the contents.
+        found |= {each.position: replace(each.record, header=each.record.header[:1]) for each in page}
+        if len(page) < query.limit:
+            return found
+        query = replace(query, after=page[-1].position)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lineages:
+    """Of which checkpoints the ancestors were sent, and how many stand in for them."""
+
+    children: Sequence[tuple[CheckpointKey, frozenset[str]]]
+    stand_ins: int
+
+
+class _Copy:
+    """One thread on its way.
+
+    A retired ancestor cannot be read as a checkpoint; only what it contributed to delta channels can. So a stand-in is
+    put in its place, a checkpoint without header, and removed as a run is: what is needed to rebuild others is then
+    retired in the target too.
+    """
+
+    def __init__(
+        self,
+        source: CheckpointSaver,
+        target: CheckpointSaver,
+        thread_id: str,
+        records: Mapping[CheckpointKey, CheckpointRecord],
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._thread_id = thread_id
+        self._records = records
+        self._there: set[ChunkId] = set()
+        self.run_id = f"transfer of {thread_id}"
+
+    def begin(self) -> Operation[None]:
+        """Make the thread with the time of its first checkpoint, which may have been pruned since."""
+        query = InboxQuery(self._thread_id, limit=1)
+        for thread in (yield from _on(self._source, self._source.store.threads(query))):
+            oldest = min(self._records, key=_place)
+            # Its values follow at once; a copy that ends here is found incomplete when it is repeated.
+            early = replace(self._records[oldest], header=b"", open_channels=(), written_at=thread.created_at)
+            yield from self._put(replace(early, run_id=self.run_id), (), {})
+
+    def stand_ins(self) -> Operation[_Lineages]:
+        """Send what the checkpoints without a parent in sight are rebuilt from."""
+        opened: dict[str, set[str]] = {}
+        for record in self._records.values():
+            opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
+        children = []
+        count = 0
+        passed = set()
+        for key, record in self._records.items():
+            channels = frozenset(opened[key.checkpoint_ns])
+            if record.parent_id is None or not channels:
+                continue
+            parent = replace(key, checkpoint_id=record.parent_id)
+            if parent in passed or (parent in self._records and _place(parent) < _place(key)):
+                continue
+            here = yield from _ancestry(self._source, key, channels)
+            if not (here.writes or record.open_channels):
+                continue
+            passed.add(parent)
+            children.append((key, channels))
+            there = yield from _ancestry(self._target, key, channels)
+            if not there.writes or _contributions(here) != _contributions(there):
+                count += yield from self._stand_in(parent, here)
+        return _Lineages(children, count)
+
+    def _stand_in(self, parent: CheckpointKey, ancestry: Ancestry) -> Operation[int]:
+        generations = ancestry.writes or ((),)
+        keys = [parent]
+        for number in range(1, len(generations)):
+            name = blake2b(f"{number} {parent.checkpoint_id}".encode(), digest_size=16).hexdigest()
+            keys.append(replace(parent, checkpoint_id=f"!{name}"))  # smaller than every id that LangGraph makes
+        following: CheckpointKey | None = None
+        for key, writes in zip(reversed(keys), reversed(generations), strict=True):
+            seeds = ancestry.seeds if following is None else {}
+            values = [ChannelValue(channel, _version(seed), seed) for channel, seed in seeds.items()]
+            record = CheckpointRecord(
+                key=key,
+                parent_id=following.checkpoint_id if following else None,
+                header=b"",
+                channels=tuple((value.channel, value.version) for value in values),
+                open_channels=(),
+                terms=b"",
+                run_id=self.run_id,
+                written_at=max((write.written_at for write in writes), default=0),
+            )
+            yield from self._put(record, values, ancestry.chunks)
+            yield from self._put_writes(key, writes, ancestry.chunks)
+            following = key
+        return len(keys)
+
+    def checkpoints(self, others: int) -> Operation[int]:
+        """Send every checkpoint that the target has not, parents first; ``others`` are in the target besides."""
+        keys = sorted(self._records, key=_place)
+        copied = 0
+        for start in range(0, len(keys), _WHOLE):
+            window = keys[start : start + _WHOLE]
+            query = ListQuery(
+                self._thread_id,
+                after=keys[start + _WHOLE] if start + _WHOLE < len(keys) else None,
+                limit=len(window),
+            )
+            beside = replace(query, limit=len(window) + others)
+            here = yield from _read(self._source, query)
+            there = yield from _read(self._target, beside)
+            missing = [here[key] for key in window if key in here and not _holds(there.get(key), here[key])]
+            for stored in there.values():
+                self._there.update(stored.chunks)
+            for stored in missing:
+                yield from self._send(stored)
+            if missing:
+                there = yield from _read(self._target, beside)
+            for stored in missing:
+                if not _holds(there.get(stored.position), stored):
+                    raise ConflictError(
+                        f"{stored.position.checkpoint_id} of thread {self._thread_id!r} is not in the target as it was "
+                        "sent: something else wrote there. Repeat this while nothing uses the thread in the target"
+                    )
+            copied += len(missing)
+        return copied
+
+    def check(self, children: Iterable[tuple[CheckpointKey, frozenset[str]]]) -> Operation[None]:
+        """Compare what these checkpoints are rebuilt from."""
+        for key, channels in children:
+            here = yield from _ancestry(self._source, key, channels)
+            there = yield from _ancestry(self._target, key, channels)
+            if _contributions(here) != _contributions(there):
+                raise ConflictError(f"the ancestors of {key.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+
+    def _send(self, stored: StoredCheckpoint) -> Operation[None]:
+        record = stored.record
+        values = [
+            ChannelValue(channel, version, stored.values[channel])
+            for channel, version in record.channels
+            if channel in stored.values
+        ]
+        yield from self._put(record, values, stored.chunks)
+        yield from self._put_writes(record.key, stored.writes, stored.chunks)
+
+    def _put(
+        self, record: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[None]:
+        needed = self._needed(record.key, (value.value for value in values), chunks)
+        missing = yield from _on(self._target, self._target.store.put(record, values, self._unsent(needed), ()))
+        if missing.chunks:
+            missing = yield from _on(self._target, self._target.store.put(record, values, needed, ()))
+        if missing:
+            raise ConflictError(f"the ancestors of {record.key.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+        self._there.update(needed)
+
+    def _put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[None]:
+        if not writes:
+            return
+        needed = self._needed(key, (write.value for write in writes), chunks)
+        missing = yield from _on(self._target, self._target.store.put_writes(key, writes, self._unsent(needed)))
+        if missing:
+            yield from _on(self._target, self._target.store.put_writes(key, writes, needed))
+        self._there.update(needed)
+
+    def _unsent(self, chunks: Mapping[ChunkId, Chunk]) -> Mapping[ChunkId, Chunk]:
+        return {id_: chunk for id_, chunk in chunks.items() if id_ not in self._there}
+
+    def _needed(
+        self, key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> dict[ChunkId, Chunk]:
+        needed = _chunks_of(values, chunks)
+        if lost := [id_ for id_, chunk in needed.items() if chunk is None]:
+            raise CorruptCheckpoint(
+                f"{key.checkpoint_id} of thread {self._thread_id!r} has lost {len(lost)} of its {len(needed)} chunks: "
+                "restore it from a backup, or delete the thread"
+            )
+        return {id_: chunk for id_, chunk in needed.items() if chunk is not None}
+
+
+_CHANGED = "of thread {!r} changed while it was copied: repeat this, while nothing prunes the source"
+
+
+def _read(saver: CheckpointSaver, query: ListQuery) -> Operation[dict[CheckpointKey, StoredCheckpoint]]:
+    page = yield from _on(saver, saver.store.list(query))
+    return {stored.position: stored for stored in page}
+
+
+def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
+    space = NamespaceKey(key.thread_id, key.checkpoint_ns)
+    return (yield from _on(saver, saver.store.ancestry(space, key.checkpoint_id, channels)))
+
+
+def _place(key: CheckpointKey) -> tuple[str, str]:
+    """The order of a thread's listing, the other way round. LangGraph's ids are ordered by time: parents come first."""
+    return (key.checkpoint_id, key.checkpoint_ns)
+
+
+def _contributions(ancestry: Ancestry) -> tuple[list[frozenset[WriteRecord]], Mapping[str, ValueRecord]]:
+    return [frozenset(writes) for writes in ancestry.writes if writes], dict(ancestry.seeds)
+
+
+def _holds(found: StoredCheckpoint | None, wanted: StoredCheckpoint) -> bool:
+    """Whether a checkpoint is stored as another store has it; it may have more writes."""
+    return (
+        found is not None
+        and found.record == wanted.record
+        and dict(found.values) == dict(wanted.values)
+        and set(found.writes) >= set(wanted.writes)
+        and None not in _chunks_of(_values(wanted), found.chunks).values()
+    )
+
+
+def _values(stored: StoredCheckpoint) -> list[ValueRecord]:
+    return [*stored.values.values(), *(write.value for write in stored.writes)]
+
+
+def _chunks_of(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> dict[ChunkId, Chunk | None]:
+    """The chunks that values stand on, down to the leaves; None for those that are not among ``chunks``."""
+    found: dict[ChunkId, Chunk | None] = {}
+    at_hand = [id_ for value in values for id_ in value.chunk_ids]
+    while at_hand:
+        id_ = at_hand.pop()
+        if id_ not in found:
+            chunk = found[id_] = chunks.get(id_)
+            at_hand.extend(chunk.children if chunk else ())
+    return found
+
+
+def _version(value: ValueRecord) -> str:
+    """A version for a value that nothing else has, and the same each time."""
+    return "s" + blake2b(value.root + value.refs, digest_size=16).hexdigest()

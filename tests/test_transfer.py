@@ -1,0 +1,289 @@
+"""A thread that moves to another store is the same there, for every reader, and for the graph that goes on with it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.types import Command
+
+from checkpoint_base import (
+    CheckpointSaver,
+    ConflictError,
+    CorruptCheckpoint,
+    InvalidKey,
+    SQLiteSaver,
+    StoreUnavailable,
+    UnsupportedOperation,
+    atransfer,
+    transfer,
+)
+from checkpoint_base.transport import Retrying, Transport
+from conformance_tests import graphs
+from tests.test_size import chat_file
+
+THREAD: Any = {"configurable": {"thread_id": "t"}}
+CHANNELS = ("delta",)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    with SQLiteSaver(tmp_path / "source.db") as saver:
+        yield saver
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    with SQLiteSaver(tmp_path / "target.db") as saver:
+        yield saver
+
+
+def read(saver: CheckpointSaver) -> dict[str, Any]:
+    """All that a saver tells of the thread."""
+    listed = list(saver.list(THREAD))
+    return {
+        "checkpoints": listed,
+        "one by one": [saver.get_tuple(each.config) for each in listed],
+        "history": list(saver.history(THREAD)),
+        "interrupts": list(saver.interrupts(thread_id="t")),
+        "threads": list(saver.threads(thread_id="t")),
+        "delta": [saver.get_delta_channel_history(config=each.config, channels=CHANNELS) for each in listed],
+    }
+
+
+def assert_same(source: CheckpointSaver, target: CheckpointSaver) -> None:
+    expected, found = read(source), read(target)
+    for what, there in expected.items():
+        assert found[what] == there, what
+
+
+def one_question(saver: CheckpointSaver) -> Any:
+    return graphs.one_question(saver, Counter())
+
+
+SITUATIONS: dict[str, Callable[[CheckpointSaver, Counter[str]], Any]] = {
+    build.__name__: build
+    for build in (
+        graphs.one_question,
+        graphs.parallel_questions,
+        graphs.question_in_a_subgraph,
+        graphs.questions_of_fanned_out_subgraphs,
+        graphs.questions_in_a_subgraph_that_remembers,
+        graphs.tasks_in_a_node,
+    )
+}
+
+
+@pytest.mark.parametrize("build", SITUATIONS.values(), ids=SITUATIONS)
+def test_a_graph_that_waits_goes_on_in_the_other_store(
+    build: Callable[[CheckpointSaver, Counter[str]], Any], source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    build(source, Counter()).invoke({"log": []}, THREAD)
+    before = read(source)
+    assert before["interrupts"]
+    assert transfer(source, target, "t") == len(before["checkpoints"])
+    assert read(source) == before
+    assert_same(source, target)
+    answers = {each.interrupt_id: "yes" for each in target.interrupts()}
+    there, here = (build(saver, Counter()).invoke(Command(resume=answers), THREAD) for saver in (target, source))
+    assert there == here
+
+
+def test_forks_with_their_branches_and_parents_are_copied(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    graph = one_question(source)
+    graph.invoke({"log": []}, THREAD)
+    graph.invoke(Command(resume="yes"), THREAD)
+    first = list(graph.get_state_history(THREAD))[2]
+    fork = graph.update_state(first.config, {"log": ["changed"]})
+    graph.invoke(None, fork)
+    transfer(source, target, "t")
+    assert_same(source, target)
+
+
+@pytest.mark.parametrize("snapshot_frequency", [3, graphs.LONG])
+@pytest.mark.parametrize("tidy", ["not at all", "keep_latest", "keep_latest twice", "runs"])
+def test_delta_channels_are_rebuilt_from_what_was_pruned(
+    snapshot_frequency: int, tidy: str, source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    graph = graphs.delta_graph(source, snapshot_frequency, "go on?")
+    for number in range(4):
+        graph.invoke(graphs.both(f"input {number}"), THREAD | {"metadata": {"run_id": f"run {number}"}})
+        graph.invoke(Command(resume=f"answer {number}"), THREAD | {"metadata": {"run_id": f"run {number}"}})
+        if tidy == "keep_latest twice" and number in (1, 3):
+            source.prune(["t"])
+    if tidy == "keep_latest":
+        source.prune(["t"])
+    if tidy == "runs":
+        source.delete_for_runs(["run 0", "run 2"])
+    state = graph.get_state(THREAD)
+    assert transfer(source, target, "t") == len(list(source.list(THREAD)))
+    found = graphs.delta_graph(target, snapshot_frequency, "go on?").get_state(THREAD)
+    assert (found.values, found.next, found.config) == (state.values, state.next, state.config)
+    assert state.values["delta"] == state.values["plain"]
+    assert_same(source, target)
+    assert transfer(source, target, "t") == 0
+    # What was only there for others goes when they go, as it does in the source.
+    for saver in (source, target):
+        saver.prune(["t"], strategy="delete")
+        assert list(saver.threads()) == []
+
+
+def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    graph = one_question(source)
+    graph.invoke({"log": []}, THREAD)
+    (before,) = source.threads()
+    source.prune(["t"])
+    transfer(source, target, "t")
+    (copied,) = target.threads()
+    assert (copied.created_at, copied.updated_at) == (before.created_at, before.updated_at)
+    assert copied.created_at < next(target.history(THREAD)).created_at
+
+
+# Repeating it
+
+
+def test_copying_again_sends_nothing(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    one_question(source).invoke({"log": []}, THREAD)
+    transfer(source, target, "t")
+    target._transport = Retrying(Stopping(target.store.transport, only_reads=True), 0)
+    assert transfer(source, target, "t") == 0
+
+
+def test_copying_again_sends_what_came_since(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    graph = one_question(source)
+    graph.invoke({"log": []}, THREAD)
+    first = transfer(source, target, "t")
+    graph.invoke(Command(resume="yes"), THREAD)
+    total = len(list(source.list(THREAD)))
+    # The one that waited has a write more.
+    assert transfer(source, target, "t") == total - first + 1
+    assert_same(source, target)
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_copy_that_was_stopped_anywhere_is_completed_by_the_next(
+    pruned: bool, source: SQLiteSaver, tmp_path: Path
+) -> None:
+    graph = graphs.delta_graph(source, graphs.LONG, "go on?")
+    for number in range(3):
+        graph.invoke(graphs.both(f"input {number}"), THREAD)
+        graph.invoke(Command(resume="x"), THREAD)
+        if pruned:
+            source.prune(["t"])
+    finished = False
+    requests = 0
+    while not finished:
+        with SQLiteSaver(tmp_path / f"{requests}.db") as target:
+            working = target._transport
+            target._transport = Retrying(Stopping(target.store.transport, after=requests), 0)
+            try:
+                transfer(source, target, "t")
+                finished = True
+            except StoreUnavailable:
+                target._transport = working
+                transfer(source, target, "t")
+            target._transport = working
+            assert_same(source, target)
+        requests += 1
+    assert requests > 5
+
+
+def test_both_colours_copy_the_same(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    one_question(source).invoke({"log": []}, THREAD)
+    assert asyncio.run(atransfer(source, target, "t")) == len(list(source.list(THREAD)))
+    assert_same(source, target)
+    asyncio.run(source.aclose())
+    asyncio.run(target.aclose())
+
+
+# What it costs
+
+
+def test_a_long_thread_takes_as_much_room_and_two_requests_for_a_checkpoint(tmp_path: Path) -> None:
+    size = chat_file(tmp_path / "chat.db", 100)
+    with SQLiteSaver(tmp_path / "chat.db") as source, SQLiteSaver(tmp_path / "copy.db") as target:
+        counting = Stopping(target.store.transport)
+        target._transport = Retrying(counting, 0)
+        copied = transfer(source, target, "chat")
+    assert copied == 150
+    assert counting.requests < 2.2 * copied
+    assert (tmp_path / "copy.db").stat().st_size < size * 1.1
+
+
+# What it refuses
+
+
+def test_a_thread_that_went_its_own_way_in_the_target_is_a_conflict(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    one_question(source).invoke({"log": []}, THREAD)
+    one_question(target).invoke({"log": ["other"]}, THREAD)
+    before = read(target)
+    with pytest.raises(ConflictError, match="thread 't' has checkpoints in the target that it has not in the source"):
+        transfer(source, target, "t")
+    assert read(target) == before
+
+
+def test_a_thread_that_does_not_exist_copies_nothing(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    assert transfer(source, target, "nobody") == 0
+    assert list(target.threads()) == []
+
+
+def test_a_store_is_not_copied_to_itself(source: SQLiteSaver) -> None:
+    with pytest.raises(UnsupportedOperation, match="the same store"):
+        transfer(source, source, "t")
+
+
+def test_ids_are_checked(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    with pytest.raises(InvalidKey):
+        transfer(source, target, "")
+
+
+def test_a_checkpoint_that_has_lost_a_chunk_is_named(source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path) -> None:
+    one_question(source).invoke({"log": ["x" * 5000]}, THREAD)
+    with sqlite3.connect(tmp_path / "source.db") as db:
+        db.execute("DELETE FROM chunks")
+    db.close()
+    with pytest.raises(CorruptCheckpoint, match="of thread 't' has lost 1 of its 1 chunks"):
+        transfer(source, target, "t")
+
+
+def test_encrypted_threads_are_copied_without_the_key(tmp_path: Path, target: SQLiteSaver) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    with SQLiteSaver(tmp_path / "secret.db", serde=serde) as secret:
+        one_question(secret).invoke({"log": ["secret " * 500]}, THREAD)
+        with SQLiteSaver(tmp_path / "secret.db") as without_key:
+            transfer(without_key, target, "t")
+        with SQLiteSaver(tmp_path / "target.db", serde=serde) as there:
+            assert_same(secret, there)
+    assert b"secret secret" not in (tmp_path / "target.db").read_bytes() + (tmp_path / "target.db-wal").read_bytes()
+
+
+class Stopping:
+    """A transport that counts requests, and is unavailable ``after`` so many; or refuses to write."""
+
+    def __init__(self, inner: Transport, *, after: int = 10**9, only_reads: bool = False) -> None:
+        self._inner = inner
+        self._after = after
+        self._only_reads = only_reads
+        self.requests = 0
+
+    def execute(self, request: Any) -> Any:
+        assert not (self._only_reads and getattr(request, "writes", False))
+        if self.requests >= self._after:
+            raise StoreUnavailable("stopped")
+        self.requests += 1
+        return self._inner.execute(request)
+
+    async def aexecute(self, request: Any) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

@@ -1,0 +1,1 @@
+"""What is run on every side: each module has one `run`."""

@@ -1,0 +1,131 @@
+"""Many conversations at once: 32 threads, and 256 asyncio tasks, near the server and 5 ms away from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+from benchmarks.results import Results
+from benchmarks.sides import Backend, Side, Storage
+from benchmarks.traffic import Turn, chat, latest
+from benchmarks.wire import distant
+from benchmarks.workloads.contenders import settled
+
+THREADS = 32
+TASKS = 256
+DISTANCE = 0.005
+"""Seconds that a round trip takes longer to a server that is not on the same machine."""
+
+
+def run(results: Results, backend: Backend) -> None:
+    turns = chat(8)
+    rounds = 1 if results.quick else 3
+    with backend.server() as server, ExitStack() as stack:
+        results.servers[backend.name] = server.version
+        storages = [stack.enter_context(backend.place(server.url, number)) for number in range(len(backend.sides))]
+        sides = list(zip(backend.sides, storages, strict=True))
+        _compare(results, backend, sides, turns, rounds, where="")
+        if storages[0].port is not None:
+            port = stack.enter_context(distant(storages[0].port, DISTANCE))
+            away = [(side, replace(place, url=place.through(port), port=port)) for side, place in sides]
+            _compare(results, backend, away, turns[:1], rounds, where=f", {DISTANCE * 1000:.0f} ms away")
+
+
+def _compare(
+    results: Results,
+    backend: Backend,
+    sides: Sequence[tuple[Side, Storage]],
+    turns: Sequence[Turn],
+    rounds: int,
+    where: str,
+) -> None:
+    ways: dict[str, Callable[[Side, str, Sequence[Turn], str], tuple[float, str]]] = {
+        f"{THREADS} threads{where}": _on_threads,
+        f"{TASKS} asyncio tasks{where}": _on_tasks,
+    }
+    calls_each = sum(len(turn.calls) + 1 for turn in turns)
+    for operation, way in ways.items():
+        results.progress(f"{backend.name}: {operation}")
+        workers = THREADS if way is _on_threads else TASKS
+        seconds: dict[str, list[float]] = {side.name: [] for side, _ in sides}
+        errors: dict[str, str] = {}
+        for number in range(rounds):
+            for side, storage in sides:
+                if way is _on_tasks and side.aopen is None:
+                    continue
+                settled(backend)
+                took, error = way(side, storage.url, turns, f"{operation} {number}")
+                seconds[side.name].append(took)
+                errors[side.name] = errors.get(side.name) or error
+        for name, took_each in seconds.items():
+            if not took_each:
+                continue
+            results.add(
+                workload="concurrency",
+                backend=backend.name,
+                side=name,
+                operation=operation,
+                calls=workers * calls_each * rounds,
+                per_second=workers * calls_each / median(took_each),
+                note=errors[name],
+            )
+
+
+def _on_threads(side: Side, url: str, turns: Sequence[Turn], label: str) -> tuple[float, str]:
+    """Seconds until every thread has replayed its conversation, and the first error if any had one."""
+    with side.open(url) as saver, ThreadPoolExecutor(THREADS) as pool:
+        saver.get_tuple(latest("nobody"))
+
+        def converse(number: int) -> str:
+            thread = f"{label} {number}"
+            try:
+                for turn in turns:
+                    saver.get_tuple(latest(thread))
+                    for call in turn.calls:
+                        call.replay(saver, thread)
+            except Exception as error:  # noqa: BLE001  # a side's own failure is a finding
+                return _told(error)
+            return ""
+
+        began = time.perf_counter()
+        errors = list(pool.map(converse, range(THREADS)))
+        return time.perf_counter() - began, _summed(errors)
+
+
+def _on_tasks(side: Side, url: str, turns: Sequence[Turn], label: str) -> tuple[float, str]:
+    return asyncio.run(_aconverse_all(side, url, turns, label))
+
+
+async def _aconverse_all(side: Side, url: str, turns: Sequence[Turn], label: str) -> tuple[float, str]:
+    assert side.aopen is not None  # noqa: S101  # no other is asked
+    async with side.aopen(url) as saver:
+        await saver.aget_tuple(latest("nobody"))
+        began = time.perf_counter()
+        errors = await asyncio.gather(*(_aconverse(saver, turns, f"{label} {number}") for number in range(TASKS)))
+        return time.perf_counter() - began, _summed(errors)
+
+
+async def _aconverse(saver: Any, turns: Sequence[Turn], thread: str) -> str:
+    try:
+        for turn in turns:
+            await saver.aget_tuple(latest(thread))
+            for call in turn.calls:
+                await call.areplay(saver, thread)
+    except Exception as error:  # noqa: BLE001  # a side's own failure is a finding
+        return _told(error)
+    return ""
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:100]}"
+
+
+def _summed(errors: Sequence[str]) -> str:
+    failed = [error for error in errors if error]
+    return f"{len(failed)} of {len(errors)} failed ({failed[0]})" if failed else ""

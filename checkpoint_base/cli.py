@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -18,13 +18,21 @@ import orjson
 from langchain_core.runnables import RunnableConfig
 
 from checkpoint_base import rendering
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, SerializationError, StoreUnavailable
+from checkpoint_base.errors import (
+    CheckpointError,
+    ConflictError,
+    CorruptCheckpoint,
+    SerializationError,
+    StoreUnavailable,
+)
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.transfer import transfer
 from checkpoint_base.urls import open_saver
 
 Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
+Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNAVAILABLE, _INTERRUPTED = 3, 130
@@ -266,24 +274,88 @@ def prune(store: str | None, /, threads: Sequence[str], everything: bool, yes: b
     with _open(store) as saver:
         _require(saver, threads, "; nothing was removed")
         named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
-        plans = [_plan(saver, thread, **how) for thread in rendering.tracked("Counting", named)]
+        plans, damaged = _each("Counting", named, lambda thread: _plan(saver, thread, **how))
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
         if removed and not how["dry_run"]:
-            rendering.confirm(f"Remove {removed} of {number(checkpoints, 'checkpoint')} in {thread_names(named)}?", yes)
-            for thread in rendering.tracked("Pruning", named):
-                saver.prune([thread], strategy=how["strategy"].replace("-", "_"))
+            sound = [plan["thread_id"] for plan in plans]
+            rendering.confirm(f"Remove {removed} of {number(checkpoints, 'checkpoint')} in {thread_names(sound)}?", yes)
+            strategy = how["strategy"].replace("-", "_")
+            _, failed = _each("Pruning", sound, lambda thread: saver.prune([thread], strategy=strategy))
+            damaged += failed
+            unpruned = {each["thread_id"] for each in failed}
+            plans = [{**plan, "removed": 0} if plan["thread_id"] in unpruned else plan for plan in plans]
+            removed = sum(plan["removed"] for plan in plans)
     if as_json:
-        return print_json({**how, "threads": plans, "checkpoints": checkpoints, "removed": removed})
-    if how["dry_run"]:
-        rendering.print_plans(plans)
-    verb = "Would remove" if how["dry_run"] else "Removed"
-    return say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
+        total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}
+        print_json({**how, "threads": plans, **total})
+    else:
+        if how["dry_run"]:
+            rendering.print_plans(plans)
+        verb = "Would remove" if how["dry_run"] else "Removed"
+        say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
+    _report(damaged, "could not be read and stayed as they were; checkpoints delete removes a damaged thread")
 
 
 def _plan(saver: CheckpointSaver, thread: str, strategy: str, **_: Any) -> dict[str, Any]:
     spaces = [info.checkpoint_ns for info in saver.history(_config(thread))]
     kept = len(set(spaces)) if strategy == "keep-latest" else 0
     return {"thread_id": thread, "checkpoints": len(spaces), "removed": len(spaces) - kept}
+
+
+@main.command(name="transfer")
+@click.argument("threads", nargs=-1, metavar="[THREAD...]")
+@click.option("--all", "everything", is_flag=True, help="Copy every thread of the store.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to; made if it is not there.")
+@_json_option
+@click.pass_obj
+def transfer_command(store: str | None, threads: Sequence[str], everything: bool, target: str, as_json: bool) -> None:
+    """Copy threads to another store, of whatever kind, and read them back there.
+
+    Every checkpoint is copied as it is, with its metadata, pending writes and times. Nothing changes in the store that
+    is copied. Stopped or repeated, it goes on with what is missing in the other store; so copy once while the
+    application runs, then stop it, copy again, and start it with the new URL.
+
+    Example: checkpoints --store sqlite:///app.db transfer --all --to postgresql://localhost/app
+    """
+    if bool(threads) == everything:
+        raise click.UsageError("name the threads to copy, or pass --all instead", click.get_current_context())
+    with _open(store) as saver, _opened(target) as other:
+        _require(saver, threads, "; nothing was copied")
+        named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
+
+        def copied(thread: str) -> dict[str, Any]:
+            return {"thread_id": thread, "checkpoints": _count(saver, thread), "sent": transfer(saver, other, thread)}
+
+        done, failed = _each("Copying", named, copied)
+    checkpoints, sent = (sum(each[part] for each in done) for part in ("checkpoints", "sent"))
+    if as_json:
+        print_json({"threads": done, "checkpoints": checkpoints, "sent": sent, "failed": failed})
+    else:
+        there = f"; {checkpoints - sent} were there before" if checkpoints > sent else ""
+        say(f"Copied {number(sent, 'checkpoint')} of {number(len(done), 'thread')}{there}.")
+    _report(failed, "could not be copied")
+
+
+def _each(
+    doing: str, threads: Sequence[str], act: Callable[[str], Result]
+) -> tuple[list[Result], list[dict[str, str]]]:
+    """Act on each thread, also behind one that cannot be read or is not as expected; return results and failures."""
+    results: list[Result] = []
+    failures: list[dict[str, str]] = []
+    for thread in rendering.tracked(doing, threads):
+        try:
+            results.append(act(thread))
+        except (*_DAMAGED, ConflictError) as error:
+            failures.append({"thread_id": thread, "error": str(error)})
+    return results, failures
+
+
+def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
+    """End the command with what went wrong with some threads, if anything did."""
+    for each in failures:
+        rendering.complain(f"thread {each['thread_id']!r}: {each['error']}")
+    if failures:
+        raise Failure(f"{number(len(failures), 'thread')} {outcome}")
 
 
 # Asking the store, and the person
@@ -304,6 +376,10 @@ def _open(url: str | None) -> CheckpointSaver:
     is_file = parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:")
     if is_file and not os.path.isfile(path):  # opening it would make it
         raise Failure(f"there is no file {path!r}; an absolute path has four slashes: sqlite:////folder/app.db")
+    return _opened(url)
+
+
+def _opened(url: str) -> CheckpointSaver:
     # The URL may be an application's, with a wish of its own; here no class is imported whatever it says.
     bare, _, query = url.partition("?")
     kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))

@@ -180,6 +180,10 @@ def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
     return track(items, doing, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
+def complain(line: str) -> None:
+    click.echo(visible(line), err=True)
+
+
 def confirm(question: str, yes: bool) -> None:
     if yes:
         return

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -521,6 +522,110 @@ def test_with_nothing_to_prune_nobody_is_asked(call: Callable[..., Result]) -> N
     result = call("prune", "--all")
     assert result.exit_code == 0
     assert result.stdout.startswith("Removed 0 of ")
+
+
+def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
+    call: Callable[..., Result], url: str
+) -> None:
+    before = everything(url)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        damage = "UPDATE checkpoints SET header = x'00' WHERE namespace IN (SELECT n.namespace FROM namespaces n "
+        file.execute(damage + "JOIN threads t ON t.thread = n.thread WHERE t.thread_id = 'bob-1')")
+        assert file.total_changes
+    file.close()
+    for options, verb in ((["--dry-run"], "Would remove"), (["--yes"], "Removed")):
+        result = call("prune", "--all", *options)
+        assert result.exit_code == 1
+        assert result.stdout.splitlines()[-1].startswith(f"{verb} ")
+        assert result.stdout.endswith("in 4 threads.\n")
+        first, last = result.stderr.splitlines()
+        assert first.startswith("thread 'bob-1': ")
+        assert last.startswith("Error: 1 thread could not be read and stayed as they were")
+    assert {thread: len(checkpoints(url, thread)) for thread in EVERY_THREAD if thread != "bob-1"} == {
+        "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
+    }  # fmt: skip
+    document = json.loads(call("prune", "--all", "--yes", "--json").stdout)
+    assert [each["thread_id"] for each in document["damaged"]] == ["bob-1"]
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        left = file.execute("SELECT count(*) FROM checkpoints WHERE header = x'00'").fetchone()
+    file.close()
+    assert left == (len(before["bob-1"]),)
+
+
+# Copying to another store
+
+
+def test_transfer_copies_threads_to_another_store_and_says_how_much(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    before = everything(url)
+    count = len(before["ann-1"])
+    assert call("transfer", "ann-1", "--to", other).stdout == f"Copied {count} checkpoints of 1 thread.\n"
+    assert checkpoints(other, "ann-1") == before["ann-1"]
+    total = sum(map(len, before.values()))
+    assert call("transfer", "--all", "--to", other).stdout == (
+        f"Copied {total - count} checkpoints of 5 threads; {count} were there before.\n"
+    )
+    assert everything(other) == everything(url) == before
+    document = ask("transfer", "--all", "--to", other)
+    assert (document["sent"], document["checkpoints"], document["failed"]) == (0, total, [])
+    with open_saver(other) as saver:
+        assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
+
+
+def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_end(
+    call: Callable[..., Result], url: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    with open_saver(other) as saver:
+        start(saver, "bob-1", "its own")
+    own = checkpoints(other, "bob-1")
+    result = call("transfer", "--all", "--to", other)
+    assert result.exit_code == 1
+    assert result.stdout.endswith("of 4 threads.\n")
+    assert "thread 'bob-1' has checkpoints in the target that it has not in the source" in result.stderr
+    assert result.stderr.splitlines()[-1] == "Error: 1 thread could not be copied"
+    assert everything(other) == {**everything(url), "bob-1": own}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
+        (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
+        (["--all"], 2, "--to"),
+        (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
+        (["--all", "--to", "nosuch://x"], 1, "no installed package opens nosuch:// URLs"),
+        (["--all", "--to", "sqlite:///{folder}/none/x.db"], 1, "none/x.db"),
+    ],
+    ids=str,
+)
+def test_a_transfer_that_cannot_be_done_says_why(
+    call: Callable[..., Result], tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    result = call("transfer", *(part.format(folder=tmp_path) for part in arguments))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr
+
+
+def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(url: str, tmp_path: Path) -> None:
+    arguments = ["--store", url, "transfer", "--all", "--to", f"sqlite:///{tmp_path}/other.db"]
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "checkpoint_base.cli", *arguments]
+    started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(screen, 65536)
+        except OSError:  # the process has ended, and with it the terminal
+            break
+    os.close(screen)
+    said, _ = started.communicate(timeout=60)
+    assert said.startswith(b"Copied ")
+    assert b"Copying" in shown
+    assert process(*arguments).stderr == ""
 
 
 # The store

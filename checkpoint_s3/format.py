@@ -220,13 +220,13 @@ def read_writes(body: bytes, where: str) -> tuple[Sequence[WriteRecord], Mapping
         raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
 
 
-def read_writes_time(body: bytes, where: str) -> int:
-    """When the latest of an object's writes was written; its head is enough."""
+def read_writes_place(body: bytes, where: str) -> tuple[str, str, int]:
+    """Namespace and checkpoint of an object of writes, and when the latest was written; its head is enough."""
     try:
-        _, _, written_at, _ = _head(body, WRITES, where)
-    except ValueError as error:
+        checkpoint_ns, checkpoint_id, written_at, _ = _head(body, WRITES, where)
+    except (ValueError, TypeError) as error:
         raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
-    return int(written_at)
+    return checkpoint_ns, checkpoint_id, written_at
 
 
 def read_ledger(body: bytes, where: str) -> Ledger:

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, TypeAlias
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -21,6 +22,9 @@ from botocore.exceptions import (
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
 )
 
 from checkpoint_base.errors import CheckpointError, StoreUnavailable, UnsupportedOperation
@@ -156,6 +160,9 @@ class S3Transport:
         self._owned = owned
         self._encryption = dict(encryption or {})
         self._is_closed = False
+        self._changing: Lock
+        self._made: Any
+        self._executor: ThreadPoolExecutor | None
         self._begin_in_this_process()
 
     def execute(self, request: Request) -> Any:
@@ -197,8 +204,8 @@ class S3Transport:
 
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
-        self._made: Any = None
-        self._executor: ThreadPoolExecutor | None = None
+        self._made = None
+        self._executor = None
         self._changing = Lock()
 
     def _client(self) -> Any:
@@ -335,7 +342,7 @@ class S3Transport:
         folders = [found["Prefix"] for found in answer.get("CommonPrefixes", ())]
         last = max([*(entry.key for entry in entries), *folders], default=None) if answer["IsTruncated"] else None
         if last is not None and last in folders:
-            last += "\x7f"  # behind everything in the folder
+            last += "~~"  # behind everything in the folder
         return Page(entries, folders, last, int(_now(answer) * 1_000_000))
 
     def _translated(self, error: Exception) -> CheckpointError:
@@ -353,7 +360,8 @@ class S3Transport:
             return UnsupportedOperation(f"{where}: {error}; give boto3 credentials, as its documentation tells")
         if isinstance(error, NoRegionError):
             return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-        if isinstance(error, HTTPClientError):  # no connection, a timeout, a connection that broke
+        if isinstance(error, (HTTPClientError, BotoConnectionError)):
+            # No connection, a timeout, a connection that broke.
             return StoreUnavailable(f"{where}: {error}")
         if type(error).__name__ in ("ResponseStreamingError", "IncompleteReadError"):
             return StoreUnavailable(f"{where}: {error}")
@@ -373,9 +381,20 @@ def client_config() -> Config:
     )
 
 
-def make_client(session: Any = None, **options: Any) -> Any:
-    """Make a client as boto3 finds credentials and region; of a session of its own, as the default is not safe to share."""
-    return (session or boto3.session.Session()).client("s3", config=client_config(), **options)
+# The description of S3 that clients are made of: reading it takes longer than all the rest.
+_LOADER = botocore.session.Session().get_component("data_loader")
+
+
+def make_client(session: Any = None, *, profile_name: str | None = None, **options: Any) -> Any:
+    """Make a client as boto3 finds credentials and region, of a session of its own: the default is not to be shared.
+
+    A ``session`` that is given is used as it is.
+    """
+    if session is None:
+        own = botocore.session.Session(profile=profile_name)
+        own.register_component("data_loader", _LOADER)
+        session = boto3.session.Session(botocore_session=own)
+    return session.client("s3", config=client_config(), **options)
 
 
 def _code(error: ClientError) -> str:

@@ -1,0 +1,83 @@
+"""What the ancestors of a checkpoint contributed to some channels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from checkpoint_base.keys import NamespaceKey
+from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import Head
+from checkpoint_s3.layout import space_segment
+from checkpoint_s3.reading import Reader, entries_of
+from checkpoint_s3.transport import List
+from checkpoint_s3.view import Group, grouped, objects
+
+FIRST_HEADS = 16
+"""How many heads are read at first, in the hope that parents are older neighbours. Four times as many follow."""
+
+
+def follow(
+    reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
+) -> Operation[Ancestry]:
+    folder = reader.folder(key.thread_id)
+    prefix = folder + space_segment(key.checkpoint_ns)
+    state, page = yield from reader.listed(key.thread_id, List(prefix))
+    pages = [page]
+    while pages[-1].last is not None:
+        pages.append((yield List(prefix, after=pages[-1].last)))
+    groups = {
+        group.checkpoint_id: group
+        for group in grouped(objects(entries_of(pages), folder), state.ledger)
+        if group.checkpoint is not None
+    }
+    ids = [*groups]
+    if checkpoint_id is None:
+        checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)
+    if checkpoint_id is None or checkpoint_id not in groups:
+        return Ancestry()
+    heads: dict[str, Head] = {}
+    wanted, at_once = checkpoint_id, FIRST_HEADS
+    opened, passed = set(channels), {checkpoint_id}
+    chain: list[
+        tuple[Group, frozenset[str], frozenset[str]]
+    ] = []  # with the channels that were open, and that end here
+    while opened:
+        if wanted not in heads:
+            at = ids.index(wanted)
+            some = [id_ for id_ in ids[at:] if id_ not in heads][:at_once]
+            found = yield from reader.heads(
+                [(key.thread_id, checkpoint) for id_ in some if (checkpoint := groups[id_].checkpoint)]
+            )
+            heads.update(zip(some, found, strict=True))
+            at_once *= 4
+        if wanted != checkpoint_id:
+            seeds = {channel for channel, version in heads[wanted].stored if channel in opened}
+            chain.append((groups[wanted], frozenset(opened), frozenset(seeds)))
+            opened -= seeds
+        parent_id = heads[wanted].record.parent_id
+        if parent_id is None or parent_id not in groups or parent_id in passed:
+            break
+        passed.add(parent_id)
+        wanted = parent_id
+    return (yield from _collected(reader, key.thread_id, chain))
+
+
+def _collected(
+    reader: Reader, thread_id: str, chain: list[tuple[Group, frozenset[str], frozenset[str]]]
+) -> Operation[Ancestry]:
+    """Read the writes of all ancestors, and the state of those with a value that is wanted: one request."""
+    # Writes may stand on their checkpoint's state, so that is read with them.
+    stored = yield from reader.contents([(thread_id, group) for group, _, seeds in chain if seeds or group.writes])
+    by_id = {each.record.key.checkpoint_id: each for each in stored}
+    writes: list[tuple[WriteRecord, ...]] = []
+    values: dict[str, ValueRecord] = {}
+    chunks: dict[ChunkId, Chunk] = {}
+    for group, opened, seeds in chain:
+        found = by_id.get(group.checkpoint_id)
+        kept = opened if group.retired is None else opened & group.retired
+        writes.append(tuple(write for write in found.writes if write.channel in kept) if found else ())
+        if found:
+            values |= {channel: found.values[channel] for channel in seeds}
+            chunks.update(found.chunks)
+    return Ancestry(tuple(writes), values, chunks)

@@ -1,0 +1,169 @@
+"""Copying threads behind a veil, which one change of the copy's ledger lifts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, writes_object
+from checkpoint_s3.layout import NAME, CheckpointName, Label, WritesName, segment_text, thread_segment
+from checkpoint_s3.reading import Reader, State, Vanished, read_all_writes
+from checkpoint_s3.removal import Remover
+from checkpoint_s3.stack import closure
+from checkpoint_s3.transport import Copy, Put
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject
+
+_ATTEMPTS = 50
+_SALT_BYTES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """``objects`` are the copies' names by those of the originals; ``hidden`` the digests of those to stay hidden."""
+
+    objects: Mapping[str, CheckpointName]
+    hidden: frozenset[bytes]
+    retired: Mapping[bytes, frozenset[str]]
+
+
+def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operation[bool]:
+    (theirs, originals), (_, present) = yield from reader.survey([source, target])
+    if not any(group.checkpoint or group.writes for group in originals):
+        return True
+    known = {(group.space, group.checkpoint_id) for group in originals if group.visible}
+    mine = {(group.space, group.checkpoint_id): group for group in present}
+    if any(group.visible and place not in known for place, group in mine.items()):
+        return False
+    token = os.urandom(8)
+    copies = _copies(originals, mine, token[:_SALT_BYTES])
+    writes = yield from _writes_to_add(reader, (source, target), originals, mine)
+    if not copies.objects and not writes:
+        return True
+    ((created_at, updated_at),) = yield from remover.times([(source, theirs, originals)])
+    segment = thread_segment(target)
+    if segment_text(segment) is None:
+        yield Put(f"{reader.root}l/{segment}/{NAME}", target.encode())
+    folders = reader.folder(source), reader.folder(target)
+    veil = frozenset(
+        [
+            *(checkpoint_digest(name.text()) for name in copies.objects.values()),
+            *(checkpoint_digest(put.key.removeprefix(folders[1])) for put in writes),
+        ]
+    )
+
+    def veiled(state: State) -> Ledger:
+        return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
+
+    def lifted(state: State) -> Ledger:
+        if token not in state.ledger.veiled:
+            raise StoreUnavailable(f"copying thread {source!r} took too long: what was copied has been swept up")
+        return replace(
+            state.ledger,
+            created_at=created_at,
+            updated_at=max(updated_at, state.ledger.updated_at),
+            hidden=(*state.ledger.hidden, (state.now, copies.hidden)),
+            retired={**state.ledger.retired, **copies.retired},
+            # The empty batch tells readers that something has just appeared.
+            veiled={**state.ledger.veiled, token: (state.now, frozenset())},
+        )
+
+    yield remover.note(target)
+    yield from remover.amend(target, veiled)
+    if copies.objects:
+        done = yield [Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()]
+        if not all(done):
+            raise Vanished(folders[0])
+    if writes:
+        yield writes
+    marks = yield from reader.everything([reader.inbox(source)])
+    markers = [entry.key.removeprefix(reader.inbox(source)) for page in marks[0] for entry in page.entries]
+    if markers:
+        yield [Put(reader.inbox(target) + marker, os.urandom(8)) for marker in markers]
+    yield from remover.amend(target, lifted)
+    return True
+
+
+def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], salt: bytes) -> _Copies:
+    """Which objects to copy under which names: never one that the target has had, to mix up nothing of its past."""
+    objects: dict[str, CheckpointName] = {}
+    seen: set[str] = set()
+    retired: dict[bytes, frozenset[str]] = {}
+    replaced: set[bytes] = set()
+    for group in originals:
+        if group.checkpoint is None:
+            continue
+        own = mine.get((group.space, group.checkpoint_id))
+        if own is not None and own.checkpoint is not None:
+            if _moment(own.checkpoint) == _moment(group.checkpoint):
+                continue  # copied before
+            replaced.add(own.checkpoint.digest)
+        for part in group.checkpoint.parsed.stack():
+            objects[part.text()] = _renamed(part, salt)
+        copied = objects[group.checkpoint.name].text()
+        seen.add(copied)
+        if group.retired is not None:
+            retired[checkpoint_digest(copied)] = group.retired
+    carried = {checkpoint_digest(name.text()) for name in objects.values() if name.text() not in seen}
+    return _Copies(objects, frozenset(carried | replaced), retired)
+
+
+def _moment(checkpoint: CheckpointObject) -> bytes:
+    """All of a tag but its last part, which copies have changed."""
+    return checkpoint.parsed.label.tag[:-_SALT_BYTES]
+
+
+def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
+    def salted(label: Label) -> Label:
+        mixed = bytes(one ^ other for one, other in zip(label.tag[-_SALT_BYTES:], salt, strict=True))
+        return Label(label.checkpoint_id, label.tag[:-_SALT_BYTES] + mixed)
+
+    return CheckpointName(name.space, salted(name.label), tuple(salted(label) for label in name.older))
+
+
+def _writes_to_add(
+    reader: Reader, threads: tuple[str, str], originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
+) -> Operation[list[Put]]:
+    """The writes that the target has not, as new objects behind those it has."""
+    source, target = threads
+    folders = reader.folder(source), reader.folder(target)
+    places = [group for group in originals if group.writes]
+    present = [own.writes if (own := mine.get((group.space, group.checkpoint_id))) else [] for group in places]
+    keys = [folders[0] + writes.name for group in places for writes in group.writes]
+    keys += [folders[1] + writes.name for some in present for writes in some]
+    bodies = yield from reader.bodies(keys)
+    puts: list[Put] = []
+    for group, some in zip(places, present, strict=True):
+        stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
+        taken = {(write.task_id, write.idx) for write in stored}
+        own = mine.get((group.space, group.checkpoint_id))
+        numbers = _numbers([*own.writes, *own.others] if own else [])
+        for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
+            body = bodies[folders[0] + each.name]
+            found, chunks = read_writes(body, each.name)
+            rest = [write for write in found if (write.task_id, write.idx) not in taken]
+            if not rest:
+                continue
+            taken.update((write.task_id, write.idx) for write in rest)
+            name = each.parsed
+            if name.kind == "w":
+                number = numbers.get(name.task, -1) + 1
+                numbers[name.task] = number
+                name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
+            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
+            key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
+            puts.append(Put(folders[1] + name.text(), writes_object(key, rest, needed.values(), os.urandom(8))))
+    return puts
+
+
+def _numbers(found: Collection[CheckpointObject | WritesObject]) -> dict[str, int]:
+    """The greatest number of each task's ordinary writes, seen or not."""
+    numbers: dict[str, int] = {}
+    for object_ in found:
+        if isinstance(object_, WritesObject) and object_.parsed.kind == "w":
+            numbers[object_.parsed.task] = max(object_.parsed.number, numbers.get(object_.parsed.task, -1))
+    return numbers

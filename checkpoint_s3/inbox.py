@@ -1,0 +1,226 @@
+"""Threads, and those that wait for a human."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.metadata import TERM_BYTES
+from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord, ThreadRecord, WriteRecord
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import Head
+from checkpoint_s3.layout import id_segment, segment_id, space_segment, task_digest
+from checkpoint_s3.reading import Reader, State, entries_of, read_all_writes
+from checkpoint_s3.removal import Remover
+from checkpoint_s3.transport import Delete, Entry, Put
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject
+
+_ROOT = space_segment("")
+_MICROSECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """Says that a task of a checkpoint may be waiting; whether it is, the checkpoint's writes tell."""
+
+    entry: Entry
+    thread: str
+    checkpoint_id: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Latest:
+    """The latest checkpoint of a thread's root namespace, with its writes."""
+
+    thread_id: str
+    group: Group
+    head: Head
+    writes: Sequence[WriteRecord]
+    chunks: dict[ChunkId, Chunk]
+
+    @property
+    def pending(self) -> Sequence[WriteRecord]:
+        settled = {write.task_id for write in self.writes if write.settles}
+        return [write for write in self.writes if write.questions and write.task_id not in settled]
+
+
+class Inbox:
+    """Lists threads and interrupts.
+
+    Args:
+        reader: what the store reads with.
+        remover: tells a thread's times.
+        grace: seconds after which a marker that nothing answers to is taken for one that a crash has left.
+    """
+
+    def __init__(self, reader: Reader, remover: Remover, grace: float) -> None:
+        self._reader = reader
+        self._remover = remover
+        self._grace = grace
+
+    def marker(self, key: CheckpointKey, task_id: str) -> Put:
+        """The request that marks a task which is about to ask; no two markers are the same object."""
+        name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}"
+        return Put(self._reader.inbox(key.thread_id) + name, os.urandom(8))
+
+    def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
+        """Put the markers of a checkpoint that becomes the latest again."""
+        folder = self._reader.folder(thread_id)
+        bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
+        writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
+        key = CheckpointKey(thread_id, "", group.checkpoint_id)
+        asking = sorted({write.task_id for write in writes if write.questions})
+        if asking:
+            yield [self.marker(key, task_id) for task_id in asking]
+
+    # Threads
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        if query.thread_id is None:
+            surveyed = yield from self._surveyed_threads()
+        else:
+            ((state, groups),) = yield from self._reader.survey([query.thread_id])
+            surveyed = {query.thread_id: (state, groups)}
+        listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
+        times = yield from self._remover.times([(thread_id, *place) for thread_id, place in listed.items()])
+        positions = [
+            (updated_at, thread_id, created_at or updated_at)
+            for thread_id, (created_at, updated_at) in zip(listed, times, strict=True)
+            if _is_behind((updated_at, thread_id, ""), query)
+        ]
+        positions.sort(reverse=query.order == "newest")
+        page: list[ThreadRecord] = []
+        rest = iter(positions)
+        while len(page) < query.limit:
+            some = [*islice(rest, query.limit - len(page))]
+            if not some:
+                break
+            found = yield from self._latest({thread_id: listed[thread_id][1] for _, thread_id, _ in some})
+            for updated_at, thread_id, created_at in some:
+                latest = found.get(thread_id)
+                if latest is None:
+                    if not query.terms:
+                        page.append(ThreadRecord(thread_id, created_at, updated_at, None, 0))
+                elif has_terms(latest.head.record.terms, query.terms):
+                    questions = sum(write.questions for write in latest.pending)
+                    page.append(ThreadRecord(thread_id, created_at, updated_at, latest.head.record, questions))
+        return page
+
+    def _surveyed_threads(self) -> Operation[dict[str, tuple[State, list[Group]]]]:
+        folder = f"{self._reader.root}t/"
+        (pages,) = yield from self._reader.everything([folder], folders=True)
+        segments = [found.removeprefix(folder).rstrip("/") for page in pages for found in page.folders]
+        ids = [*(yield from self._reader.thread_ids(segments)).values()]
+        surveyed = yield from self._reader.survey(ids)
+        return dict(zip(ids, surveyed, strict=True))
+
+    # Interrupts
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        (pages,) = yield from self._reader.everything([self._reader.inbox(query.thread_id)])
+        markers = self._markers(entries_of(pages))
+        now = max(page.now for page in pages)
+        ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
+        if query.thread_id is not None:
+            ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
+        surveyed = yield from self._reader.survey([*ids.values()])
+        groups = {id_: place[1] for id_, place in zip(ids.values(), surveyed, strict=True)}
+        latest = yield from self._latest(groups)
+        yield from self._repair(markers, ids, groups, latest, now)
+        waiting = [
+            (each, write)
+            for each in latest.values()
+            if has_terms(each.head.record.terms, query.terms)
+            for write in each.pending
+            if _is_behind((write.written_at, each.thread_id, write.task_id), query)
+        ]
+        waiting.sort(
+            key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
+            reverse=query.order == "newest",
+        )
+        page = waiting[: query.limit]
+        # A question may stand on the state that it was asked in.
+        lacking = {
+            each.thread_id: each.group for each, write in page if not each.chunks.keys() >= set(write.value.chunk_ids)
+        }
+        states = yield from self._reader.contents([*lacking.items()])
+        chunks = {stored.record.key.thread_id: stored.chunks for stored in states}
+        return [
+            InterruptRecord(each.head.record, write, chunks.get(each.thread_id, each.chunks)) for each, write in page
+        ]
+
+    def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
+        markers = []
+        for entry in entries:
+            thread, _, last = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
+            segment, _, task = last.partition(".")
+            markers.append(_Marker(entry, thread, segment_id(segment), task))
+        return markers
+
+    def _repair(
+        self,
+        markers: Sequence[_Marker],
+        ids: Mapping[str, str],
+        groups: Mapping[str, Sequence[Group]],
+        latest: Mapping[str, _Latest],
+        now: int,
+    ) -> Operation[None]:
+        """Delete markers that nothing answers to, and nothing will: of older checkpoints and of tasks that are done."""
+        stale = []
+        for marker in markers:
+            if now / _MICROSECOND - marker.entry.modified < self._grace:
+                continue  # its question may be on its way
+            thread_id = ids.get(marker.thread, "")
+            found = latest.get(thread_id)
+            is_written = any(
+                group.writes
+                for group in groups.get(thread_id, ())
+                if (group.space, group.checkpoint_id) == (_ROOT, marker.checkpoint_id)
+            )
+            if not is_written or (found is not None and found.group.checkpoint_id > marker.checkpoint_id):
+                stale.append(marker)
+            elif found is not None and found.group.checkpoint_id == marker.checkpoint_id:
+                pending = {task_digest(write.task_id) for write in found.pending}
+                if marker.task not in pending:
+                    stale.append(marker)
+        if stale:
+            yield [Delete(marker.entry.key, marker.entry.etag) for marker in stale]
+
+    def _latest(self, groups: Mapping[str, Sequence[Group]]) -> Operation[dict[str, _Latest]]:
+        """The latest root checkpoints of these threads, as far as they have one."""
+        places: list[tuple[str, Group, CheckpointObject]] = []
+        for thread_id, some in groups.items():
+            group = next((group for group in some if group.space == _ROOT and group.visible), None)
+            if group is not None and group.checkpoint is not None:
+                places.append((thread_id, group, group.checkpoint))
+        heads = yield from self._reader.heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
+        asked: dict[str, tuple[str, WritesObject]] = {
+            self._reader.folder(thread_id) + each.name: (thread_id, each)
+            for thread_id, group, _ in places
+            for each in group.writes
+        }
+        bodies = yield from self._reader.bodies([*asked])
+        found = {}
+        for (thread_id, group, _), head in zip(places, heads, strict=True):
+            folder = self._reader.folder(thread_id)
+            writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
+            found[thread_id] = _Latest(thread_id, group, head, writes, chunks)
+        return found
+
+
+def has_terms(joined: bytes, wanted: Iterable[bytes]) -> bool:
+    return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(wanted)
+
+
+_Position = TypeVar("_Position", bound=tuple[int, str, str])
+
+
+def _is_behind(position: _Position, query: InboxQuery) -> bool:
+    if query.after is None:
+        return True
+    return position < query.after if query.order == "newest" else position > query.after

@@ -1,0 +1,258 @@
+"""Reading objects of threads: operations that the store's own are made of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import (
+    FRAME_BYTES,
+    HEAD_BYTES,
+    Head,
+    Items,
+    Ledger,
+    head_end,
+    read_head,
+    read_items,
+    read_ledger,
+    read_writes,
+)
+from checkpoint_s3.layout import LEDGER, NAME, segment_text, thread_segment
+from checkpoint_s3.stack import Memory, segments_of, snapshot_of
+from checkpoint_s3.transport import Entry, Found, Get, List, Page
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
+
+RECENT_SECONDS = 60
+
+_NO_LEDGER = Ledger()
+
+
+class Vanished(Exception):
+    """An object that a listing had is gone: somebody has removed it since, so look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock."""
+
+    ledger: Ledger
+    etag: str | None
+    age: float
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads from one bucket below one prefix (``root``: empty, or ended by a slash)."""
+
+    root: str
+    memory: Memory
+    lease: float
+
+    # Keys
+
+    def folder(self, thread_id: str) -> str:
+        return f"{self.root}t/{thread_segment(thread_id)}/"
+
+    def ledger_key(self, thread_id: str) -> str:
+        return f"{self.root}l/{thread_segment(thread_id)}/{LEDGER}"
+
+    def inbox(self, thread_id: str | None) -> str:
+        return f"{self.root}i/" if thread_id is None else f"{self.root}i/{thread_segment(thread_id)}/"
+
+    # Ledgers
+
+    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float) -> State:
+        """The state of a thread whose ledger was asked for at that time, which renews what is known of it."""
+        thread = self.memory.thread(thread_id)
+        ledger, nonce = _NO_LEDGER, b""
+        if found is not None:
+            ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
+            nonce = ledger.nonce
+        if asked_at >= thread.asked_at:
+            if nonce != thread.nonce:
+                self.memory.hide(thread_id, ledger.unseen)
+            thread.nonce, thread.asked_at, thread.fresh_until = nonce, asked_at, asked_at + self.lease
+        if found is None:
+            return State(ledger, None, 0.0, 0)
+        return State(ledger, found.etag, found.age, found.now)
+
+    def state(self, thread_id: str) -> Operation[State]:
+        asked_at = time.monotonic()
+        found = yield Get(self.ledger_key(thread_id))
+        return self.parsed_ledger(thread_id, found, asked_at)
+
+    def renew(self, thread_id: str) -> Operation[None]:
+        """Make sure that nothing that is known of a thread can have been removed physically. Rarely a request."""
+        if time.monotonic() >= self.memory.thread(thread_id).fresh_until:
+            yield from self.state(thread_id)
+
+    # Listings
+
+    def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
+        """The first page of a listing within a thread, with the thread's ledger."""
+        asked_at = time.monotonic()
+        found, page = yield [Get(self.ledger_key(thread_id)), call]
+        state = self.parsed_ledger(thread_id, found, asked_at)
+        if state.ledger.veiled and state.age < RECENT_SECONDS:
+            # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
+            page = yield call
+        return state, page
+
+    def everything(self, prefixes: Iterable[str], *, folders: bool = False) -> Operation[Sequence[Sequence[Page]]]:
+        """List all below each of these prefixes, page by page, the prefixes at the same time."""
+        calls = {at: List(prefix, folders=folders) for at, prefix in enumerate(prefixes)}
+        pages: list[list[Page]] = [[] for _ in calls]
+        while calls:
+            answers = yield [*calls.values()]
+            following = {}
+            for (at, call), page in zip(calls.items(), answers, strict=True):
+                pages[at].append(page)
+                if page.last is not None:
+                    following[at] = List(call.prefix, after=page.last, folders=folders)
+            calls = following
+        return pages
+
+    def survey(self, thread_ids: Sequence[str]) -> Operation[Sequence[tuple[State, list[Group]]]]:
+        """Everything that there is of these threads, by name."""
+        asked_at = time.monotonic()
+        answers = yield [Get(self.ledger_key(thread_id)) for thread_id in thread_ids]
+        states = [
+            self.parsed_ledger(thread_id, found, asked_at) for thread_id, found in zip(thread_ids, answers, strict=True)
+        ]
+        # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
+        listed = yield from self.everything(self.folder(thread_id) for thread_id in thread_ids)
+        surveyed = []
+        for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
+            found = objects(entries_of(pages), self.folder(thread_id))
+            surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
+        return surveyed
+
+    def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
+        """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
+        ids = {segment: segment_text(segment) for segment in segments}
+        unnamed = [segment for segment, id_ in ids.items() if id_ is None]
+        if unnamed:
+            answers = yield [Get(f"{self.root}l/{segment}/{NAME}") for segment in unnamed]
+            ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
+        return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
+
+    # Objects
+
+    def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
+        """The heads of checkpoints, each given with its thread, without what they hold."""
+        bodies = yield from self.beginnings([self.folder(thread_id) + each.name for thread_id, each in wanted])
+        return [
+            read_head(body, _key(thread_id, each), _where(thread_id, each))
+            for (thread_id, each), body in zip(wanted, bodies, strict=True)
+        ]
+
+    def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
+        """Enough of each object for its head."""
+        if not keys:
+            return []
+        answers = yield [Get(key, HEAD_BYTES) for key in keys]
+        bodies = [_there(found, key) for found, key in zip(answers, keys, strict=True)]
+        ends = [head_end(body, key) if len(body) >= FRAME_BYTES else 0 for body, key in zip(bodies, keys, strict=True)]
+        longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
+        if longer:
+            answers = yield [Get(keys[at], ends[at]) for at in longer]
+            for at, found in zip(longer, answers, strict=True):
+                bodies[at] = _there(found, keys[at])
+        return bodies
+
+    def contents(
+        self, wanted: Sequence[tuple[str, Group]], *, remember: bool = False
+    ) -> Operation[Sequence[StoredCheckpoint]]:
+        """Checkpoints, each given with its thread, with their values and writes: one request for all of them.
+
+        What is remembered of a checkpoint lets the next one be stored on top of it.
+        """
+        keys: dict[str, None] = {}
+        for thread_id, group in wanted:
+            folder = self.folder(thread_id)
+            checkpoint = _checkpoint(group)
+            keys.update(dict.fromkeys(folder + part.text() for part in checkpoint.parsed.stack()))
+            keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
+        bodies = yield from self.bodies([*keys])
+        items: dict[str, Items] = {}
+        return [self._read(thread_id, group, bodies, items, remember) for thread_id, group in wanted]
+
+    def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
+        if not keys:
+            return {}
+        answers = yield [Get(key) for key in keys]
+        return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
+
+    def _read(
+        self, thread_id: str, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items], remember: bool
+    ) -> StoredCheckpoint:
+        folder, checkpoint = self.folder(thread_id), _checkpoint(group)
+        where = _where(thread_id, checkpoint)
+        head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
+        own: dict[str, Items] = {}
+        chunks: dict[ChunkId, Chunk] = {}
+        for part in checkpoint.parsed.stack():
+            name = part.text()
+            if folder + name not in items:
+                items[folder + name] = read_items(bodies[folder + name], f"object {folder + name!r}")
+            own[name] = items[folder + name]
+            chunks.update(own[name].chunks)
+        values = {}
+        for pair in head.record.channels:
+            if pair in head.stored:
+                found = next((held.values[pair] for held in own.values() if pair in held.values), None)
+                if found is None:
+                    raise CorruptCheckpoint(f"{where}: the value of channel {pair[0]!r} is missing from the store")
+                values[pair[0]] = found
+        found_writes, write_chunks = read_all_writes(
+            [(writes, bodies[folder + writes.name]) for writes in group.writes], thread_id
+        )
+        stored = StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
+        if remember:
+            segments = tuple(segments_of(checkpoint.parsed, own))
+            self.memory.remember(head.record.key, snapshot_of(checkpoint.parsed, segments, stored))
+        return stored
+
+
+def read_all_writes(
+    found: Iterable[tuple[WritesObject, bytes]], thread_id: str
+) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
+    """The writes of one checkpoint: of ordinary ones the first that was stored, as the objects' numbers tell."""
+    writes: dict[tuple[str, int], WriteRecord] = {}
+    chunks: dict[ChunkId, Chunk] = {}
+    for object_, body in sorted(found, key=lambda each: each[0].parsed.number):
+        held, brought = read_writes(body, f"object {object_.name!r} of thread {thread_id!r}")
+        for write in held:
+            writes.setdefault((write.task_id, write.idx), write)
+        chunks.update(brought)
+    return list(writes.values()), chunks
+
+
+def _checkpoint(group: Group) -> CheckpointObject:
+    if group.checkpoint is None:
+        raise ValueError(f"{group.checkpoint_id} has no checkpoint")
+    return group.checkpoint
+
+
+def _there(found: Found | None, key: str) -> bytes:
+    if found is None:
+        raise Vanished(key)
+    return found.body
+
+
+def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:
+    return CheckpointKey(thread_id, "", checkpoint.parsed.label.checkpoint_id)
+
+
+def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
+    return f"checkpoint {checkpoint.parsed.label.checkpoint_id} of thread {thread_id!r}"
+
+
+def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
+    return (entry for page in pages for entry in page.entries)

@@ -1,0 +1,311 @@
+"""Pruning and deleting threads; and sweeping up what was removed, once nobody can have it in hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import Ledger, ledger_object, read_writes_place
+from checkpoint_s3.layout import run_digest, space_segment, thread_segment
+from checkpoint_s3.reading import Reader, State, entries_of
+from checkpoint_s3.transport import Delete, Get, Put
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, grouped, names_of, objects
+
+if TYPE_CHECKING:
+    from checkpoint_s3.inbox import Inbox
+
+CHANGING_SECONDS = 60
+"""How long a change of a ledger may take after the time that it says."""
+
+COPYING_SECONDS = 24 * 3600
+"""After this time a copy that was not completed is swept up."""
+
+RECENT_SECONDS = 2.0
+"""Objects that were modified so shortly before the last one of a thread are asked for their writer's time."""
+
+_MICROSECOND = 1_000_000
+_ATTEMPTS = 50
+_NOTE_NONCE_BYTES = 8
+
+
+class Remover:
+    """Takes objects of threads out of sight, and deletes them later.
+
+    Args:
+        reader: what the store reads with.
+        grace: seconds that what is out of sight stays stored.
+    """
+
+    def __init__(self, reader: Reader, grace: float) -> None:
+        self._reader = reader
+        self._grace = grace
+
+    # Removing
+
+    def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
+        for thread_id in dict.fromkeys(thread_ids):
+
+            def everything(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+                yield from ()
+                return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
+
+            yield from self._change(thread_id, everything)
+            yield from self._delete_markers(thread_id)
+        yield from self.sweep()
+
+    def prune(self, thread_ids: Sequence[str], inbox: Inbox) -> Operation[None]:
+        for thread_id in dict.fromkeys(thread_ids):
+            yield from self._retain(thread_id, the_latest, inbox)
+        yield from self.sweep()
+
+    def delete_runs(self, run_ids: frozenset[str], inbox: Inbox) -> Operation[None]:
+        digests = {run_digest(run_id) for run_id in run_ids}
+        surveyed = yield from self.survey_all()
+        suspects = [
+            (thread_id, visible)
+            for thread_id, groups in surveyed.items()
+            for group in groups
+            if (visible := group.visible) and visible.parsed.label.run in digests
+        ]
+        heads = yield from self._reader.heads(suspects)
+        threads = {
+            thread_id
+            for (thread_id, _), head in zip(suspects, heads, strict=True)
+            if head.record.run_id is not None and head.record.run_id in run_ids
+        }
+        for thread_id in sorted(threads):
+            yield from self._retain(thread_id, all_but_runs(run_ids), inbox)
+        yield from self.sweep()
+
+    def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
+        """Everything that there is, by name: the groups of each thread."""
+        root = self._reader.root
+        (marks,) = yield from self._reader.everything([f"{root}l/"])
+        (pages,) = yield from self._reader.everything([f"{root}t/"])
+        by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
+        for entry in entries_of(pages):
+            segment = entry.key[len(root) + 2 :].partition("/")[0]
+            by_segment.setdefault(segment, []).extend(objects([entry], f"{root}t/{segment}/"))
+        ids = yield from self._reader.thread_ids(by_segment)
+        marked = {entry.key for entry in entries_of(marks)}
+        with_ledger = [id_ for id_ in ids.values() if self._reader.ledger_key(id_) in marked]
+        ledgers: dict[str, Ledger] = {}
+        if with_ledger:
+            found = yield [Get(self._reader.ledger_key(id_)) for id_ in with_ledger]
+            ledgers = {
+                id_: self._reader.parsed_ledger(id_, body, 0.0).ledger
+                for id_, body in zip(with_ledger, found, strict=True)
+            }
+        return {id_: grouped(by_segment[segment], ledgers.get(id_, Ledger())) for segment, id_ in ids.items()}
+
+    def _retain(self, thread_id: str, choose: Choice, inbox: Inbox) -> Operation[None]:
+        """Remove the visible checkpoints of a thread that are not chosen, and what only they need."""
+
+        def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+            present = [(group, checkpoint) for group in groups if (checkpoint := group.checkpoint)]
+            heads = yield from self._reader.heads([(thread_id, checkpoint) for _, checkpoint in present])
+            hidden: list[CheckpointObject | WritesObject] = []
+            retired: dict[bytes, frozenset[str]] = {}
+            kept: list[Group] = []
+            for space in dict.fromkeys(group.space for group, _ in present):
+                here = {
+                    group.checkpoint_id: (group, checkpoint, head)
+                    for (group, checkpoint), head in zip(present, heads, strict=True)
+                    if group.space == space
+                }
+                skeletons = {
+                    id_: Skeleton(
+                        head.record.parent_id,
+                        head.record.run_id,
+                        dict(head.record.channels),
+                        frozenset(head.record.open_channels) if group.retired is None else group.retired,
+                        group.retired is not None,
+                    )
+                    for id_, (group, _, head) in here.items()
+                }
+                stored = frozenset[tuple[str, str]]().union(*(head.stored for _, _, head in here.values()))
+                decided = retain(skeletons, stored, choose)
+                for id_, (group, checkpoint, _) in here.items():
+                    if id_ in decided.removed:
+                        hidden += [checkpoint, *group.writes]
+                    elif id_ in decided.retired:
+                        retired[checkpoint.digest] = decided.retired[id_]
+                    else:
+                        kept.append(group)
+            hidden += [
+                other
+                for group, _ in present
+                for other in group.others
+                if isinstance(other, CheckpointObject) and other.digest not in state.ledger.unseen
+            ]
+            if not hidden and retired == dict(state.ledger.retired):
+                return None
+            root = [group for group in groups if group.space == space_segment("") and group.visible]
+            latest = max(
+                (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
+            )
+            if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
+                yield from inbox.mark_again(thread_id, latest)
+            ((created_at, updated_at),) = yield from self.times([(thread_id, state, groups)])
+            return _hiding(
+                state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
+            )
+
+        yield from self._change(thread_id, decide)
+
+    def times(
+        self, threads: Sequence[tuple[str, State, Sequence[Group]]]
+    ) -> Operation[Sequence[tuple[int | None, int]]]:
+        """When the first checkpoint of each thread was put (None: there is none), and when anything last was."""
+        recent: dict[str, tuple[int, WritesObject]] = {}
+        for at, (thread_id, _, groups) in enumerate(threads):
+            writes = [object_ for group in groups for object_ in group.writes]
+            checkpoints = [group.checkpoint for group in groups if group.checkpoint]
+            moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
+            latest = max(moments, default=0.0)
+            folder = self._reader.folder(thread_id)
+            recent |= {
+                folder + object_.name: (at, object_)
+                for object_ in writes
+                if object_.modified >= latest - RECENT_SECONDS
+            }
+        bodies = yield from self._reader.beginnings([*recent])
+        written: dict[int, list[int]] = {}
+        for (at, object_), body in zip(recent.values(), bodies, strict=True):
+            written.setdefault(at, []).append(read_writes_place(body, object_.name)[2])
+        found = []
+        for at, (_, state, groups) in enumerate(threads):
+            put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
+            created = [time for time in (state.ledger.created_at, *put) if time is not None]
+            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written.get(at, ())])))
+        return found
+
+    def _change(
+        self, thread_id: str, decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]]
+    ) -> Operation[None]:
+        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker."""
+        for _ in range(_ATTEMPTS):
+            ((state, groups),) = yield from self._reader.survey([thread_id])
+            ledger = (yield from decide(state, groups)) if groups else None
+            if ledger is None:
+                return
+            # First of all a note that there is something to sweep: it does no harm when there is not.
+            yield self.note(thread_id)
+            if (yield from self.replace(thread_id, state, ledger)):
+                return
+        raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
+
+    def note(self, thread_id: str) -> Put:
+        """The request that notes a thread for sweeping; no two notes are the same object."""
+        nonce = os.urandom(_NOTE_NONCE_BYTES)
+        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}", nonce + thread_id.encode())
+
+    def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
+        ledger = replace(ledger, nonce=os.urandom(8))
+        key = self._reader.ledger_key(thread_id)
+        done = yield Put(key, ledger_object(ledger), only_new=state.etag is None, replacing=state.etag)
+        # Refused, or repeated after it was done and its answer got lost: look. This also renews what is known.
+        now = yield from self._reader.state(thread_id)
+        return done is not None or now.ledger.nonce == ledger.nonce
+
+    def amend(self, thread_id: str, change: Callable[[State], Ledger]) -> Operation[None]:
+        """Change a thread's ledger, again when somebody else was quicker."""
+        for _ in range(_ATTEMPTS):
+            ((state, _),) = yield from self._reader.survey([thread_id])
+            if (yield from self.replace(thread_id, state, change(state))):
+                return
+        raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
+
+    def _delete_markers(self, thread_id: str) -> Operation[None]:
+        (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
+        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry.modified, page.now)]
+        if old:
+            yield old
+
+    def _is_old(self, modified: float, now: int) -> bool:
+        return self._grace == 0 or now / _MICROSECOND - modified >= self._grace
+
+    # Sweeping
+
+    def sweep(self) -> Operation[None]:
+        """Delete what was removed so long ago that nobody can have it in hand, in all threads."""
+        root = self._reader.root
+        (pages,) = yield from self._reader.everything([f"{root}r/"])
+        for page in pages:
+            for entry in page.entries:
+                if self._is_old(entry.modified, page.now):
+                    yield from self._sweep(entry.key)
+
+    def _sweep(self, note: str) -> Operation[None]:
+        found = yield Get(note)
+        if found is None:
+            return
+        thread_id = found.body[_NOTE_NONCE_BYTES:].decode()
+        ((state, groups),) = yield from self._reader.survey([thread_id])
+        if state.etag is not None and not (yield from self._sweep_thread(thread_id, state, groups)):
+            return
+        # Whoever removes something writes the note first: deleting it as it was found loses none.
+        yield Delete(note, found.etag)
+
+    def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
+        """Delete what is due of one thread; whether nothing is left that will become due."""
+        due_before = state.now - int((self._grace + min(self._grace, CHANGING_SECONDS)) * _MICROSECOND)
+        ledger = state.ledger
+        due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
+        late = {
+            token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECOND
+        }
+        due = due.union(*(ledger.veiled[token][1] for token in late))
+        due -= frozenset[bytes]().union(*(digests for t, (_, digests) in ledger.veiled.items() if t not in late))
+        stands = carriers(groups)
+        folder = self._reader.folder(thread_id)
+        present = names_of(groups)
+        deleted = [object_ for name, object_ in present.items() if object_.digest in due and name not in stands]
+        if deleted:
+            yield [
+                Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
+                for object_ in deleted
+            ]
+        (pages,) = yield from self._reader.everything([folder])
+        left = {object_.digest for object_ in objects(entries_of(pages), folder)}
+        hidden = tuple(
+            (since, rest)
+            for since, digests in ledger.hidden
+            if (rest := digests & left if since <= due_before else digests)
+        )
+        veiled = {
+            token: batch
+            for token, batch in ledger.veiled.items()
+            if token not in late and (batch[1] or batch[0] > state.now - 2 * CHANGING_SECONDS * _MICROSECOND)
+        }
+        swept = replace(ledger, hidden=hidden, veiled=veiled)
+        if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
+            yield from self.replace(thread_id, state, swept)
+        return not any(since > due_before for since, _ in hidden) and not veiled
+
+
+def _hiding(
+    state: State,
+    objects_: Iterable[CheckpointObject | WritesObject],
+    *,
+    retired: Mapping[bytes, frozenset[str]],
+    created_at: int | None,
+    updated_at: int,
+) -> Ledger | None:
+    """A ledger that hides these objects, too; None when that changes nothing."""
+    ledger = state.ledger
+    digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
+    if not digests and retired == dict(ledger.retired):
+        return None
+    return replace(
+        ledger,
+        created_at=created_at,
+        updated_at=updated_at,
+        hidden=(*ledger.hidden, (state.now, digests)),
+        retired=retired,
+    )

@@ -1,0 +1,126 @@
+"""The saver on S3, and its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.urls import seconds, take_options, text
+from checkpoint_s3.layout import MAX_PREFIX_BYTES
+from checkpoint_s3.store import GRACE_SECONDS, S3Store
+from checkpoint_s3.transport import S3Transport, make_client
+
+_EXAMPLE = "s3://bucket/prefix?endpoint_url=https://…&region_name=…"
+
+_OPTIONS = {
+    "endpoint_url": text,
+    "region_name": text,
+    "profile_name": text,
+    "sse": text,
+    "sse_kms_key_id": text,
+    "grace": seconds,
+}
+
+
+class S3Saver(CheckpointSaver):
+    """A `CheckpointSaver` in a bucket of S3, or of any store that speaks its protocol and has conditional writes.
+
+    Args:
+        bucket: an existing bucket.
+        prefix: begins every key; several savers may share a bucket, each below a prefix of its own.
+        client: a boto3 client to use, in any number of threads at once; it is never closed. It should not retry on its
+            own, and its timeouts should stay below ``grace``.
+        session: a boto3 session to make a client of, instead of one that finds credentials and region by itself.
+        endpoint_url: of a store other than AWS.
+        region_name: of the bucket, unless boto3 finds it.
+        profile_name: in boto3's configuration files.
+        sse: how objects are encrypted by the store: ``"AES256"``, ``"aws:kms"`` or ``"aws:kms:dsse"``; the bucket's
+            default without it.
+        sse_kms_key_id: the key for ``aws:kms``.
+        grace: seconds that what was removed is stored for, out of sight, before it is deleted physically; the same for
+            all savers of a bucket (`docs/s3.md`). 0 only when nobody else works on it.
+        options: those of `CheckpointSaver`.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        client: Any = None,
+        session: Any = None,
+        endpoint_url: str | None = None,
+        region_name: str | None = None,
+        profile_name: str | None = None,
+        sse: str | None = None,
+        sse_kms_key_id: str | None = None,
+        grace: float = GRACE_SECONDS,
+        **options: Any,
+    ) -> None:
+        if not bucket:
+            raise UnsupportedOperation(f"no bucket is named: write {_EXAMPLE}")
+        prefix = prefix.strip("/")
+        if len(prefix.encode()) > MAX_PREFIX_BYTES or not prefix.isprintable():
+            raise UnsupportedOperation(
+                f"a prefix has up to {MAX_PREFIX_BYTES} bytes of UTF-8, all printable: {prefix!r}"
+            )
+        given = {"endpoint_url": endpoint_url, "region_name": region_name}
+        if client is not None and (session, profile_name, endpoint_url, region_name) != (None,) * 4:
+            raise UnsupportedOperation(
+                "client= is complete: session, profile, endpoint and region belong to its making"
+            )
+        if session is not None and profile_name is not None:
+            raise UnsupportedOperation("session= has a profile already: pass one of the two")
+
+        def make() -> Any:
+            return client or make_client(session, profile_name=profile_name, **given)
+
+        transport = S3Transport(bucket, make, owned=client is None, encryption=_encryption(sse, sse_kms_key_id))
+        super().__init__(S3Store(transport, prefix, grace), **options)
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return a saver to use in ``with`` or ``async with``, which set it up and close it.
+
+        Args:
+            conn_string: ``s3://bucket/prefix?endpoint_url=…&region_name=…``; the arguments of `S3Saver` that are texts
+                or numbers may stand in the query.
+            options: the arguments of `S3Saver`.
+        """
+        url, found = take_options(conn_string, _OPTIONS)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise UnsupportedOperation(f"not a URL of a bucket: write {_EXAMPLE}") from error
+        if parts.scheme != "s3" or not parts.netloc:
+            raise UnsupportedOperation(f"not a URL of a bucket: write {_EXAMPLE}")
+        if "@" in parts.netloc or ":" in parts.netloc:
+            # Not shown: it may be a secret.
+            raise UnsupportedOperation(f"a URL names no credentials or port: write {_EXAMPLE}, and let boto3 find them")
+        if parts.query:
+            names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
+            raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_OPTIONS)}")
+        if parts.fragment:
+            raise UnsupportedOperation("the URL has a fragment: write %23 for a # in the prefix")
+        for name, value in found.items():
+            if options.setdefault(name, value) != value:
+                raise UnsupportedOperation(f"option {name} is given in the URL and as an argument, differently")
+        return cls(parts.netloc, unquote(parts.path), **options)
+
+
+def open_s3(url: str, **options: Any) -> S3Saver:
+    """Open ``s3://bucket/prefix``, with options as `S3Saver.from_conn_string` has them."""
+    return S3Saver.from_conn_string(url, **options)
+
+
+def _encryption(sse: str | None, sse_kms_key_id: str | None) -> Mapping[str, str]:
+    if sse is None and sse_kms_key_id is None:
+        return {}
+    if sse not in ("AES256", "aws:kms", "aws:kms:dsse"):
+        raise UnsupportedOperation(f"sse={sse!r}: write AES256, aws:kms or aws:kms:dsse")
+    if sse_kms_key_id is not None and sse == "AES256":
+        raise UnsupportedOperation("sse_kms_key_id is for sse='aws:kms'")
+    return {"ServerSideEncryption": sse} | ({"SSEKMSKeyId": sse_kms_key_id} if sse_kms_key_id else {})

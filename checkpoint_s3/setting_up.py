@@ -1,0 +1,80 @@
+"""Looking at a bucket before it is used: is it ours, and does its store keep the promises that everything rests on?"""
+
+from __future__ import annotations
+
+import os
+
+import orjson
+
+from checkpoint_base.errors import SchemaMismatch, UnsupportedOperation
+from checkpoint_base.transport import Operation
+from checkpoint_s3.format import FORMAT
+from checkpoint_s3.transport import Delete, Get, List, Put
+
+APPLICATION = "checkpoint-backends"
+
+_PROBES = "ca-fdbge0"
+"""Names of objects in another order than they sort in; a store that lists as it stores would show that."""
+
+
+def prepare(root: str, bucket: str) -> Operation[None]:
+    """Mark a bucket as ours, unless it is; refuse what belongs to others and stores that lack what is needed."""
+    if bucket.endswith("--x-s3"):
+        raise UnsupportedOperation(
+            f"bucket {bucket!r} is an S3 directory bucket, whose listings are not sorted: use a general purpose bucket"
+        )
+    key = f"{root}format"
+    found = yield Get(key)
+    if found is None:
+        yield from _probe(root, bucket)
+        # Somebody else may have been quicker; both wrote the same.
+        yield Put(key, orjson.dumps({"application": APPLICATION, "format": FORMAT}), only_new=True)
+        found = yield Get(key)
+    _check(found.body if found else b"", f"{bucket}/{key}")
+
+
+def _check(content: bytes, where: str) -> None:
+    try:
+        marked = orjson.loads(content)
+        application, version = marked["application"], int(marked["format"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise SchemaMismatch(f"{where} is not ours: choose another prefix, nothing was changed") from error
+    if application != APPLICATION:
+        raise SchemaMismatch(f"{where} belongs to {application!r}: choose another prefix, nothing was changed")
+    if version > FORMAT:
+        raise SchemaMismatch(
+            f"{where} has format {version}, this version of checkpoint-backends knows up to {FORMAT}: upgrade it, or "
+            "choose another prefix"
+        )
+
+
+def _probe(root: str, bucket: str) -> Operation[None]:
+    folder = f"{root}probe/{os.urandom(8).hex()}/"
+    keys = [folder + name for name in _PROBES]
+    try:
+        for key in keys:
+            yield Put(key, b"")
+        if (yield Put(keys[0], b"again", only_new=True)) is not None:
+            raise UnsupportedOperation(
+                f"the store of bucket {bucket!r} ignores `If-None-Match: *`: two processes could overwrite each "
+                "other's writes. Use a store with conditional writes (docs/s3.md)"
+            )
+        written = yield Get(keys[0])
+        if (yield Put(keys[0], b"again", replacing="0" * 32)) is not None:
+            raise UnsupportedOperation(
+                f"the store of bucket {bucket!r} ignores `If-Match`: two processes could overwrite each other's "
+                "removals. Use a store with conditional writes (docs/s3.md)"
+            )
+        if written is not None:
+            yield Put(keys[0], b"again", replacing=written.etag)
+        replaced = yield Get(keys[0])
+        if replaced is None or replaced.body != b"again":
+            raise UnsupportedOperation(f"the store of bucket {bucket!r} does not accept `If-Match` with its own ETag")
+        page = yield List(folder)
+        if [entry.key for entry in page.entries] != sorted(keys):
+            raise UnsupportedOperation(
+                f"the store of bucket {bucket!r} does not list all keys in order: the newest checkpoint could not be "
+                "found. Use a general purpose bucket (docs/s3.md)"
+            )
+    finally:
+        yield [Delete(key) for key in keys]

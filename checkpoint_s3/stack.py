@@ -1,0 +1,295 @@
+"""What the object of a checkpoint holds itself, and what it leaves to older ones. No I/O.
+
+A reader fetches a checkpoint's object and the older ones that its name lists, all at once. So the list must be short,
+although each checkpoint adds a little to its parent's state: an object takes over what the objects before it hold
+whenever that is no more than it holds itself. So a value is copied a few times in the life of a long thread, as in a
+log-structured merge tree, and dead weight is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.records import (
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    Missing,
+    StoredCheckpoint,
+    ValueRecord,
+)
+from checkpoint_s3.format import Items, Pair, checkpoint_digest, chunk_size, value_size
+from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
+
+MAX_OBJECTS = 9
+"""The most objects that a checkpoint's state is read from: with the listing, the ledger and a write, 12 requests."""
+
+SPARE_BYTES = 64 * 1024
+"""So much that nobody needs any more may lie in a checkpoint's objects, or as much as is needed, before it is left."""
+
+MEMORY_BYTES = 64 * 1024 * 1024
+DRAFT_BYTES = 4 * 1024 * 1024
+SNAPSHOTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One object and what it holds."""
+
+    label: Label
+    items: Items
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A checkpoint's state as this process knows it: its objects, newest first, and the chunks that are needed."""
+
+    name: CheckpointName
+    segments: tuple[Segment, ...]
+    live: frozenset[ChunkId]
+
+    @property
+    def size(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    def value(self, pair: Pair) -> ValueRecord | None:
+        return next((found for segment in self.segments if (found := segment.items.values.get(pair))), None)
+
+    def chunk(self, id_: ChunkId) -> Chunk | None:
+        return next((found for segment in self.segments if (found := segment.items.chunks.get(id_))), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to store a checkpoint: what its object holds, and which segments stay behind it. Or what is missing."""
+
+    missing: Missing
+    stored: frozenset[Pair] = frozenset()
+    own: Items = field(default_factory=lambda: Items({}, {}))
+    behind: tuple[Segment, ...] = ()
+    live: frozenset[ChunkId] = frozenset()
+
+
+def plan(
+    record: CheckpointRecord,
+    values: Sequence[ChannelValue],
+    chunks: Mapping[ChunkId, Chunk],
+    unchanged: Collection[Pair],
+    base: Sequence[Segment],
+) -> Plan:
+    """Decide how to store a checkpoint on top of the objects of another one, usually its parent."""
+    brought = {(value.channel, value.version): value.value for value in values}
+    wanted: dict[Pair, tuple[int, ValueRecord]] = {pair: (-1, value) for pair, value in brought.items()}
+    missing_versions = set()
+    for pair in record.channels:
+        if pair in brought:
+            continue
+        found = next(((at, seg.items.values[pair]) for at, seg in enumerate(base) if pair in seg.items.values), None)
+        if found is not None:
+            wanted[pair] = found
+        elif pair in unchanged:
+            missing_versions.add(pair)
+    needed, missing_chunks = _needed(
+        (id_ for _, value in wanted.values() for id_ in value.chunk_ids), chunks, [seg.items.chunks for seg in base]
+    )
+    if missing_chunks or missing_versions:
+        return Plan(Missing(frozenset(missing_chunks), frozenset(missing_versions)))
+    sizes = [0] * (len(base) + 1)  # of what is needed: brought along, and in each segment; -1 is the last
+    for at, value in wanted.values():
+        sizes[at] += value_size(value)
+    for at, chunk in needed.values():
+        sizes[at] += chunk_size(chunk)
+    taken = _taken(sizes[:-1], sizes[-1], base, room_for_references(record.key.checkpoint_id))
+    return Plan(
+        Missing(),
+        stored=frozenset(wanted),
+        own=Items(
+            {pair: value for pair, (at, value) in wanted.items() if at < taken},
+            {id_: chunk for id_, (at, chunk) in needed.items() if at < taken},
+        ),
+        behind=tuple(base[taken:]),
+        live=frozenset(needed),
+    )
+
+
+def closure(ids: Iterable[ChunkId], *sources: Mapping[ChunkId, Chunk]) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
+    """The chunks that these stand on, down to the leaves, and those that no source has."""
+    needed, missing = _needed(ids, {}, sources)
+    return {id_: chunk for id_, (_, chunk) in needed.items()}, missing
+
+
+def _needed(
+    ids: Iterable[ChunkId], brought: Mapping[ChunkId, Chunk], sources: Sequence[Mapping[ChunkId, Chunk]]
+) -> tuple[dict[ChunkId, tuple[int, Chunk]], set[ChunkId]]:
+    """Each chunk with the number of the source that has it, -1 for what is brought along and in no source."""
+    needed: dict[ChunkId, tuple[int, Chunk]] = {}
+    missing: set[ChunkId] = set()
+    at_hand = list(ids)
+    while at_hand:
+        id_ = at_hand.pop()
+        if id_ in needed or id_ in missing:
+            continue
+        for at, source in enumerate(sources):
+            if id_ in source:
+                needed[id_] = (at, source[id_])
+                break
+        else:
+            if id_ not in brought:
+                missing.add(id_)
+                continue
+            needed[id_] = (-1, brought[id_])
+        at_hand.extend(needed[id_][1].children)
+    return needed, missing
+
+
+def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) -> int:
+    """How many of the segments, from the newest on, the new object takes over what is needed of."""
+    characters = [reference_characters(segment.label) for segment in base]
+    taken = 0
+    while taken < len(base) and (
+        live[taken] <= own or len(base) - taken >= MAX_OBJECTS or sum(characters[taken:]) > room
+    ):
+        own += live[taken]
+        taken += 1
+    alive = sum(live[taken:])
+    dead = sum(segment.size for segment in base[taken:]) - alive
+    return len(base) if dead > alive + SPARE_BYTES else taken
+
+
+@dataclass(slots=True)
+class Space:
+    """What is remembered of one namespace: the last checkpoints, what writes brought along, and how many there are."""
+
+    snapshots: OrderedDict[str, Snapshot] = field(default_factory=OrderedDict)
+    drafts: dict[ChunkId, Chunk] = field(default_factory=dict)
+    draft_bytes: int = 0
+    written: dict[tuple[str, str], tuple[int, set[int]]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        # The last checkpoints of a namespace have nearly all in common.
+        return self.draft_bytes + max((snapshot.size for snapshot in self.snapshots.values()), default=0)
+
+
+@dataclass(slots=True)
+class Thread:
+    """What is remembered of a thread, and until when nothing of it can have been removed physically."""
+
+    spaces: dict[str, Space] = field(default_factory=dict)
+    fresh_until: float = 0.0
+    asked_at: float = 0.0
+    nonce: bytes | None = None
+    unseen: frozenset[bytes] = frozenset()
+    is_named: bool = False
+
+
+class Memory:
+    """What one process knows of the threads it worked on lately. Losing it costs requests, never data."""
+
+    def __init__(self) -> None:
+        self._begin_in_this_process()
+
+    def _begin_in_this_process(self) -> None:
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._threads: OrderedDict[str, Thread] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._size = 0
+
+    def thread(self, thread_id: str) -> Thread:
+        if os.getpid() != self._process:  # the lock may have been held when this process was forked
+            self._begin_in_this_process()
+        with self._lock:
+            thread = self._threads.setdefault(thread_id, Thread())
+            self._threads.move_to_end(thread_id)
+            return thread
+
+    def forget(self, thread_id: str) -> None:
+        with self._lock:
+            self._threads.pop(thread_id, None)
+            self._size -= self._sizes.pop(thread_id, 0)
+
+    def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
+        """Forget what a thread's ledger hides."""
+        thread = self.thread(thread_id)
+        with self._lock:
+            thread.unseen = unseen
+            for space in thread.spaces.values():
+                space.written.clear()
+                hidden = [
+                    id_
+                    for id_, snapshot in space.snapshots.items()
+                    if checkpoint_digest(snapshot.name.text()) in unseen
+                ]
+                for id_ in hidden:
+                    del space.snapshots[id_]
+
+    def snapshot(self, key: CheckpointKey) -> Snapshot | None:
+        space = self.thread(key.thread_id).spaces.get(key.checkpoint_ns)
+        return space.snapshots.get(key.checkpoint_id) if space else None
+
+    def space(self, key: NamespaceKey) -> Space:
+        thread = self.thread(key.thread_id)
+        with self._lock:
+            return thread.spaces.setdefault(key.checkpoint_ns, Space())
+
+    def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
+        thread = self.thread(key.thread_id)
+        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        with self._lock:
+            if checkpoint_digest(snapshot.name.text()) in thread.unseen:
+                return  # removed while it was being read
+            space.snapshots[key.checkpoint_id] = snapshot
+            space.snapshots.move_to_end(key.checkpoint_id)
+            while len(space.snapshots) > SNAPSHOTS:
+                space.snapshots.popitem(last=False)
+            space.written = {place: known for place, known in space.written.items() if place[0] in space.snapshots}
+        self._weigh(key.thread_id)
+
+    def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:
+        """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
+        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        brought = sum(map(chunk_size, chunks.values()))
+        with self._lock:
+            if space.draft_bytes + brought > DRAFT_BYTES:
+                space.drafts, space.draft_bytes = {}, 0
+            space.drafts.update(chunks)
+            space.draft_bytes += brought
+
+    def drafts(self, key: NamespaceKey) -> Mapping[ChunkId, Chunk]:
+        space = self.space(key)
+        with self._lock:
+            return dict(space.drafts)
+
+    def _weigh(self, thread_id: str) -> None:
+        with self._lock:
+            thread = self._threads.get(thread_id)
+            if thread is None:
+                return
+            size = sum(space.size for space in [*thread.spaces.values()])
+            self._size += size - self._sizes.get(thread_id, 0)
+            self._sizes[thread_id] = size
+            while self._size > MEMORY_BYTES and len(self._threads) > 1:
+                oldest, _ = self._threads.popitem(last=False)
+                self._size -= self._sizes.pop(oldest, 0)
+
+
+def snapshot_of(name: CheckpointName, segments: tuple[Segment, ...], stored: StoredCheckpoint) -> Snapshot:
+    """The snapshot of a checkpoint that was read."""
+    ids = (id_ for value in stored.values.values() for id_ in value.chunk_ids)
+    needed, _ = closure(ids, stored.chunks)
+    return Snapshot(name, segments, frozenset(needed))
+
+
+def segments_of(name: CheckpointName, items: Mapping[str, Items]) -> Iterator[Segment]:
+    """The segments of a checkpoint whose objects' items are given by the objects' names."""
+    for part in name.stack():
+        held = items[part.text()]
+        yield Segment(part.label, held, held.size)

@@ -1,0 +1,411 @@
+"""Checkpoint records in objects of S3. A checkpoint is one object; `docs/s3.md` tells how it all works together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.records import (
+    Ancestry,
+    ChannelValue,
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    Missing,
+    StoredCheckpoint,
+    ThreadRecord,
+    WriteRecord,
+)
+from checkpoint_base.store import CheckpointStore
+from checkpoint_base.transport import Operation
+from checkpoint_s3.ancestry import follow
+from checkpoint_s3.copying import copy
+from checkpoint_s3.format import Head, checkpoint_object, writes_object
+from checkpoint_s3.inbox import Inbox, has_terms
+from checkpoint_s3.layout import (
+    NAME,
+    CheckpointName,
+    WritesName,
+    id_segment,
+    label_of,
+    segment_text,
+    space_segment,
+    task_digest,
+    thread_segment,
+)
+from checkpoint_s3.reading import Reader, Vanished, entries_of, read_all_writes
+from checkpoint_s3.removal import Remover
+from checkpoint_s3.setting_up import prepare
+from checkpoint_s3.stack import Memory, Segment, Snapshot, closure, plan
+from checkpoint_s3.transport import Call, List, Put, S3Transport
+from checkpoint_s3.view import Group, WritesObject, grouped, objects
+
+T = TypeVar("T")
+
+GRACE_SECONDS = 120.0
+"""How long what was removed, and is out of sight, stays stored for whoever has just read it."""
+
+_ATTEMPTS = 5
+_PAGE = 1000
+_NONCE_BYTES = 8
+
+
+class S3Store(CheckpointStore):
+    """A `CheckpointStore` in a bucket, below a prefix.
+
+    Args:
+        transport: executes its requests.
+        prefix: begins every key; slashes make folders.
+        grace: seconds after which what has been removed is deleted physically (`docs/s3.md`).
+    """
+
+    def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
+        self._transport = transport
+        self._memory = Memory()
+        # A lease on what is known ends long before anything of it can be deleted, with time for a request to arrive.
+        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace / 6)
+        self._remover = Remover(self._reader, grace)
+        self._inbox = Inbox(self._reader, self._remover, grace)
+
+    @property
+    def transport(self) -> S3Transport:
+        return self._transport
+
+    def setup(self) -> Operation[None]:
+        yield from prepare(self._reader.root, self._transport.bucket)
+        yield from self._remover.sweep()
+
+    # Writing
+
+    def put(
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Missing]:
+        key, reader, memory = checkpoint.key, self._reader, self._memory
+        if checkpoint.open_channels and checkpoint.parent_id:
+            if not (yield from self._can_be_parent(checkpoint)):
+                return Missing(parent=True)
+        else:
+            yield from reader.renew(key.thread_id)
+        drafts = memory.drafts(checkpoint.namespace)
+        base = yield from self._base(checkpoint, values, {**drafts, **chunks}, unchanged)
+        planned = plan(checkpoint, values, {**drafts, **chunks}, unchanged, base)
+        if planned.missing:
+            return planned.missing
+        body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
+        name = CheckpointName(
+            space_segment(key.checkpoint_ns),
+            label_of(key.checkpoint_id, checkpoint.written_at, checkpoint.run_id, body),
+            tuple(segment.label for segment in planned.behind),
+        )
+        yield from self._name_thread(key.thread_id)
+        yield Put(reader.folder(key.thread_id) + name.text(), body)
+        segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
+        memory.remember(key, Snapshot(name, segments, planned.live))
+        return Missing()
+
+    def put_writes(
+        self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[Missing]:
+        reader, memory = self._reader, self._memory
+        yield from reader.renew(key.thread_id)
+        snapshot = memory.snapshot(key)
+        state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
+        drafts = memory.drafts(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        brought = {**drafts, **chunks}
+        _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
+        if missing:
+            return Missing(frozenset(missing))
+        yield from self._name_thread(key.thread_id)
+        if key.checkpoint_ns == "":
+            asking = {write.task_id for write in writes if write.questions}
+            if asking:
+                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
+                yield [self._inbox.marker(key, task_id) for task_id in sorted(asking)]
+
+        def body(some: Sequence[WriteRecord]) -> bytes:
+            ids = (id_ for write in some for id_ in write.value.chunk_ids)
+            needed, _ = closure(ids, state, brought)
+            own = [chunk for id_, chunk in needed.items() if id_ not in state]
+            return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
+
+        by_task: dict[str, list[WriteRecord]] = {}
+        calls: list[Call] = []
+        for write in writes:
+            if write.idx >= 0:
+                by_task.setdefault(write.task_id, []).append(write)
+            else:
+                calls.append(Put(self._writes_key(key, "x", write.task_id, -write.idx), body([write])))
+        unsure = []
+        tried = []
+        written = memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        for task_id, some in by_task.items():
+            number, known = written.get((key.checkpoint_id, task_id), (0, set()))
+            if known.issuperset(write.idx for write in some):
+                unsure.append(task_id)  # stored already, unless somebody removed it since
+                continue
+            tried.append((task_id, number))
+            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
+        answers = yield calls
+        for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
+            if etag is None:
+                unsure.append(task_id)
+            else:
+                known = written.get((key.checkpoint_id, task_id), (0, set()))[1]
+                indices = {write.idx for write in by_task[task_id]}
+                written[key.checkpoint_id, task_id] = (number + 1, known | indices)
+        for task_id in unsure:
+            yield from self._add_writes(key, task_id, by_task[task_id], body)
+        memory.remember_writes(key, chunks)
+        return Missing()
+
+    def _add_writes(
+        self,
+        key: CheckpointKey,
+        task_id: str,
+        writes: Sequence[WriteRecord],
+        body: Callable[[Sequence[WriteRecord]], bytes],
+    ) -> Operation[None]:
+        """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
+        folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
+        prefix = f"{self._place(key)}w{task}."
+        memory = self._memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        while True:
+            state = yield from self._reader.state(key.thread_id)
+            (pages,) = yield from self._reader.everything([prefix])
+            found = grouped(objects(entries_of(pages), folder), state.ledger)
+            kept = [object_ for group in found for object_ in group.writes]
+            numbers = [
+                object_.parsed.number
+                for group in found
+                for object_ in (*group.writes, *group.others)
+                if isinstance(object_, WritesObject)
+            ]
+            bodies = yield from self._reader.bodies([folder + object_.name for object_ in kept])
+            stored, _ = read_all_writes([(object_, bodies[folder + object_.name]) for object_ in kept], key.thread_id)
+            indices = {write.idx for write in stored}
+            following = max(numbers, default=-1) + 1
+            memory[key.checkpoint_id, task_id] = (following, indices)
+            rest = [write for write in writes if write.idx not in indices]
+            if not rest:
+                return
+            name = self._writes_key(key, "w", task_id, following)
+            if (yield Put(name, body(rest), only_new=True)) is not None:
+                memory[key.checkpoint_id, task_id] = (following + 1, indices | {write.idx for write in rest})
+                return
+
+    def _base(
+        self,
+        checkpoint: CheckpointRecord,
+        values: Sequence[ChannelValue],
+        chunks: Mapping[ChunkId, Chunk],
+        unchanged: Collection[tuple[str, str]],
+    ) -> Operation[Sequence[Segment]]:
+        """The objects that a new checkpoint may stand on: its parent's, read first if they are not known here."""
+        if checkpoint.parent_id is None:
+            return ()
+        parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id)
+        known = self._memory.snapshot(parent)
+        if known is None and plan(checkpoint, values, chunks, unchanged, ()).missing:
+            yield from self.load(checkpoint.namespace, checkpoint.parent_id)
+            known = self._memory.snapshot(parent)
+        return known.segments if known else ()
+
+    def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
+        """Whether the open channels of a checkpoint can be rebuilt: a retired parent has kept only some writes."""
+        parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
+        state = yield from self._reader.state(parent.thread_id)
+        if self._memory.snapshot(parent) is not None:  # it would have been forgotten with what the ledger hides
+            return True
+        (pages,) = yield from self._reader.everything([self._place(parent)])
+        folder = self._reader.folder(parent.thread_id)
+        for group in grouped(objects(entries_of(pages), folder), state.ledger):
+            if group.checkpoint is not None:
+                return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
+        return False
+
+    def _name_thread(self, thread_id: str) -> Operation[None]:
+        """Once per process and thread, and only for ids that are too long to be part of a key: keep the id itself."""
+        segment, thread = thread_segment(thread_id), self._memory.thread(thread_id)
+        if segment_text(segment) is None and not thread.is_named:
+            yield Put(f"{self._reader.root}l/{segment}/{NAME}", thread_id.encode())
+            thread.is_named = True
+
+    def _place(self, key: CheckpointKey) -> str:
+        space = space_segment(key.checkpoint_ns)
+        return f"{self._reader.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
+
+    def _writes_key(self, key: CheckpointKey, kind: str, task_id: str, number: int) -> str:
+        name = WritesName(
+            space_segment(key.checkpoint_ns),
+            key.checkpoint_id,
+            "w" if kind == "w" else "x",
+            task_digest(task_id),
+            number,
+        )
+        return self._reader.folder(key.thread_id) + name.text()
+
+    # Reading
+
+    def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
+        def attempt() -> Operation[StoredCheckpoint | None]:
+            group = yield from self._find(key, checkpoint_id)
+            if group is None:
+                return None
+            (stored,) = yield from self._reader.contents([(key.thread_id, group)], remember=True)
+            return stored
+
+        return _again_if_vanished(attempt)
+
+    def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
+        """One checkpoint of a namespace, or its latest: usually one request."""
+        folder = self._reader.folder(key.thread_id)
+        prefix = folder + space_segment(key.checkpoint_ns)
+        if checkpoint_id is not None:
+            prefix += f"{id_segment(checkpoint_id)}/"
+        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=_PAGE))
+        found = list(objects(page.entries, folder))
+        while True:
+            groups = grouped(found, state.ledger)
+            seen = next((group for group in groups if group.visible), None)
+            # The writes of the last checkpoint on a page may go on behind it.
+            if page.last is None or (seen is not None and seen is not groups[-1]):
+                return seen
+            page = yield List(prefix, after=page.last, limit=_PAGE)
+            found += objects(page.entries, folder)
+
+    def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        return _again_if_vanished(lambda: self._list(query))
+
+    def _list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        wanted = yield from self._listing(query)
+        page: list[StoredCheckpoint] = []
+        while len(page) < query.limit:
+            some = [*islice(wanted, query.limit - len(page))]
+            if not some:
+                break
+            if query.terms or not query.contents:
+                heads = yield from self._reader.heads(
+                    [(key.thread_id, group.checkpoint) for key, group in some if group.checkpoint]
+                )
+                matching = [
+                    (place, head.record)
+                    for place, head in zip(some, heads, strict=True)
+                    if has_terms(head.record.terms, query.terms)
+                ]
+                if not query.contents:
+                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]
+                    continue
+                some = [place for place, _ in matching]
+            page += yield from self._reader.contents([(key.thread_id, group) for key, group in some])
+        return page
+
+    def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[CheckpointKey, Group]]]:
+        """The visible checkpoints that a query asks for, but for its terms, in its order."""
+        surveyed: Mapping[str, Sequence[Group]]
+        if query.thread_id is None:
+            surveyed = yield from self._remover.survey_all()
+        elif query.checkpoint_ns is not None:
+            surveyed = {query.thread_id: (yield from self._space_groups(query))}
+        else:
+            ((_, groups),) = yield from self._reader.survey([query.thread_id])
+            surveyed = {query.thread_id: groups}
+        visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
+        texts = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
+        examples = {(thread_id, group.space): (thread_id, group) for thread_id, group in visible}
+        digests = [place for place, text in texts.items() if text is None]
+        if digests:
+            heads = yield from self._reader.heads(
+                [
+                    (thread_id, group.checkpoint)
+                    for thread_id, group in map(examples.__getitem__, digests)
+                    if group.checkpoint
+                ]
+            )
+            texts |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
+        found = [
+            (CheckpointKey(thread_id, texts[thread_id, group.space] or "", group.checkpoint_id), group)
+            for thread_id, group in visible
+        ]
+        after = _order(query.after) if query.after else None
+        found = [
+            (key, group)
+            for key, group in found
+            if query.checkpoint_ns in (None, key.checkpoint_ns)
+            and query.checkpoint_id in (None, key.checkpoint_id)
+            and (query.before is None or key.checkpoint_id < query.before)
+            and (after is None or _order(key) < after)
+        ]
+        return iter(sorted(found, key=lambda place: _order(place[0]), reverse=True))
+
+    def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
+        """Enough checkpoints of one namespace for a page, beginning where the page does."""
+        thread_id = query.thread_id or ""
+        folder = self._reader.folder(thread_id)
+        prefix = folder + space_segment(query.checkpoint_ns or "")
+        bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
+        after = f"{prefix}{id_segment(min(bounds))}/~" if bounds else ""
+        if query.checkpoint_id is not None:
+            prefix, after = f"{prefix}{id_segment(query.checkpoint_id)}/", ""
+        state, page = yield from self._reader.listed(thread_id, List(prefix, after=after, limit=_PAGE))
+        found = [*objects(page.entries, folder)]
+        while True:
+            groups = grouped(found, state.ledger)
+            complete = groups if page.last is None else groups[:-1]
+            enough = not query.terms and sum(group.visible is not None for group in complete) >= query.limit
+            if page.last is None or enough:
+                return complete
+            page = yield List(prefix, after=page.last, limit=_PAGE)
+            found += objects(page.entries, folder)
+
+    def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
+        return _again_if_vanished(lambda: follow(self._reader, key, checkpoint_id, channels))
+
+    def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
+        return _again_if_vanished(lambda: self._inbox.threads(query))
+
+    def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        return _again_if_vanished(lambda: self._inbox.interrupts(query))
+
+    # Removing and copying
+
+    def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield from self._remover.delete(thread_ids)
+
+    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids), self._inbox))
+
+    def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        return _again_if_vanished(lambda: copy(self._reader, self._remover, source, target))
+
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids, self._inbox))
+
+
+def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
+    """Begin an operation anew when an object is gone that a listing had: somebody has removed it since."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return (yield from attempt())
+        except Vanished:
+            continue
+    try:
+        return (yield from attempt())
+    except Vanished as error:
+        raise CorruptCheckpoint(
+            f"object {str(error)!r} is missing from the bucket: restore it from a backup, or delete its thread"
+        ) from error
+
+
+def _order(key: CheckpointKey) -> tuple[str, str, str]:
+    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns)

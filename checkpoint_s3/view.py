@@ -1,0 +1,114 @@
+"""What a thread shows: its objects, as listings and its ledger tell of them. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from checkpoint_s3.format import Ledger, checkpoint_digest, writes_digest
+from checkpoint_s3.layout import CheckpointName, WritesName, parse_name
+from checkpoint_s3.transport import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointObject:
+    """An object that holds a checkpoint; ``name`` is its name below the thread's folder."""
+
+    name: str
+    parsed: CheckpointName
+    modified: float
+
+    @property
+    def digest(self) -> bytes:
+        return checkpoint_digest(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class WritesObject:
+    """An object that holds writes of a checkpoint, which need not be there."""
+
+    name: str
+    parsed: WritesName
+    etag: str
+    modified: float
+
+    @property
+    def digest(self) -> bytes:
+        return writes_digest(self.name, self.etag)
+
+
+@dataclass(slots=True)
+class Group:
+    """One checkpoint of a thread: its object, what was put before it under its id, and its writes.
+
+    ``checkpoint`` is what readers see, or is retired with writes to ``retired`` channels; None when it has not arrived
+    or was removed. ``others`` are objects of the same id that nobody is to see, or that a later put replaced.
+    """
+
+    space: str
+    checkpoint_id: str
+    checkpoint: CheckpointObject | None = None
+    retired: frozenset[str] | None = None
+    writes: list[WritesObject] = field(default_factory=list)
+    others: list[CheckpointObject | WritesObject] = field(default_factory=list)
+
+    @property
+    def visible(self) -> CheckpointObject | None:
+        return self.checkpoint if self.retired is None else None
+
+
+def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject | WritesObject]:
+    """The objects of a thread among the entries of a listing; others are not ours to judge."""
+    for entry in entries:
+        name = entry.key.removeprefix(folder)
+        match parse_name(name):
+            case CheckpointName() as parsed:
+                yield CheckpointObject(name, parsed, entry.modified)
+            case WritesName() as parsed:
+                yield WritesObject(name, parsed, entry.etag, entry.modified)
+
+
+def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) -> list[Group]:
+    """The checkpoints of a thread, in the order of the listing: within a namespace the newest first."""
+    unseen = ledger.unseen
+    groups: dict[tuple[str, str], Group] = {}
+    for object_ in found:
+        match object_:
+            case CheckpointObject():
+                place = (object_.parsed.space, object_.parsed.label.checkpoint_id)
+            case WritesObject():
+                place = (object_.parsed.space, object_.parsed.checkpoint_id)
+        group = groups.setdefault(place, Group(*place))
+        # What is being copied is hidden by its name, before it is there.
+        if object_.digest in unseen or checkpoint_digest(object_.name) in unseen:
+            group.others.append(object_)
+        elif isinstance(object_, WritesObject):
+            group.writes.append(object_)
+        elif group.checkpoint is None:  # of several the first was put last
+            group.checkpoint = object_
+            group.retired = ledger.retired.get(object_.digest)
+        else:
+            group.others.append(object_)
+    return list(groups.values())
+
+
+def carriers(groups: Iterable[Group]) -> set[str]:
+    """The names of the objects that what is seen stands on, its own and older ones; the latter may be hidden."""
+    needed: set[str] = set()
+    for group in groups:
+        standing = [group.checkpoint] if group.checkpoint else []
+        if group.writes and not group.visible:
+            # Writes may stand on the state of their checkpoint, also when that has been removed meanwhile.
+            standing += [other for other in group.others if isinstance(other, CheckpointObject)]
+        for checkpoint in standing:
+            needed.update(part.text() for part in checkpoint.parsed.stack())
+    return needed
+
+
+def names_of(groups: Iterable[Group]) -> Mapping[str, CheckpointObject | WritesObject]:
+    """Every object of the groups by its name."""
+    return {
+        object_.name: object_
+        for group in groups
+        for object_ in (*([group.checkpoint] if group.checkpoint else ()), *group.writes, *group.others)
+    }

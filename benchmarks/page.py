@@ -58,7 +58,7 @@ def _headline(results: Results, backends: Sequence[Backend]) -> str:
         for name in _sides(backend):
             if name == OURS and backend.name == "Redis with modules":
                 continue
-            shown = f"{name} ({backend.name})" if name == OURS else name
+            shown = f"{name} on {backend.name}" if name == OURS else name
             lines.append(
                 Line(shown, _points(results, backend.name, name, "all", lambda row: row.at_rest), name == OURS)
             )

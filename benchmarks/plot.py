@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 
-_WIDTH, _HEIGHT = 760, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 212, 74, 52
-_COLOURS = ("#0b6e4f", "#c8553d", "#3d5a98", "#b8860b", "#7b4b94", "#5b6770", "#2a9d8f", "#a23b72")
+_WIDTH, _HEIGHT = 880, 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 78, 330, 78, 52
+_OURS = ("#0b6e4f", "#2a9d8f", "#1d7fa3", "#5aa469")
+_OTHERS = ("#c8553d", "#b8860b", "#7b4b94", "#a23b72", "#5b6770", "#8a5a44")
 _INK, _FAINT, _RULE = "#1f2933", "#5b6770", "#e4e7eb"
 _LABEL_GAP = 17.0
 
@@ -50,15 +52,16 @@ def chart(
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, x_title, anchor="middle", colour=_FAINT),
     ]
     labels = []
-    for number, line in enumerate(lines):
-        colour = _COLOURS[number % len(_COLOURS)]
+    ours, others = cycle(_OURS), cycle(_OTHERS)
+    for line in lines:
+        colour = next(ours if line.is_ours else others)
         places = [(x_scale(x), y_scale(y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         width = 3.2 if line.is_ours else 1.8
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
         radius = 4 if line.is_ours else 3
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>' for x, y in places]
-        labels.append((places[-1][1], places[-1][0], f"{line.name}", y_text(line.points[-1][1]), colour, line.is_ours))
+        labels.append((places[-1][1], places[-1][0], line.name, y_text(line.points[-1][1]), colour, line.is_ours))
     parts += _labels(labels)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -90,7 +93,7 @@ def _labels(labels: Sequence[tuple[float, float, str, str, str, bool]]) -> Itera
         place = max(y + 4, below + _LABEL_GAP)
         below = place
         weight = 600 if is_ours else 400
-        yield _text(x + 10, place, f"{name}  {value}", colour=colour, size=12, weight=weight)
+        yield _text(x + 10, place, f"{name}: {value}", colour=colour, size=12, weight=weight)
 
 
 def _text(

@@ -14,7 +14,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -42,8 +44,10 @@ def measure(quick: bool, workloads: Sequence[str], name: str, to: Path) -> None:
             importlib.import_module(f"benchmarks.workloads.{workload}").run(results, backend)
         except ServerUnavailable as error:
             results.not_run[name] = str(error)
-            results.progress(f"{name} cannot be run: {error}")
             break
+        except Exception as error:  # noqa: BLE001  # a side's failure is a finding, and others are still to be run
+            traceback.print_exc()
+            results.not_run[f"{name}, {workload}"] = f"{type(error).__name__}: {error}".partition("\n")[0]
         finally:
             to.write_text(json.dumps(results.document()))
 
@@ -87,6 +91,8 @@ def main() -> None:
         print(f"written: {PAGE.relative_to(ROOT)}")
     for outcome in outcomes(results):
         print(f"{'reached    ' if outcome.is_reached else 'not reached'}  {outcome.found:8.3f}  {outcome.what}")
+    if results.not_run:
+        sys.exit("\n".join(f"not run: {what}: {why}" for what, why in results.not_run.items()))
 
 
 def _measured(options: argparse.Namespace, folder: Path) -> Results:

@@ -231,11 +231,18 @@ def _stack_database(server: str, number: int) -> Iterator[Storage]:
 def _set(server: str) -> Iterator[Write]:
     from redis import Redis
 
-    client = Redis.from_url(f"{server.rpartition('/')[0]}/9")
+    client, keys = Redis.from_url(f"{server.rpartition('/')[0]}/9"), []
+
+    def write(size: int) -> None:
+        keys.append(uuid4().bytes)
+        client.set(keys[-1], os.urandom(size))
+
     try:
-        yield lambda size: client.set(uuid4().bytes, os.urandom(size)) and None
+        yield write
     finally:
-        client.flushdb()
+        # Not FLUSHDB: that drops the indexes of RediSearch in every database.
+        if keys:
+            client.delete(*keys)
         client.close()
 
 

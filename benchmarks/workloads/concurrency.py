@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.results import Results
 from benchmarks.sides import Backend, Side, Storage
-from benchmarks.traffic import Turn, chat, latest
+from benchmarks.traffic import Put, Turn, chat, latest
 from benchmarks.wire import distant
 from benchmarks.workloads.contenders import settled
 
@@ -95,7 +95,9 @@ def _on_threads(side: Side, url: str, turns: Sequence[Turn], label: str) -> tupl
 
         began = time.perf_counter()
         errors = list(pool.map(converse, range(THREADS)))
-        return time.perf_counter() - began, _summed(errors)
+        took = time.perf_counter() - began
+        found = [saver.get_tuple(latest(f"{label} {number}")) for number in range(THREADS)]
+        return took, _summed(errors, found, turns)
 
 
 def _on_tasks(side: Side, url: str, turns: Sequence[Turn], label: str) -> tuple[float, str]:
@@ -108,7 +110,9 @@ async def _aconverse_all(side: Side, url: str, turns: Sequence[Turn], label: str
         await saver.aget_tuple(latest("nobody"))
         began = time.perf_counter()
         errors = await asyncio.gather(*(_aconverse(saver, turns, f"{label} {number}") for number in range(TASKS)))
-        return time.perf_counter() - began, _summed(errors)
+        took = time.perf_counter() - began
+        found = [await saver.aget_tuple(latest(f"{label} {number}")) for number in range(TASKS)]
+        return took, _summed(errors, found, turns)
 
 
 async def _aconverse(saver: Any, turns: Sequence[Turn], thread: str) -> str:
@@ -126,6 +130,14 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:100]}"
 
 
-def _summed(errors: Sequence[str]) -> str:
-    failed = [error for error in errors if error]
-    return f"{len(failed)} of {len(errors)} failed ({failed[0]})" if failed else ""
+def _summed(errors: Sequence[str], found: Sequence[Any], turns: Sequence[Turn]) -> str:
+    """What went wrong: conversations that ended with an error, and others that are not there to their end."""
+    raised = [error for error in errors if error]
+    last = turns[-1].calls[-1]
+    assert isinstance(last, Put)  # noqa: S101  # a turn ends with its checkpoint
+    lost = sum(
+        not error and (tuple_ is None or tuple_.checkpoint["id"] != last.checkpoint["id"])
+        for error, tuple_ in zip(errors, found, strict=True)
+    )
+    told = [f"{len(raised)} of {len(errors)} failed ({raised[0]})"] if raised else []
+    return "; ".join([*told, f"{lost} of {len(errors)} are incomplete without an error"] if lost else told)

@@ -67,6 +67,12 @@ class _Commands(click.Group):
         except CheckpointError as error:
             failure = _Unavailable if isinstance(error, StoreUnavailable) else Failure
             raise failure(str(error)) from error
+        except click.NoSuchOption as error:
+            if error.option_name == "--store":
+                raise click.UsageError(
+                    "write --store before the command: checkpoints --store URL COMMAND", ctx
+                ) from error
+            raise
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
 

@@ -49,6 +49,7 @@ _HIDDEN = (
     "\U000e0000-\U000e007f"
 )
 _UNSAFE = re.compile(f"[\x00-\x1f{_HIDDEN}]")
+_BREAK = re.compile(r"\s*\n\s*")
 _UNSAFE_IN_JSON = re.compile(f"[{_HIDDEN}]")  # JSON escapes the others anyway
 
 
@@ -56,7 +57,7 @@ class Failure(click.ClickException):
     """Ends the command with a message on stderr."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"Error: {visible(self.message)}", file=file, err=True)
+        click.echo(f"Error: {_one_line(self.message)}", file=file, err=True)
 
 
 # Printing for people
@@ -180,8 +181,13 @@ def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
     return track(items, doing, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def complain(line: str) -> None:
-    click.echo(visible(line), err=True)
+def complain(message: str) -> None:
+    click.echo(_one_line(message), err=True)
+
+
+def _one_line(message: str) -> str:
+    """A message as one line of print: drivers break theirs."""
+    return visible(_BREAK.sub(" ", message.strip()))
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -638,6 +638,19 @@ def test_no_store_is_a_usage_error_that_says_how_to_give_one() -> None:
     assert "CHECKPOINT_STORE" in result.stderr
 
 
+def test_a_store_behind_the_command_is_told_its_place() -> None:
+    result = CliRunner().invoke(cli.main, ["threads", "--store", "sqlite:///app.db"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: write --store before the command: checkpoints --store URL COMMAND" in result.stderr
+    assert "--colour" in CliRunner().invoke(cli.main, ["threads", "--colour"]).stderr
+
+
+def test_a_message_of_several_lines_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    rendering.Failure("connection failed\n\tIs the server running?\n").show()
+    rendering.complain("one\r\n  two")
+    assert capsys.readouterr().err == "Error: connection failed Is the server running?\none two\n"
+
+
 def test_help_needs_no_store() -> None:
     for command in ([], *([name] for name in cli.main.list_commands(click.Context(cli.main)))):
         result = CliRunner().invoke(cli.main, [*command, "--help"], env={"CHECKPOINT_STORE": None})

@@ -206,6 +206,88 @@ def test_async_readers_do_not_stand_in_line_behind_writers(path: Path, saver: SQ
     assert len(list(saver.list(CONFIG))) == 17
 
 
+def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 0})
+    transport = saver.store.transport
+    commits: list[str] = []
+    transport._idle[-1].set_trace_callback(
+        lambda statement: commits.append(statement) if "COMMIT" in statement else None
+    )
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM checkpoints")
+        raise CorruptCheckpoint("on purpose")
+
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write_while_another_process_writes() -> list[Any]:
+        first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)  # it has the turn, and waits for the other process
+        failing = sqlite_transport.Transaction(fail, writes=True)
+        waiting = [
+            *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
+            transport.aexecute(failing),
+            *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
+        ]
+        tasks = [asyncio.create_task(call) for call in waiting]
+        await asyncio.sleep(0.1)
+        other.execute("COMMIT")
+        await first
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(write_while_another_process_writes())
+    other.close()
+    assert [type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)] == [CorruptCheckpoint]
+    assert commits == ["COMMIT", "COMMIT"]
+    with SQLiteSaver(path) as reader:
+        assert len(list(reader.list(CONFIG))) == 22
+
+
+def test_a_write_that_was_cancelled_in_line_is_not_written_later(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def cancel_in_line() -> None:
+        first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        other.execute("COMMIT")
+        await first
+
+    asyncio.run(cancel_in_line())
+    other.close()
+    put(saver, {"a": 2})
+    assert len(list(saver.list(CONFIG))) == 3
+
+
+def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 0.2)
+    with SQLiteSaver(path, deadline=0) as saver:
+        put(saver, {"a": 1})
+        began, release = threading.Event(), threading.Event()
+
+        def write_for_long(_: sqlite3.Connection) -> None:
+            began.set()
+            release.wait(10)
+
+        long = sqlite_transport.Transaction(write_for_long, writes=True)
+        writer = threading.Thread(target=saver.store.transport.execute, args=(long,))
+        writer.start()
+        began.wait(10)
+        with pytest.raises(StoreUnavailable, match="kept on writing"):
+            put(saver, {"a": 2})
+        release.set()
+        writer.join(10)
+        put(saver, {"a": 3})
+        assert len(list(saver.list(CONFIG))) == 2
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
     put(saver, {"a": ["x" * 2000] * 3})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -52,11 +53,42 @@ class Setting:
     writes: bool = True
 
 
+class _InLine:
+    """A request that stands in line to be carried out, by its own caller or by another one.
+
+    ``signal`` is held until the request is done or has the turn, for a caller who waits for that.
+    """
+
+    def __init__(self, request: Transaction | Setting) -> None:
+        self.request = request
+        self.is_waited_for = False
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.signal = Lock()
+        self.signal.acquire()
+
+    def settle(self, result: Any, error: BaseException | None) -> None:
+        self.result, self.error, self.is_done = result, error, True
+        self.wake()
+
+    def wake(self) -> None:
+        if self.is_waited_for:
+            self.is_waited_for = False
+            self.signal.release()
+
+    def outcome(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
 class SQLiteTransport:
     """Executes `Transaction` and `Setting` requests on one file, or in memory when the path is ``:memory:``.
 
-    SQLite admits one writer to a file. Writers of this process queue for it here, in turn; writers of other processes
-    are waited for by SQLite itself. Readers never wait.
+    SQLite admits one writer to a file. Writers of this process stand in line. Whoever has the turn writes for all of
+    them, in one transaction in which each has all of its changes or none: many share one wait for the disk. Writers of
+    other processes are waited for by SQLite itself. Readers never wait.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -69,25 +101,30 @@ class SQLiteTransport:
         self._begin_in_this_process()
 
     def execute(self, request: Transaction | Setting) -> Any:
-        with self._turn(request):
-            try:
-                connection = self._take()
-                try:
-                    return self._transact(connection, request)
-                finally:
-                    self._give_back(connection)
-            except sqlite3.Error as error:
-                raise self._translated(error) from error
+        self._after_fork()
+        if self._stands_in_line(request):
+            waiting = _InLine(request)
+            self._line.append(waiting)
+            return self._serve(waiting)
+        try:
+            with self._connection() as connection:
+                return _carry_out(connection, request)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
         self._after_fork()
         if self._is_closed:
             raise self._closed()
+        if not self._stands_in_line(request):
+            return await self._on_a_thread(self.execute, request, writes=False)
+        # In line before it has a thread, so that it can be written together with others.
+        waiting = _InLine(request)
+        self._line.append(waiting)
         try:
-            future = self._executor(request.writes).submit(self.execute, request)
-        except RuntimeError as error:  # closed since we looked
-            raise self._closed() from error
-        return await asyncio.wrap_future(future)
+            return await self._on_a_thread(self._serve, waiting, writes=True)
+        finally:
+            self._leave(waiting)
 
     def close(self) -> None:
         self._is_closed = True
@@ -103,7 +140,9 @@ class SQLiteTransport:
         self._process = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._executors: dict[bool, ThreadPoolExecutor] = {}
-        self._writing = Lock()
+        self._line: deque[_InLine] = deque()
+        self._line_lock = Lock()  # held for moments only, never while anything is waited for
+        self._is_turn_taken = False
         self._making_executors = Lock()
 
     def _executor(self, writes: bool) -> ThreadPoolExecutor:
@@ -124,19 +163,88 @@ class SQLiteTransport:
             self._of_parent = (self._idle, self._executors)
             self._begin_in_this_process()
 
-    @contextmanager
-    def _turn(self, request: Transaction | Setting) -> Iterator[None]:
-        self._after_fork()
-        if not (request.writes or self._in_memory):
-            yield
-            return
-        lock = self._writing
-        if not lock.acquire(timeout=BUSY_SECONDS):
-            raise StoreUnavailable(f"{self._path}: other threads have kept on writing for {BUSY_SECONDS} seconds")
+    async def _on_a_thread(self, call: Callable[[Any], Any], argument: Any, *, writes: bool) -> Any:
         try:
-            yield
+            future = self._executor(writes).submit(call, argument)
+        except RuntimeError as error:  # closed since we looked
+            raise self._closed() from error
+        return await asyncio.wrap_future(future)
+
+    def _stands_in_line(self, request: Transaction | Setting) -> bool:
+        return request.writes or self._in_memory  # memory is one connection
+
+    def _serve(self, waiting: _InLine) -> Any:
+        """Wait until a request is done, or until it has the turn; then carry out what stands in line, until it is."""
+        with self._line_lock:
+            has_turn = not (waiting.is_done or self._is_turn_taken)
+            self._is_turn_taken |= has_turn
+            waiting.is_waited_for = not (waiting.is_done or has_turn)
+        if not (waiting.is_done or has_turn):
+            if not waiting.signal.acquire(timeout=BUSY_SECONDS):
+                with self._line_lock:
+                    if waiting.is_waited_for:
+                        waiting.is_waited_for = False
+                        with suppress(ValueError):  # it is being written just now
+                            self._line.remove(waiting)
+                        raise StoreUnavailable(
+                            f"{self._path}: other threads have kept on writing for {BUSY_SECONDS} seconds"
+                        )
+            has_turn = not waiting.is_done
+        if has_turn:
+            try:
+                while not waiting.is_done:
+                    self._carry_out_line()
+            finally:
+                self._pass_turn_on()
+        return waiting.outcome()
+
+    def _leave(self, waiting: _InLine) -> None:
+        """Take a request out of the line whose caller has given up."""
+        with self._line_lock, suppress(ValueError):
+            self._line.remove(waiting)
+            waiting.settle(None, asyncio.CancelledError())
+
+    def _pass_turn_on(self) -> None:
+        with self._line_lock:
+            next_ = next((waiting for waiting in self._line if waiting.is_waited_for), None)
+            self._is_turn_taken = next_ is not None
+            if next_:
+                next_.wake()
+
+    def _carry_out_line(self) -> None:
+        """Carry out the first of the line, and with a transaction those behind it in the same one."""
+        with self._line_lock:
+            batch = [self._line.popleft()]
+            while self._line and all(isinstance(each.request, Transaction) for each in (batch[0], self._line[0])):
+                batch.append(self._line.popleft())
+        outcomes: Sequence[tuple[Any, BaseException | None]] = ()
+        try:
+            with self._connection() as connection:
+                outcomes = _carry_out_together(connection, [waiting.request for waiting in batch])
+        except Exception as error:  # noqa: BLE001  # each of them raises it to its caller
+            outcomes = [(None, error)] * len(batch)
         finally:
-            lock.release()
+            if not outcomes:  # this thread is being ended, which is no reason for the others to end
+                ended = StoreUnavailable(f"{self._path}: another thread was ended while it wrote for this one")
+                outcomes = [(None, ended)] * len(batch)
+            with self._line_lock:
+                for waiting, (result, failure) in zip(batch, outcomes, strict=True):
+                    waiting.settle(result, self._failure(failure))
+
+    def _failure(self, error: BaseException | None) -> BaseException | None:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        failure = self._translated(error)
+        failure.__cause__ = error
+        return failure
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        connection = self._take()
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
 
     def _take(self) -> sqlite3.Connection:
         if self._is_closed:
@@ -166,19 +274,6 @@ class SQLiteTransport:
         else:
             connection.close()
 
-    def _transact(self, connection: sqlite3.Connection, request: Transaction | Setting) -> Any:
-        if isinstance(request, Setting):
-            return connection.execute(request.statement).fetchall()
-        connection.execute("BEGIN IMMEDIATE" if request.writes else "BEGIN")
-        try:
-            result = request.work(connection)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return result
-
     def _translated(self, error: sqlite3.Error) -> CheckpointError:
         code = getattr(error, "sqlite_errorcode", None)
         primary = None if code is None else code & 0xFF
@@ -202,6 +297,48 @@ class SQLiteTransport:
         ):
             return StoreUnavailable(f"{self._path}: {error}")
         return CheckpointError(f"{self._path}: {error}")
+
+
+def _carry_out(connection: sqlite3.Connection, request: Transaction | Setting) -> Any:
+    if isinstance(request, Setting):
+        return connection.execute(request.statement).fetchall()
+    connection.execute("BEGIN IMMEDIATE" if request.writes else "BEGIN")
+    try:
+        result = request.work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _carry_out_together(
+    connection: sqlite3.Connection, requests: Sequence[Transaction | Setting]
+) -> Sequence[tuple[Any, BaseException | None]]:
+    """Carry out requests in one transaction: the result of each, or the error, which has undone that one alone."""
+    if len(requests) == 1:
+        return [(_carry_out(connection, requests[0]), None)]
+
+    def work(db: sqlite3.Connection) -> Sequence[tuple[Any, BaseException | None]]:
+        return [_attempt(db, request.work) for request in requests if isinstance(request, Transaction)]
+
+    done: Sequence[tuple[Any, BaseException | None]] = _carry_out(connection, Transaction(work, writes=True))
+    return done
+
+
+def _attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
+    db.execute("SAVEPOINT attempt")
+    try:
+        result = work(db)
+    except Exception as error:
+        if not db.in_transaction:  # SQLite has undone everything: a full disk, say
+            raise
+        db.execute("ROLLBACK TO attempt")
+        db.execute("RELEASE attempt")
+        return None, error
+    db.execute("RELEASE attempt")
+    return result, None
 
 
 def _has_terms(terms: bytes, wanted: bytes) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
 from conformance_tests.worker import KILLED
-from tests.faults.acts import ACTS, Act, Expected, Step, acall, answered, call, expectations, grow, snapshot
+from tests.faults.acts import ACTS, Act, Expected, Step, acall, answered, call, config, expectations, grow, snapshot
 from tests.faults.backends import Backend
 from tests.faults.crashes import AT_ONCE
 from tests.faults.figures import Figures
@@ -34,32 +34,39 @@ class Calls:
         self.saver = saver
         self.expected = expectations()
 
-    def killed(self, processes: Processes, acts: Iterable[Act], colour: str) -> Figures:
-        """Kill a process at request 1, 2, 3, … of a call, until a call gets through; then repeat the call."""
+    def killed(
+        self, processes: Processes, acts: Iterable[Act], colour: str, *, most: int = 1000, first: int = 0
+    ) -> Figures:
+        """Kill a process before and after each request of a call (at most so many times), then repeat the call."""
         figures = Figures()
         for act in acts:
-            plans = ((moment, n) for n in range(1, _GIVES_UP_AFTER) for moment in ("before", "after"))
-            is_through = False
-            while not is_through:
-                kills = [next(plans) for _ in range(AT_ONCE)]
-                threads = [self.new_thread() for _ in kills]
-                jobs = [
-                    {"do": "act", "url": self.backend.url, "step": act.step(thread), "colour": colour}
-                    for thread in threads
-                ]
-                deaths = processes.do(*({**job, "kill": kill} for job, kill in zip(jobs, kills, strict=True)))
+            undisturbed = self._job(act, self.new_thread(), colour)
+            [whole] = processes.do(undisturbed)
+            if whole.error or whole.exit:
+                figures.losses.append(f"{self.backend.name}: {act.name}, {colour}: {whole}")
+                continue
+            figures.losses += self.clear([undisturbed["thread"]])
+            kills = [[moment, n + 1] for n in range(whole.result["requests"]) for moment in ("before", "after")]
+            kills = kills[first % len(kills) :: max(1, len(kills) // most)][:most]
+            for at in range(0, len(kills), AT_ONCE):
+                some = kills[at : at + AT_ONCE]
+                threads = [self.new_thread() for _ in some]
+                jobs = [self._job(act, thread, colour) for thread in threads]
+                deaths = processes.do(*({**job, "kill": kill} for job, kill in zip(jobs, some, strict=True)))
                 seen = [snapshot(self.saver, thread) for thread in threads]
                 answers = processes.do(*jobs)
-                for kill, thread, death, between, answer in zip(kills, threads, deaths, seen, answers, strict=True):
+                for kill, thread, death, between, answer in zip(some, threads, deaths, seen, answers, strict=True):
                     situation = f"{self.backend.name}: {act.name}, killed {kill[0]} request {kill[1]}, {colour}"
                     figures.crashes += death.exit == KILLED
                     figures.operations += 2
-                    is_through |= death.exit == 0
                     if death.exit not in (KILLED, 0) or death.error or answer.error or answer.exit:
                         figures.losses.append(f"{situation}: {death}, then {answer}")
                     figures.losses += self._lost(act, thread, between, situation)
                 figures.losses += self.clear(threads)
         return figures
+
+    def _job(self, act: Act, thread: str, colour: str) -> dict[str, Any]:
+        return {"do": "act", "url": self.backend.url, "thread": thread, "act": act.name, "colour": colour}
 
     def disturbed(
         self,
@@ -104,7 +111,7 @@ class Calls:
         """Make ``through`` have a connection that works."""
         for _ in range(100):
             with contextlib.suppress(StoreUnavailable):
-                self.made(through, ACTS_BY_NAME["get_tuple of nothing"].step("nobody"), colour, runner)
+                self.made(through, ("get_tuple", [config("nobody")]), colour, runner)
                 return
         raise AssertionError("no connection through the proxy")
 
@@ -156,9 +163,6 @@ class Calls:
         if (then := snapshot(self.saver, thread)) != right.after:
             lost.append(f"{situation}, repeated: not as after it: {_difference(then, right)}")
         return lost
-
-
-ACTS_BY_NAME = {act.name: act for act in ACTS}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import os
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,14 +18,18 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
+import boto3
 import psycopg
 import redis as redis_py
 from psycopg import sql
 
 from checkpoint_base import open_saver
+from checkpoint_postgres import connections
+from checkpoint_s3 import transport
 from tests.servers.postgres import postgres
 from tests.servers.processes import Server
 from tests.servers.redis import redis
+from tests.servers.s3 import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, radosgw, s3_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,21 @@ class Backend(ABC):
     server: Server | None = None
     """What it runs on, if it is a process."""
 
-    patience = 0.0
-    """Seconds after which a saver of `url_through` gives up on a server that says nothing; 0 without one."""
-
     def __init__(self) -> None:
         with open_saver(self.url):
             pass
         self._made_by_setup = self.counts()
+
+    def impatient(self) -> AbstractContextManager[object]:
+        """While it lasts, savers that are opened wait for about a second for a server that says nothing."""
+        return nullcontext()
+
+    pace = 1
+    """How much longer everything takes than elsewhere."""
+
+    def most(self, number: int) -> int:
+        """So many, or fewer where everything takes long: how often a test of limited time does something."""
+        return -(-number // self.pace)
 
     def leftovers(self) -> dict[str, int]:
         """What is stored beside what `setup` makes: a count for each kind that there is more of."""
@@ -146,7 +158,6 @@ def _columns(raw: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]
 
 class PostgresBackend(Backend):
     name = "postgres"
-    patience = 6.0
 
     def __init__(self, server: Server, schema: str) -> None:
         self.server = server
@@ -196,6 +207,11 @@ class PostgresBackend(Backend):
     def url_through(self, host: str, port: int) -> str:
         return _with_query(f"postgresql://postgres@{host}:{port}/postgres", {**self._options, "connect_timeout": "2"})
 
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        with _changed(connections, ANSWER_SECONDS=1.0, POOL_SECONDS=1.5):
+            yield
+
     def drop(self) -> None:
         self._query("DROP SCHEMA {} CASCADE", [self._schema])
 
@@ -218,7 +234,6 @@ class PostgresBackend(Backend):
 
 class RedisBackend(Backend):
     name = "redis"
-    patience = 3.0
 
     def __init__(self, server: Server, prefix: str) -> None:
         self.server = server
@@ -229,9 +244,12 @@ class RedisBackend(Backend):
         super().__init__()
 
     def counts(self) -> dict[str, int]:
+        """What expires by itself, as pieces on their way into a thread do, is not counted."""
         counts: dict[str, int] = {}
         with self._raw() as raw:
             for key in raw.scan_iter(match=f"{self._prefix}*", count=1000):
+                if raw.pttl(key) >= 0:
+                    continue
                 kind = raw.type(key).decode()
                 size = {"hash": raw.hlen, "zset": raw.zcard, "list": raw.llen, "set": raw.scard}.get(kind)
                 counts[kind] = counts.get(kind, 0) + (size(key) if size else 1)
@@ -267,6 +285,85 @@ class RedisBackend(Backend):
         assert self.server is not None
         with redis_py.Redis.from_url(self.server.url) as raw:
             yield raw
+
+
+TOMBSTONE_BYTES = 64
+
+
+class S3Backend(Backend):
+    name = "s3"
+    pace = 4
+
+    def __init__(self, server: Server, prefix: str) -> None:
+        self.server = server
+        self.version = server.version
+        self._prefix = prefix
+        self._raw = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
+            "s3", endpoint_url=server.url
+        )
+        self.url = self._url(server.url)
+        super().__init__()
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        with _changed(transport, CONNECT_SECONDS=1, READ_SECONDS=1):
+            yield
+
+    def counts(self) -> dict[str, int]:
+        """Without what has nothing of a thread's but its id: its tombstone, and notes on what to look at in a day."""
+        counts: dict[str, int] = {}
+        for entry in self._entries():
+            folder = entry["Key"].split("/")[1]
+            if folder != "r" and not (entry["Key"].endswith("/!") and entry["Size"] <= TOMBSTONE_BYTES):
+                counts[folder] = counts.get(folder, 0) + 1
+        return counts
+
+    def cells(self) -> Sequence[Cell]:
+        found = []
+        for key in self._keys():
+            found.append(Cell((key,), self._raw.get_object(Bucket=BUCKET, Key=key)["Body"].read()))
+        return [cell for cell in found if cell.content]
+
+    def overwrite(self, cell: Cell, content: bytes) -> None:
+        self._raw.put_object(Bucket=BUCKET, Key=cell.place[0], Body=content)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        assert self.server is not None
+        parts = urlsplit(self.server.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
+    def url_through(self, host: str, port: int) -> str:
+        return self._url(f"http://{host}:{port}")
+
+    def drop(self) -> None:
+        for key in self._keys():
+            self._raw.delete_object(Bucket=BUCKET, Key=key)
+        self._raw.close()
+
+    def _url(self, endpoint: str) -> str:
+        # Nothing is kept for readers that are still on their way: a test looks when it has its answer.
+        return _with_query(s3_url(endpoint, BUCKET, self._prefix), {"grace": "0"})
+
+    def _keys(self) -> list[str]:
+        return [entry["Key"] for entry in self._entries()]
+
+    def _entries(self) -> list[Any]:
+        pages = self._raw.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self._prefix}/")
+        return [entry for page in pages for entry in page.get("Contents", ())]
+
+
+@contextmanager
+def _changed(module: Any, **values: Any) -> Iterator[None]:
+    """Other values for a module's constants."""
+    before = {name: getattr(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    yield
+    for name, value in before.items():
+        setattr(module, name, value)
 
 
 def _with_query(url: str, options: Mapping[str, str]) -> str:
@@ -320,8 +417,27 @@ def _redis(servers: Servers) -> Iterator[Backend]:
     opened.drop()
 
 
+@contextmanager
+def _radosgw_with_bucket() -> Iterator[Server]:
+    with radosgw() as server:
+        client = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client("s3", endpoint_url=server.url)
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
+        yield server
+
+
+@contextmanager
+def _s3(servers: Servers) -> Iterator[Backend]:
+    # boto3's own place for credentials, here and in the processes that are started later.
+    os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY)
+    opened = S3Backend(servers.server("s3", "CHECKPOINT_TEST_S3_URL", _radosgw_with_bucket), f"faults-{uuid4().hex}")
+    yield opened
+    opened.drop()
+
+
 BACKENDS: dict[str, Callable[[Servers], AbstractContextManager[Backend]]] = {
     "sqlite": _sqlite,
     "postgres": _postgres,
     "redis": _redis,
+    "s3": _s3,
 }

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from importlib import import_module
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -307,20 +308,21 @@ def _questions_lost(state: Any, pending: set[str], journal: str) -> list[str]:
     return [f"question {id_} was stored, not answered, and is gone" for id_ in sorted(asked - answered - pending)]
 
 
-def act(*, url: str, step: Sequence[Any], colour: str, kill: Sequence[Any] | None = None) -> dict[str, Any]:
-    """Carry out one step of `acts`."""
+def act(*, url: str, thread: str, act: str, colour: str, kill: Sequence[Any] | None = None) -> dict[str, Any]:
+    """Carry out one of `acts`."""
     saver = open_saver(url)
     requests = dying(saver, kill)
+    step = next(each for each in acts.ACTS if each.name == act).step(thread)
 
     async def together() -> None:
         async with saver:
-            await acts.acall(saver, (step[0], step[1]))
+            await acts.acall(saver, step)
 
     if colour == "async":
         asyncio.run(together())
     else:
         with saver:
-            acts.call(saver, (step[0], step[1]))
+            acts.call(saver, step)
     return {"requests": requests.requests}
 
 
@@ -403,6 +405,9 @@ def _carry_out(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def _main() -> None:
+    # Each fork would import its adapter again otherwise.
+    for package in ("checkpoint_postgres", "checkpoint_redis", "checkpoint_s3"):
+        import_module(package)
     # Whatever prints must not speak in our name.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -1,9 +1,8 @@
-"""The example of a store of one's own: it works as an installed package does, and the page about it tells the truth."""
+"""The example of a store of one's own: it works as an installed package does."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -20,8 +19,6 @@ from conformance_tests.trial import Colour
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "dict_store"
-PAGE = (ROOT / "docs" / "writing-a-store.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 SECONDS = 110
 
@@ -91,26 +88,3 @@ def test_open_saver_opens_the_scheme_of_an_installed_package(
     for url in ("dict://", "dict://x/y", "dict://x?colour=blue", "dict://x#y"):
         with pytest.raises(UnsupportedOperation, match="write dict://name"):
             open_saver(url)
-
-
-@pytest.mark.parametrize(
-    ("language", "text"),
-    [pytest.param(*block, id=f"block {number}") for number, block in enumerate(BLOCKS, 1) if block[0] != "console"],
-)
-def test_a_block_of_the_page_is_part_of_the_example_or_runs(language: str, text: str, tmp_path: Path) -> None:
-    files = [file for ending in ("py", "toml") for file in EXAMPLE.rglob(f"*.{ending}")]
-    if any(text in file.read_text(encoding="utf-8") for file in files):
-        return
-    assert language == "python", "neither part of the example nor a program"
-    program = tmp_path / "test_page.py"
-    program.write_text(text, encoding="utf-8")
-    # Of a test file only one clause: the savers of others need not pass them all.
-    pytest_alone = ["-m", "pytest", "-q", "-k", "PUT-1"] if "SaverConformance" in text else []
-    ran = run(*pytest_alone, program.name, path=[], cwd=tmp_path)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    for shown in re.findall(r"#\s*prints (.+)$", text, flags=re.MULTILINE):
-        assert shown in ran.stdout
-
-
-def test_the_page_has_all_of_the_test_file() -> None:
-    assert (EXAMPLE / "tests" / "test_conformance.py").read_text(encoding="utf-8") in [text for _, text in BLOCKS]

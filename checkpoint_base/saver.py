@@ -93,7 +93,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._transport.aclose()
 
     def __enter__(self) -> Self:
-        self.setup()
+        try:
+            self.setup()
+        except BaseException:
+            self.close()  # there is no `__exit__` for who was not let in
+            raise
         return self
 
     def __exit__(
@@ -102,7 +106,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self.close()
 
     async def __aenter__(self) -> Self:
-        await self.asetup()
+        try:
+            await self.asetup()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(

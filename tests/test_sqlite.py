@@ -53,6 +53,25 @@ def test_a_file_of_another_program_is_refused_and_left_alone(path: Path) -> None
     assert path.read_bytes() == before
 
 
+def test_a_file_that_is_refused_is_closed_again(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+
+    async def enter(saver: SQLiteSaver) -> None:
+        async with saver:
+            pass
+
+    savers = [SQLiteSaver(path), SQLiteSaver(path)]
+    with pytest.raises(SchemaMismatch), savers[0]:
+        pass
+    with pytest.raises(SchemaMismatch):
+        asyncio.run(enter(savers[1]))
+    for saver in savers:
+        with pytest.raises(UnsupportedOperation, match="closed"):
+            saver.get_tuple(CONFIG)
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be read as one " * 100)
     before = path.read_bytes()

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from checkpoint_base import open_saver
 from conformance_tests.contract import Capability
+from tests.servers import s3
 from tests.servers.postgres import postgres
 from tests.servers.processes import Server
 from tests.servers.redis import flush_redis, redis, redis_stack
@@ -122,6 +123,19 @@ def _flushed(server: str) -> Iterator[str]:
 def _file_url(_: str) -> Iterator[str]:
     with _file(_) as file:
         yield f"sqlite:///{quote(file)}"
+
+
+@contextmanager
+def _bucket() -> Iterator[Server]:
+    """An object store with a bucket, whose credentials are those of this process and of those that it starts."""
+    import boto3
+
+    os.environ.update(AWS_ACCESS_KEY_ID=s3.ACCESS_KEY, AWS_SECRET_ACCESS_KEY=s3.SECRET_KEY)
+    with s3.radosgw() as server:
+        client = boto3.client("s3", endpoint_url=server.url, region_name=s3.REGION)
+        client.create_bucket(Bucket=s3.BUCKET)
+        client.close()
+        yield replace(server, url=s3.s3_url(server.url))
 
 
 @contextmanager
@@ -260,6 +274,8 @@ def _ours(
 OURS = (
     _ours("SQLite", "checkpoint_base.sqlite:SQLiteSaver", _file_url, "a file"),
     _ours("PostgreSQL", "checkpoint_postgres:PostgresSaver", _database, "a database", _quick_postgres),
+    _ours("Redis", "checkpoint_redis:RedisSaver", _flushed, "a server", redis),
+    _ours("S3", "checkpoint_s3:S3Saver", _prefix, "a bucket with a prefix of its own", _bucket),
 )
 
 PEERS: dict[str, Peer] = {

@@ -50,6 +50,8 @@ def run(results: Results, backend: Backend) -> None:
         for length in lengths(results.quick):
             running = [contender for contender in contenders if contender.side.longest_chat >= length]
             upto = next(number for number, turn in enumerate(turns) if turn.messages >= length)
+            if upto < at:
+                raise ValueError(f"a chat of {length} messages comes too soon: measuring the last one made it longer")
             results.progress(f"{backend.name}: chat of {length} messages")
             for contender in running:
                 replayed(turns[at:upto], contender.saver, THREAD)

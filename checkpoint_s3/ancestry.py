@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
 from checkpoint_s3.layout import space_segment
-from checkpoint_s3.reading import Reader, entries_of
+from checkpoint_s3.reading import Reader, entries_of, read_all_writes
+from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import List
 from checkpoint_s3.view import Group, grouped, objects
 
@@ -64,20 +66,37 @@ def follow(
 
 
 def _collected(
-    reader: Reader, thread_id: str, chain: list[tuple[Group, frozenset[str], frozenset[str]]]
+    reader: Reader, thread_id: str, chain: Sequence[tuple[Group, frozenset[str], frozenset[str]]]
 ) -> Operation[Ancestry]:
     """Read the writes of all ancestors, and the state of those with a value that is wanted: one request."""
-    # Writes may stand on their checkpoint's state, so that is read with them.
-    stored = yield from reader.contents([(thread_id, group) for group, _, seeds in chain if seeds or group.writes])
-    by_id = {each.record.key.checkpoint_id: each for each in stored}
+    folder = reader.folder(thread_id)
+    keys = [folder + each.name for group, _, _ in chain for each in group.writes]
+    keys += [
+        folder + part.text()
+        for group, _, seeds in chain
+        if seeds and group.checkpoint
+        for part in group.checkpoint.parsed.stack()
+    ]
+    bodies = yield from reader.bodies([*dict.fromkeys(keys)])
     writes: list[tuple[WriteRecord, ...]] = []
     values: dict[str, ValueRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
     for group, opened, seeds in chain:
-        found = by_id.get(group.checkpoint_id)
+        found, brought = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
         kept = opened if group.retired is None else opened & group.retired
-        writes.append(tuple(write for write in found.writes if write.channel in kept) if found else ())
-        if found:
-            values |= {channel: found.values[channel] for channel in seeds}
-            chunks.update(found.chunks)
+        writes.append(tuple(write for write in found if write.channel in kept))
+        chunks.update(brought)
+        if seeds:
+            state = reader.read(thread_id, replace(group, writes=[]), bodies)
+            values |= {channel: state.values[channel] for channel in seeds}
+            chunks.update(state.chunks)
+    # Writes may stand on the state of their checkpoint.
+    lacking = [
+        (thread_id, group)
+        for (group, _, _), some in zip(chain, writes, strict=True)
+        if closure((id_ for write in some for id_ in write.value.chunk_ids), chunks)[1]
+    ]
+    states = yield from reader.contents(lacking)
+    for stored in states:
+        chunks.update(stored.chunks)
     return Ancestry(tuple(writes), values, chunks)

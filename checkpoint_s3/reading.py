@@ -146,11 +146,14 @@ class Reader:
 
     def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
         """The heads of checkpoints, each given with its thread, without what they hold."""
-        bodies = yield from self.beginnings([self.folder(thread_id) + each.name for thread_id, each in wanted])
-        return [
-            read_head(body, _key(thread_id, each), _where(thread_id, each))
-            for (thread_id, each), body in zip(wanted, bodies, strict=True)
-        ]
+        keys = [self.folder(thread_id) + each.name for thread_id, each in wanted]
+        known = self.memory.heads(keys)
+        unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
+        bodies = yield from self.beginnings([*unknown])
+        for (key, (thread_id, each)), body in zip(unknown.items(), bodies, strict=True):
+            known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+        self.memory.remember_heads(known)
+        return [known[key] for key in keys]
 
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
         """Enough of each object for its head."""
@@ -181,7 +184,13 @@ class Reader:
             keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
-        return [self._read(thread_id, group, bodies, items, remember) for thread_id, group in wanted]
+        found = [self.read(thread_id, group, bodies, items) for thread_id, group in wanted]
+        if remember:
+            for stored, (thread_id, group) in zip(found, wanted, strict=True):
+                name, folder = _checkpoint(group).parsed, self.folder(thread_id)
+                held = {part.text(): items[folder + part.text()] for part in name.stack()}
+                self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
+        return found
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
         if not keys:
@@ -189,9 +198,15 @@ class Reader:
         answers = yield [Get(key) for key in keys]
         return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
 
-    def _read(
-        self, thread_id: str, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items], remember: bool
+    def read(
+        self,
+        thread_id: str,
+        group: Group,
+        bodies: Mapping[str, bytes],
+        items: dict[str, Items] | None = None,
     ) -> StoredCheckpoint:
+        """Make a checkpoint of the objects that it stands on; ``items`` are what has been read of them already."""
+        items = {} if items is None else items
         folder, checkpoint = self.folder(thread_id), _checkpoint(group)
         where = _where(thread_id, checkpoint)
         head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
@@ -213,11 +228,7 @@ class Reader:
         found_writes, write_chunks = read_all_writes(
             [(writes, bodies[folder + writes.name]) for writes in group.writes], thread_id
         )
-        stored = StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
-        if remember:
-            segments = tuple(segments_of(checkpoint.parsed, own))
-            self.memory.remember(head.record.key, snapshot_of(checkpoint.parsed, segments, stored))
-        return stored
+        return StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
 
 
 def read_all_writes(

@@ -24,7 +24,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ValueRecord,
 )
-from checkpoint_s3.format import Items, Pair, checkpoint_digest, chunk_size, value_size
+from checkpoint_s3.format import Head, Items, Pair, checkpoint_digest, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
 
 MAX_OBJECTS = 9
@@ -36,6 +36,7 @@ SPARE_BYTES = 64 * 1024
 MEMORY_BYTES = 64 * 1024 * 1024
 DRAFT_BYTES = 4 * 1024 * 1024
 SNAPSHOTS = 4
+HEADS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,25 +202,29 @@ class Memory:
         self._lock = Lock()
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         self._sizes: dict[str, int] = {}
+        self._heads: OrderedDict[str, Head] = OrderedDict()
         self._size = 0
 
-    def thread(self, thread_id: str) -> Thread:
+    def _guarded(self) -> Lock:
         if os.getpid() != self._process:  # the lock may have been held when this process was forked
             self._begin_in_this_process()
-        with self._lock:
+        return self._lock
+
+    def thread(self, thread_id: str) -> Thread:
+        with self._guarded():
             thread = self._threads.setdefault(thread_id, Thread())
             self._threads.move_to_end(thread_id)
             return thread
 
     def forget(self, thread_id: str) -> None:
-        with self._lock:
+        with self._guarded():
             self._threads.pop(thread_id, None)
             self._size -= self._sizes.pop(thread_id, 0)
 
     def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
         """Forget what a thread's ledger hides."""
         thread = self.thread(thread_id)
-        with self._lock:
+        with self._guarded():
             thread.unseen = unseen
             for space in thread.spaces.values():
                 space.written.clear()
@@ -237,13 +242,13 @@ class Memory:
 
     def space(self, key: NamespaceKey) -> Space:
         thread = self.thread(key.thread_id)
-        with self._lock:
+        with self._guarded():
             return thread.spaces.setdefault(key.checkpoint_ns, Space())
 
     def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
         thread = self.thread(key.thread_id)
         space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
-        with self._lock:
+        with self._guarded():
             if checkpoint_digest(snapshot.name.text()) in thread.unseen:
                 return  # removed while it was being read
             space.snapshots[key.checkpoint_id] = snapshot
@@ -257,7 +262,7 @@ class Memory:
         """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
         space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
         brought = sum(map(chunk_size, chunks.values()))
-        with self._lock:
+        with self._guarded():
             if space.draft_bytes + brought > DRAFT_BYTES:
                 space.drafts, space.draft_bytes = {}, 0
             space.drafts.update(chunks)
@@ -265,11 +270,24 @@ class Memory:
 
     def drafts(self, key: NamespaceKey) -> Mapping[ChunkId, Chunk]:
         space = self.space(key)
-        with self._lock:
+        with self._guarded():
             return dict(space.drafts)
 
+    def heads(self, keys: Collection[str]) -> dict[str, Head]:
+        """The heads of objects that were read lately, as far as they are known: a key never gets another."""
+        with self._guarded():
+            return {key: self._heads[key] for key in keys if key in self._heads}
+
+    def remember_heads(self, heads: Mapping[str, Head]) -> None:
+        with self._guarded():
+            for key, head in heads.items():
+                self._heads[key] = head
+                self._heads.move_to_end(key)
+            while len(self._heads) > HEADS:
+                self._heads.popitem(last=False)
+
     def _weigh(self, thread_id: str) -> None:
-        with self._lock:
+        with self._guarded():
             thread = self._threads.get(thread_id)
             if thread is None:
                 return

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterator
 from uuid import uuid4
 
-import boto3
 import pytest
 
-from checkpoint_s3.transport import client_config
+from checkpoint_s3.transport import make_client
 from tests.servers import s3
 
 SERVICE = "CHECKPOINT_TEST_S3_URL"
@@ -42,17 +41,27 @@ def moto_endpoint(credentials: None) -> Iterator[str]:
 
 
 def make_bucket(endpoint: str) -> None:
-    client = boto3.session.Session().client("s3", endpoint_url=endpoint, config=client_config())
+    client = make_client(endpoint_url=endpoint)
     client.create_bucket(Bucket=s3.BUCKET)
     client.close()
 
 
+def ready(endpoint: str) -> str:
+    """The URL of a prefix of a test's own, already marked as ours: setting up a new one looks at the store first."""
+    prefix = uuid4().hex
+    client = make_client(endpoint_url=endpoint)
+    client.put_object(
+        Bucket=s3.BUCKET, Key=f"{prefix}/format", Body=b'{"application":"checkpoint-backends","format":1}'
+    )
+    client.close()
+    return s3.s3_url(endpoint, prefix=prefix)
+
+
 @pytest.fixture
 def radosgw_url(radosgw_endpoint: str) -> str:
-    """A prefix of a test's own."""
-    return s3.s3_url(radosgw_endpoint, prefix=uuid4().hex)
+    return ready(radosgw_endpoint)
 
 
 @pytest.fixture
 def moto_url(moto_endpoint: str) -> str:
-    return s3.s3_url(moto_endpoint, prefix=uuid4().hex)
+    return ready(moto_endpoint)

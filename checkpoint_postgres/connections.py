@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 from weakref import WeakSet
 
 import psycopg
@@ -28,6 +29,9 @@ AsyncPool: TypeAlias = AsyncConnectionPool[AsyncConnection[Any]]
 POOL_SECONDS = 5.0
 """How long one attempt waits for a connection. The saver's deadline decides how many attempts there are."""
 
+ANSWER_SECONDS = 20.0
+"""How long one attempt waits for a server that says nothing, before its connection is closed."""
+
 # Those of libpq, for connections that the network forgets without a word. A connection string may have its own.
 _DEFAULTS: Mapping[str, str] = {
     "fallback_application_name": "checkpoint-backends",
@@ -38,6 +42,41 @@ _DEFAULTS: Mapping[str, str] = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+
+
+class _Punctual(Connection[Any]):
+    """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit."""
+
+    def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
+        return super().wait(_in_time(gen, self), *arguments, **options)
+
+
+class _AsyncPunctual(AsyncConnection[Any]):
+    """`_Punctual`, for an event loop."""
+
+    async def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
+        return await super().wait(_in_time(gen, self), *arguments, **options)
+
+
+def _in_time(
+    steps: Generator[Any, Any, Any], connection: AnyConnection | AnyAsyncConnection
+) -> Generator[Any, Any, Any]:
+    """Go through psycopg's steps, which wait for the socket, as long as it becomes ready now and then."""
+    give_up_at = time.monotonic() + ANSWER_SECONDS
+    try:
+        waits_for = next(steps)
+        while True:
+            # psycopg tells every tenth of a second that the socket is not ready.
+            ready = yield waits_for
+            now = time.monotonic()
+            if ready:
+                give_up_at = now + ANSWER_SECONDS
+            elif now > give_up_at:
+                connection.pgconn.finish()
+                raise psycopg.OperationalError(f"the server has not answered for {ANSWER_SECONDS:.0f} seconds")
+            waits_for = steps.send(ready)
+    except StopIteration as done:
+        return done.value
 
 
 class Connections(ABC):
@@ -144,6 +183,7 @@ class OwnPools(Connections):
                 Connection.connect(self._conninfo, autocommit=True).close()
                 self._pool = ConnectionPool(
                     self._conninfo,
+                    connection_class=_Punctual,
                     kwargs={"autocommit": True},
                     min_size=self._min_size,
                     max_size=self._max_size,
@@ -230,12 +270,29 @@ class GivenConnection(Connections):
         """It is the user's."""
 
 
+class _Cancellable(_AsyncPunctual):
+    """A connection whose attempt to connect can be cancelled in a pool.
+
+    A worker of psycopg's pool takes a cancellation for a failed attempt and goes on; the end of `asyncio.run`, which
+    cancels every task once, would then wait for it for ever. So the worker is cancelled once more.
+    """
+
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        try:
+            return await super().connect(*args, **kwargs)
+        except asyncio.CancelledError:
+            if (worker := asyncio.current_task()) is not None:
+                asyncio.get_running_loop().call_soon(worker.cancel)
+            raise
+
+
 class _TrackingPool(AsyncConnectionPool[AsyncConnection[Any]]):
     """A pool that knows its connections, so that their sockets can be closed when its event loop has ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.made: WeakSet[AnyAsyncConnection] = WeakSet()
-        super().__init__(*args, configure=self._remember, **kwargs)
+        super().__init__(*args, connection_class=_Cancellable, configure=self._remember, **kwargs)
 
     async def _remember(self, connection: AnyAsyncConnection) -> None:
         self.made.add(connection)

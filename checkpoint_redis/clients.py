@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from threading import Lock
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ class OwnClients:
     """Clients made when they are needed, in this process and on this loop, and closed with the saver."""
 
     is_async = True
+    _client: Any
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -76,7 +77,7 @@ class OwnClients:
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
         self._making = Lock()
-        self._client: Any = None
+        self._client = None
         self._per_loop = PerLoop(self._make, self._close, _abandon)
 
     def _after_fork(self) -> None:
@@ -129,10 +130,8 @@ def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
         if writer is None:
             continue
         connection._writer = connection._reader = None
-        try:
+        with suppress(RuntimeError):  # the loop is closed, and will not call the transport back to close its socket
             writer.transport.abort()
-        except RuntimeError:  # the loop is closed, and will not call the transport back to close its socket
-            pass
         socket = getattr(writer.transport, "_sock", None)
         if socket is not None:
             socket.close()
@@ -146,8 +145,4 @@ def _connections(client: Any) -> list[Any]:
     sentinels = getattr(client.connection_pool, "sentinel_manager", None)
     if sentinels is not None:
         pools += [sentinel.connection_pool for sentinel in sentinels.sentinels]
-    return [
-        connection
-        for pool in pools
-        for connection in (*pool._available_connections, *pool._in_use_connections)
-    ]
+    return [connection for pool in pools for connection in (*pool._available_connections, *pool._in_use_connections)]

@@ -10,7 +10,7 @@ from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ThreadRecord, ValueRecord, WriteRecord
 
-LARGE_LEAF_BYTES = 16 * 1024
+LARGE_LEAF_BYTES = 32 * 1024
 """A longer leaf is not in its entry, so that reading some dozens of entries at once never takes long."""
 
 TIME_DIGITS = 16

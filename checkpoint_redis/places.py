@@ -106,7 +106,9 @@ def parse_place(url: str) -> Place:
             raise UnsupportedOperation(f"a cluster has no databases and no services: leave out /{path}")
         return Place(places, _options(f"{transport}://{user}{at}cluster{query}", cluster=True), is_cluster=True)
     if not parts or len(parts) > 2 or not (len(parts) == 1 or parts[1].isdecimal()):
-        raise UnsupportedOperation(f"name the service that the Sentinels know: {scheme}://host:26379/service, or …/service/0")
+        raise UnsupportedOperation(
+            f"name the service that the Sentinels know: {scheme}://host:26379/service, or …/service/0"
+        )
     options = _options(f"{transport}://{user}{at}sentinel/{(parts[1:] or ['0'])[0]}{query}", extra=_SENTINEL_OPTIONS)
     credentials = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
     shared = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
@@ -123,11 +125,12 @@ def _split(rest: str) -> tuple[str, str, str]:
 def _host(text: str, port: int) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{text}")
-        if not parts.hostname:
-            raise ValueError
-        return parts.hostname, parts.port or port
+        found = (parts.hostname, parts.port or port)
     except ValueError:
-        raise UnsupportedOperation(f"{text!r} is no host with a port: write host1:1234,host2:1234") from None
+        found = (None, port)
+    if not found[0]:
+        raise UnsupportedOperation(f"{text!r} is no host with a port: write host1:1234,host2:1234")
+    return found[0], found[1]
 
 
 def _options(url: str, *, cluster: bool = False, extra: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class RedisSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver to use in ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
+        """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
         url, written = take_options(conn_string, _READERS)
         for name, value in written.items():
             if options.setdefault(name, value) != value:
@@ -100,7 +100,7 @@ def open_redis(url: str, **options: Any) -> RedisSaver:
     - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` behind the service for a database. User and
       password are the servers'; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``.
 
-    The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and redis-py's options,
-    such as ``socket_timeout``.
+    The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and redis-py's
+    options, such as ``socket_timeout``.
     """
     return RedisSaver.from_conn_string(url, **options)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -44,7 +46,7 @@ from checkpoint_redis.packing import (
     unpack_value,
     unpack_write,
 )
-from checkpoint_redis.scripts import Argument, Call
+from checkpoint_redis.scripts import Argument, Call, Script
 from checkpoint_redis.transport import RedisTransport
 
 T = TypeVar("T")
@@ -65,7 +67,7 @@ BUCKET_BYTES = 32 * 1024
 LOOKS = 2000
 """How many entries of an index a script goes through at most, when a filter discards most of them."""
 
-FIELDS_AT_ONCE = 64
+FIELDS_AT_ONCE = 32
 THREADS_AT_ONCE = 100
 
 STAGED_MS = 15 * 60 * 1000
@@ -111,8 +113,8 @@ class RedisStore(CheckpointStore):
             layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
             if layout is None and any(found is not None for found in seen):
                 raise CorruptCheckpoint(
-                    f"the key {layout_key!r} is gone, and other keys of {self._prefix!r} are not: Redis has evicted some. "
-                    "Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
+                    f"the key {layout_key!r} is gone, and other keys of {self._prefix!r} are not: Redis has evicted "
+                    "some. Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
             yield [Call(scripts.SETUP, (index,), ("fill",)) for index in self._indexes()]
@@ -199,7 +201,7 @@ class RedisStore(CheckpointStore):
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         for _ in range(ATTEMPTS):
-            pages = [_Source(call) for call in self._list_calls(query)]
+            pages = [_Source[_Listed](call) for call in self._list_calls(query)]
             found = yield from _merged(pages, query.limit, _read_checkpoint, newest=True)
             is_complete = True
             for thread_id, (selected, chunks) in _by_thread(found).items():
@@ -212,7 +214,8 @@ class RedisStore(CheckpointStore):
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         keys = self._keys(key.thread_id)
-        arguments = (key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES, *channels)
+        arguments: list[Argument] = [key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES]
+        arguments += channels
         for _ in range(ATTEMPTS):
             found = yield Call(scripts.ANCESTRY, keys, arguments)
             if found is None:
@@ -232,23 +235,21 @@ class RedisStore(CheckpointStore):
         return Ancestry(writes, seeds, chunks.chunks)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        pages = [_Source(call) for call in self._inbox_calls("t", query)]
-        limit = query.limit if query.thread_id is None else len(pages) * PIECE_BYTES
-        found = yield from _merged(pages, limit, _read_thread, newest=query.order == "newest")
-        return _after(query, found)
+        pages = [_Source[ThreadRecord](call) for call in self._inbox_calls("t", query)]
+        found = yield from _merged(pages, _limit(query), _read_thread, newest=query.order == "newest")
+        return _in_order(query, found)
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
-            pages = [_Source(call) for call in self._inbox_calls("w", query)]
-            limit = query.limit if query.thread_id is None else len(pages) * PIECE_BYTES
-            found = yield from _merged(pages, limit, _read_question, newest=query.order == "newest")
+            pages = [_Source[_Question](call) for call in self._inbox_calls("w", query)]
+            found = yield from _merged(pages, _limit(query), _read_question, newest=query.order == "newest")
             is_complete = True
             for question in found:
                 roots = question.record.write.value.chunk_ids if question.rest else ()
                 is_complete &= yield from self._complete(question.thread_id, roots, question.chunks)
             if is_complete:
                 break
-        return _after(query, [question.record for question in found])
+        return _in_order(query, [question.record for question in found])
 
     # Removing and copying
 
@@ -281,8 +282,8 @@ class RedisStore(CheckpointStore):
             if adopted is not None:
                 return bool(adopted)
         raise CorruptCheckpoint(
-            f"thread {source!r} could not be copied: some of its chunks are gone. If nobody prunes it at the same time, "
-            "restore it from a backup, or delete it"
+            f"thread {source!r} could not be copied: some of its chunks are gone. If nobody prunes it at the same "
+            "time, restore it from a backup, or delete it"
         )
 
     # Keys and requests
@@ -339,7 +340,7 @@ class RedisStore(CheckpointStore):
             self._read_ttl if query.thread_id is not None else 0,
         )
         for index in indexes:
-            yield lambda bound, index=index: Call(scripts.LIST, (index,), (bound or highest, *tail))
+            yield partial(_call_from, scripts.LIST, index, (), highest, tail)
 
     def _inbox_calls(self, kind: str, query: InboxQuery) -> Iterator[Callable[[bytes | None], Call]]:
         """As `_list_calls`."""
@@ -361,7 +362,7 @@ class RedisStore(CheckpointStore):
             indexes, budget, only = [self._keys(query.thread_id)[1]], PIECE_BYTES, query.thread_id
         tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
         for index in indexes:
-            yield lambda bound, index=index: Call(scripts.INBOX, (index,), (kind, command, bound or start, *tail))
+            yield partial(_call_from, scripts.INBOX, index, (kind, command), start, tail)
 
     def _complete(self, thread_id: str, roots: Iterable[ChunkId], chunks: FoundChunks) -> Operation[bool]:
         """Fetch the chunks from ``roots`` downwards that were not found, and bodies; whether all of them are there."""
@@ -408,6 +409,13 @@ class _Source(Generic[T]):
     items: deque[tuple[Any, T]] = field(default_factory=deque)
 
 
+def _call_from(
+    script: Script, index: str, head: Sequence[Argument], start: Argument, tail: Sequence[Argument], bound: bytes | None
+) -> Call:
+    """The call that reads an index from ``start``, or goes on at the ``bound`` that the last one returned."""
+    return Call(script, (index,), (*head, bound or start, *tail))
+
+
 def _merged(
     sources: Sequence[_Source[T]],
     limit: int,
@@ -415,7 +423,7 @@ def _merged(
     *,
     newest: bool,
 ) -> Operation[list[T]]:
-    """The first ``limit`` items of all sources in order of their positions. All that must be asked are asked at once."""
+    """The first ``limit`` items of all sources by position. All that must be asked are asked at once."""
     found: list[T] = []
     first = max if newest else min
     while len(found) < limit:
@@ -482,14 +490,21 @@ def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any,
 _Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
 
 
-def _after(query: InboxQuery, found: list[_Positioned]) -> Sequence[_Positioned]:
-    """What one thread has comes at once; all else is a page already."""
+def _limit(query: InboxQuery) -> int:
+    # What one thread has comes at once and in no order.
+    return query.limit if query.thread_id is None else sys.maxsize
+
+
+def _in_order(query: InboxQuery, found: list[_Positioned]) -> Sequence[_Positioned]:
+    """A page of what was found; that of one thread has no order yet."""
     if query.thread_id is None:
         return found
-    after = query.after
-    if after is not None:
-        found = [item for item in found if (item.position < after if query.order == "newest" else item.position > after)]
-    return found[: query.limit]
+    newest = query.order == "newest"
+    ordered = sorted(found, key=lambda item: item.position, reverse=newest)
+    if query.after is not None:
+        after = query.after
+        ordered = [item for item in ordered if (item.position < after if newest else item.position > after)]
+    return ordered[: query.limit]
 
 
 def _by_thread(found: Iterable[_Listed]) -> Mapping[str, tuple[list[_Listed], FoundChunks]]:
@@ -524,8 +539,8 @@ def _is_ready(layout: bytes | None, prefix: str) -> bool:
         return False
     if layout != LAYOUT.encode():
         raise SchemaMismatch(
-            f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, and this version of checkpoint-backends "
-            f"knows {LAYOUT!r}: upgrade it, or use another prefix"
+            f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, and this version of "
+            f"checkpoint-backends knows {LAYOUT!r}: upgrade it, or use another prefix"
         )
     return True
 

@@ -13,7 +13,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
-    ConnectionError,  # noqa: A004  # redis-py's own, which is no OSError
+    ConnectionError,  # redis-py's own, which is no OSError
     MaxConnectionsError,
     NoPermissionError,
     NoScriptError,
@@ -22,8 +22,10 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
     ResponseError,
-    TimeoutError,  # noqa: A004
     TryAgainError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
 )
 
 from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
@@ -37,9 +39,12 @@ Request: TypeAlias = Call | Sequence[Call]
 
 # A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
 _CODE = re.compile(r"(?:^|[ -])(LOSTTHREAD|LOSTINDEX|[A-Z]{4,}|OOM)\b")
-_PASSING = frozenset(
-    "LOADING READONLY CLUSTERDOWN MASTERDOWN TRYAGAIN BUSY OOM MISCONF NOREPLICAS UNBLOCKED MOVED ASK".split()
-)
+# fmt: off
+_PASSING = frozenset((
+    "ASK", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOREPLICAS", "OOM", "READONLY",
+    "TRYAGAIN", "UNBLOCKED",
+))
+# fmt: on
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 
 
@@ -133,7 +138,7 @@ class RedisTransport:
             raise UnsupportedOperation("the saver on Redis is closed: open another one")
         try:
             yield
-        except (RedisError, RedisClusterException, OSError, asyncio.TimeoutError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             raise translated(error) from error
 
 
@@ -145,27 +150,28 @@ def translated(error: Exception) -> CheckpointError:
         what = said.partition("LOST")[2].partition(" ")[2]
         what = f"thread {what!r}" if "LOSTTHREAD" in codes else f"the index {what!r}"
         return CorruptCheckpoint(
-            f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. Set "
-            "maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
+            f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
+            "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
         )
     if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN:
         return UnsupportedOperation(
             f"Redis refuses this user or password: {said}. Check the URL, and the user's permissions (docs/redis.md)"
         )
     if isinstance(error, OutOfMemoryError) or "OOM" in codes:
-        return StoreUnavailable(f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})")
+        return StoreUnavailable(
+            f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})"
+        )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
     passing = (
         ConnectionError,
-        TimeoutError,
+        RedisTimeoutError,
         ClusterDownError,
         TryAgainError,
         ReadOnlyError,
         MaxConnectionsError,
         RedisClusterException,
         OSError,
-        asyncio.TimeoutError,
     )
     if isinstance(error, passing) or codes & _PASSING:
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
@@ -189,5 +195,3 @@ def _mended(answers: list[Any], unknown: Sequence[int], again: Sequence[Any]) ->
     if len(again) > len(unknown):  # the confirmations of replicas, which now count
         answers[-1] = again[-1]
     return answers
-
-

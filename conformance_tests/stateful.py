@@ -166,13 +166,13 @@ class _Operations(RuleBasedStateMachine):
             self.names[source], self.names[target] = self._real(target), self._real(source)
 
     @_declared(Capability.PRUNE)
-    @rule(threads=st.sets(THREADS, max_size=2), strategy=st.sampled_from(["keep_latest", "delete"]))
+    @rule(threads=st.sets(THREADS, min_size=1, max_size=2), strategy=st.sampled_from(["keep_latest", "delete"]))
     def prune(self, threads: set[str], strategy: str) -> None:
         self.handle.prune([self._real(thread) for thread in sorted(threads)], strategy=strategy)
         self.model.prune(threads, strategy)
 
     @_declared(Capability.RUNS)
-    @rule(runs=st.sets(RUNS, max_size=2))
+    @rule(runs=st.sets(RUNS, min_size=1, max_size=2))
     def delete_for_runs(self, runs: set[str]) -> None:
         # Other tests share the storage: their runs have other names.
         self.handle.delete_for_runs([self._real(run) for run in sorted(runs)])

@@ -78,10 +78,14 @@ class Handle:
         return self._collect(self.saver, "list", config, **options)
 
     def list_namespace(self, config: Config, **options: Any) -> _Tuples:
-        """List a namespace, without what the listing has of others: that it has none is LIST-7's alone."""
-        ns = config["configurable"]["checkpoint_ns"]
+        """List a namespace, or one checkpoint of it, without what the listing has of others.
+
+        That a listing has no others is for the clauses LIST-7 and LIST-8 to say.
+        """
+        named = {key: config["configurable"].get(key) for key in ("checkpoint_ns", "checkpoint_id")}
+        asked = {key: value for key, value in named.items() if value is not None}
         listed = self._collect(self.saver, "list", config, **options)
-        return [found for found in listed if found.config["configurable"].get("checkpoint_ns") == ns]
+        return [found for found in listed if asked.items() <= found.config["configurable"].items()]
 
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
         """List lazily, so that the case can call the saver in between."""

@@ -20,24 +20,6 @@ class Colour(enum.Enum):
     PAIR = ("red", "blue")
 
 
-class Word(enum.StrEnum):
-    HELLO = "hello"
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-
-
-class Access(enum.Flag):
-    READ = 1
-    WRITE = 2
-
-
-class Mode(enum.IntFlag):
-    A = 1
-    B = 2
-
-
 class Wrapped(enum.Enum):
     """Its members show another value than the one that leads to them."""
 

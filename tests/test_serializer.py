@@ -46,6 +46,7 @@ from checkpoint_base.errors import CorruptCheckpoint, SerializationError
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.serializer import log as warnings
 from checkpoint_base.serializer.codes import TAG
+from conformance_tests import values
 from tests import shapes
 
 SERDE = ExactSerializer()
@@ -168,14 +169,14 @@ VALUES: dict[str, Any] = {
     "dict": {"b": 1, "a": {"c": (2,)}},
     "dict of int keys": {2: "b", 1: {True: "t"}},
     "dict of mixed keys": {None: 0, 1: 1, 2.5: 2, b"k": 3, ("t", (1,)): 4, "s": 5, frozenset({1}): 6, "\ud800": 7},
-    "dict of enum keys": {shapes.Word.HELLO: 1, shapes.Level.LOW: 2, shapes.Colour.PAIR: 3},
+    "dict of enum keys": {values.Word.HELLO: 1, values.Level.HIGH: 2, shapes.Colour.PAIR: 3},
     "dict of date keys": {date(2020, 1, 1): 1, datetime(2020, 1, 1): 2, uuid.UUID(int=1): 3, 10**30: 4},
     "dict of str subclass keys": {shapes.Text("k"): 1},
     "dict of frozen dataclass keys": {shapes.Frozen((1,)): 1},
     "dict of nan key": {float("nan"): float("nan")},
     "set": {1, "a", (1, 2)},
     "set of tuples": {(1, (2,)), ("a",)},
-    "frozenset": frozenset({frozenset({1}), shapes.Frozen(1), shapes.Word.HELLO}),
+    "frozenset": frozenset({frozenset({1}), shapes.Frozen(1), values.Word.HELLO}),
     "empty set": set(),
     "deque": deque([1, (2,)]),
     "deque with maxlen": deque([1, 2], maxlen=3),
@@ -187,11 +188,11 @@ VALUES: dict[str, Any] = {
     "defaultdict without factory": defaultdict(None, {"a": 1}),
     "Enum": shapes.Colour.RED,
     "Enum with tuple value": shapes.Colour.PAIR,
-    "StrEnum": shapes.Word.HELLO,
-    "IntEnum": shapes.Level.LOW,
-    "Flag": shapes.Access.READ | shapes.Access.WRITE,
-    "empty Flag": shapes.Access(0),
-    "IntFlag": shapes.Mode.A | shapes.Mode.B,
+    "StrEnum": values.Word.HELLO,
+    "IntEnum": values.Level.HIGH,
+    "Flag": values.Access.READ | values.Access.WRITE,
+    "empty Flag": values.Access(0),
+    "IntFlag": values.Mode.A | values.Mode.B,
     "Enum that shows another value": shapes.Wrapped.ONE,
     "nested Enum": shapes.Outer.Kind.A,
     "naive datetime": datetime(2024, 2, 29, 1, 2, 3, 4),
@@ -270,7 +271,7 @@ VALUES: dict[str, Any] = {
     "message with blocks": HumanMessage([{"type": "text", "text": "a"}, "b"]),
     "AIMessage": AIMessage(
         "a",
-        tool_calls=[{"name": "t", "args": {"x": (1,), "e": shapes.Word.HELLO}, "id": "1"}],
+        tool_calls=[{"name": "t", "args": {"x": (1,), "e": values.Word.HELLO}, "id": "1"}],
         usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
     ),
     "AIMessageChunk": AIMessageChunk("a", tool_call_chunks=[]),
@@ -399,7 +400,7 @@ hashable_leaves = (
     | st.decimals().filter(lambda number: not number.is_snan())  # which has no hash
     | st.uuids()
     | st.ip_addresses()
-    | st.sampled_from([*shapes.Colour, *shapes.Word, *shapes.Level, *shapes.Mode, pathlib.PurePosixPath("a")])
+    | st.sampled_from([*shapes.Colour, *values.Word, *values.Level, *values.Mode, pathlib.PurePosixPath("a")])
 )
 hashables = st.recursive(
     hashable_leaves,
@@ -411,7 +412,7 @@ hashables = st.recursive(
     ),
     max_leaves=6,
 )
-values = st.recursive(
+any_values = st.recursive(
     hashables | st.binary(max_size=5).map(bytearray),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -434,7 +435,7 @@ values = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(values)
+@given(any_values)
 def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     assert exact(again(value)) == exact(value)
 
@@ -934,7 +935,7 @@ def test_a_windows_path_cannot_be_rebuilt_elsewhere() -> None:
 RICH = [
     HumanMessage("héllo", id="1"),
     shapes.Model(anything={1: shapes.Point((1, 10**30), b"\xc4")}),
-    {datetime(2020, 1, 1, tzinfo=BERLIN), Decimal("1.5"), uuid.UUID(int=3), shapes.Word.HELLO},
+    {datetime(2020, 1, 1, tzinfo=BERLIN), Decimal("1.5"), uuid.UUID(int=3), values.Word.HELLO},
     [np.arange(3), np.float32(1), bytearray(b"x"), "\ud800", shapes.Text("s"), deque([1], 2), Counter("a")],
     [defaultdict(list, a=[1]), shapes.Triple(1, 2), Send("n", re.compile("a+")), pathlib.PurePosixPath("p"), 1 + 2j],
 ]

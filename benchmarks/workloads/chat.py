@@ -49,7 +49,7 @@ def run(results: Results, backend: Backend) -> None:
         at = 0
         for length in lengths(results.quick):
             running = [contender for contender in contenders if contender.side.longest_chat >= length]
-            upto = next(number for number, turn in enumerate(turns) if turn.messages >= length)
+            upto = length // 2  # a turn adds two messages
             if upto < at:
                 raise ValueError(f"a chat of {length} messages comes too soon: measuring the last one made it longer")
             results.progress(f"{backend.name}: chat of {length} messages")

@@ -9,6 +9,9 @@
 -- takes, and whoever derives what waits has seen everything that those before it stored.
 --
 -- A STABLE function sees what its caller's one statement sees: never half of another transaction.
+--
+-- How many rows an array or a thread has is unknown when a plan is made. OFFSET 0 keeps a look-up by a whole key apart
+-- from the joins around it, which would else read all of a namespace; NOT IN is answered from a hash of its right side.
 
 CREATE FUNCTION {schema}.share_lock(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
@@ -161,74 +164,88 @@ BEGIN
     RETURN NULL;
 END $checkpoints$;
 
--- Every chunk that values stand on, down to the leaves; refs[n] belong to threads[n]. One query for each level.
-CREATE FUNCTION {schema}.chunks_below(
-    p_threads text[], p_refs bytea[], OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-AS $checkpoints$
+-- The ids of every chunk that values stand on, down to the leaves; refs[n] belong to threads[n]. A query for each level.
+-- Bodies are left to the caller's last query: PL/pgSQL copies an array whenever it touches it.
+CREATE FUNCTION {schema}.ids_below(p_threads text[], p_refs bytea[], OUT chunk_threads text[], OUT chunk_ids bytea[])
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
-    wanted_threads text[];
-    wanted bytea[];
-    found_threads text[];
-    found_ids bytea[];
-    found_nodes boolean[];
-    found_bodies bytea[];
+    level_threads text[];
+    level_ids bytea[];
 BEGIN
-    SELECT array_agg(thread_id), array_agg(id) INTO wanted_threads, wanted FROM (
+    SELECT array_agg(thread_id), array_agg(id) INTO level_threads, level_ids FROM (
         SELECT DISTINCT thread_id, substr(refs, 1 + 16 * n, 16) AS id
         FROM unnest(p_threads, p_refs) AS given (thread_id, refs), generate_series(0, length(refs) / 16 - 1) AS n) AS ids;
-    WHILE wanted IS NOT NULL LOOP
-        SELECT array_agg(thread_id), array_agg(id), array_agg(node), array_agg(body)
-        INTO found_threads, found_ids, found_nodes, found_bodies
-        FROM unnest(wanted_threads, wanted) AS asked (thread_id, id) JOIN {schema}.chunks USING (thread_id, id);
-        chunk_ids := chunk_ids || found_ids;
-        chunk_nodes := chunk_nodes || found_nodes;
-        chunk_bodies := chunk_bodies || found_bodies;
-        SELECT array_agg(thread_id), array_agg(id) INTO wanted_threads, wanted FROM (
+    WHILE level_ids IS NOT NULL LOOP
+        chunk_threads := chunk_threads || level_threads;
+        chunk_ids := chunk_ids || level_ids;
+        SELECT array_agg(thread_id), array_agg(id) INTO level_threads, level_ids FROM (
             SELECT DISTINCT thread_id, substr(body, 1 + 16 * n, 16) AS id
-            FROM unnest(found_threads, found_nodes, found_bodies) AS parent (thread_id, node, body),
-                 generate_series(0, length(body) / 16 - 1) AS n
-            WHERE node) AS ids;
+            FROM unnest(level_threads, level_ids) AS asked (thread_id, id)
+            CROSS JOIN LATERAL (
+                SELECT body FROM {schema}.chunks
+                WHERE chunks.thread_id = asked.thread_id AND chunks.id = asked.id AND node OFFSET 0) AS parent
+            CROSS JOIN generate_series(0, length(body) / 16 - 1) AS n) AS ids;
     END LOOP;
 END $checkpoints$;
 
--- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
-CREATE FUNCTION {schema}.contents(
-    p_threads text[], p_ns bytea[], p_checkpoints text[],
-    OUT value_of integer[], OUT value_channels text[], OUT value_roots bytea[], OUT value_refs bytea[],
-    OUT write_of integer[], OUT write_tasks text[], OUT write_idx integer[], OUT write_channels text[],
-    OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
-    OUT write_roots bytea[], OUT write_refs bytea[],
-    OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-AS $checkpoints$
+CREATE FUNCTION {schema}.chunks_below(p_threads text[], p_refs bytea[])
+RETURNS TABLE (chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[])
+LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
-DECLARE
-    threads_of_refs text[];
-    refs_of_all bytea[];
 BEGIN
-    SELECT array_agg(n), array_agg(stored.channel), array_agg(root), array_agg(refs)
-    INTO value_of, value_channels, value_roots, value_refs
-    FROM unnest(p_threads, p_ns, p_checkpoints) WITH ORDINALITY AS asked (thread_id, ns, checkpoint_id, n)
-    JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-    CROSS JOIN unnest(channels, versions) AS pair (channel, version)
-    JOIN {schema}.channel_values AS stored
-        ON stored.thread_id = asked.thread_id AND stored.ns = asked.ns
-       AND stored.channel = pair.channel AND stored.version = pair.version;
-    SELECT array_agg(n), array_agg(task_id), array_agg(idx), array_agg(channel), array_agg(task_path),
-           array_agg(questions), array_agg(settles), array_agg(written_at), array_agg(root), array_agg(refs)
-    INTO write_of, write_tasks, write_idx, write_channels, write_paths,
-         write_questions, write_settles, write_times, write_roots, write_refs
-    FROM unnest(p_threads, p_ns, p_checkpoints) WITH ORDINALITY AS asked (thread_id, ns, checkpoint_id, n)
-    JOIN {schema}.writes USING (thread_id, ns, checkpoint_id);
-    SELECT array_agg(p_threads[n]), array_agg(refs) INTO threads_of_refs, refs_of_all
-    FROM (SELECT n, refs FROM unnest(value_of, value_refs) AS of_values (n, refs)
-          UNION ALL SELECT n, refs FROM unnest(write_of, write_refs) AS of_writes (n, refs)) AS all_refs
-    WHERE refs <> '';
-    IF refs_of_all IS NOT NULL THEN
-        SELECT * INTO chunk_ids, chunk_nodes, chunk_bodies FROM {schema}.chunks_below(threads_of_refs, refs_of_all);
-    END IF;
+    RETURN QUERY
+    SELECT array_agg(asked.id), array_agg(node), array_agg(body)
+    FROM {schema}.ids_below(p_threads, p_refs) AS below
+    CROSS JOIN unnest(below.chunk_threads, below.chunk_ids) AS asked (thread_id, id)
+    CROSS JOIN LATERAL (
+        SELECT node, body FROM {schema}.chunks
+        WHERE chunks.thread_id = asked.thread_id AND chunks.id = asked.id OFFSET 0) AS stored;
+END $checkpoints$;
+
+-- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
+CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints text[]) RETURNS TABLE (
+    value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
+    write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
+    write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
+    write_roots bytea[], write_refs bytea[],
+    chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
+) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH asked AS (
+        SELECT * FROM unnest(p_threads, p_ns, p_checkpoints) WITH ORDINALITY AS asked (thread_id, ns, checkpoint_id, n)),
+    values_ AS MATERIALIZED (
+        SELECT n::integer, asked.thread_id, pair.channel, root, refs
+        FROM asked
+        CROSS JOIN LATERAL (
+            SELECT channels, versions FROM {schema}.checkpoints
+            WHERE checkpoints.thread_id = asked.thread_id AND checkpoints.ns = asked.ns
+              AND checkpoints.checkpoint_id = asked.checkpoint_id
+            OFFSET 0) AS holder
+        CROSS JOIN unnest(channels, versions) AS pair (channel, version)
+        CROSS JOIN LATERAL (
+            SELECT root, refs FROM {schema}.channel_values AS stored
+            WHERE stored.thread_id = asked.thread_id AND stored.ns = asked.ns
+              AND stored.channel = pair.channel AND stored.version = pair.version
+            OFFSET 0) AS stored),
+    writes_ AS MATERIALIZED (
+        SELECT asked.n::integer, stored.*
+        FROM asked CROSS JOIN LATERAL (
+            SELECT * FROM {schema}.writes
+            WHERE writes.thread_id = asked.thread_id AND writes.ns = asked.ns
+              AND writes.checkpoint_id = asked.checkpoint_id
+            OFFSET 0) AS stored),
+    all_refs AS (
+        SELECT array_agg(thread_id) AS threads, array_agg(refs) AS refs
+        FROM (SELECT thread_id, refs FROM values_ UNION ALL SELECT thread_id, refs FROM writes_) AS every WHERE refs <> '')
+    SELECT of_values.*, of_writes.*, below.*
+    FROM (SELECT array_agg(n), array_agg(channel), array_agg(root), array_agg(refs) FROM values_) AS of_values,
+         (SELECT array_agg(n), array_agg(task_id), array_agg(idx), array_agg(channel), array_agg(task_path),
+                 array_agg(questions), array_agg(settles), array_agg(written_at), array_agg(root), array_agg(refs)
+          FROM writes_) AS of_writes,
+         all_refs CROSS JOIN LATERAL {schema}.chunks_below(all_refs.threads, all_refs.refs) AS below;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETURNS TABLE (
@@ -238,7 +255,7 @@ CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETU
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
     write_roots bytea[], write_refs bytea[], chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE ROWS 1 AS $checkpoints$
+) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     found_id text := p_checkpoint;
@@ -264,7 +281,7 @@ CREATE FUNCTION {schema}.ancestry(
     OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
     OUT write_roots bytea[], OUT write_refs bytea[],
     OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
 AS $checkpoints$
 #variable_conflict use_column
 DECLARE
@@ -408,15 +425,13 @@ BEGIN
         UPDATE {schema}.checkpoints SET retired = true, open_channels = needed.channels
         FROM needed
         WHERE thread_id = p_thread AND checkpoints.ns = needed.ns AND checkpoints.checkpoint_id = needed.checkpoint_id
-          AND NOT EXISTS (SELECT FROM kept WHERE kept.ns = needed.ns AND kept.checkpoint_id = needed.checkpoint_id)
+          AND (needed.ns, needed.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM kept)
         RETURNING checkpoints.ns, checkpoints.checkpoint_id, needed.channels),
     removing AS (
         DELETE FROM {schema}.checkpoints
         WHERE thread_id = p_thread
-          AND NOT EXISTS (
-            SELECT FROM kept WHERE kept.ns = checkpoints.ns AND kept.checkpoint_id = checkpoints.checkpoint_id)
-          AND NOT EXISTS (
-            SELECT FROM needed WHERE needed.ns = checkpoints.ns AND needed.checkpoint_id = checkpoints.checkpoint_id)
+          AND (checkpoints.ns, checkpoints.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM kept)
+          AND (checkpoints.ns, checkpoints.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM needed)
         RETURNING ns, checkpoint_id, ARRAY[]::text[] AS channels)
     DELETE FROM {schema}.writes
     USING (SELECT * FROM retiring UNION ALL SELECT * FROM removing) AS gone
@@ -431,9 +446,8 @@ BEGIN
         FROM unnest(needed_ns, needed_channels, needed_versions) AS seeds (ns, channel, version)
         WHERE version IS NOT NULL)
     DELETE FROM {schema}.channel_values AS stored
-    WHERE thread_id = p_thread AND NOT EXISTS (
-        SELECT FROM referenced
-        WHERE referenced.ns = stored.ns AND referenced.channel = stored.channel AND referenced.version = stored.version);
+    WHERE thread_id = p_thread
+      AND (stored.ns, stored.channel, stored.version) NOT IN (SELECT ns, channel, version FROM referenced);
 
     IF kept_ids IS NULL AND NOT EXISTS (SELECT FROM {schema}.writes WHERE thread_id = p_thread) THEN
         PERFORM {schema}.remove_thread(p_thread);
@@ -450,7 +464,7 @@ BEGIN
         FROM reached JOIN {schema}.chunks AS parent ON thread_id = p_thread AND parent.id = reached.id AND node
         CROSS JOIN generate_series(0, length(body) / 16 - 1) AS n)
     DELETE FROM {schema}.chunks
-    WHERE thread_id = p_thread AND NOT EXISTS (SELECT FROM reached WHERE reached.id = chunks.id);
+    WHERE thread_id = p_thread AND chunks.id NOT IN (SELECT id FROM reached);
 
     PERFORM {schema}.refresh_inbox(p_thread);
     IF kept_ids IS NULL THEN

@@ -18,7 +18,7 @@ local function walk(hash, wanted, seen, budget, reply, rest)
             for left = at, #wanted do rest[#rest + 1] = wanted[left] end
             return
         end
-        local last = math.min(at + 63, #wanted)
+        local last = math.min(at + 31, #wanted)
         local fields = {}
         for place = at, last do fields[#fields + 1] = '#' .. wanted[place] end
         local found = redis.call('HMGET', hash, unpack(fields))

@@ -304,11 +304,7 @@ def branches_of_a_graph_keep_their_own_state(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     for frequency in FREQUENCIES:
         config = t.config(t.thread())
-        graph = graphs.delta_graph(worker.saver, frequency)
-        worker.invoke(graph, graphs.both("input"), config)
-        forked_from = worker.get_state_history(graph, config)[2].config
-        worker.invoke(graph, graphs.both("left"), config)
-        worker.update_state(graph, forked_from, graphs.both("right"))
+        graph = forked_graph(worker, config, frequency)
         worker.invoke(graph, graphs.both("further right"), config)
         situation = f"ran on, forked from before, and ran on, a snapshot every {frequency}"
         _expect_same_lists(t, reader, frequency, config, situation)
@@ -317,6 +313,16 @@ def branches_of_a_graph_keep_their_own_state(t: Trial) -> None:
             "right" in branch and "further right" in branch and "left" not in branch,
             f"{situation}; expected only the right branch's inputs, got {branch}",
         )
+
+
+def forked_graph(worker: Handle, config: Config, frequency: int) -> graphs.Graph:
+    """A graph with a delta channel that ran on, and was then forked from a state before that."""
+    graph = graphs.delta_graph(worker.saver, frequency)
+    worker.invoke(graph, graphs.both("input"), config)
+    forked_from = worker.get_state_history(graph, config)[2].config
+    worker.invoke(graph, graphs.both("left"), config)
+    worker.update_state(graph, forked_from, graphs.both("right"))
+    return graph
 
 
 # Hand-made chains

@@ -10,6 +10,7 @@ from langgraph.types import Command
 
 from conformance_tests import graphs
 from conformance_tests.case import case
+from conformance_tests.cases.delta import forked_graph
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
 CHAT = [f"message {number} {'.' * 1500}" for number in range(40)]
@@ -324,11 +325,7 @@ def a_forks_delta_channels_stay(t: Trial) -> None:
     worker, other = t.open(), t.open()
     for frequency in (3, graphs.LONG):
         config = t.config(t.thread())
-        graph = graphs.delta_graph(worker.saver, frequency)
-        worker.invoke(graph, graphs.both("input"), config)
-        forked_from = worker.get_state_history(graph, config)[2].config
-        worker.invoke(graph, graphs.both("left"), config)
-        worker.update_state(graph, forked_from, graphs.both("right"))
+        graph = forked_graph(worker, config, frequency)
         before = worker.get_state(graph, config).values
         other.prune([config["configurable"]["thread_id"]])
         situation = f"forked and pruned, a snapshot every {frequency}"

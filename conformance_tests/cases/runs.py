@@ -74,11 +74,7 @@ def a_graphs_run_is_undone(t: Trial) -> None:
     saver.invoke(graph, {"log": ["deleted"]}, _config(t, thread, deleted))
     saver.delete_for_runs([deleted])
     state = other.get_state(graphs.question_in_a_subgraph(other.saver, runs), t.config(thread))
-    t.expect(
-        (state.values, state.next, state.interrupts),
-        (before.values, before.next, before.interrupts),
-        "deleted the later of two runs of a graph; values, what is next and questions",
-    )
+    _expect_same_state(t, state, before, "deleted the later of two runs of a graph")
 
 
 # RUNS-2
@@ -161,11 +157,7 @@ def a_graph_goes_on_from_what_remains(t: Trial) -> None:
     before = saver.get_state(graph, t.config(thread))
     saver.delete_for_runs(run_ids[:2])
     state = other.get_state(graphs.parallel_questions(other.saver, runs), t.config(thread))
-    t.expect(
-        (state.values, state.next, state.interrupts),
-        (before.values, before.next, before.interrupts),
-        "deleted the first two of three runs of a graph; values, what is next and questions",
-    )
+    _expect_same_state(t, state, before, "deleted the first two of three runs of a graph")
 
 
 # RUNS-3
@@ -250,6 +242,11 @@ def delta_channels_go_on_from_before_the_deleted_run(t: Trial) -> None:
         t.expect(value["delta"], value["plain"], f"{situation}; the delta channel")
         inputs = [item for item in value["delta"] if item.startswith("input")]
         t.expect(inputs, ["input 0", "input 2"], f"{situation}; inputs in the delta channel")
+
+
+def _expect_same_state(t: Trial, found: Any, expected: Any, situation: str) -> None:
+    parts, wanted = [(state.values, state.next, state.interrupts) for state in (found, expected)]
+    t.expect(parts, wanted, f"{situation}; values, what is next and questions")
 
 
 def _config(t: Trial, thread: str, run: str) -> Config:

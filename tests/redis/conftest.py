@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers.processes import Server
 from tests.servers.redis import redis
 
 REDIS_URL = "CHECKPOINT_TEST_REDIS_URL"

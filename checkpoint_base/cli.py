@@ -1,4 +1,4 @@
-"""The command line: what a store holds, for people or as JSON, and the removal of what is no longer needed.
+"""The command line: shows what a store holds, to people or as JSON, and removes what is no longer needed.
 
 Ids and values come from whoever filled the store. None of their characters reaches a terminal that could do more there
 than be seen, and no class of theirs is imported.
@@ -78,22 +78,28 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--store", metavar="URL", envvar="CHECKPOINT_STORE", show_envvar=True, help="Where the checkpoints are.")
+@click.option(
+    "--store",
+    metavar="URL",
+    envvar="CHECKPOINT_STORE",
+    show_envvar=True,
+    help="The store, such as sqlite:///app.db or postgresql://localhost/app.",
+)
 @click.version_option(package_name="checkpoint-backends")
 @click.pass_context
 def main(ctx: click.Context, store: str | None) -> None:
-    """Look into a store of LangGraph checkpoints, and tidy it up; or test a saver.
+    """Show and tidy up the LangGraph checkpoints in a store, or test a saver.
 
     Example: checkpoints --store sqlite:///app.db threads
 
-    Give --store before the command, or set CHECKPOINT_STORE once. Tables are for people; for programs, --json prints
-    one JSON document and nothing else. Nothing in the store is imported or run.
+    Write --store before the command, or set CHECKPOINT_STORE. Tables are for people; for programs, --json prints one
+    JSON document and nothing else. No class that the store names is imported, and nothing in it is run.
 
     \b
     Exit codes:
       0    done
-      1    the request failed or was declined, or the saver does not conform
-      2    the command line is wrong
+      1    failed, or declined; or the saver does not conform
+      2    wrong usage
       3    the store is unavailable: try again later
       130  interrupted
     """
@@ -124,12 +130,18 @@ _listing_options: list[Callable[[Any], Any]] = [
         metavar="KEY=VALUE",
         multiple=True,
         callback=_entries,
-        help="Only what has this entry in its metadata; may be repeated. VALUE is JSON if it can be read as JSON, "
-        "otherwise text: user=ann, step=3, and for the text 3: user='\"3\"'.",
+        help="Only those with this entry in their metadata; may be repeated. VALUE is read as JSON if possible, else "
+        "as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
     ),
-    click.option("--order", type=click.Choice(["newest", "oldest"]), default="newest", show_default=True),
-    click.option("--limit", type=_LIMIT, default=20, show_default=True, help="The most to list."),
-    click.option("--after", metavar="CURSOR", help="Continue where the listing that printed this cursor ended."),
+    click.option(
+        "--order",
+        type=click.Choice(["newest", "oldest"]),
+        default="newest",
+        show_default=True,
+        help="Which come first.",
+    ),
+    click.option("--limit", type=_LIMIT, default=20, show_default=True, help="How many to list at most."),
+    click.option("--after", metavar="CURSOR", help="Continue the listing that printed this cursor."),
     _json_option,
 ]
 
@@ -160,7 +172,7 @@ def threads(store: str | None, /, limit: int, as_json: bool, **query: Any) -> No
 @_listing
 @click.pass_obj
 def interrupts(store: str | None, /, limit: int, as_json: bool, **query: Any) -> None:
-    """List the questions that wait for an answer, by the time they were asked.
+    """List the questions that wait for an answer.
 
     Example: checkpoints interrupts --order oldest
     """
@@ -173,12 +185,14 @@ def interrupts(store: str | None, /, limit: int, as_json: bool, **query: Any) ->
 
 @main.command()
 @click.argument("thread")
-@click.option("--checkpoint-id", metavar="ID", help="This checkpoint instead of the latest.")
+@click.option("--checkpoint-id", metavar="ID", help="This checkpoint instead of the latest one.")
 @click.option("--ns", default="", metavar="NAMESPACE", help="The namespace of a subgraph instead of the root graph's.")
 @_json_option
 @click.pass_obj
 def show(store: str | None, thread: str, checkpoint_id: str | None, ns: str, as_json: bool) -> None:
-    """Show the latest checkpoint of a thread, or the one named, with its state.
+    """Show a checkpoint of a thread with its state.
+
+    It is the latest one of the root graph unless you choose another.
 
     Example: checkpoints show customer-7
     """
@@ -194,18 +208,20 @@ def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str
     if found is None:
         _require(saver, [thread])
         missing = f"checkpoint {checkpoint_id!r}" if checkpoint_id else "checkpoints"
-        raise Failure(f"thread {thread!r} has no {missing} in namespace {ns!r}; checkpoints history lists what it has")
+        raise Failure(f"thread {thread!r} has no {missing} in {_space(ns)}; `checkpoints history` lists those it has")
     return rendering.checkpoint_document(found, saver.interrupts(thread_id=thread))
 
 
 @main.command()
 @click.argument("thread")
-@click.option("--ns", metavar="NAMESPACE", help="Only this namespace; '' is that of the root graph.")
-@click.option("--limit", type=_LIMIT, help="The most to list; all without it.")
+@click.option("--ns", metavar="NAMESPACE", help="Only this namespace; '' is the root graph's.")
+@click.option("--limit", type=_LIMIT, help="How many to list at most; all if left out.")
 @_json_option
 @click.pass_obj
 def history(store: str | None, thread: str, ns: str | None, limit: int | None, as_json: bool) -> None:
-    """List the checkpoints of a thread, newest first, without loading their state.
+    """List the checkpoints of a thread, newest first.
+
+    Their state is not loaded.
 
     Example: checkpoints history customer-7 --limit 10
     """
@@ -213,7 +229,7 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
         infos = list(saver.history(_config(thread, checkpoint_ns=ns), limit=limit))
         if not infos:
             _require(saver, [thread])
-            raise Failure(f"thread {thread!r} has no checkpoints in namespace {ns or ''!r}")
+            raise Failure(f"thread {thread!r} has no checkpoints in {_space(ns or '')}; without --ns, all are listed")
     if as_json:
         return print_json({"checkpoints": infos})
     return rendering.print_history(infos)
@@ -224,7 +240,9 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
 @_yes_option
 @click.pass_obj
 def delete(store: str | None, threads: Sequence[str], yes: bool) -> None:
-    """Delete threads with everything in them: all that are named, or none.
+    """Delete threads with everything in them.
+
+    If one of them does not exist, none is deleted.
 
     Example: checkpoints delete customer-7 customer-8
     """
@@ -266,7 +284,7 @@ def copy(store: str | None, source: str, target: str) -> None:
     show_default=True,
     help="Keep the latest checkpoint of every namespace, or delete whole threads.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and change nothing.")
 @_yes_option
 @_json_option
 @click.pass_obj
@@ -299,7 +317,7 @@ def prune(store: str | None, /, threads: Sequence[str], everything: bool, yes: b
             rendering.print_plans(plans)
         verb = "Would remove" if how["dry_run"] else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
-    _report(damaged, "could not be read and stayed as they were; checkpoints delete removes a damaged thread")
+    _report(damaged, "could not be read, and nothing of it was removed; `checkpoints delete` removes a damaged thread")
 
 
 def _plan(saver: CheckpointSaver, thread: str, strategy: str, **_: Any) -> dict[str, Any]:
@@ -311,17 +329,18 @@ def _plan(saver: CheckpointSaver, thread: str, strategy: str, **_: Any) -> dict[
 @main.command(name="transfer")
 @click.argument("threads", nargs=-1, metavar="[THREAD...]")
 @click.option("--all", "everything", is_flag=True, help="Copy every thread of the store.")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to; made if it is not there.")
+@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to; set up if it is new.")
 @_json_option
 @click.pass_obj
 def transfer_command(store: str | None, threads: Sequence[str], everything: bool, target: str, as_json: bool) -> None:
-    """Copy threads to another store, of whatever kind, and read them back there.
-
-    Every checkpoint is copied as it is, with its metadata, pending writes and times. Nothing changes in the store that
-    is copied. Stopped or repeated, it goes on with what is missing in the other store; so copy once while the
-    application runs, then stop it, copy again, and start it with the new URL.
+    """Copy threads to another store, of any kind.
 
     Example: checkpoints --store sqlite:///app.db transfer --all --to postgresql://localhost/app
+
+    Every checkpoint is copied as it is, with its metadata, pending writes and times, and read back from the other
+    store. The store that is copied does not change. The command can be stopped and repeated; it then sends only what
+    the other store lacks. So copy once while the application is running, then stop it, copy again, and start it with
+    the new URL.
     """
     if bool(threads) == everything:
         raise click.UsageError("name the threads to copy, or pass --all instead", click.get_current_context())
@@ -337,7 +356,7 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
     if as_json:
         print_json({"threads": done, "checkpoints": checkpoints, "sent": sent, "failed": failed})
     else:
-        there = f"; {checkpoints - sent} were there before" if checkpoints > sent else ""
+        there = f"; {checkpoints - sent} were there already" if checkpoints > sent else ""
         say(f"Copied {number(sent, 'checkpoint')} of {number(len(done), 'thread')}{there}.")
     _report(failed, "could not be copied")
 
@@ -359,7 +378,8 @@ def _each(
 def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
     """End the command with what went wrong with some threads, if anything did."""
     for each in failures:
-        rendering.complain(f"thread {each['thread_id']!r}: {each['error']}")
+        name = thread_names([each["thread_id"]])
+        rendering.complain(each["error"] if name in each["error"] else f"{name}: {each['error']}")
     if failures:
         raise Failure(f"{number(len(failures), 'thread')} {outcome}")
 
@@ -370,18 +390,18 @@ def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
 def _open(url: str | None) -> CheckpointSaver:
     if not url:
         raise click.UsageError(
-            "which store? Write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE; a URL is like "
+            "no store is named: write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE, to a URL such as "
             "sqlite:///app.db",
             click.get_current_context(),
         )
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise Failure(f"{url!r} is not a URL of a store: {error}") from error
+        raise Failure(f"{url!r} is not the URL of a store: {error}") from error
     path = unquote(parts.path[1:])
     is_file = parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:")
     if is_file and not os.path.isfile(path):  # opening it would make it
-        raise Failure(f"there is no file {path!r}; an absolute path has four slashes: sqlite:////folder/app.db")
+        raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return _opened(url)
 
 
@@ -394,6 +414,10 @@ def _opened(url: str) -> CheckpointSaver:
 
 def _config(thread: str, **place: str | None) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, **place}}
+
+
+def _space(ns: str) -> str:
+    return f"namespace {ns!r}" if ns else "the root namespace"
 
 
 def _require(saver: CheckpointSaver, threads: Iterable[str], outcome: str = "") -> None:

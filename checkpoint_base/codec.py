@@ -181,7 +181,7 @@ class Codec:
             type_ = record.root[6:type_end].decode()
             tail = record.root[type_end:]
             if flags & 0x0F != _FORMAT:
-                raise CorruptCheckpoint(f"value of unknown format {flags & 0x0F}")
+                raise CorruptCheckpoint(f"a stored value has the unknown format {flags & 0x0F}")
             contents = [] if flags & _INLINE else _leaf_contents(split_ids(record.refs), chunks)
             head = _decompressed(tail) if flags & _COMPRESSED else tail
         except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
@@ -218,7 +218,7 @@ def _root(flags: int, named: bytes, checksum: bytes, tail: bytes) -> bytes:
 def _named(type_: str) -> bytes:
     tag = type_.encode()
     if len(tag) > 255:
-        raise ValueError(f"a serializer's type tag may have 255 bytes, not {len(tag)}: {type_[:40]!r}…")
+        raise ValueError(f"a serializer's type tag has at most 255 bytes, not {len(tag)}: {type_[:40]!r}…")
     return bytes((len(tag),)) + tag
 
 

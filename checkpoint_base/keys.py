@@ -97,7 +97,7 @@ def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
 def escape(name: str) -> str:
     r"""Write any text so that every store can hold it: NUL and lone surrogates as ``\uXXXX``, a backslash doubled."""
     if not isinstance(name, str):
-        raise InvalidKey(f"a channel's name is a text, not {type(name).__name__}: {name!r}")
+        raise InvalidKey(f"a channel's name must be text, not {type(name).__name__}: {name!r}")
     if not _ESCAPABLE.search(name):
         return name
     return _ESCAPABLE.sub(lambda found: "\\\\" if found.group() == "\\" else f"\\u{ord(found.group()):04x}", name)
@@ -114,7 +114,7 @@ def _configurable(config: Mapping[str, Any]) -> Mapping[str, Any]:
     configurable = config.get("configurable") if isinstance(config, Mapping) else None
     if not isinstance(configurable, Mapping):
         raise InvalidKey(
-            "a config is a mapping with a mapping under 'configurable': {'configurable': {'thread_id': …}}"
+            "a config must be a mapping with a mapping under 'configurable': {'configurable': {'thread_id': …}}"
         )
     return configurable
 

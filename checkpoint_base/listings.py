@@ -95,7 +95,7 @@ class Cursor:
             after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             return cls(_position(after), _position(within), _whole(skip))
         except (ValueError, TypeError, binascii.Error) as error:
-            raise InvalidKey(f"not a cursor: {text!r}; pass the .cursor of an item that a listing gave you") from error
+            raise InvalidKey(f"{text!r} is not a cursor: pass one that a listing gave you, unchanged") from error
 
 
 def instant(microseconds: int) -> datetime:

@@ -148,7 +148,7 @@ class Operations:
         )
         if missing.parent:
             raise ConflictError(
-                f"{record.parent_id}, the parent of {_place(key)}, has been removed meanwhile, and with it the writes "
+                f"{record.parent_id}, the parent of {_place(key)}, has been removed since, and with it the writes "
                 f"that {', '.join(record.open_channels)} would be rebuilt from: start again from the latest checkpoint"
             )
         if missing:
@@ -202,12 +202,14 @@ class Operations:
         if missing:
             missing = yield from self.store.put_writes(key, tuple(records.values()), chunks)
         if missing:
-            raise ConflictError(f"writes on {_place(key)} could not be stored: its thread is being removed meanwhile")
+            raise ConflictError(
+                f"writes on {_place(key)} could not be stored: their thread is being removed at the same time"
+            )
         seen.add(key.thread_id, chunks)
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         if isinstance(run_ids, str):
-            raise InvalidKey(f"run_ids is a sequence of ids, not one text: pass [{run_ids!r}]")
+            raise InvalidKey(f"run_ids must be a sequence of ids, not a text: pass [{run_ids!r}]")
         if run_ids:
             yield from self.store.delete_runs([escape(str(run_id)) for run_id in run_ids])
 
@@ -217,13 +219,13 @@ class Operations:
             return
         if not (yield from self.store.copy_thread(source, target)):
             raise ConflictError(
-                f"thread {target!r} has checkpoints that thread {source!r} has not: "
+                f"thread {target!r} has checkpoints that thread {source!r} does not have: "
                 "copy to another id, or delete the target first"
             )
 
     def prune(self, thread_ids: Sequence[str], strategy: str) -> Operation[None]:
         if isinstance(thread_ids, str):
-            raise InvalidKey(f"thread_ids is a sequence of ids, not one text: pass [{thread_ids!r}]")
+            raise InvalidKey(f"thread_ids must be a sequence of ids, not a text: pass [{thread_ids!r}]")
         keys = [thread_key(thread_id) for thread_id in thread_ids]
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
@@ -533,7 +535,7 @@ def _version_text(version: str | float) -> str:
         return f"i{version:d}"
     if isinstance(version, float):
         return f"f{version!r}"
-    raise InvalidKey(f"a channel version is a text or a number, not {type(version).__name__}: {version!r}")
+    raise InvalidKey(f"a channel version must be a text or a number, not {type(version).__name__}: {version!r}")
 
 
 def _version(text: str) -> str | int | float:

@@ -143,7 +143,7 @@ def _print_page(table: Table, nothing: str, cursor: str | None) -> None:
     if not table.row_count:
         return say(nothing)
     console().print(table)
-    return click.echo(f"\nMore follows: --after {cursor}") if cursor else None
+    return click.echo(f"\nThere are more: --after {cursor}") if cursor else None
 
 
 def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -194,10 +194,10 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not (sys.stdin and sys.stdin.isatty()):
-        raise Failure("there is no terminal to ask for confirmation: pass --yes; nothing was done")
+        raise Failure("nothing was done: there is no terminal to confirm on; pass --yes to go ahead without")
     click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Failure("declined; nothing was done")
+        raise Failure("nothing was done: you did not confirm with y")
 
 
 # Printing for programs

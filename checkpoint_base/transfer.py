@@ -106,7 +106,7 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     left_over = [key for key, record in found.items() if not record.header]
     if foreign := found.keys() - records.keys() - set(left_over):
         raise ConflictError(
-            f"thread {thread_id!r} has checkpoints in the target that it has not in the source, such as "
+            f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
             f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
         )
     copy = _Copy(source, target, thread_id, records)

@@ -32,9 +32,9 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise UnsupportedOperation(f"not a URL of a store: {error}") from error
+        raise UnsupportedOperation(f"this is not the URL of a store: {error}") from error
     if not parts.scheme or "://" not in url:
-        raise UnsupportedOperation(f"{_shown(url)!r} is not a URL of a store: write it like sqlite:///file.db")
+        raise UnsupportedOperation(f"{_shown(url)!r} is not the URL of a store, such as sqlite:///file.db")
     opener = _opener(parts.scheme)
     remaining = []
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
@@ -62,8 +62,8 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in known:
         raise UnsupportedOperation(
-            f"no installed package opens {scheme}:// URLs; known are {', '.join(sorted(known))}. "
-            f"Install the one that registers {scheme!r} under the entry point group {ENTRY_POINT_GROUP!r}"
+            f"no installed package opens {scheme}:// URLs, only these: {', '.join(sorted(known))}. Correct the URL, or "
+            f"install a package that registers {scheme!r} in the entry point group {ENTRY_POINT_GROUP!r}"
         )
     point = known[scheme]
     try:
@@ -71,7 +71,7 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     except ModuleNotFoundError as error:
         extra = f'pip install "checkpoint-backends[{point.extras[0]}]"' if point.extras else f"pip install {error.name}"
         raise UnsupportedOperation(
-            f"{scheme}:// needs the package {error.name!r}, which is missing: {extra}"
+            f"{scheme}:// needs the package {error.name!r}, which is not installed: {extra}"
         ) from error
     return opener
 
@@ -101,7 +101,7 @@ def take_options(url: str, readers: Mapping[str, OptionReader]) -> tuple[str, di
 def text(name: str, text: str) -> str:
     """Read an option that is any text but the empty one."""
     if not text:
-        raise UnsupportedOperation(f"option {name} is empty")
+        raise UnsupportedOperation(f"option {name} is empty: give it a value, or leave it out")
     return text
 
 
@@ -127,7 +127,7 @@ def seconds(name: str, text: str) -> float:
     except ValueError:
         value = nan
     if not (isfinite(value) and value >= 0):
-        raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds")
+        raise UnsupportedOperation(f"option {name}={text!r}: write a number of seconds, 0 or more")
     return value
 
 

@@ -63,17 +63,17 @@ def _page_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     metavar="CAPABILITY",
     multiple=True,
     callback=_declared,
-    help=f"What the saver has, and is to be tested in full: {', '.join(Capability)}. May be repeated; commas work too. "
-    "Without it the factory's attribute `capabilities` says so, or else it is sync and async.",
+    help=f"What the saver can do, and is to be tested for: {', '.join(Capability)}. Separate several by commas, or "
+    "repeat the option. Default: the factory's attribute `capabilities`, or sync and async.",
 )
-@click.option("--quick", is_flag=True, help="Leave out the cases that take seconds each.")
+@click.option("--quick", is_flag=True, help="Leave out the cases that take several seconds each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option(
     "--html",
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     callback=_page_file,
-    help="Write a page with the whole report to this file, too.",
+    help="Also write the whole report to this file, as a page.",
 )
 @click.pass_context
 def conformance(
@@ -84,15 +84,15 @@ def conformance(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Test a saver against the contract of a LangGraph checkpointer.
+    """Test a saver against the contract of checkpointers.
 
     Example: checkpoints conformance my_package.savers:open_for_tests --declare sync,async,prune
 
-    FACTORY is called without arguments and opens the saver on the same storage each time: it returns the saver, or a
-    sync or async context manager of it. Use a storage for tests; they leave their threads in it.
+    FACTORY is called without arguments and must open the same storage each time. It returns the saver, or a sync or
+    async context manager of it. Use a storage made for tests, because these leave their threads in it.
 
-    What is declared is tested in full, so a method that is declared and missing fails. What is not declared is named
-    in the report. The exit code is 0 if every tested clause passed, and 1 if one failed or nothing was tested.
+    What you declare is tested in full, so a declared method that is missing is a failure. The report names what was not
+    declared. The exit code is 0 if every tested clause passed, and 1 if one failed or nothing was tested.
     """
     _require_extra()
     # Standard output is the report's: what a saver prints while it is tested goes to standard error.

@@ -315,7 +315,7 @@ class _Opened(AbstractContextManager[Handle]):
         elif isinstance(saver, AbstractContextManager):
             saver = saver.__enter__()
         if not isinstance(saver, BaseCheckpointSaver):
-            raise TypeError(f"the factory gave a {type(saver).__name__}, which is no BaseCheckpointSaver")
+            raise TypeError(f"the factory gave a {type(saver).__name__}, which is not a BaseCheckpointSaver")
         return Handle(saver, self._colour, self._runner)
 
     def __exit__(self, *error: object) -> None:

@@ -236,7 +236,7 @@ def test_following_the_cursors_lists_everything_once(ask: Callable[..., Any], co
 @pytest.mark.parametrize("command", ["threads", "interrupts"])
 def test_a_table_ends_with_the_cursor_only_if_more_follows(call: Callable[..., Result], command: str) -> None:
     first = call(command, "--limit", "3").stdout
-    cursor = first.splitlines()[-1].partition("More follows: --after ")[2]
+    cursor = first.splitlines()[-1].partition("There are more: --after ")[2]
     rest = call(command, "--limit", "3", "--after", cursor).stdout
     assert "--after" not in rest
     assert "ann-1" not in first
@@ -246,7 +246,7 @@ def test_a_table_ends_with_the_cursor_only_if_more_follows(call: Callable[..., R
 def test_a_text_that_is_no_cursor_is_refused(call: Callable[..., Result]) -> None:
     result = call("threads", "--after", "elsewhere")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("Error: not a cursor: 'elsewhere'")
+    assert result.stderr.startswith("Error: 'elsewhere' is not a cursor")
 
 
 def test_interrupts_are_listed_with_the_question(
@@ -432,7 +432,7 @@ def test_a_declined_deletion_is_not_done(url: str, answer: str) -> None:
     before = everything(url)
     code, stdout, stderr = Terminal.open("--store", url, "delete", "ann-1").type(answer)
     assert (code, stdout) == (1, "")
-    assert "Error: declined" in stderr
+    assert "Error: nothing was done: you did not confirm" in stderr
     assert everything(url) == before
 
 
@@ -539,8 +539,8 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         assert result.stdout.splitlines()[-1].startswith(f"{verb} ")
         assert result.stdout.endswith("in 4 threads.\n")
         first, last = result.stderr.splitlines()
-        assert first.startswith("thread 'bob-1': ")
-        assert last.startswith("Error: 1 thread could not be read and stayed as they were")
+        assert re.match(r"checkpoint \S+ of thread 'bob-1': ", first)
+        assert last.startswith("Error: 1 thread could not be read, and nothing of it was removed")
     assert {thread: len(checkpoints(url, thread)) for thread in EVERY_THREAD if thread != "bob-1"} == {
         "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
     }  # fmt: skip
@@ -565,7 +565,7 @@ def test_transfer_copies_threads_to_another_store_and_says_how_much(
     assert checkpoints(other, "ann-1") == before["ann-1"]
     total = sum(map(len, before.values()))
     assert call("transfer", "--all", "--to", other).stdout == (
-        f"Copied {total - count} checkpoints of 5 threads; {count} were there before.\n"
+        f"Copied {total - count} checkpoints of 5 threads; {count} were there already.\n"
     )
     assert everything(other) == everything(url) == before
     document = ask("transfer", "--all", "--to", other)
@@ -584,7 +584,7 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
     result = call("transfer", "--all", "--to", other)
     assert result.exit_code == 1
     assert result.stdout.endswith("of 4 threads.\n")
-    assert "thread 'bob-1' has checkpoints in the target that it has not in the source" in result.stderr
+    assert result.stderr.startswith("thread 'bob-1' has checkpoints in the target that it does not have in the source")
     assert result.stderr.splitlines()[-1] == "Error: 1 thread could not be copied"
     assert everything(other) == {**everything(url), "bob-1": own}
 
@@ -651,6 +651,13 @@ def test_a_message_of_several_lines_is_printed_as_one(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "Error: connection failed Is the server running?\none two\n"
 
 
+def test_no_summary_of_a_command_is_cut_off_on_a_terminal_of_80_columns() -> None:
+    with click.Context(cli.main, info_name="checkpoints", terminal_width=80) as ctx:
+        listed = cli.main.get_help(ctx).partition("Commands:\n")[2].splitlines()
+        assert [line.split()[0] for line in listed] == cli.main.list_commands(ctx)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_help_needs_no_store() -> None:
     for command in ([], *([name] for name in cli.main.list_commands(click.Context(cli.main)))):
         result = CliRunner().invoke(cli.main, [*command, "--help"], env={"CHECKPOINT_STORE": None})
@@ -668,8 +675,8 @@ def test_the_environment_can_name_the_store(url: str) -> None:
     ("store", "said"),
     [
         ("nosuch://host/name", "nosuch"),
-        ("just-a-name", "is not a URL"),
-        ("sqlite://[host/app.db", "is not a URL"),
+        ("just-a-name", "is not the URL"),
+        ("sqlite://[host/app.db", "is not the URL"),
         ("sqlite://host/app.db", "names a host"),
         ("sqlite:///{folder}?colour=red", "colour"),
         ("sqlite:///{folder}", "there is no file"),

@@ -384,8 +384,8 @@ def ends() -> None:
     [
         (refuses, "PermissionError: the door is \\x1b[31mlocked"),
         (ends, "SystemExit: 0"),
-        (lambda: 7, "int, which is no BaseCheckpointSaver"),
-        (lambda: None, "NoneType, which is no BaseCheckpointSaver"),
+        (lambda: 7, "int, which is not a BaseCheckpointSaver"),
+        (lambda: None, "NoneType, which is not a BaseCheckpointSaver"),
     ],
     ids=["raises", "ends the program", "no saver", "nothing"],
 )

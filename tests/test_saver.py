@@ -128,7 +128,7 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
     ],
 )
 def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> None:
-    with pytest.raises(InvalidKey, match="not a cursor"):
+    with pytest.raises(InvalidKey, match="is not a cursor"):
         saver.interrupts(after=cursor)
 
 

@@ -299,7 +299,7 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
         writer = threading.Thread(target=saver.store.transport.execute, args=(long,))
         writer.start()
         began.wait(10)
-        with pytest.raises(StoreUnavailable, match="kept on writing"):
+        with pytest.raises(StoreUnavailable, match="kept the file busy"):
             put(saver, {"a": 2})
         release.set()
         writer.join(10)

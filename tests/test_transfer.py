@@ -223,7 +223,9 @@ def test_a_thread_that_went_its_own_way_in_the_target_is_a_conflict(source: SQLi
     one_question(source).invoke({"log": []}, THREAD)
     one_question(target).invoke({"log": ["other"]}, THREAD)
     before = read(target)
-    with pytest.raises(ConflictError, match="thread 't' has checkpoints in the target that it has not in the source"):
+    with pytest.raises(
+        ConflictError, match="thread 't' has checkpoints in the target that it does not have in the source"
+    ):
         transfer(source, target, "t")
     assert read(target) == before
 

@@ -56,9 +56,9 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
-        ("postgres-typo://x", {}, r"postgres-typo://.*known are .*sqlite"),
-        ("just a file.db", {}, "write it like sqlite:///file.db"),
-        ("", {}, "not a URL"),
+        ("postgres-typo://x", {}, r"postgres-typo:// URLs, only these: .*sqlite"),
+        ("just a file.db", {}, "such as sqlite:///file.db"),
+        ("", {}, "not the URL"),
         ("sqlite://file.db", {}, "sqlite:///file.db"),
         ("sqlite://?colour=blue", {}, "colour=blue"),
         ("sqlite://?strict=perhaps", {}, "true or false"),
@@ -66,7 +66,7 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
         ("sqlite://?compression=rar", {}, "zstd or none"),
         ("sqlite://?strict=true", {"strict": False}, "strict is False as an argument and True in the URL"),
         ("sqlite:///a#b.db", {}, "write %23"),
-        ("sqlite://[x", {}, "not a URL"),
+        ("sqlite://[x", {}, "not the URL"),
     ],
 )
 def test_a_bad_url_says_what_to_write(url: str, options: Any, message: str) -> None:

@@ -114,8 +114,8 @@ class SQLiteStore(CheckpointStore):
             version = _only(db, "PRAGMA user_version")
             if version > SCHEMA_VERSION:
                 raise SchemaMismatch(
-                    f"{self._path} has layout {version}, this version of checkpoint-backends knows up to "
-                    f"{SCHEMA_VERSION}: upgrade it, or open another file"
+                    f"{self._path} has layout {version}, but this version of checkpoint-backends knows layouts "
+                    f"up to {SCHEMA_VERSION}: upgrade checkpoint-backends, or open another file"
                 )
             return True
         if application or _only(db, "SELECT count(*) FROM sqlite_schema"):
@@ -579,7 +579,7 @@ def _pairs(text: str) -> tuple[tuple[str, str], ...]:
     except (ValueError, TypeError) as error:
         raise CorruptCheckpoint(f"a checkpoint's list of channels is damaged: {error}") from error
     if not all(isinstance(channel, str) and isinstance(version, str) for channel, version in pairs):
-        raise CorruptCheckpoint("a checkpoint's list of channels holds something that is no text")
+        raise CorruptCheckpoint("a checkpoint's list of channels holds something other than text")
     return pairs
 
 
@@ -590,7 +590,7 @@ def _names(text: str) -> tuple[str, ...]:
     except (ValueError, TypeError) as error:
         raise CorruptCheckpoint(f"a checkpoint's list of open channels is damaged: {error}") from error
     if not all(isinstance(name, str) for name in names):
-        raise CorruptCheckpoint("a checkpoint's list of open channels holds something that is no text")
+        raise CorruptCheckpoint("a checkpoint's list of open channels holds something other than text")
     return names
 
 

@@ -187,7 +187,7 @@ class SQLiteTransport:
                         with suppress(ValueError):  # it is being written just now
                             self._line.remove(waiting)
                         raise StoreUnavailable(
-                            f"{self._path}: other threads have kept on writing for {BUSY_SECONDS} seconds"
+                            f"{self._path}: other threads have kept the file busy for {BUSY_SECONDS} seconds"
                         )
             has_turn = not waiting.is_done
         if has_turn:

@@ -1,7 +1,7 @@
 # Every target sets up what it needs: on a fresh Debian or Ubuntu, python3 (3.11 or newer) and make are enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs format
+.PHONY: help demo test check docs bench format
 .DELETE_ON_ERROR:
 
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -29,6 +29,10 @@ check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 docs: $(VENV)  ## build the pages of docs/ as a site, in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'docs: build/site/index.html'
+
+bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md, in an hour; QUICK=1 for a small run in minutes
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 
 format: $(VENV)  ## rewrite the sources as `make check` wants them, as far as a tool can
 	@$(BIN)/ruff check --fix --quiet || true

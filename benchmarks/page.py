@@ -26,6 +26,8 @@ _CALLS = ("put", "put, nothing new", "put_writes", "get_tuple")
 def write(results: Results, page: Path = PAGE, charts: Path = CHARTS) -> None:
     """Write the page, and its charts into a folder beside it."""
     charts.mkdir(parents=True, exist_ok=True)
+    for old in charts.glob("*.svg"):
+        old.unlink()
     for name, drawn in _charts(results).items():
         (charts / f"{name}.svg").write_text(drawn)
     page.write_text("\n".join(_page(results)) + "\n")
@@ -38,18 +40,22 @@ def _charts(results: Results) -> Mapping[str, str]:
     backends = [backend for backend in BACKENDS.values() if _rows(results, "chat", backend.name)]
     drawn = {"headline": _headline(results, backends)}
     for backend in backends:
-        lines = [
-            Line(name, _points(results, backend.name, name, "put", lambda row: row.p50 and row.p50 * 1e3), name == OURS)
-            for name in (*_sides(backend), SERIALISING)
-        ]
-        drawn[f"put-{_slug(backend)}"] = chart(
-            f"{backend.name}: storing the chat's next message",
-            "p50 of put, in milliseconds, the sides and the floor in turns",
-            lines,
-            x_title="messages in the chat",
-            y_text=lambda value: f"{value:.3g} ms",
-        )
+        for operation, what in (("put", "storing the chat's next message"), ("get_tuple", "reading the whole chat")):
+            drawn[f"{operation}-{_slug(backend)}"] = chart(
+                f"{backend.name}: {what}",
+                f"p50 of {operation}; dashed lines are floors, measured in turns with the rest",
+                [*_time_lines(results, backend, operation)],
+                x_title="messages in the chat",
+                y_text=_time,
+            )
     return drawn
+
+
+def _time_lines(results: Results, backend: Backend, operation: str) -> Iterator[Line]:
+    for name in (*_sides(backend), SERIALISING, BARE):
+        points = _points(results, backend.name, name, operation, lambda row: row.p50)
+        shown = backend.bare_name if name == BARE else name
+        yield Line(shown, points, is_ours=name == OURS, is_floor=name in (SERIALISING, BARE))
 
 
 def _headline(results: Results, backends: Sequence[Backend]) -> str:
@@ -113,7 +119,7 @@ def _targets(results: Results) -> Iterator[str]:
     yield "## The figures to reach"
     yield ""
     yield f"{reached} of {len(found)} are reached. *Overhead* is the time of an operation less that of serialising its"
-    yield "values with LangGraph's own serializer, which every saver pays. At or below zero, ours is quicker than that"
+    yield "values with LangGraph's own serializer, which every saver pays. *None* says that ours was quicker than that"
     yield "serializer alone."
     if results.quick:
         yield ""
@@ -123,9 +129,18 @@ def _targets(results: Results) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for outcome in found:
         sign = "≥" if outcome.at_least else "≤"
-        verdict = "reached" if outcome.is_reached else "**not reached**"
-        yield _row(outcome.what, f"{sign} {_ratio(outcome.bound, outcome)}", _ratio(outcome.found, outcome), verdict)
+        found_ = "none" if outcome.found <= 0 else _ratio(outcome.found, outcome)
+        yield _row(outcome.what, f"{sign} {_ratio(outcome.bound, outcome)}", found_, _verdict(outcome))
     yield ""
+
+
+def _verdict(outcome: Outcome) -> str:
+    if outcome.found <= 0:
+        return "reached"
+    margin = outcome.found / outcome.bound if outcome.at_least else outcome.bound / outcome.found
+    if outcome.is_reached:
+        return f"reached, {margin:.2g} times better" if margin >= 1.05 else "reached"
+    return f"**not reached**, {1 / margin:.2g} times short"
 
 
 def _chat(results: Results, backend: Backend) -> Iterator[str]:
@@ -154,7 +169,8 @@ def _chat(results: Results, backend: Backend) -> Iterator[str]:
                 _number((counted and counted.trips) or None),
             )  # fmt: skip
     yield ""
-    yield f"![put by the length of the chat](benchmarks/put-{_slug(backend)}.svg)"
+    for operation in ("put", "get_tuple"):
+        yield f"![{operation} by the length of the chat](benchmarks/{operation}-{_slug(backend)}.svg)"
     yield ""
 
 
@@ -304,8 +320,8 @@ def _requests(row: Row) -> str:
 def _how(results: Results) -> Iterator[str]:
     yield "## How this page was made"
     yield ""
-    yield "`python -m benchmarks.run` writes it: it starts the servers, installs the peers into an environment that is"
-    yield "thrown away, and measures. What a graph asks of its saver is recorded once and replayed on every side alike."
+    yield "`make bench` writes it: it starts the servers, installs the peers into environments of their own, and"
+    yield "measures. What a graph asks of its saver is recorded once and replayed on every side alike."
     yield "The sides and the floors take turns of a few calls each, so that noise of the machine strikes all of them;"
     yield "before each turn garbage is collected and, for stores on a disk, the disk is let finish. Bytes and round"
     yield "trips are counted in other calls than those that are timed, by a proxy, from a saver that has read the"

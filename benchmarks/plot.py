@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,18 +12,20 @@ from itertools import cycle
 _WIDTH, _HEIGHT = 880, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 78, 330, 78, 52
 _OURS = ("#0b6e4f", "#2a9d8f", "#1d7fa3", "#5aa469")
-_OTHERS = ("#c8553d", "#b8860b", "#7b4b94", "#a23b72", "#5b6770", "#8a5a44")
+_OTHERS = ("#c8553d", "#b8860b", "#7b4b94", "#a23b72", "#3d5a98", "#8a5a44")
+_FLOORS = ("#5b6770", "#7b8794")
 _INK, _FAINT, _RULE = "#1f2933", "#5b6770", "#e4e7eb"
 _LABEL_GAP = 17.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named series of (x, y), both above zero; ``is_ours`` draws it thicker."""
+    """A named series of (x, y), both above zero; ``is_ours`` draws it thicker, ``is_floor`` grey and dashed."""
 
     name: str
     points: Sequence[tuple[float, float]]
     is_ours: bool = False
+    is_floor: bool = False
 
 
 def chart(
@@ -33,13 +36,13 @@ def chart(
     x_title: str,
     y_text: Callable[[float], str],
 ) -> str:
-    """A whole SVG file. Ticks on x are at the points, on y at powers of ten; ``y_text`` writes a value."""
+    """A whole SVG file. Ticks on x are at the points, on y at round numbers; ``y_text`` writes a value."""
     lines = [line for line in lines if line.points]
     xs = sorted({x for line in lines for x, _ in line.points})
     ys = [y for line in lines for _, y in line.points]
     x_scale = _scale(xs[0], xs[-1], _LEFT, _WIDTH - _RIGHT)
-    low, high = 10 ** math.floor(math.log10(min(ys))), 10 ** math.ceil(math.log10(max(ys)))
-    y_scale = _scale(low, max(high, low * 10), _HEIGHT - _BOTTOM, _TOP)
+    low, high = _around(min(ys), max(ys))
+    y_scale = _scale(low, high, _HEIGHT - _BOTTOM, _TOP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">',
@@ -47,23 +50,41 @@ def chart(
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#ffffff"/>',
         _text(24, 32, title, size=17, weight=600),
         _text(24, 53, subtitle, size=12.5, colour=_FAINT),
-        *_y_axis(low, max(high, low * 10), y_scale, y_text),
+        *_y_axis(low, high, y_scale, y_text),
         *(part for x in xs for part in _x_tick(x_scale(x), f"{x:g}")),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, x_title, anchor="middle", colour=_FAINT),
     ]
-    labels = []
-    ours, others = cycle(_OURS), cycle(_OTHERS)
+    labels: list[tuple[float, float, str, str, str, bool]] = []
+    ours, others, floors = cycle(_OURS), cycle(_OTHERS), cycle(_FLOORS)
     for line in lines:
-        colour = next(ours if line.is_ours else others)
+        colour = next(ours if line.is_ours else floors if line.is_floor else others)
         places = [(x_scale(x), y_scale(y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         width = 3.2 if line.is_ours else 1.8
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+        dashes = ' stroke-dasharray="5 4"' if line.is_floor else ""
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dashes}/>')
         radius = 4 if line.is_ours else 3
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>' for x, y in places]
         labels.append((places[-1][1], places[-1][0], line.name, y_text(line.points[-1][1]), colour, line.is_ours))
     parts += _labels(labels)
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+_STEPS = (1, 2, 5)
+_ZEROS = re.compile(r"\.0+(?!\d)")
+
+
+def _around(least: float, most: float) -> tuple[float, float]:
+    """The nearest ticks below and above all values."""
+    ticks = _ticks(10 ** math.floor(math.log10(least)), most * 10)
+    return max(tick for tick in ticks if tick <= least), min(tick for tick in ticks if tick >= most * 1.0001)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20 … from one power of ten or less on."""
+    first = math.floor(math.log10(low))
+    powers = range(first, math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**power for power in powers for step in _STEPS]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
@@ -72,12 +93,13 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 
 def _y_axis(low: float, high: float, scale: Callable[[float], float], text: Callable[[float], str]) -> Iterator[str]:
-    value = low
-    while value <= high * 1.001:
+    within = [value for value in _ticks(low, high) if low * 0.999 <= value <= high * 1.001]
+    if high / low > 200:  # too many of them
+        within = [value for value in within if math.log10(value) % 1 < 1e-6]
+    for value in within:
         y = scale(value)
         yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_RULE}"/>'
-        yield _text(_LEFT - 10, y + 4, text(value), anchor="end", colour=_FAINT)
-        value *= 10
+        yield _text(_LEFT - 10, y + 4, _ZEROS.sub("", text(value)), anchor="end", colour=_FAINT)
 
 
 def _x_tick(x: float, text: str) -> Iterator[str]:

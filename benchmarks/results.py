@@ -71,6 +71,8 @@ class Results:
 
     def merge(self, other: Results) -> None:
         """Take in what another process has found on the same machine."""
+        if self.quick != other.quick:
+            raise ValueError("a small run and a whole one cannot be put together")
         packages = {**self.system.get("packages", {}), **other.system.get("packages", {})}
         self.rows += other.rows
         self.servers |= other.servers

@@ -1,6 +1,7 @@
 """This project's savers and the field's, measured side by side; writes docs/benchmarks.md.
 
     python -m benchmarks.run [--quick] [--only WORKLOAD …] [--backend NAME …] [--json FILE]
+    python -m benchmarks.run --from FILE …
 
 The peers are installed into environments that `uv` makes and throws away, one for each backend; what is compared runs
 in one process. The page is written after a whole run only, unless ``--page`` asks for it.
@@ -72,14 +73,15 @@ def main() -> None:
                         help=f"some of {', '.join(BACKENDS)}")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here")
     parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md after a part of a run, too")
-    parser.add_argument("--from", type=Path, metavar="FILE", dest="kept", help="only write the page, of kept results")
+    parser.add_argument("--from", nargs="+", type=Path, metavar="FILE", dest="kept",
+                        help="measure nothing: write the page from results that --json kept")  # fmt: skip
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
         measure(options.quick, options.only, options.backend[0], options.json)
         return
     if options.kept:
-        results = Results.of(json.loads(options.kept.read_text()))
+        results = together(options.kept)
     else:
         with tempfile.TemporaryDirectory() as folder:
             results = _measured(options, Path(folder))
@@ -93,6 +95,14 @@ def main() -> None:
         print(f"{'reached    ' if outcome.is_reached else 'not reached'}  {outcome.found:8.3f}  {outcome.what}")
     if results.not_run:
         sys.exit("\n".join(f"not run: {what}: {why}" for what, why in results.not_run.items()))
+
+
+def together(files: Sequence[Path]) -> Results:
+    """The results of several runs on one machine, as if they were one."""
+    first, *others = (Results.of(json.loads(file.read_text())) for file in files)
+    for other in others:
+        first.merge(other)
+    return first
 
 
 def _measured(options: argparse.Namespace, folder: Path) -> Results:

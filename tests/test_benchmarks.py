@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from redis import Redis
 
-from benchmarks import page
+from benchmarks import page, run
 from benchmarks.inside import looking_into
 from benchmarks.measure import exponent, growth, percentile
 from benchmarks.results import Results, Row
@@ -167,12 +169,19 @@ def test_the_floor_serialises_what_a_call_brings() -> None:
 # A tiny run
 
 
-@pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch) -> Results:
-    monkeypatch.setattr(chat_workload, "lengths", lambda quick: (4, 40))
+@pytest.fixture(scope="module")
+def tiny_run() -> Results:
     found = Results(quick=True)
-    chat_workload.run(found, SQLITE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat_workload, "lengths", lambda quick: (4, 40))
+        chat_workload.run(found, SQLITE)
     return found
+
+
+@pytest.fixture
+def results(tiny_run: Results, monkeypatch: pytest.MonkeyPatch) -> Results:
+    monkeypatch.setattr(chat_workload, "lengths", lambda quick: (4, 40))
+    return replace(tiny_run, rows=[*tiny_run.rows])
 
 
 def test_a_run_finds_every_figure_of_each_call(results: Results) -> None:
@@ -210,14 +219,22 @@ def test_the_page_and_its_charts_are_made_of_the_results(results: Results, tmp_p
     page.write(kept, tmp_path / "benchmarks.md", tmp_path / "charts")
     text = (tmp_path / "benchmarks.md").read_text()
     assert (
-        "| SQLite: bytes at rest, chat of 40 messages, against langgraph-checkpoint-sqlite | ≤ 1/30 | 1/40 | reached |"
-        in text
+        "| SQLite: bytes at rest, chat of 40 messages, against langgraph-checkpoint-sqlite "
+        "| ≤ 1/30 | 1/40 | reached, 1.3 times better |" in text
     )
     assert all(len(set(map(len, table))) == 1 for table in _tables(text))
     charts = list((tmp_path / "charts").glob("*.svg"))
-    assert {chart.stem for chart in charts} == {"headline", "put-sqlite"}
+    assert {chart.stem for chart in charts} == {"headline", "put-sqlite", "get_tuple-sqlite"}
     for chart in charts:
-        assert ET.parse(chart).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+        drawn = ET.parse(chart).getroot()
+        assert drawn.tag == "{http://www.w3.org/2000/svg}svg"
+        width, height = float(drawn.attrib["width"]), float(drawn.attrib["height"])
+        texts = drawn.findall("{http://www.w3.org/2000/svg}text")
+        assert all(0 < float(text.attrib["x"]) < width and 0 < float(text.attrib["y"]) < height for text in texts)
+        named = {(text.text or "").partition(":")[0] for text in texts}
+        assert named >= ({peer, OURS} if chart.stem != "headline" else {peer, f"{OURS} on SQLite"})
+    links = re.findall(r"!\[.*?\]\(benchmarks/(.*?)\.svg\)", text)
+    assert sorted(links) == sorted(chart.stem for chart in charts)
 
 
 def _tables(text: str) -> Iterator[list[list[str]]]:
@@ -240,6 +257,39 @@ def test_a_target_is_reached_or_not_by_its_figures() -> None:
     assert outcome.is_reached == (outcome.found <= 0.5)
     found.rows[0] = Row(**common, side=OURS, operation="put", p50=0.0031)
     assert not outcomes(found)[0].is_reached
+
+
+def test_a_target_that_is_not_reached_says_by_how_much(results: Results, tmp_path: Path) -> None:
+    peer = BACKENDS["SQLite"].peers[0].name
+    for row in [row for row in results.rows if row.side == OURS and row.operation == "all"]:
+        results.rows.append(replace(row, side=peer, at_rest=row.at_rest and 15 * row.at_rest))
+    page.write(results, tmp_path / "benchmarks.md", tmp_path / "charts")
+    line = next(
+        line for line in (tmp_path / "benchmarks.md").read_text().splitlines() if "chat of 40 messages, ag" in line
+    )
+    assert line.endswith("| ≤ 1/30 | 1/15 | **not reached**, 2 times short |")
+
+
+def test_results_of_several_runs_make_one_page_unless_one_was_small(tmp_path: Path) -> None:
+    files = []
+    for backend, quick in (("SQLite", False), ("Redis", False), ("S3", True)):
+        found = Results(quick, servers={backend: f"{backend} 1"}, system={"packages": {backend: "1"}})
+        found.add(workload="chat", backend=backend, side=OURS, operation="put", size=100, p50=0.001)
+        files.append(tmp_path / f"{backend}.json")
+        files[-1].write_text(json.dumps(found.document()))
+    both = run.together(files[:2])
+    assert [row.backend for row in both.rows] == ["SQLite", "Redis"]
+    assert both.servers == {"SQLite": "SQLite 1", "Redis": "Redis 1"}
+    assert both.system["packages"] == {"SQLite": "1", "Redis": "1"}
+    with pytest.raises(ValueError, match="cannot be put together"):
+        run.together(files)
+
+
+def test_make_bench_runs_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    command = ["make", "-n", "bench", "QUICK=1", "ARGS=--backend SQLite"]
+    said = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.rstrip().endswith("-m benchmarks.run --quick --backend SQLite")
 
 
 def test_the_inbox_is_filled_and_read() -> None:

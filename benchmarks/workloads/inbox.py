@@ -41,7 +41,7 @@ def run(results: Results, backend: Backend) -> None:
         }
         for operation, (read, expected) in reads.items():
             timings = Timings()
-            for _ in range(20):
+            for _ in range(5 if results.quick else 20):
                 settle()
                 found = timings.time(partial(read, ours.saver))
                 if len(found) != expected:

@@ -19,6 +19,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 
+# Of util-linux: a run that is killed leaves no servers behind.
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+
 _STARTS_WITHIN = 30.0
 _STOPS_WITHIN = 20.0
 
@@ -87,7 +90,7 @@ def running(
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # the server
-            [str(part) for part in command],
+            [*_DIES_WITH_US, *(str(part) for part in command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -125,7 +125,10 @@ class GivenClients:
 
 def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
     """Free the sockets of a client whose loop has ended: redis-py closes connections only on their loop."""
-    for connection in _connections(made[0]):
+    client = made[0]
+    if isinstance(client, AsyncRedisCluster):
+        client._initialize = True  # as its own `aclose` leaves it; or it would warn that it was not closed
+    for connection in _connections(client):
         writer = getattr(connection, "_writer", None)
         if writer is None:
             continue
@@ -140,7 +143,9 @@ def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
 
 def _connections(client: Any) -> list[Any]:
     if isinstance(client, AsyncRedisCluster):
-        return [connection for node in client.nodes_manager.nodes_cache.values() for connection in node._connections]
+        manager = client.nodes_manager
+        nodes = (*manager.nodes_cache.values(), *manager.startup_nodes.values())  # of the same name, and not the same
+        return [connection for node in nodes for connection in node._connections]
     pools = [client.connection_pool]
     sentinels = getattr(client.connection_pool, "sentinel_manager", None)
     if sentinels is not None:

@@ -136,6 +136,9 @@ class FoundChunks:
         self.chunks: dict[ChunkId, Chunk] = {}
         self.large: dict[ChunkId, int] = {}
 
+    def knows(self, id_: ChunkId) -> bool:
+        return id_ in self.chunks or id_ in self.large
+
     def add(self, id_: ChunkId, entry: bytes) -> None:
         kind, body = entry[:1], entry[1:]
         if kind == b"L" and body.isdigit():

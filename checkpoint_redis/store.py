@@ -109,7 +109,7 @@ class RedisStore(CheckpointStore):
         layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
         if not _is_ready(layout, self._prefix):
             # The layout's key is made before any index, so an index without it means that Redis dropped the key.
-            seen = yield [Call(scripts.SETUP, (index,), ("seen",)) for index in self._indexes()]
+            seen = yield [Call(scripts.SETUP, keys, ("seen",)) for keys in self._everywhere()]
             layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
             if layout is None and any(found is not None for found in seen):
                 raise CorruptCheckpoint(
@@ -117,7 +117,7 @@ class RedisStore(CheckpointStore):
                     "some. Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
-            yield [Call(scripts.SETUP, (index,), ("fill",)) for index in self._indexes()]
+            yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._everywhere()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 
     def put(
@@ -195,7 +195,8 @@ class RedisStore(CheckpointStore):
                 return None
             stored, chunks = _stored_checkpoint((key.thread_id.encode(), key.checkpoint_ns.encode(), *found[:4]))
             chunks.add_flat(found[4])
-            if (yield from self._complete(key.thread_id, _roots([stored]) if found[5] else (), chunks)):
+            roots = _roots([stored]) if found[5] else ()
+            if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
                 break
         return stored
 
@@ -203,12 +204,11 @@ class RedisStore(CheckpointStore):
         for _ in range(ATTEMPTS):
             pages = [_Source[_Listed](call) for call in self._list_calls(query)]
             found = yield from _merged(pages, query.limit, _read_checkpoint, newest=True)
-            is_complete = True
-            for thread_id, (selected, chunks) in _by_thread(found).items():
-                missing = any(item.rest for item in selected)
-                roots = _roots([item.stored for item in selected]) if missing else ()
-                is_complete &= yield from self._complete(thread_id, roots, chunks)
-            if is_complete:
+            incomplete = [
+                _Incomplete(thread_id, _roots([item.stored for item in items if item.rest]), chunks)
+                for thread_id, (items, chunks) in _by_thread(found).items()
+            ]
+            if (yield from self._complete(incomplete)):
                 break
         return [item.stored for item in found]
 
@@ -230,7 +230,7 @@ class RedisStore(CheckpointStore):
             chunks.add_flat(flat_chunks)
             values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
             roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
-            if (yield from self._complete(key.thread_id, roots, chunks)):
+            if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
                 break
         return Ancestry(writes, seeds, chunks.chunks)
 
@@ -243,11 +243,15 @@ class RedisStore(CheckpointStore):
         for _ in range(ATTEMPTS):
             pages = [_Source[_Question](call) for call in self._inbox_calls("w", query)]
             found = yield from _merged(pages, _limit(query), _read_question, newest=query.order == "newest")
-            is_complete = True
-            for question in found:
-                roots = question.record.write.value.chunk_ids if question.rest else ()
-                is_complete &= yield from self._complete(question.thread_id, roots, question.chunks)
-            if is_complete:
+            incomplete = [
+                _Incomplete(
+                    each.record.checkpoint.key.thread_id,
+                    each.record.write.value.chunk_ids if each.rest else (),
+                    each.chunks,
+                )
+                for each in found
+            ]
+            if (yield from self._complete(incomplete)):
                 break
         return _in_order(query, [question.record for question in found])
 
@@ -257,7 +261,7 @@ class RedisStore(CheckpointStore):
         yield from _all([Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids])
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield [Call(scripts.DELETE_RUNS, (index,), run_ids) for index in self._indexes()]
+        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._everywhere()]
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield from _all([Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids])
@@ -270,7 +274,7 @@ class RedisStore(CheckpointStore):
             meta, flat, chunk_fields = exported
             chunks = FoundChunks()
             ids = [field_[1:] for field_ in chunk_fields]
-            yield from self._complete(source, ids, chunks)
+            yield from self._complete([_Incomplete(source, ids, chunks)])
             if len(chunks.chunks) < len(ids):
                 continue  # pruned meanwhile
             entries = [*zip(flat[::2], flat[1::2], strict=True), *chunk_entries(chunks.chunks)]
@@ -278,7 +282,7 @@ class RedisStore(CheckpointStore):
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
             yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
-            adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl))
+            adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl, len(entries)))
             if adopted is not None:
                 return bool(adopted)
         raise CorruptCheckpoint(
@@ -288,8 +292,9 @@ class RedisStore(CheckpointStore):
 
     # Keys and requests
 
-    def _indexes(self) -> Iterable[str]:
-        return (f"{self._prefix}:{{{bucket}}}:index" for bucket in range(BUCKETS))
+    def _everywhere(self) -> Sequence[tuple[str, ...]]:
+        """The key of each bucket's index."""
+        return [(f"{self._prefix}:{{{bucket}}}:index",) for bucket in range(BUCKETS)]
 
     def _keys(self, thread_id: str) -> tuple[str, str]:
         """The keys of a thread and of its bucket's index. The number in braces alone decides on the slot."""
@@ -314,7 +319,7 @@ class RedisStore(CheckpointStore):
                 bounds.append(f"c{query.before}")
             if after:
                 bounds.append(f"c{after.checkpoint_id}\0{after.thread_id}\0{after.checkpoint_ns}")
-            indexes, budget = [*self._indexes()], BUCKET_BYTES
+            places, budget = self._everywhere(), BUCKET_BYTES
         else:
             place = f"o{query.thread_id}\0"
             first, last = place, f"o{query.thread_id}\1"
@@ -326,7 +331,7 @@ class RedisStore(CheckpointStore):
                 bounds.append(f"{place}{query.before}")
             if after:
                 bounds.append(f"{place}{after.checkpoint_id}\0{after.checkpoint_ns}")
-            indexes, budget = [self._keys(query.thread_id)[1]], PIECE_BYTES
+            places, budget = [self._keys(query.thread_id)[::-1]], PIECE_BYTES
         highest = f"({min(bounds)}".encode()
         tail = (
             f"[{first}",
@@ -339,8 +344,8 @@ class RedisStore(CheckpointStore):
             LOOKS,
             self._read_ttl if query.thread_id is not None else 0,
         )
-        for index in indexes:
-            yield partial(_call_from, scripts.LIST, index, (), highest, tail)
+        for keys in places:
+            yield partial(_call_from, scripts.LIST, keys, (), highest, tail)
 
     def _inbox_calls(self, kind: str, query: InboxQuery) -> Iterator[Callable[[bytes | None], Call]]:
         """As `_list_calls`."""
@@ -357,43 +362,60 @@ class RedisStore(CheckpointStore):
                 # A question's entry has its index behind the task: past it in either order.
                 start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")
         if query.thread_id is None:
-            indexes, budget, only = [*self._indexes()], BUCKET_BYTES, ""
+            places, budget, only = self._everywhere(), BUCKET_BYTES, ""
         else:
-            indexes, budget, only = [self._keys(query.thread_id)[1]], PIECE_BYTES, query.thread_id
+            places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
         tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
-        for index in indexes:
-            yield partial(_call_from, scripts.INBOX, index, (kind, command), start, tail)
+        for keys in places:
+            yield partial(_call_from, scripts.INBOX, keys, (kind, command), start, tail)
 
-    def _complete(self, thread_id: str, roots: Iterable[ChunkId], chunks: FoundChunks) -> Operation[bool]:
-        """Fetch the chunks from ``roots`` downwards that were not found, and bodies; whether all of them are there."""
-        key = self._keys(thread_id)[0]
-        passed: set[ChunkId] = set()
-        level, is_complete = [*roots], True
-        while level:
-            unknown = [id_ for id_ in level if id_ not in chunks.chunks and id_ not in chunks.large]
-            if unknown:
-                groups = [unknown[at : at + FIELDS_AT_ONCE] for at in range(0, len(unknown), FIELDS_AT_ONCE)]
-                replies = yield [Call(scripts.FIELDS, (key,), [b"#" + id_ for id_ in group]) for group in groups]
-                for group, reply in zip(groups, replies, strict=True):
-                    for id_, entry in zip(group, reply, strict=True):
-                        if entry is None:
-                            is_complete = False
-                        else:
-                            chunks.add(id_, entry)
-            passed.update(level)
-            nodes = (chunks.chunks[id_] for id_ in level if id_ in chunks.chunks)
-            level = [*{id_ for node in nodes for id_ in node.children if id_ not in passed}]
-        if chunks.large:
-            pieces = [*_grouped(chunks.large)]
-            replies = yield [Call(scripts.FIELDS, (key,), [b"+" + id_ for id_ in piece]) for piece in pieces]
-            for piece, bodies in zip(pieces, replies, strict=True):
-                for id_, body in zip(piece, bodies, strict=True):
-                    if body is None:
+    def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
+        """Fetch the chunks from the roots downwards that were not found, and bodies; whether all of them are there.
+
+        A request for each level, whatever the number of threads.
+        """
+        is_complete = True
+        levels = [{*each.roots} for each in wanted]
+        passed: list[set[ChunkId]] = [set() for _ in wanted]
+        while any(levels):
+            asked = [
+                (each, piece)
+                for each, level in zip(wanted, levels, strict=True)
+                for piece in _in_turns([id_ for id_ in level if not each.chunks.knows(id_)])
+            ]
+            replies = (yield [self._fields(each, b"#", piece) for each, piece in asked]) if asked else ()
+            for (each, piece), entries in zip(asked, replies, strict=True):
+                for id_, entry in zip(piece, entries, strict=True):
+                    if entry is None:
                         is_complete = False
                     else:
-                        chunks.chunks[id_] = Chunk(id_, body)
-            chunks.large.clear()
+                        each.chunks.add(id_, entry)
+            for at, each in enumerate(wanted):
+                passed[at] |= levels[at]
+                nodes = [each.chunks.chunks[id_] for id_ in levels[at] if id_ in each.chunks.chunks]
+                levels[at] = {id_ for node in nodes for id_ in node.children} - passed[at]
+        large = [(each, piece) for each in wanted for piece in _grouped(each.chunks.large)]
+        replies = (yield [self._fields(each, b"+", piece) for each, piece in large]) if large else ()
+        for (each, piece), bodies in zip(large, replies, strict=True):
+            for id_, body in zip(piece, bodies, strict=True):
+                if body is None:
+                    is_complete = False
+                else:
+                    each.chunks.chunks[id_] = Chunk(id_, body)
+                each.chunks.large.pop(id_, None)
         return is_complete
+
+    def _fields(self, each: _Incomplete, kind: bytes, ids: Iterable[ChunkId]) -> Call:
+        return Call(scripts.FIELDS, (self._keys(each.thread_id)[0],), [kind + id_ for id_ in ids])
+
+
+@dataclass(frozen=True, slots=True)
+class _Incomplete:
+    """Chunks of a thread, and the ids of those that an answer may have had no room for."""
+
+    thread_id: str
+    roots: Iterable[ChunkId]
+    chunks: FoundChunks
 
 
 # Pages of several indexes
@@ -410,10 +432,15 @@ class _Source(Generic[T]):
 
 
 def _call_from(
-    script: Script, index: str, head: Sequence[Argument], start: Argument, tail: Sequence[Argument], bound: bytes | None
+    script: Script,
+    keys: Sequence[str],
+    head: Sequence[Argument],
+    start: Argument,
+    tail: Sequence[Argument],
+    bound: bytes | None,
 ) -> Call:
     """The call that reads an index from ``start``, or goes on at the ``bound`` that the last one returned."""
-    return Call(script, (index,), (*head, bound or start, *tail))
+    return Call(script, keys, (*head, bound or start, *tail))
 
 
 def _merged(
@@ -454,10 +481,6 @@ class _Question:
     record: InterruptRecord
     chunks: FoundChunks
     rest: bytes
-
-    @property
-    def thread_id(self) -> str:
-        return self.record.checkpoint.key.thread_id
 
 
 def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Listed]:
@@ -588,6 +611,11 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
             piece, size = [], 0
     if piece:
         yield piece
+
+
+def _in_turns(ids: Sequence[ChunkId]) -> Iterator[Sequence[ChunkId]]:
+    for at in range(0, len(ids), FIELDS_AT_ONCE):
+        yield ids[at : at + FIELDS_AT_ONCE]
 
 
 def _grouped(sizes: Mapping[ChunkId, int]) -> Iterator[Sequence[ChunkId]]:

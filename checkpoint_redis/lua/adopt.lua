@@ -1,8 +1,8 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index, copy
--- ARGV: thread, meta of the source, ttl
+-- ARGV: thread, meta of the source, ttl, how many fields the copy has
 -- Makes a copy (import.lua) the thread's, or adds it to what the thread has. Returns 1, 0 when the thread has a visible
--- checkpoint that the copy has not, or nothing when the copy has been dropped meanwhile.
+-- checkpoint that the copy has not, or nothing when the copy, or a part of it, has been lost meanwhile.
 local hash, index, copy = KEYS[1], KEYS[2], KEYS[3]
 local thread, source_meta, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found = redis.call('HMGET', hash, 'm', 'q')
@@ -13,7 +13,7 @@ if not meta then
 elseif not is_intact(index) then
     return lost_index(index)
 end
-if redis.call('EXISTS', copy) == 0 then return false end
+if redis.call('HLEN', copy) ~= tonumber(ARGV[4]) then return false end
 
 if meta then
     for _, field in ipairs(redis.call('HKEYS', hash)) do

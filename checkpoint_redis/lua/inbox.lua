@@ -1,5 +1,5 @@
 -- uses: bytes index records thread contents
--- KEYS: index
+-- KEYS: index, and the thread if there is only one
 -- ARGV: t or w, the command that goes through the index, its two bounds, the only thread or nothing, terms, most to
 --       return, bytes to reply with, members to look at
 -- Returns: where to go on or nothing at the end, then

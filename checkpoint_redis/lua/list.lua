@@ -1,5 +1,5 @@
 -- uses: bytes index records thread contents
--- KEYS: index
+-- KEYS: index, and the thread if there is only one
 -- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 if only one namespace and that namespace, terms,
 --       whether with contents, most checkpoints to return, bytes to reply with, members to look at, ttl to refresh with
 -- Returns: where to go on or nothing at the end, then for each checkpoint

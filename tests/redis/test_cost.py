@@ -1,0 +1,239 @@
+"""What operations cost on Redis: round trips, scripts, keys, the size of what is said at once, and memory.
+
+What the server carried out is told by the server itself (MONITOR).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langgraph.types import Interrupt
+from redis.crc import key_slot
+
+from benchmarks.traffic import chat, latest, replayed
+from checkpoint_base.transport import Retrying
+from checkpoint_redis import RedisSaver, scripts
+from checkpoint_redis.scripts import Call, Script
+from checkpoint_redis.store import BUCKETS, PIECE_BYTES
+from tests.conftest import CountingTransport
+from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
+
+SCANS = {"SCAN", "KEYS", "HSCAN", "SSCAN", "ZSCAN", "HGETALL", "HKEYS", "HVALS", "RANDOMKEY"}
+
+
+SCRIPTS = [script for script in vars(scripts).values() if isinstance(script, Script)]
+
+
+@pytest.fixture
+def saver(redis_url: str, raw: Any, prefix: str) -> Iterator[RedisSaver]:
+    for script in SCRIPTS:
+        raw.script_load(script.source)
+    with RedisSaver(redis_url, prefix=prefix) as opened:
+        yield opened
+
+
+def said_by(act: Callable[[], Any], redis_url: str, prefix: str) -> Monitored:
+    with monitored(redis_url, prefix) as seen:
+        act()
+    return seen
+
+
+LONG = {"messages": [{"id": n, "text": "x" * 900} for n in range(60)], "profile": "y" * 20_000}
+
+
+def filled(saver: RedisSaver, thread_id: str = "thread") -> Any:
+    """A thread whose latest checkpoint asks a question; returns its config."""
+    config = put(saver, LONG, config_of(thread_id), {"source": "loop", "step": 1, "run_id": "run"})
+    saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    return config
+
+
+ON_A_THREAD: dict[str, Callable[[RedisSaver, Any], Any]] = {
+    "put": lambda saver, config: put(saver, {**LONG, "more": "z" * 5000}, config),
+    "put of a new thread": lambda saver, _: put(saver, LONG, config_of("new")),
+    "put_writes": lambda saver, config: saver.put_writes(config, [("a", "x" * 3000), ("b", 1)], "other"),
+    "put_writes before its checkpoint": lambda saver, _: saver.put_writes(config_of("early", "9"), [("a", 1)], "t"),
+    "get_tuple": lambda saver, _: saver.get_tuple(CONFIG),
+    "get_tuple of a checkpoint": lambda saver, config: saver.get_tuple(config),
+    "get_tuple of nothing": lambda saver, _: saver.get_tuple(config_of("nobody")),
+    "list": lambda saver, _: list(saver.list(CONFIG)),
+    "history": lambda saver, _: list(saver.history(CONFIG)),
+    "interrupts of a thread": lambda saver, _: list(saver.interrupts(thread_id="thread")),
+    "delta history": lambda saver, config: saver.get_delta_channel_history(config=config, channels=["a"]),
+    "prune": lambda saver, _: saver.prune(["thread"]),
+    "delete_thread": lambda saver, _: saver.delete_thread("thread"),
+}
+
+
+@pytest.mark.parametrize("operation", ON_A_THREAD)
+def test_an_operation_on_a_thread_is_one_script_on_keys_of_one_slot_that_are_declared(
+    operation: str, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    config = filled(saver)
+    transport = CountingTransport(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=5)
+    seen = said_by(lambda: ON_A_THREAD[operation](saver, config), redis_url, prefix)
+    assert [request.name for request in seen.requests] == ["EVALSHA"]
+    assert transport.requests == 1
+    declared = {*seen.requests[0].keys}
+    assert len({key_slot(key) for key in declared}) == 1
+    assert seen.inside
+    assert {key for command in seen.inside for key in command.keys} <= declared
+
+
+OVER_ALL_THREADS: dict[str, Callable[[RedisSaver], Any]] = {
+    "threads": lambda saver: list(saver.threads()),
+    "threads by metadata": lambda saver: list(saver.threads(metadata={"step": 1})),
+    "interrupts": lambda saver: list(saver.interrupts()),
+    "interrupts, oldest first": lambda saver: list(saver.interrupts(order="oldest")),
+    "history": lambda saver: list(saver.history(None, limit=5)),
+    "delete_for_runs": lambda saver: saver.delete_for_runs(["no such run"]),
+}
+
+
+@pytest.mark.parametrize("operation", OVER_ALL_THREADS)
+def test_an_operation_over_all_threads_is_one_round_trip_and_never_a_scan(
+    operation: str, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    for number in range(40):
+        filled(saver, f"thread {number}")
+    transport = CountingTransport(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=5)
+    seen = said_by(lambda: OVER_ALL_THREADS[operation](saver), redis_url, prefix)
+    assert transport.requests == 1
+    assert [request.name for request in seen.requests] == ["EVALSHA"] * BUCKETS
+    names = {command.name for command in seen.inside}
+    assert names & {"ZRANGEBYLEX", "ZREVRANGEBYLEX"}
+    assert not names & SCANS
+    # A script reads the threads that its index names: in a cluster they are where the index is.
+    indexes = {key_slot(request.keys[0]) for request in seen.requests}
+    assert {key_slot(key) for command in seen.inside for key in command.keys} <= indexes
+
+
+def test_looking_for_a_few_threads_among_many_does_not_read_them_all(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    def read_for(newest: int) -> int:
+        seen = said_by(lambda: list(saver.interrupts(limit=newest)), redis_url, prefix)
+        return sum(command.name.startswith("H") for command in seen.inside)
+
+    for number in range(200):
+        filled(saver, f"thread {number}")
+    assert read_for(1) <= 4 * BUCKETS  # the newest of each bucket
+    assert read_for(1000) >= 2 * 200
+
+
+def large_values() -> dict[str, Any]:
+    randomness = random.Random(7)
+    return {
+        "bytes": randomness.randbytes(3_000_000),
+        "text": randomness.randbytes(1_500_000).hex(),
+        "list": [randomness.randbytes(700).hex() for _ in range(3000)],
+        "long elements": [randomness.randbytes(300_000) for _ in range(8)],
+    }
+
+
+REPLY_BYTES = 2 * PIECE_BYTES
+REQUEST_BYTES = 1.5 * PIECE_BYTES
+
+
+def size_of(answer: Any) -> int:
+    if isinstance(answer, list):
+        return sum(map(size_of, answer))
+    return len(answer) if isinstance(answer, bytes) else 8
+
+
+class Measured(CountingTransport):
+    """Notes the size of each answer of the server."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.sizes: list[int] = []
+
+    def execute(self, request: Any) -> Any:
+        answer = super().execute(request)
+        self.sizes += [size_of(answer)] if isinstance(request, Call) else map(size_of, answer)
+        return answer
+
+
+def in_pieces(saver: RedisSaver, act: Callable[[], Any], redis_url: str, prefix: str) -> tuple[Monitored, Measured]:
+    transport = Measured(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=30)
+    seen = said_by(act, redis_url, prefix)
+    assert max(request.size for request in seen.requests) <= REQUEST_BYTES
+    assert max(transport.sizes) <= REPLY_BYTES
+    return seen, transport
+
+
+@pytest.mark.parametrize("name", large_values())
+def test_a_large_value_is_written_and_read_in_bounded_pieces(
+    name: str, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    value = large_values()[name]
+    stored, _ = in_pieces(saver, lambda: put(saver, {"large": value}), redis_url, prefix)
+    assert sum(request.size for request in stored.requests) > 1_000_000
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        acts: list[Callable[[], Any]] = [
+            lambda: values_of(reader),
+            lambda: next(iter(reader.list(CONFIG))).checkpoint["channel_values"],
+            lambda: next(iter(reader.list(None))).checkpoint["channel_values"],
+        ]
+        for act in acts:
+            found: list[Any] = []
+            in_pieces(reader, lambda act=act, found=found: found.append(act()), redis_url, prefix)
+            assert found == [{"large": value}]
+        in_pieces(reader, lambda: reader.copy_thread("thread", "copy"), redis_url, prefix)
+        assert values_of(reader, config_of("copy")) == {"large": value}
+
+
+def test_large_writes_and_questions_are_written_and_read_in_bounded_pieces(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    value = random.Random(8).randbytes(3_000_000)
+    config = put(saver, {"a": 1})
+    question = [Interrupt(value, id="1")]
+    in_pieces(saver, lambda: saver.put_writes(config, [("a", value)], "one"), redis_url, prefix)
+    in_pieces(saver, lambda: saver.put_writes(config, [("__interrupt__", question)], "two"), redis_url, prefix)
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        found: list[Any] = []
+        in_pieces(reader, lambda: found.extend(reader.interrupts()), redis_url, prefix)
+        assert [each.task_id for each in found] == ["two"]
+        in_pieces(reader, lambda: found.append(reader.get_tuple(CONFIG)), redis_url, prefix)
+        assert found[-1].pending_writes == [("one", "a", value), ("two", "__interrupt__", question)]
+
+
+def test_a_script_is_sent_once_and_again_when_the_server_has_forgotten_it(
+    saver: RedisSaver, raw: Any, redis_url: str, prefix: str
+) -> None:
+    put(saver, {"a": 1})
+
+    def names(act: Callable[[], Any]) -> list[str]:
+        return [request.name for request in said_by(act, redis_url, prefix).requests]
+
+    raw.script_flush()
+    assert names(lambda: values_of(saver)) == ["EVALSHA", "EVAL"]
+    assert names(lambda: values_of(saver)) == ["EVALSHA"]
+    raw.script_flush()
+    assert names(lambda: asyncio.run(saver.aget_tuple(CONFIG))) == ["EVALSHA", "EVAL"]
+    raw.script_flush()
+    assert names(lambda: list(saver.threads())) == ["EVALSHA"] * BUCKETS + ["EVAL"] * BUCKETS
+    assert values_of(saver) == {"a": 1}
+
+
+PEER_BYTES_FOR_400 = 229_100_000
+"""What ValkeySaver 1.2.6 keeps in Redis 7.0 for the same chat of 600 checkpoints, measured by `benchmarks`."""
+
+
+def test_a_chat_of_400_messages_takes_a_tenth_of_the_peer_s_memory_and_much_less(
+    saver: RedisSaver, raw: Any, prefix: str
+) -> None:
+    replayed(chat(400), saver, "chat")
+    found = saver.get_tuple(latest("chat"))
+    assert found is not None
+    assert len(found.checkpoint["channel_values"]["messages"]) == 400
+    used = sum(raw.memory_usage(key, samples=0) for key in raw.scan_iter(match=f"{prefix}*", count=10_000))
+    assert used <= PEER_BYTES_FOR_400 / 60

@@ -1,0 +1,331 @@
+"""How a saver on Redis is opened: URLs, clients of the user's, options, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+import redis.asyncio as aredis
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.cluster import ClusterNode, RedisCluster
+from redis.sentinel import Sentinel
+
+from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_redis import RedisSaver, open_redis
+from checkpoint_redis.places import parse_place
+from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
+from tests.servers.processes import HOST, Server, free_port
+from tests.servers.redis import Watched, redis
+
+
+def hosts_of(server: Server) -> list[tuple[str, int]]:
+    hosts = server.url.partition("://")[2].split(",")
+    return [(host, int(port)) for host, _, port in (each.partition(":") for each in hosts)]
+
+
+# URLs
+
+
+@pytest.fixture(params=["redis", "cluster", "sentinel", "unix", "tls"])
+def any_url(request: pytest.FixtureRequest) -> str:
+    urls: dict[str, Callable[[], str]] = {
+        "redis": lambda: request.getfixturevalue("redis_url"),
+        "cluster": lambda: request.getfixturevalue("cluster_server").url,
+        "sentinel": lambda: request.getfixturevalue("watched_server").url,
+        "unix": lambda: f"unix://{request.getfixturevalue('socket_path')}?db=1",
+        "tls": lambda: request.getfixturevalue("tls_url"),
+    }
+    return urls[request.param]()
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path) -> Iterator[str]:
+    path = f"/tmp/checkpoints-{os.getpid()}.sock"  # a path in tmp_path is longer than a socket's may be
+    with redis("--unixsocket", path):
+        yield path
+
+
+@pytest.fixture
+def tls_url(tmp_path: Path) -> Iterator[str]:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        ["openssl", *made.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=30
+    )
+    port = free_port()
+    options = {"--tls-port": port, "--tls-cert-file": certificate, "--tls-key-file": key, "--tls-auth-clients": "no"}
+    with redis(*(str(word) for option in options.items() for word in option)):
+        yield f"rediss://{HOST}:{port}/0?ssl_ca_certs={certificate}"
+
+
+def with_prefix(url: str, prefix: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}prefix={prefix}"
+
+
+def test_every_url_opens_in_both_colours(any_url: str, prefix: str) -> None:
+    url = with_prefix(any_url, prefix)
+    with RedisSaver.from_conn_string(url) as saver:
+        put(saver, {"a": 1})
+
+    async def read_and_write() -> Any:
+        async with RedisSaver.from_conn_string(url) as saver:
+            found = await saver.aget_tuple(CONFIG)
+            await aput(saver, {"a": 2})
+            return found
+
+    assert asyncio.run(read_and_write()).checkpoint["channel_values"] == {"a": 1}
+    with open_saver(url) as reader:
+        assert values_of(reader) == {"a": 2}
+
+
+def test_a_certificate_that_is_not_trusted_is_refused(tls_url: str) -> None:
+    with pytest.raises(StoreUnavailable, match="certificate"), open_saver(tls_url.partition("?")[0], deadline=0):
+        pass
+
+
+def test_the_database_of_a_url_is_the_one_that_is_used(redis_url: str, watched_server: Watched, prefix: str) -> None:
+    for server in (redis_url.rpartition("/")[0], watched_server.url):
+        with open_saver(f"{server}/3?prefix={prefix}") as third, open_saver(f"{server}?prefix={prefix}") as other:
+            put(third, {"a": 3})
+            assert values_of(third) == {"a": 3}
+            assert values_of(other) is None
+
+
+def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> None:
+    password = "p@ss:w/rd?#"
+    quoted = "p%40ss%3Aw%2Frd%3F%23"
+    with redis() as server:
+        with redis_py.Redis.from_url(server.url) as admin:
+            admin.acl_setuser("app", enabled=True, keys=["*"], commands=["+@all"], passwords=[f"+{password}"])
+        place_ = server.url.partition("://")[2]
+        with open_saver(f"redis://app:{quoted}@{place_}") as saver:
+            put(saver, {"a": 1})
+            assert values_of(saver) == {"a": 1}
+            shown = repr(parse_place(f"redis://app:{quoted}@{place_}"))
+            assert password not in shown
+            assert quoted not in shown
+        with (
+            pytest.raises(UnsupportedOperation, match="user or password") as refused,
+            open_saver(f"redis://app:wrong-{quoted}@{place_}"),
+        ):
+            pass
+        assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://localhost:port", "port"),
+        ("redis://localhost/0?nonsense=1", "nonsense"),
+        ("redis://one,two", r"redis\+cluster:// or redis\+sentinel://"),
+        ("redis://localhost?socket_timeout=soon", "socket_timeout"),
+        ("redis+cluster://localhost/1", "no databases"),
+        ("redis+cluster://localhost:70000", "no host with a port"),
+        ("redis+cluster://one,,two", "no host with a port"),
+        ("redis+sentinel://localhost", "name the service"),
+        ("redis+sentinel://localhost/service/first", "name the service"),
+        ("redis+other://localhost", "a URL of Redis begins with"),
+        ("unix+cluster:///tmp/a.sock", "a URL of Redis begins with"),
+        ("memcached://localhost", "a URL of Redis begins with"),
+        ("localhost:6379", "a URL of Redis begins with"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_before_anything_is_connected_to(url: str, says: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=says):
+        open_redis(url)
+
+
+# Clients
+
+
+def sync_client(cluster: bool, url: str, server: Server, **options: Any) -> Any:
+    if cluster:
+        return RedisCluster(startup_nodes=[ClusterNode(*host) for host in hosts_of(server)], **options)
+    return redis_py.Redis.from_url(url, **options)
+
+
+def async_client(cluster: bool, url: str, server: Server, **options: Any) -> Any:
+    if cluster:
+        return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*host) for host in hosts_of(server)], **options)
+    return aredis.Redis.from_url(url, **options)
+
+
+VALUES = {"text": "ä\udcff", "bytes": b"\xff\x00", "list": [{"n": n} for n in range(2000)]}
+
+
+@pytest.mark.parametrize("decode", [False, True], ids=["bytes", "decode_responses"])
+@pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
+def test_a_client_that_is_given_serves_both_colours_and_stays_open(
+    cluster: bool, decode: bool, redis_url: str, cluster_server: Server, prefix: str
+) -> None:
+    client = sync_client(cluster, redis_url, cluster_server, decode_responses=decode)
+    with RedisSaver(client, prefix=prefix) as saver:
+        put(saver, VALUES)
+        assert asyncio.run(saver.aget_tuple(CONFIG)).checkpoint["channel_values"] == VALUES
+        assert [found.thread_id for found in saver.threads()] == ["thread"]
+    with RedisSaver(client, prefix=prefix) as again:
+        assert values_of(again) == VALUES
+    assert client.ping()
+    client.close()
+
+
+@pytest.mark.parametrize("decode", [False, True], ids=["bytes", "decode_responses"])
+@pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
+def test_an_async_client_that_is_given_serves_async_calls_and_stays_open(
+    cluster: bool, decode: bool, redis_url: str, cluster_server: Server, prefix: str
+) -> None:
+    async def use() -> None:
+        client = async_client(cluster, redis_url, cluster_server, decode_responses=decode)
+        async with RedisSaver(client, prefix=prefix) as saver:
+            await aput(saver, VALUES)
+            found = await saver.aget_tuple(CONFIG)
+            assert found is not None
+            assert found.checkpoint["channel_values"] == VALUES
+            assert [found.thread_id async for found in saver.athreads()] == ["thread"]
+            # On a thread: LangGraph refuses a blocking call on the loop itself.
+            with pytest.raises(UnsupportedOperation, match="async client"):
+                await asyncio.to_thread(saver.get_tuple, CONFIG)
+        assert await client.ping()
+        await client.aclose()
+
+    asyncio.run(use())
+
+
+def test_a_client_that_sentinels_gave_is_taken(watched_server: Watched, prefix: str) -> None:
+    sentinel = Sentinel([(HOST, watched_server.sentinel)])
+    client = sentinel.master_for("checkpoints")
+    with RedisSaver(client, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        assert values_of(saver) == {"a": 1}
+    assert client.ping()
+    client.close()
+    for each in sentinel.sentinels:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 6379, object(), redis_py.ConnectionPool()], ids=lambda wrong: type(wrong).__name__
+)
+def test_what_is_no_client_is_refused(wrong: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match="a client or cluster client of redis-py"):
+        RedisSaver(wrong)
+
+
+def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: Any, prefix: str) -> None:
+    def connections() -> int:
+        return sum(client["name"] == prefix for client in raw.client_list())
+
+    url = f"{redis_url}?prefix={prefix}&client_name={prefix}"
+    saver = open_saver(url)
+    put(saver, {"a": 1})
+    for _ in range(3):  # loops that end without closing anything
+        asyncio.run(saver.aget_tuple(CONFIG))
+    assert connections() > 0
+    saver.close()
+    assert connections() == 0
+    saver.close()
+    with pytest.raises(UnsupportedOperation, match="closed"):
+        saver.get_tuple(CONFIG)
+    with pytest.raises(UnsupportedOperation, match="closed"):
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+
+def test_a_forked_process_uses_connections_of_its_own(redis_url: str, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": "parent"})
+
+        def child() -> None:
+            put(saver, {"a": "child"})
+            asyncio.run(saver.aget_tuple(CONFIG))
+
+        forked = multiprocessing.get_context("fork").Process(target=child)
+        forked.start()
+        forked.join(30)
+        assert forked.exitcode == 0
+        assert values_of(saver) == {"a": "child"}
+
+
+# Options
+
+
+def test_savers_with_different_prefixes_share_nothing(redis_url: str, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as one, RedisSaver(redis_url, prefix=f"{prefix}:thread") as other:
+        put(one, {"a": 1})
+        assert values_of(other) is None
+        assert list(other.threads()) == []
+        other.delete_thread("thread")
+        assert values_of(one) == {"a": 1}
+
+
+def test_options_of_a_url_and_arguments_are_the_same(redis_url: str, raw: Any, prefix: str) -> None:
+    url = f"{redis_url}?prefix={prefix}&ttl=100&refresh_on_read=true&deadline=3"
+    with open_saver(url) as saver, open_saver(redis_url, prefix=prefix, ttl=100, refresh_on_read=True) as same:
+        for number, each in enumerate((saver, same)):
+            put(each, {"a": 1}, config_of(f"t{number}"))
+    times = [raw.pttl(key) for key in raw.scan_iter(match=f"{prefix}*thread*", count=10_000)]
+    assert len(times) == 2
+    assert all(90_000 < time <= 100_000 for time in times)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"prefix": ""}, "prefix="),
+        ({"prefix": "a{b}"}, "prefix="),
+        ({"prefix": "a*"}, "prefix="),
+        ({"prefix": "x" * 129}, "prefix="),
+        ({"ttl": 0}, "ttl="),
+        ({"ttl": -1}, "ttl="),
+        ({"ttl": float("inf")}, "ttl="),
+        ({"ttl": float("nan")}, "ttl="),
+        ({"refresh_on_read": True}, "needs a ttl"),
+        ({"replicas": -1}, "replicas="),
+        ({"deadline": -1}, "deadline="),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=says):
+        RedisSaver("redis://localhost", **options)
+
+
+def test_an_option_that_is_given_twice_must_be_the_same(redis_url: str) -> None:
+    with pytest.raises(UnsupportedOperation, match="option ttl is 5 as an argument and 6"):
+        open_redis(f"{redis_url}?ttl=6", ttl=5)
+
+
+def test_waiting_for_replicas_is_not_for_a_cluster() -> None:
+    with pytest.raises(UnsupportedOperation, match="0 in a cluster"):
+        open_redis("redis+cluster://localhost", replicas=1)
+
+
+# What is there already
+
+
+def test_a_newer_layout_is_refused_and_left_alone(redis_url: str, raw: Any, prefix: str) -> None:
+    raw.set(f"{prefix}:layout", "2 64")
+    before = raw.dbsize()
+    with pytest.raises(SchemaMismatch, match="upgrade it, or use another prefix"), RedisSaver(redis_url, prefix=prefix):
+        pass
+    assert raw.get(f"{prefix}:layout") == b"2 64"
+    assert raw.dbsize() == before
+
+
+def test_a_set_up_that_was_cut_off_is_finished_by_the_next(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix):
+        pass
+    raw.set(f"{prefix}:layout", b"creating " + raw.get(f"{prefix}:layout"))
+    indexes = sorted(raw.scan_iter(match=f"{prefix}*index", count=10_000))
+    raw.delete(*indexes[::2])
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        assert [found.thread_id for found in saver.threads()] == ["thread"]
+    assert sorted(raw.scan_iter(match=f"{prefix}*index", count=10_000)) == indexes

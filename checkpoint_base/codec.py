@@ -244,7 +244,7 @@ def _common_packs(data: bytes, layout: _Layout, previous: Encoding | None) -> li
     if previous is None or previous.layout != layout or not previous.packs:
         return []
     old, start = previous.data, layout.prefix_bytes
-    if data.startswith(old[start : previous.packs[-1].end], start):
+    if data.startswith(memoryview(old)[start : previous.packs[-1].end], start):
         return list(previous.packs)
     packs = []
     for pack in previous.packs:

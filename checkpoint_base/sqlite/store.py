@@ -255,7 +255,7 @@ def _missing_chunks(
     named.difference_update(chunks)
     if not named:
         return frozenset()
-    return frozenset(named.difference(id_ for (id_,) in _by_ids(db, _SQL.known_chunks, thread, named)))
+    return frozenset(id_ for (id_,) in db.execute(_SQL.missing_chunks, {"thread": thread, "ids": b"".join(named)}))
 
 
 def _missing_versions(
@@ -449,7 +449,7 @@ def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueReco
     chunks: dict[ChunkId, Chunk] = {}
     wanted = {id_ for value in values for id_ in value.chunk_ids}
     while wanted:
-        found = [Chunk(*row) for row in _by_ids(db, _SQL.load_chunks, thread, wanted)]
+        found = [Chunk(*row) for row in db.execute(_SQL.load_chunks, {"thread": thread, "ids": b"".join(wanted)})]
         chunks.update((chunk.id, chunk) for chunk in found)
         wanted = {id_ for chunk in found if chunk.node for id_ in chunk.children if id_ not in chunks}
     return chunks
@@ -598,17 +598,3 @@ def _only(db: sqlite3.Connection, statement: str, parameters: Mapping[str, Any] 
     """The first column of the first row, or None."""
     row = db.execute(statement, parameters or {}).fetchone()
     return row[0] if row else None
-
-
-def _by_ids(
-    db: sqlite3.Connection, statement: str, thread: int | None, ids: Collection[ChunkId]
-) -> Sequence[Sequence[Any]]:
-    """Run a statement on batches of ids; few batch sizes, so that SQLite prepares few statements."""
-    found: list[Sequence[Any]] = []
-    remaining = list(ids)
-    while remaining:
-        size = next((size for size in (8, 64) if len(remaining) <= size), 512)
-        batch, remaining = remaining[:size], remaining[size:]
-        batch += [b""] * (size - len(batch))
-        found += db.execute(statement.format(ids=", ".join("?" * size)), (thread, *batch)).fetchall()
-    return found

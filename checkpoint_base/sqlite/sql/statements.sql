@@ -105,10 +105,13 @@ FROM writes
 WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id AND channel IN (SELECT value FROM json_each(:channels))
 
 -- name: load_chunks
-SELECT id, body, node FROM chunks WHERE thread = ? AND id IN ({ids})
+WITH RECURSIVE named (at) AS (VALUES (1) UNION ALL SELECT at + 16 FROM named WHERE at + 16 < length(:ids))
+SELECT id, body, node FROM named CROSS JOIN chunks ON thread = :thread AND id = substr(:ids, at, 16)
 
--- name: known_chunks
-SELECT id FROM chunks WHERE thread = ? AND id IN ({ids})
+-- name: missing_chunks
+WITH RECURSIVE named (at) AS (VALUES (1) UNION ALL SELECT at + 16 FROM named WHERE at + 16 < length(:ids))
+SELECT substr(:ids, at, 16) FROM named
+WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE thread = :thread AND id = substr(:ids, at, 16))
 
 -- The order is total, so that a page can begin where the last one ended. Left out conditions are given as bounds that
 -- every id is within; SQLite reads the index from there.

@@ -27,6 +27,7 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
+from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
 from checkpoint_postgres.errors import NotSetUp
 from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
@@ -109,19 +110,19 @@ class PostgresStore(CheckpointStore):
                 checkpoint.parent_id,
                 checkpoint.run_id,
                 checkpoint.written_at,
-                [channel for channel, _ in checkpoint.channels],
-                [version for _, version in checkpoint.channels],
-                list(checkpoint.open_channels),
-                _numbers(checkpoint.terms),
+                Texts([channel for channel, _ in checkpoint.channels]),
+                Texts([version for _, version in checkpoint.channels]),
+                Texts(checkpoint.open_channels),
+                BigIntegers(_numbers(checkpoint.terms)),
                 checkpoint.header,
-                [value.channel for value in values],
-                [value.version for value in values],
-                [value.value.root for value in values],
-                [value.value.refs for value in values],
+                Texts([value.channel for value in values]),
+                Texts([value.version for value in values]),
+                Blobs([value.value.root for value in values]),
+                Blobs([value.value.refs for value in values]),
                 *_chunk_columns(chunks),
-                _needed((value.value for value in values), chunks),
-                [channel for channel, _ in unchanged],
-                [version for _, version in unchanged],
+                Blobs(_needed((value.value for value in values), chunks)),
+                Texts([channel for channel, _ in unchanged]),
+                Texts([version for _, version in unchanged]),
             ),
         )
         [(missing_chunks, missing_channels, missing_versions, missing_parent)] = rows
@@ -140,17 +141,17 @@ class PostgresStore(CheckpointStore):
                 key.thread_id,
                 _ns(key.checkpoint_ns),
                 key.checkpoint_id,
-                [write.task_id for write in writes],
-                [write.idx for write in writes],
-                [write.channel for write in writes],
-                [write.task_path for write in writes],
-                [write.questions for write in writes],
-                [write.settles for write in writes],
-                [write.written_at for write in writes],
-                [write.value.root for write in writes],
-                [write.value.refs for write in writes],
+                Texts([write.task_id for write in writes]),
+                Integers([write.idx for write in writes]),
+                Texts([write.channel for write in writes]),
+                Texts([write.task_path for write in writes]),
+                Integers([write.questions for write in writes]),
+                Booleans([write.settles for write in writes]),
+                BigIntegers([write.written_at for write in writes]),
+                Blobs([write.value.root for write in writes]),
+                Blobs([write.value.refs for write in writes]),
                 *_chunk_columns(chunks),
-                _needed((write.value for write in writes), chunks),
+                Blobs(_needed((write.value for write in writes), chunks)),
             ),
         )
         return Missing(frozenset(rows[0][0] or ()))
@@ -233,9 +234,13 @@ def _numbers(terms: bytes) -> list[int]:
     return list(struct.unpack(f">{len(terms) // TERM_BYTES}q", terms))
 
 
-def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[list[ChunkId], list[bool], list[bytes]]:
+def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Blobs]:
     brought = chunks.values()
-    return [chunk.id for chunk in brought], [chunk.node for chunk in brought], [chunk.body for chunk in brought]
+    return (
+        Blobs([chunk.id for chunk in brought]),
+        Booleans([chunk.node for chunk in brought]),
+        Blobs([chunk.body for chunk in brought]),
+    )
 
 
 def _needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> list[ChunkId]:

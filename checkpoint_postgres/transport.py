@@ -10,6 +10,7 @@ import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.rows import tuple_row
 
+from checkpoint_postgres.arrays import admit
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
 from checkpoint_postgres.errors import translated
 
@@ -109,6 +110,7 @@ class PostgresTransport:
         return cursor.fetchall() if cursor.description else []
 
     def _sent(self, connection: AnyConnection, request: Statement) -> Cursor[tuple[Any, ...]]:
+        admit(connection)
         # Not connection.cursor(), whose class and rows may be the user's.
         cursor = Cursor(connection, row_factory=tuple_row)
         if request.script:
@@ -145,6 +147,7 @@ class PostgresTransport:
         return await cursor.fetchall() if cursor.description else []
 
     async def _asent(self, connection: AnyAsyncConnection, request: Statement) -> AsyncCursor[tuple[Any, ...]]:
+        admit(connection)
         cursor = AsyncCursor(connection, row_factory=tuple_row)
         if request.script:
             return await cursor.execute(request.sql)

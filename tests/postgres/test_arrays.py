@@ -1,0 +1,46 @@
+"""Arrays arrive as they were sent, whatever the connection is set to."""
+
+from __future__ import annotations
+
+import struct
+
+import psycopg
+import pytest
+
+from checkpoint_postgres.arrays import Array, BigIntegers, Blobs, Booleans, Integers, Texts, admit
+from tests.servers.processes import Server
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "LATIN1", "SQL_ASCII"])
+@pytest.mark.parametrize(
+    ("array", "type_"),
+    [
+        (Texts(["", "plain", "Zürich", 'a "quoted", {odd} \\ NULL']), "text[]"),
+        (Blobs([b"", b"\x00\xff", b"x" * 100_000]), "bytea[]"),
+        (Booleans([True, False]), "boolean[]"),
+        (Integers([-(2**31), -1, 0, 2**31 - 1]), "integer[]"),
+        (BigIntegers([-(2**63), 0, 2**63 - 1]), "bigint[]"),
+        *((kind([]), f"{name}[]") for kind, name in ((Texts, "text"), (Blobs, "bytea"), (BigIntegers, "bigint"))),
+    ],
+)
+def test_an_array_arrives_as_it_was_sent_and_of_its_type(
+    server: Server, array: Array, type_: str, encoding: str
+) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"SET client_encoding = '{encoding}'")
+        admit(connection)
+        found = connection.execute(
+            "SELECT pg_typeof(%b)::text, to_json(%b)::text, %b", (array, array, array)
+        ).fetchone()
+    assert found is not None
+    decoded = [item.decode() if isinstance(item, bytes) and isinstance(array, Texts) else item for item in found[2]]
+    assert (found[0] if isinstance(found[0], str) else found[0].decode(), decoded) == (type_, array.elements)
+
+
+def test_elements_that_do_not_fit_are_refused_before_anything_is_sent(server: Server) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        admit(connection)
+        for array in (Integers([2**31]), BigIntegers([2**63])):
+            with pytest.raises(struct.error):
+                connection.execute("SELECT %b", (array,))
+        assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -23,7 +23,7 @@ Saver: TypeAlias = BaseCheckpointSaver[Any]
 Job: TypeAlias = Generator[tuple[Any, ...], Any, None]
 """Yields calls as ``(method, *arguments)`` and is sent their results, so that it runs in a thread or as a task."""
 
-CALLERS = 32
+CALLERS = 20
 PATIENCE = 60.0
 """Seconds after which callers that have not finished are taken for deadlocked."""
 
@@ -297,7 +297,8 @@ def _carry_out(
             t.fail(f"{situation}; {error.finding}")
     if errors:
         first = errors[0]
-        t.fail(f"{situation}; {len(errors)} raised errors, the first {type(first).__name__}: {first}")
+        finding = f"{situation}; {len(errors)} raised errors, the first {type(first).__name__}: {first}"
+        raise ConformanceFailure(t.clause, finding) from first
 
 
 @contextmanager

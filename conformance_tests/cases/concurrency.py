@@ -101,7 +101,7 @@ def one_of_the_writes_under_one_position_wins_for_every_reader(t: Trial) -> None
     for _ in range(6):
         config = t.put(handles[0], t.thread())
         seen: list[Any] = []
-        jobs = [(handles[n % 4].saver, _racing(config, f"of caller {n}", seen)) for n in range(CALLERS // 2)]
+        jobs = [(handles[n % 4].saver, _racing(config, f"of caller {n}", seen)) for n in range(CALLERS)]
         _at_once(t, jobs, "writes under one task and position")
         for handle in (*handles, t.open()):
             found = t.expect_found(handle.get_tuple(config), "raced to write under one task and position")

@@ -219,7 +219,8 @@ def _expect_all_unchanged(t: Trial, entries: Sequence[_Value], place: _InState) 
     for name, finding in _changes(place, entries):
         findings.setdefault(name, finding)
     said = "; ".join(f"{name}: {finding}" for name, finding in findings.items())
-    t.expect_that(not findings, f"{len(findings)} values changed without an error: {said}")
+    situation = f"stored {len(entries)} values; expected each to come back as it was, or to be refused"
+    t.expect_that(not findings, f"{situation}, which did not hold {len(findings)} times: {said}")
 
 
 def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, str]]:
@@ -228,7 +229,7 @@ def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, 
     (alone, *more) = entries
     if not stored:
         if left := place.left(config):
-            yield ", ".join(entry.name for entry in entries), f"was refused and left {left!a:.200} behind"
+            yield _named(entries), f"was refused and left {left!a:.200} behind"
         if more:
             for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
                 yield from _changes(place, half)
@@ -253,10 +254,11 @@ def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, 
     said = [found for entry in closer for found in _changes(place, [entry])]
     yield from said
     if closer and not said:
-        yield (
-            ", ".join(entry.name for entry in closer),
-            "changed, or could not be read, only beside others",
-        )
+        yield _named(closer), "changed, or could not be read, only beside others"
+
+
+def _named(entries: Sequence[_Value]) -> str:
+    return entries[0].name if len(entries) == 1 else f"a call with {len(entries)} values"
 
 
 def _expect_every_step(t: Trial, kind: str, steps: Iterator[tuple[str, Any]]) -> None:

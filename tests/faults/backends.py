@@ -40,7 +40,7 @@ class Cell:
     content: bytes
     is_text: bool = False
     is_index: bool = False
-    """Made from other values, to find them by: damage there may hide them from listings."""
+    """Made from other values, to find them by: damage there may hide them."""
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in self.place)
@@ -265,7 +265,9 @@ class RedisBackend(Backend):
         found = []
         with self._raw() as raw:
             for key in raw.scan_iter(match=f"{self._prefix}*", count=1000, _type="hash"):
-                found += [Cell((key, name), value, is_index=name == b"m") for name, value in raw.hgetall(key).items()]
+                found += [
+                    Cell((key, name), value, is_index=name[:1] in b"mw") for name, value in raw.hgetall(key).items()
+                ]
         return found
 
     def overwrite(self, cell: Cell, content: bytes) -> None:

@@ -1,7 +1,7 @@
 # Every target sets up what it needs: on a fresh Debian or Ubuntu, python3 (3.11 or newer) and make are enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench format
+.PHONY: help demo test lowest check docs bench format
 .DELETE_ON_ERROR:
 
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -16,7 +16,13 @@ demo: $(VENV)  ## pause a graph in one process and resume it in another; STORE=s
 
 test: $(VENV)  ## run the tests; ARGS="tests/test_demo.py -x" goes to pytest
 	@$(BIN)/python -m tests.servers.install
-	@$(BIN)/pytest -q -n 2 $(ARGS)
+	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+
+lowest: $(VENV)  ## run the tests that need no server on the oldest versions of the dependencies that are claimed
+	@$(UV) venv --quiet --clear build/lowest
+	@$(UV) pip install --quiet --python build/lowest --resolution lowest-direct -e '.[all,conformance]' --group testing
+	@build/lowest/bin/python -m pytest -q -n 2 -m 'not conformance_long' \
+		$(or $(ARGS),$(addprefix tests/test_,saver.py codec.py serializer.py sqlite.py cli.py transfer.py conformance.py))
 
 check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 	@$(BIN)/ruff check --quiet --output-format concise

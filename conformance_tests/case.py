@@ -18,8 +18,7 @@ Check: TypeAlias = Callable[[Trial], None]
 class Case:
     """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds.
 
-    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up. ``needs`` is a
-    capability that it uses besides the one that its clause is about.
+    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up.
     """
 
     clause: Clause
@@ -28,7 +27,6 @@ class Case:
     colours: tuple[Colour, ...]
     long: bool
     fresh: bool = False
-    needs: Capability | None = None
 
     @property
     def id(self) -> str:
@@ -43,22 +41,16 @@ class Case:
         }
         return tuple(colour for colour in self.colours if has[colour])
 
-    def missing_in(self, capabilities: Collection[Capability]) -> tuple[Capability, ...]:
-        """What it needs of a saver and is not declared; with nothing missing the case applies."""
-        needed = (need for need in (self.clause.needs, self.needs) if need)
-        return tuple(need for need in needed if need not in capabilities)
+    def applies_to(self, capabilities: Collection[Capability]) -> bool:
+        """Whether the clause is required, or what it needs is declared."""
+        return self.clause.needs is None or self.clause.needs in capabilities
 
 
 _CASES: list[Case] = []
 
 
 def case(
-    clause_id: str,
-    *,
-    colours: Collection[Colour] = tuple(Colour),
-    long: bool = False,
-    fresh: bool = False,
-    needs: Capability | None = None,
+    clause_id: str, *, colours: Collection[Colour] = tuple(Colour), long: bool = False, fresh: bool = False
 ) -> Callable[[Check], Check]:
     """Register a function as a test of a clause. It receives a `Trial` and runs once in each colour.
 
@@ -67,11 +59,10 @@ def case(
         colours: fewer than all where the colour makes no difference to what is tested.
         long: takes seconds rather than milliseconds.
         fresh: sets the storage up itself.
-        needs: a capability that it uses besides the one that its clause is about.
     """
 
     def register(check: Check) -> Check:
-        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh, needs))
+        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh))
         return check
 
     return register

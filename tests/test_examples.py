@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,21 +23,40 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from checkpoint_base import CheckpointSaver, PendingInterrupt, SQLiteSaver, open_saver
+from checkpoint_base import CheckpointSaver, PendingInterrupt, open_saver
 from examples.answers import Answers
 from examples.approval import build_graph
+from tests.faults.backends import BACKENDS, Servers
 from tests.servers.processes import HOST, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERY_NODE_ONCE = {True: ["look_up", "ask_human", "pay"], False: ["look_up", "ask_human", "reject"]}
 SECONDS = 100
 
-pytestmark = pytest.mark.anyio  # for those that are async
+pytestmark = [
+    pytest.mark.anyio,  # for those that are async
+    pytest.mark.xdist_group("examples"),  # every server is started once
+]
+
+on_every_backend = pytest.mark.parametrize("store", BACKENDS, indirect=True)
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with Servers() as started:
+        yield started
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, servers: Servers) -> Iterator[str]:
+    """The URL of an empty store: on SQLite, or on the backend that the test is given."""
+    with servers.backend(getattr(request, "param", "sqlite")) as backend:
+        yield backend.url
 
 
 def config(thread: str) -> Any:
@@ -90,11 +109,52 @@ def values(store: str, thread: str) -> Mapping[str, Any]:
     return found.checkpoint["channel_values"]
 
 
+def ran(*arguments: str, folder: Path) -> tuple[int, list[str]]:
+    """The exit code of a program, and the lines that it printed."""
+    log = folder / "printed.log"
+    return started(*arguments, folder=folder, log=log).wait(SECONDS), log.read_text().splitlines()
+
+
+# One graph on every backend
+
+
+@pytest.mark.parametrize("store", [name for name in BACKENDS if name != "sqlite"], indirect=True)  # the demo has that
+def test_one_process_asks_and_another_answers(store: str, tmp_path: Path) -> None:
+    at = ("--store", store, "--thread", "order-17")
+    asked = ran("-m", "examples.approval", "ask", *at, "--amount", "249.00", folder=tmp_path)
+    assert asked == (0, ["order-17 waits for an answer: Refund 249.00?"])
+    assert values(store, "order-17")["done"] == ["look_up"]
+    code, lines = ran("-m", "examples.approval", "answer", *at, "--approve", folder=tmp_path)
+    assert code == 0, lines
+    assert "outcome  249.00 paid to the buyer of order-17" in lines
+    final = values(store, "order-17")
+    assert (final["amount"], final["done"]) == (Decimal("249.00"), EVERY_NODE_ONCE[True])
+
+
+def test_the_same_graph_runs_on_every_backend_by_its_url_and_behind_one_that_cannot_be_opened(
+    servers: Servers, tmp_path: Path
+) -> None:
+    with ExitStack() as opened:
+        stores = [opened.enter_context(servers.backend(name)).url for name in BACKENDS]
+        code, lines = ran("-m", "examples.any_backend", "nosuch://x", *stores, folder=tmp_path)
+        assert code == 1
+        first, *others = sorted((line.split() for line in lines), key=lambda words: words[0] != "nosuch")
+        assert first[0] == "nosuch"
+        schemes = ["sqlite", "postgresql", "redis", "s3"]
+        assert [words[:3] for words in others] == [[scheme, "249.00", "paid"] for scheme in schemes]
+        for url in stores:
+            with open_saver(url) as saver:
+                assert list(saver.threads()) == []  # it leaves nothing behind
+
+
 # The service
 
 
-def test_of_many_answers_to_one_question_at_many_workers_one_counts_and_every_node_runs_once(tmp_path: Path) -> None:
-    store, port = f"sqlite:///{tmp_path}/refunds.db", free_port()
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+def test_of_many_answers_to_one_question_at_many_workers_one_counts_and_every_node_runs_once(
+    store: str, tmp_path: Path
+) -> None:
+    port = free_port()
     orders = [f"order-{number}" for number in range(6)]
     command = ["-m", "uvicorn", "examples.service:app", "--workers", "3", "--host", HOST, "--port", str(port)]
     url = f"http://{HOST}:{port}"
@@ -157,9 +217,9 @@ def parallel() -> StateGraph[Parallel]:
 
 
 @pytest.fixture
-def two(path: Path) -> Iterator[tuple[CheckpointSaver, CheckpointSaver]]:
+def two(store: str) -> Iterator[tuple[CheckpointSaver, CheckpointSaver]]:
     """Two workers' savers on one store."""
-    with SQLiteSaver(path) as one, SQLiteSaver(path) as other:
+    with open_saver(store) as one, open_saver(store) as other:
         yield one, other
 
 
@@ -167,6 +227,7 @@ async def questions(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:
     return {str(each.value): each async for each in saver.ainterrupts()}
 
 
+@on_every_backend
 async def test_a_question_keeps_its_first_answer(two: tuple[CheckpointSaver, CheckpointSaver]) -> None:
     build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
     (question,) = (await questions(two[1])).values()
@@ -176,6 +237,7 @@ async def test_a_question_keeps_its_first_answer(two: tuple[CheckpointSaver, Che
         assert await Answers(saver).of_thread("a") == {question.interrupt_id: recorded.index(True)}
 
 
+@on_every_backend
 async def test_one_worker_at_a_time_has_the_turn(two: tuple[CheckpointSaver, CheckpointSaver]) -> None:
     build_graph().compile(checkpointer=two[0]).invoke({"order": "a", "amount": Decimal(1)}, config("a"))
     at_once = 0
@@ -249,6 +311,7 @@ async def test_who_looked_before_another_continued_the_thread_gets_no_turn(
         assert not mine
 
 
+@on_every_backend
 async def test_questions_that_wait_together_and_one_after_another_each_get_their_answer(
     two: tuple[CheckpointSaver, CheckpointSaver],
 ) -> None:
@@ -278,8 +341,7 @@ async def test_questions_that_wait_together_and_one_after_another_each_get_their
 # The batch
 
 
-async def test_batches_that_run_at_once_resume_every_answered_thread_once(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/refunds.db"
+async def test_batches_that_run_at_once_resume_every_answered_thread_once(store: str, tmp_path: Path) -> None:
     decisions = {f"order-{number}": number % 2 == 0 for number in range(8)}
     async with open_saver(store) as saver:
         graph = build_graph().compile(checkpointer=saver)

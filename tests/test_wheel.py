@@ -1,26 +1,27 @@
-"""What people install: the wheel and the sdist, each in an empty environment, as pip gets them from its index."""
+"""What people install: the wheel and the sdist, in environments of their own, with what the package index has."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
-import venv
+import tomllib
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.servers.redis import redis
+from tests.faults.backends import BACKENDS, Servers
 
 ROOT = Path(__file__).resolve().parent.parent
-
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("wheel")]  # the fixtures are made once
+PACKAGES = ("checkpoint_base", "checkpoint_postgres", "checkpoint_redis", "checkpoint_s3", "conformance_tests")
 
 DRIVERS = {
     "postgres": {"psycopg", "psycopg-binary", "psycopg-pool"},
@@ -29,34 +30,55 @@ DRIVERS = {
     "conformance": {"pytest", "hypothesis", "langgraph-checkpoint-conformance"},
 }
 
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]  # the environments are made once
+
+
+def uv(*arguments: object, folder: Path = ROOT) -> str:
+    """Run uv, which every target of the Makefile brings along; return what it printed."""
+    program = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    ran = subprocess.run(
+        [program, "--quiet", "--no-config", *map(str, arguments)],
+        cwd=folder,
+        env=_clean(),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def _clean() -> dict[str, str]:
+    """The environment, without what would put this checkout or its packages on a path."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV", "MYPY"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    file: Path
+    sdist: Path
+
+    def requirement(self, *extras: str) -> str:
+        return f"checkpoint-backends[{','.join(extras)}] @ {self.file.as_uri()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A virtual environment, and the program in it."""
+    """A virtual environment with the wheel in it, and LangGraph."""
 
-    folder: Path
-
-    @property
-    def python(self) -> Path:
-        return self.folder / "bin" / "python"
+    python: Path
 
     @classmethod
-    def made(cls, folder: Path, *requirements: str) -> Environment:
-        venv.create(folder, with_pip=True)
-        environment = cls(folder)
-        environment.pip("install", *requirements)
-        return environment
+    def made(cls, folder: Path, wheel: Wheel, *extras: str) -> Environment:
+        uv("venv", "--python", sys.executable, folder)
+        python = folder / "bin" / "python"
+        uv("pip", "install", "--python", python, wheel.requirement(*extras), "langgraph")
+        return cls(python)
 
-    def pip(self, *arguments: str) -> str:
-        return self.run("-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
-
-    def run(self, *arguments: str, folder: Path | None = None, **environment: str) -> str:
-        """Run its Python, without anything of this checkout on its path; return what it printed."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    def run(self, *arguments: str, folder: Path) -> str:
         ran = subprocess.run(
             [self.python, *arguments],
-            cwd=folder or self.folder,
-            env={**clean, **environment},
+            cwd=folder,
+            env=_clean(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -64,39 +86,29 @@ class Environment:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
-    def packages(self) -> set[str]:
-        return {each["name"].lower() for each in json.loads(self.pip("list", "--format", "json"))}
+    def packages(self) -> dict[str, str]:
+        """What is installed, with its versions."""
+        listed = json.loads(uv("pip", "list", "--python", self.python, "--format", "json"))
+        return {each["name"].lower(): each["version"] for each in listed}
 
 
-@pytest.fixture(scope="session")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    return Environment.made(tmp_path_factory.mktemp("builder") / "venv", "hatchling>=1.27")
-
-
-@pytest.fixture(scope="session")
-def built(builder: Environment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
     """The wheel and the sdist of this checkout."""
     folder = tmp_path_factory.mktemp("dist")
-    builder.run("-m", "hatchling", "build", "-d", str(folder), folder=ROOT)
-    (wheel,) = folder.glob("*.whl")
+    uv("build", "--wheel", "--sdist", "--out-dir", folder)
+    (file,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
-    return wheel, sdist
+    return Wheel(file, sdist)
 
 
-@pytest.fixture(scope="session")
-def bare(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel without extras, and LangGraph."""
-    return Environment.made(tmp_path_factory.mktemp("bare") / "venv", str(built[0]), "langgraph")
-
-
-@pytest.fixture(scope="session")
-def with_redis(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """The wheel with one extra, and LangGraph."""
-    return Environment.made(tmp_path_factory.mktemp("redis") / "venv", f"{built[0]}[redis]", "langgraph")
+@pytest.fixture(scope="module")
+def bare(wheel: Wheel, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment.made(tmp_path_factory.mktemp("bare") / "venv", wheel)
 
 
 @pytest.fixture
-def examples(tmp_path: Path) -> Iterator[Path]:
+def examples(tmp_path: Path) -> Path:
     """A folder with the examples and nothing else of the checkout."""
     (tmp_path / "examples").mkdir()
     for name in ("approval.py", "demo.py", "any_backend.py"):
@@ -104,27 +116,32 @@ def examples(tmp_path: Path) -> Iterator[Path]:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with Servers() as started:
+        yield started
+
+
 # What is in them
 
 
-def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(built: tuple[Path, Path]) -> None:
-    with zipfile.ZipFile(built[0]) as wheel:
-        inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    packages = ("checkpoint_base", "checkpoint_postgres", "checkpoint_redis", "checkpoint_s3", "conformance_tests")
-    tracked = subprocess.run(["git", "ls-files", *packages], cwd=ROOT, capture_output=True, text=True, check=True)
+def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(wheel: Wheel) -> None:
+    with zipfile.ZipFile(wheel.file) as opened:
+        inside = {name for name in opened.namelist() if ".dist-info/" not in name}
+    tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(tracked.stdout.split()) <= inside
-    assert {name.partition("/")[0] for name in inside} == set(packages)
-    assert {f"{package}/py.typed" for package in packages} <= inside
+    assert {name.partition("/")[0] for name in inside} == set(PACKAGES)
+    assert {f"{package}/py.typed" for package in PACKAGES} <= inside
 
 
-def test_the_sdist_makes_the_same_wheel(builder: Environment, built: tuple[Path, Path], tmp_path: Path) -> None:
-    with tarfile.open(built[1]) as sdist:
+def test_the_sdist_makes_the_same_wheel(wheel: Wheel, tmp_path: Path) -> None:
+    with tarfile.open(wheel.sdist) as sdist:
         sdist.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()
     assert not [name for name in ("uv.lock", ".ci", ".venv", ".uv") if (source / name).exists()]
-    builder.run("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "again"), folder=source)
+    uv("build", "--wheel", "--out-dir", tmp_path / "again", folder=source)
     (again,) = (tmp_path / "again").glob("*.whl")
-    with zipfile.ZipFile(built[0]) as one, zipfile.ZipFile(again) as other:
+    with zipfile.ZipFile(wheel.file) as one, zipfile.ZipFile(again) as other:
         assert sorted(one.namelist()) == sorted(other.namelist())
         assert not [name for name in one.namelist() if one.read(name) != other.read(name)]
 
@@ -133,54 +150,108 @@ def test_the_sdist_makes_the_same_wheel(builder: Environment, built: tuple[Path,
 
 
 def test_without_an_extra_no_driver_is_installed_and_the_demo_runs_on_sqlite(bare: Environment, examples: Path) -> None:
-    assert bare.packages().isdisjoint(set().union(*DRIVERS.values()))
+    assert set(bare.packages()).isdisjoint(set().union(*DRIVERS.values()))
     assert "It works" in bare.run("-m", "examples.demo", folder=examples)
-    said = bare.run("-c", "import checkpoint_base.cli as c; c.main(['--version'])")
-    assert said.startswith("checkpoints, version ")
+    assert (bare.python.parent / "checkpoints").exists()
 
 
-def test_a_url_of_a_missing_extra_names_the_extra(bare: Environment) -> None:
+def test_a_url_of_a_missing_extra_names_the_extra(bare: Environment, tmp_path: Path) -> None:
     program = (
         "import sys, checkpoint_base\n"
         "for url in sys.argv[1:]:\n"
         "    try: checkpoint_base.open_saver(url)\n"
         "    except checkpoint_base.UnsupportedOperation as error: print(error)\n"
     )
-    said = bare.run("-c", program, "postgresql://localhost/x", "redis://localhost", "s3://bucket").splitlines()
+    urls = ("postgresql://localhost/x", "redis://localhost", "s3://bucket")
+    said = bare.run("-c", program, *urls, folder=tmp_path).splitlines()
     for line, extra in zip(said, ("postgres", "redis", "s3"), strict=True):
         assert line.endswith(f'pip install "checkpoint-backends[{extra}]"')
 
 
-@pytest.mark.parametrize("extra", DRIVERS)
-def test_an_extra_brings_its_own_drivers_and_none_of_the_others(
-    bare: Environment, built: tuple[Path, Path], extra: str, tmp_path: Path
+@pytest.mark.parametrize("extra", ["postgres", "redis", "s3"])
+def test_with_one_extra_its_drivers_are_installed_and_no_others_and_the_graph_runs_on_its_server(
+    wheel: Wheel, servers: Servers, examples: Path, tmp_path: Path, extra: str
 ) -> None:
-    report = tmp_path / "report.json"
-    bare.pip("install", "--dry-run", "--report", str(report), f"{built[0]}[{extra}]")
-    added = {each["metadata"]["name"].lower() for each in json.loads(report.read_text())["install"]}
-    assert added >= DRIVERS[extra]
-    assert added.isdisjoint(set().union(*(drivers for name, drivers in DRIVERS.items() if name != extra)))
+    environment = Environment.made(tmp_path / "venv", wheel, extra)
+    installed = set(environment.packages())
+    assert installed >= DRIVERS[extra]
+    assert installed.isdisjoint(set().union(*(drivers for name, drivers in DRIVERS.items() if name != extra)))
+    with servers.backend(extra) as backend:
+        said = environment.run("-m", "examples.any_backend", backend.url, folder=examples)
+    assert said.split()[1:3] == ["249.00", "paid"]
 
 
-def test_with_one_extra_the_same_graph_runs_on_its_server(with_redis: Environment, examples: Path) -> None:
-    with redis() as server:
-        said = with_redis.run("-m", "examples.any_backend", "sqlite:///a.db", server.url, folder=examples)
-    assert [line.split()[:2] for line in said.splitlines()] == [["sqlite", "249.00"], ["redis", "249.00"]]
+def test_the_suite_s_extra_brings_no_drivers(wheel: Wheel, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(wheel.requirement("conformance"))
+    resolved = uv("pip", "compile", "--python", sys.executable, "--no-annotate", "--no-header", tmp_path / "in")
+    named = {line.partition("==")[0].partition(" @")[0] for line in resolved.lower().splitlines()}
+    assert named >= DRIVERS["conformance"]
+    assert named.isdisjoint(set().union(*(drivers for name, drivers in DRIVERS.items() if name != "conformance")))
 
 
-# What an import costs
+# The oldest versions of what it needs; `make lowest` runs more on them
+
+WITHOUT_LANGGRAPH = """
+from langgraph.checkpoint.base import empty_checkpoint
+import checkpoint_postgres, checkpoint_redis, checkpoint_s3
+from checkpoint_base import SQLiteSaver, cli
+
+checkpoint = {**empty_checkpoint(), "channel_values": {"a": ("b", 1)}, "channel_versions": {"a": 1}}
+config = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}}
+with SQLiteSaver("oldest.db", compression="zstd") as saver:
+    stored = saver.put(config, checkpoint, {"step": 1}, {"a": 1})
+    print(saver.get_tuple(stored).checkpoint["channel_values"])
+cli.main(["--store", "sqlite:///oldest.db", "history", "1"])
+"""
+
+
+def test_it_works_on_the_oldest_versions_of_its_dependencies_that_it_claims(
+    wheel: Wheel, servers: Servers, examples: Path, tmp_path: Path
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    claimed = [*project["dependencies"], *(each for extra in ("postgres", "redis", "s3") for each in extras[extra])]
+    oldest = dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?>=([\d.]+)", each).groups() for each in claimed)  # type: ignore[union-attr,misc]
+
+    uv("venv", "--python", sys.executable, tmp_path / "venv")
+    environment = Environment(tmp_path / "venv" / "bin" / "python")
+    install = ("pip", "install", "--python", environment.python, "--resolution", "lowest-direct")
+    uv(*install, wheel.requirement("all"), *claimed)
+    installed = environment.packages()
+    assert {name: installed[name] for name in oldest} == {name: _padded(version) for name, version in oldest.items()}
+    printed = environment.run("-c", WITHOUT_LANGGRAPH, folder=tmp_path).splitlines()
+    assert printed[0] == "{'a': ('b', 1)}"
+    assert len(printed) == 4
+
+    langgraph = [each for each in extras["conformance"] if each.startswith("langgraph>=")]
+    uv(*install, wheel.requirement("all"), *claimed, *langgraph)
+    drivers = [name for extra in ("postgres", "redis", "s3") for name in DRIVERS[extra] if name in oldest]
+    assert {name: environment.packages()[name] for name in drivers} == {name: _padded(oldest[name]) for name in drivers}
+    with ExitStack() as opened:
+        urls = [opened.enter_context(servers.backend(name)).url for name in BACKENDS]
+        said = environment.run("-m", "examples.any_backend", *urls, folder=examples).splitlines()
+    assert [line.split()[1:3] for line in said] == [["249.00", "paid"]] * len(BACKENDS)
+
+
+def _padded(version: str) -> str:
+    return version + ".0" * (2 - version.count("."))
+
+
+# What an import costs; `python -m benchmarks.imports` has the time
 
 COUNT = """
 import json, sys
-import langgraph.checkpoint.base, langgraph.checkpoint.serde.jsonplus, langgraph.checkpoint.serde.encrypted
+import langgraph.checkpoint.base, langgraph.checkpoint.serde.jsonplus
 theirs = set(sys.modules)
 import checkpoint_base
 print(json.dumps([sorted(theirs), sorted(set(sys.modules) - theirs)]))
 """
 
 
-def test_importing_the_package_costs_little_beside_langgraph_checkpoint(with_redis: Environment) -> None:
-    theirs, ours = json.loads(with_redis.run("-c", COUNT))
+def test_importing_the_package_adds_few_modules_to_those_of_langgraph_checkpoint() -> None:
+    # In this environment, where everything that it must not import could be.
+    ran = subprocess.run([sys.executable, "-c", COUNT], cwd=ROOT, capture_output=True, text=True, check=True)
+    theirs, ours = json.loads(ran.stdout)
     never = {"langgraph.graph", "langgraph.pregel", "redis", "psycopg", "boto3", "pytest", "click", "rich", "numpy"}
     assert never.isdisjoint({*theirs, *ours})
     assert not [name for name in ours if name.startswith(("conformance_tests", "checkpoint_base.cli"))]
@@ -202,6 +273,10 @@ from typing import TypedDict
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+from redis import Redis
 
 from checkpoint_base import (
     CheckpointError,
@@ -215,7 +290,9 @@ from checkpoint_base import (
     open_saver,
     transfer,
 )
+from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver
 from checkpoint_redis import RedisSaver
+from checkpoint_s3 import S3Saver
 
 
 class State(TypedDict, total=False):
@@ -231,7 +308,7 @@ builder = StateGraph(State).add_node(ask).add_edge(START, "ask")
 
 
 def config(thread_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": thread_id}}
+    return {"configurable": {"thread_id": thread_id}, "metadata": {"user": "ann"}}
 
 
 def waiting(saver: CheckpointSaver) -> Sequence[PendingInterrupt]:
@@ -264,9 +341,30 @@ async def both(path: str) -> list[ThreadInfo]:
         return [thread async for thread in saver.athreads(order="newest")]
 
 
-def on_redis(url: str) -> RedisSaver:
-    with RedisSaver.from_conn_string(url, ttl=60.0) as saver:
-        return saver
+def on_postgres(url: str, pool: ConnectionPool[Connection[TupleRow]]) -> int:
+    with PostgresSaver.from_conn_string(url, schema="graphs", max_size=4) as saver:
+        saver.setup()
+        given: CheckpointSaver = PostgresSaver(pool, prepare=False)
+        return len(waiting(saver)) + len(waiting(given))
+
+
+async def on_postgres_async(url: str) -> None:
+    async with AsyncPostgresSaver.from_conn_string(url) as saver:
+        await saver.asetup()
+        await builder.compile(checkpointer=saver).ainvoke({"amount": 9}, config("1"))
+
+
+def on_redis(url: str, client: Redis) -> None:
+    with RedisSaver.from_conn_string(url, ttl=60.0, refresh_on_read=True) as saver:
+        waiting(saver)
+    waiting(RedisSaver(client, prefix="app"))
+
+
+def on_s3(bucket: str) -> None:
+    with S3Saver(bucket, prefix="app", endpoint_url="http://localhost:9000", sse="AES256") as saver:
+        waiting(saver)
+    with S3Saver.from_conn_string(f"s3://{bucket}/app", grace=60.0) as saver:
+        builder.compile(checkpointer=saver)
 
 
 if __name__ == "__main__":
@@ -279,26 +377,31 @@ if __name__ == "__main__":
 '''
 
 
-def test_a_user_s_program_is_clean_under_mypy_strict_and_runs(with_redis: Environment, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
+WRONG = """
+from checkpoint_base import SQLiteSaver
+from checkpoint_postgres import PostgresSaver
+for question in SQLiteSaver().interrupts(order='latest', thread_id=7):
+    question.thread
+PostgresSaver(7)
+"""
+
+
+def test_a_user_s_program_is_clean_under_mypy_strict_which_sees_mistakes_and_it_runs(
+    wheel: Wheel, tmp_path: Path
+) -> None:
+    environment = Environment.made(tmp_path / "venv", wheel, "all")
+    program, wrong = tmp_path / "program.py", tmp_path / "wrong.py"
     program.write_text(PROGRAM)
-    arguments = ["--strict", "--no-incremental", "--python-executable", str(with_redis.python), program.name]
-    clean = {name: value for name, value in os.environ.items() if name != "MYPYPATH"}
+    wrong.write_text(WRONG)
+    options = ["--strict", "--no-incremental", "--python-executable", str(environment.python)]
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "mypy", *options, program.name, wrong.name],
+        cwd=tmp_path,
+        env=_clean(),
+        capture_output=True,
+        encoding="utf-8",
     )
-    assert (checked.returncode, checked.stdout.strip()) == (0, "Success: no issues found in 1 source file")
-    assert with_redis.run(program.name, folder=tmp_path).splitlines()[-1] == "3 1"
-
-
-def test_mypy_sees_a_user_s_mistake(with_redis: Environment, tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(
-        "from checkpoint_base import SQLiteSaver\n"
-        "for question in SQLiteSaver().interrupts(order='latest', thread_id=7):\n"
-        "    question.thread\n"
-    )
-    arguments = ["--strict", "--no-incremental", "--python-executable", str(with_redis.python), "wrong.py"]
-    checked: Any = subprocess.run(
-        [sys.executable, "-m", "mypy", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert "Found 3 errors" in checked.stdout
+    *errors, total = checked.stdout.splitlines()
+    assert {line.partition(":")[0] for line in errors} == {"wrong.py"}, checked.stdout
+    assert total.startswith("Found 4 errors in 1 file (checked 2 source files)")
+    assert environment.run(program.name, folder=tmp_path).splitlines()[-1] == "3 1"

@@ -18,8 +18,7 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def processes(servers: Servers) -> Iterator[Processes]:
-    """Processes with the environment that ``servers`` need."""
+def processes() -> Iterator[Processes]:
     with Processes() as started:
         yield started
 

@@ -67,7 +67,7 @@ def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dic
     results: list[Result] = []
     left_out = 0
     for case in cases:
-        if not case.applies_to(capabilities):
+        if case.missing_in(capabilities):
             results += run_all(peer.open, capabilities, cases=[case])
             continue
         for colour in case.colours_for(capabilities):

@@ -124,7 +124,7 @@ class Codec:
     def __init__(self, *, compression: Compression = None) -> None:
         self._compression = compression
 
-    def encode(self, type_: str, data: bytes, *, previous: Encoding | None = None) -> Encoding:
+    def encode(self, type_: str, data: bytes, *, previous: Encoding | None = None, beside: bytes = b"") -> Encoding:
         """Take one serialized value apart.
 
         Args:
@@ -133,9 +133,10 @@ class Codec:
             data: the serializer's bytes.
             previous: an encoding of a similar value, usually the channel's last one. It only saves work: the packs
                 that both begin with are compared, not cut and hashed again.
+            beside: what is stored beside the value and is covered by its checksum, too; `decode` wants it again.
         """
         if len(data) <= INLINE_BYTES:
-            return Encoding(ValueRecord(self._inline_root(type_, data)), {})
+            return Encoding(ValueRecord(self._inline_root(type_, data, beside)), {})
         sealed = "+" in type_
         layout = _layout(type_, data)
         packs = _common_packs(data, layout, previous)
@@ -160,7 +161,7 @@ class Codec:
             refs = [node.id for node in nodes]
         prefix = data[: layout.prefix_bytes]
         named = _named(type_)
-        root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, behind=checksum), prefix)
+        root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, beside=beside, behind=checksum), prefix)
         return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, packs)
 
     def encode_whole(self, type_: str, data: bytes, *, beside: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from checkpoint_base.errors import InvalidKey
+from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
 
 Position: TypeAlias = tuple[int, str, str]
 
@@ -100,7 +100,10 @@ class Cursor:
 
 def instant(microseconds: int) -> datetime:
     """The time so many microseconds after 1970-01-01 UTC."""
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+    try:
+        return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+    except (ValueError, OverflowError, OSError) as error:
+        raise CorruptCheckpoint(f"a stored time is damaged: {microseconds} microseconds since 1970") from error
 
 
 def _position(fields: Any) -> Position | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -75,6 +75,8 @@ _NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 # The path of a task that another task called (`@task` of the functional API) holds its caller's path, where any other
 # push task has a number. Its question is recorded for the caller too, and the caller's is the one that langgraph shows.
 _CALLED_TASK_PATH = "~__pregel_push, ~"
+
+_NO_VALUE = ValueRecord(b"")
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 _MAX_PAGE = 100
@@ -181,19 +183,20 @@ class Operations:
             if channel == ERROR and isinstance(value, BaseException):
                 # No serializer can rebuild an exception safely; LangGraph's own stores this text, too.
                 value = _described(value)
-            encoding = self._encode(value, f"write {position} to {channel!r} of task {task_id} on {_place(key)}")
-            encodings.append(encoding)
-            index = WRITES_IDX_MAP.get(channel, position)
-            records[index] = WriteRecord(
+            write = WriteRecord(
                 task_id=task_id,
-                idx=index,
+                idx=WRITES_IDX_MAP.get(channel, position),
                 channel=escape(channel),
                 task_path=task_path,
-                value=encoding.record,
+                value=_NO_VALUE,
                 questions=len(_interrupts(value)) if may_ask and channel == INTERRUPT else 0,
                 settles=is_task and channel not in _CONTROL_CHANNELS,
                 written_at=now,
             )
+            what = f"write {position} to {channel!r} of task {task_id} on {_place(key)}"
+            encoding = self._encode(value, what, beside=_beside_write(write))
+            encodings.append(encoding)
+            records[write.idx] = replace(write, value=encoding.record)
         if not records:
             return
         chunks = _all_chunks(encodings)
@@ -309,7 +312,9 @@ class Operations:
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
             asked: Sequence[tuple[str, Any]] = ()
             try:
-                questions = _interrupts(self._decode(found.write.value, found.chunks, where))
+                questions = _interrupts(
+                    self._decode(found.write.value, found.chunks, where, beside=_beside_write(found.write))
+                )
                 asked = [(question.id, question.value) for question in questions]
             except (CorruptCheckpoint, SerializationError) as unreadable:
                 error = str(unreadable)
@@ -366,7 +371,10 @@ class Operations:
     def _pending_write(self, write: WriteRecord, chunks: Mapping[ChunkId, Chunk], where: str) -> PendingWrite:
         channel = unescape(write.channel)
         value = self._decode(
-            write.value, chunks, f"write {write.idx} to {channel!r} of task {write.task_id} on {where}"
+            write.value,
+            chunks,
+            f"write {write.idx} to {channel!r} of task {write.task_id} on {where}",
+            beside=_beside_write(write),
         )
         return (write.task_id, channel, value)
 
@@ -387,9 +395,9 @@ class Operations:
 
     # Values and bytes
 
-    def _encode(self, value: Any, what: str, previous: Encoding | None = None) -> Encoding:
+    def _encode(self, value: Any, what: str, previous: Encoding | None = None, beside: bytes = b"") -> Encoding:
         type_, data = self._dump(value, what)
-        return self.codec.encode(type_, data, previous=previous)
+        return self.codec.encode(type_, data, previous=previous, beside=beside)
 
     def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
         previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
@@ -504,6 +512,12 @@ def _beside(
     """What a checkpoint's record says outside its header, for the header's checksum."""
     pairs = (part for pair in channels for part in pair)
     return "\0".join((key.checkpoint_ns, key.checkpoint_id, parent_id or "", *pairs, *open_channels)).encode()
+
+
+def _beside_write(write: WriteRecord) -> bytes:
+    """What a write's record says outside its value, for the value's checksum."""
+    parts = (write.task_id, str(write.idx), write.channel, write.task_path, str(write.questions), str(write.settles))
+    return "\0".join(parts).encode()
 
 
 def _place(key: CheckpointKey) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite, nan
 from typing import Any, TypeAlias
@@ -58,6 +59,7 @@ def _shown(url: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
+@cache  # looking through all installed packages takes milliseconds; what is not found is looked for again
 def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in known:

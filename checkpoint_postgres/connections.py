@@ -27,7 +27,11 @@ Pool: TypeAlias = ConnectionPool[Connection[Any]]
 AsyncPool: TypeAlias = AsyncConnectionPool[AsyncConnection[Any]]
 
 POOL_SECONDS = 5.0
-"""How long one attempt waits for a connection. The saver's deadline decides how many attempts there are."""
+"""How long one attempt waits for a connection. The saver's deadline decides how many attempts there are.
+
+A pool gives up connecting after this time, too, and begins again for the next caller: its pauses double, and after an
+outage of minutes it would not look for further minutes whether the server is back.
+"""
 
 ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
@@ -188,6 +192,7 @@ class OwnPools(Connections):
                     min_size=self._min_size,
                     max_size=self._max_size,
                     timeout=POOL_SECONDS,
+                    reconnect_timeout=POOL_SECONDS,
                     open=True,
                 )
             return self._pool
@@ -200,6 +205,7 @@ class OwnPools(Connections):
             min_size=self._min_size,
             max_size=self._max_size,
             timeout=POOL_SECONDS,
+            reconnect_timeout=POOL_SECONDS,
             open=False,
         )
         await pool.open()

@@ -157,15 +157,20 @@ class FoundChunks:
 def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
     """A thread from its meta, which `lua/index.lua` describes."""
     waiting = meta[3 * TIME_DIGITS :]
-    # `written questions,task NUL idx NUL`: every other part begins with the numbers of one question.
-    asked = (part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2])
-    return ThreadRecord(
-        thread_id=thread_id,
-        created_at=int(meta[:TIME_DIGITS]),
-        updated_at=int(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
-        latest=latest,
-        questions=sum(int(questions) for questions in asked),
-    )
+    try:
+        # `written questions,task NUL idx NUL`: every other part begins with the numbers of one question.
+        asked = [part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2]]
+        return ThreadRecord(
+            thread_id=thread_id,
+            created_at=int(meta[:TIME_DIGITS]),
+            updated_at=int(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
+            latest=latest,
+            questions=sum(map(int, asked)),
+        )
+    except (ValueError, IndexError) as error:
+        raise CorruptCheckpoint(
+            f"what is stored about thread {thread_id!r} is damaged: {error}. Restore it from a backup, or delete it"
+        ) from error
 
 
 def digits(time: int) -> str:

@@ -161,6 +161,10 @@ def translated(error: Exception) -> CheckpointError:
         return StoreUnavailable(
             f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})"
         )
+    if isinstance(error, ResponseError) and "user_script:" in said and not codes & _PASSING:
+        return CorruptCheckpoint(
+            f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
+        )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
     passing = (

@@ -26,8 +26,9 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from urllib3.exceptions import HTTPError
 
-from checkpoint_base.errors import CheckpointError, StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
 
 CONNECTIONS = 32
 """How many requests a client of our own carries out at once."""
@@ -248,7 +249,7 @@ class S3Transport:
                     return self._delete(client, call)
                 case List():
                     return self._list(client, call)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, HTTPError) as error:
             raise self._translated(error) from error
 
     def _get(self, client: Any, call: Get) -> Found | None:
@@ -259,8 +260,11 @@ class S3Transport:
             if _code(error) in _GONE:
                 return None
             raise
-        with answer["Body"] as stream:
+        stream = answer["Body"]  # as a context manager it would hand out urllib3's, which raises errors of its own
+        try:
             body = stream.read()
+        finally:
+            stream.close()
         now = _now(answer)
         return Found(body, _bare(answer["ETag"]), now - answer["LastModified"].timestamp(), int(now * 1_000_000))
 
@@ -351,6 +355,8 @@ class S3Transport:
             code = _code(error)
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             said = f"{where}: {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+            if code == "InvalidRange":  # the beginning of an object that is empty; none is written so
+                return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
             if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
                 return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
             if code in _LATER or status >= 500 or status in (409, 429):
@@ -360,8 +366,9 @@ class S3Transport:
             return UnsupportedOperation(f"{where}: {error}; give boto3 credentials, as its documentation tells")
         if isinstance(error, NoRegionError):
             return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-        if isinstance(error, (HTTPClientError, BotoConnectionError)):
-            # No connection, a timeout, a connection that broke.
+        if isinstance(error, (HTTPClientError, BotoConnectionError, HTTPError)):
+            # No connection, a timeout, a connection that broke: botocore passes on urllib3's own error where it happens
+            # in the body of an error response.
             return StoreUnavailable(f"{where}: {error}")
         if type(error).__name__ in ("ResponseStreamingError", "IncompleteReadError"):
             return StoreUnavailable(f"{where}: {error}")

@@ -18,7 +18,8 @@ Check: TypeAlias = Callable[[Trial], None]
 class Case:
     """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds.
 
-    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up.
+    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up. ``needs`` is a
+    capability that it uses besides the one that its clause is about.
     """
 
     clause: Clause
@@ -27,6 +28,7 @@ class Case:
     colours: tuple[Colour, ...]
     long: bool
     fresh: bool = False
+    needs: Capability | None = None
 
     @property
     def id(self) -> str:
@@ -41,16 +43,22 @@ class Case:
         }
         return tuple(colour for colour in self.colours if has[colour])
 
-    def applies_to(self, capabilities: Collection[Capability]) -> bool:
-        """Whether the clause is required, or what it needs is declared."""
-        return self.clause.needs is None or self.clause.needs in capabilities
+    def missing_in(self, capabilities: Collection[Capability]) -> tuple[Capability, ...]:
+        """What it needs of a saver and is not declared; with nothing missing the case applies."""
+        needed = (need for need in (self.clause.needs, self.needs) if need)
+        return tuple(need for need in needed if need not in capabilities)
 
 
 _CASES: list[Case] = []
 
 
 def case(
-    clause_id: str, *, colours: Collection[Colour] = tuple(Colour), long: bool = False, fresh: bool = False
+    clause_id: str,
+    *,
+    colours: Collection[Colour] = tuple(Colour),
+    long: bool = False,
+    fresh: bool = False,
+    needs: Capability | None = None,
 ) -> Callable[[Check], Check]:
     """Register a function as a test of a clause. It receives a `Trial` and runs once in each colour.
 
@@ -59,10 +67,11 @@ def case(
         colours: fewer than all where the colour makes no difference to what is tested.
         long: takes seconds rather than milliseconds.
         fresh: sets the storage up itself.
+        needs: a capability that it uses besides the one that its clause is about.
     """
 
     def register(check: Check) -> Check:
-        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh))
+        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh, needs))
         return check
 
     return register

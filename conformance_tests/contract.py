@@ -659,7 +659,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "CRASH-1",
             "killed at any moment",
-            "When a process is killed before or after any call to the saver, another one resumes the thread to the same "
+            "When a process is killed before, during or after any call to the saver, another one resumes the thread to the same "
             "final state.",
             "What was acknowledged is there; what was not is done again.",
             _C.PROCESSES,

@@ -62,8 +62,8 @@ def run_all(
     A case that needs a capability that is not declared yields one result that says so.
     """
     for case in all_cases() if cases is None else cases:
-        if not case.applies_to(capabilities):
-            yield Result(case, None, "undeclared", f"needs {case.clause.needs}")
+        if missing := case.missing_in(capabilities):
+            yield Result(case, None, "undeclared", f"needs {' and '.join(missing)}")
             continue
         if case.long and not long:
             continue

@@ -58,7 +58,7 @@ class SaverConformance:
                     case, colour, id=f"{case.id}-{colour}", marks=[pytest.mark.conformance_long] if case.long else []
                 )
                 for case in all_cases()
-                if case.applies_to(declared)
+                if not case.missing_in(declared)
                 for colour in case.colours_for(declared)
             ],
         )

@@ -196,6 +196,16 @@ class Trial:
         """A thread id that nobody has used."""
         return f"{prefix}-{uuid.uuid4().hex}"
 
+    def spread(self, several: Sequence[T], turn: int = 0) -> Sequence[T]:
+        """All of these; or a part of them, in each colour another, where the case runs in all colours.
+
+        This is for what need not be combined with every colour. ``turn`` makes it another part, for another case.
+        """
+        if not {Capability.SYNC, Capability.ASYNC} <= self.capabilities:
+            return several
+        parts = min(len(several), len(Colour))
+        return several[(list(Colour).index(self.colour) + turn) % parts :: parts]
+
     def config(self, thread_id: str, checkpoint_id: str | None = None, *, ns: str = "", **entries: Any) -> Config:
         """A config for a thread, with further entries of its ``configurable``."""
         named = {} if checkpoint_id is None else {"checkpoint_id": checkpoint_id}

@@ -1,12 +1,15 @@
 """Other processes for the cases that need them: both ends of the conversation, and what they do.
 
-``python -m conformance_tests.worker package.module:factory`` reads lines of JSON, each a list of jobs, carries these
+``python -m conformance_tests.worker`` reads lines of JSON, each a list of jobs and where to do them, carries the jobs
 out at once, each in a process of its own, and answers with a line. LangGraph takes a second to import, so this happens
-once: the processes are forks, which open the saver themselves. Where there is no fork each job is a new process.
+once for all cases: the processes are forks, which open the saver themselves. Where there is no fork each job is a new
+process.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import operator
 import os
@@ -17,11 +20,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, TypeAlias, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -34,8 +36,8 @@ from conformance_tests.trial import Colour, Config, Factory, Handle, Trial
 
 Job: TypeAlias = dict[str, Any]
 
-KILLED = 57
-"""The exit code of a process that killed itself at the call it was told."""
+KILLED = (57, -signal.SIGALRM)
+"""The exit codes of a process that killed itself at the call it was told: outside of the call, or within it."""
 
 PATIENCE = 60
 """Seconds after which a process that has not finished is ended."""
@@ -50,25 +52,28 @@ class Answer:
     error: str | None = None
 
 
-class Worker(AbstractContextManager["Worker"]):
-    """A process that carries jobs out. It inherits the environment, and imports what this process can import."""
+class Worker:
+    """A process that carries jobs out. It ends when the process that started it does."""
 
-    def __init__(self, factory_name: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  # this package's own module
-            [sys.executable, "-m", "conformance_tests.worker", factory_name],
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "conformance_tests.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)},
+            env={**os.environ, "PYTHONPATH": _python_path()},
         )
 
-    def do(self, *jobs: Job) -> list[Answer]:
+    def do(self, factory_name: str, jobs: Sequence[Job]) -> list[Answer]:
         """Carry out jobs at once, each in a new process; returns when all have ended."""
         talk = self._process
         if talk.stdin is None or talk.stdout is None:
             raise RuntimeError("the worker was started without pipes")
+        place = {"environment": {**os.environ, "PYTHONPATH": _python_path()}, "folder": os.getcwd(), "path": sys.path}
+        request = {"factory": factory_name, "jobs": jobs, **place}
         try:
-            talk.stdin.write(json.dumps(jobs) + "\n")
+            talk.stdin.write(json.dumps(request) + "\n")
             talk.stdin.flush()
             line = talk.stdout.readline()
         except BrokenPipeError:
@@ -77,16 +82,48 @@ class Worker(AbstractContextManager["Worker"]):
             raise RuntimeError("the worker process ended; its standard error says why. Can it import the factory?")
         return [Answer(**answer) for answer in json.loads(line)]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
         with self._process as process:
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+
+
+class Processes:
+    """Other processes on one storage. They have the environment of this one, and import what it can import."""
+
+    def __init__(self, factory_name: str) -> None:
+        self._factory_name = factory_name
+
+    def do(self, *jobs: Job) -> list[Answer]:
+        """Carry out jobs at once, each in a new process; returns when all have ended."""
+        worker = _worker()
+        try:
+            return worker.do(self._factory_name, jobs)
+        except BaseException:
+            # What it still has to say must not be taken for an answer to the next question.
+            _end_worker()
+            raise
+
+
+_started: list[Worker] = []
+
+
+def _worker() -> Worker:
+    """The worker of this process, which lives as long as it."""
+    if not _started or _started[0].owner != os.getpid():  # a fork has none yet
+        _started[:] = [Worker()]
+    return _started[0]
+
+
+@atexit.register
+def _end_worker() -> None:
+    while _started:
+        worker = _started.pop()
+        if worker.owner == os.getpid():
+            worker.end()
+
+
+def _python_path() -> str:
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
 # The graph: a fan-out, a subgraph that asks, and a loop. Whatever a node does it writes down.
@@ -184,17 +221,31 @@ def entries(journal: str) -> list[dict[str, Any]]:
 # Jobs
 
 
-def run(
-    t: Trial, *, thread: str, journal: str, pause: bool = False, kill: tuple[str, int, Sequence[str]] | None = None
-) -> dict[str, Any]:
+class Kill(TypedDict):
+    """When a process is to kill itself: ``before``, ``during`` or ``after`` a call, or ``never``.
+
+    ``call`` is its number among the calls of these methods, and ``seconds`` how long after its begin ``during`` is.
+    """
+
+    moment: str
+    call: int
+    methods: Sequence[str]
+    seconds: float
+
+
+def never(*methods: str) -> Kill:
+    return {"moment": "never", "call": 0, "methods": methods, "seconds": 0.0}
+
+
+def run(t: Trial, *, thread: str, journal: str, pause: bool = False, kill: Kill | None = None) -> dict[str, Any]:
     """Bring the graph to its end, or to its question, from wherever the thread is; answers what it asks.
 
-    ``kill`` is (``"before"`` or ``"after"``, the number of a call, the methods that count).
-    Returns the state, how many calls of these methods it took, and what of the journal is missing in the storage.
+    Returns the state, how long each call took of the methods that may be killed, and what of the journal is missing in
+    the storage.
     """
     handle = t.open()
     missing = _missing(t, handle, thread, journal)
-    calls = _Calls(journal, *(kill or ("never", 0, ("put", "put_writes"))))
+    calls = _Calls(journal, kill or never("put", "put_writes"))
     calls.watch(handle.saver, t.colour)
     graph, config = graph_on(handle.saver, journal, t.colour), t.config(thread)
     for _ in range(10):
@@ -209,7 +260,7 @@ def run(
         elif state.created_at is None:
             value = INPUT
         else:
-            return {"state": state.values, "calls": calls.made, "missing": missing}
+            return {"state": state.values, "seconds": calls.seconds, "missing": missing}
         handle.invoke(graph, value, config, durability="sync")
     raise RuntimeError(f"the graph did not end; its tasks are {state.tasks}")
 
@@ -232,14 +283,12 @@ _JOBS: dict[str, Callable[..., Any]] = {"run": run, "write": write}
 
 
 class _Calls:
-    """Counts the calls to a saver's methods, writes down which were acknowledged, and kills the process at one."""
+    """Times the calls to a saver's methods, writes down which were acknowledged, and kills the process at one."""
 
-    def __init__(self, journal: str, moment: str, number: int, methods: Sequence[str]) -> None:
-        self.made = 0
+    def __init__(self, journal: str, kill: Kill) -> None:
+        self.seconds: list[float] = []
         self._journal = journal
-        self._moment = moment
-        self._number = number
-        self._methods = methods
+        self._kill = kill
         self._lock = threading.Lock()
 
     def watch(self, saver: Any, colour: Colour) -> None:
@@ -268,16 +317,21 @@ class _Calls:
         return watched
 
     def _begins(self, method: str) -> int:
-        if method not in self._methods:
+        if method not in self._kill["methods"]:
             return 0
         with self._lock:
-            self.made += 1
-            number = self.made
-        if (self._moment, self._number) == ("before", number):
-            os._exit(KILLED)
+            self.seconds.append(-time.perf_counter())
+            number = len(self.seconds)
+        if number == self._kill["call"]:
+            if self._kill["moment"] == "before":
+                os._exit(KILLED[0])
+            if self._kill["moment"] == "during":
+                signal.setitimer(signal.ITIMER_REAL, self._kill["seconds"])
         return number
 
     def _ended(self, method: str, number: int, config: Config, first: Any, *rest: Any, **options: Any) -> None:
+        if number:
+            self.seconds[number - 1] += time.perf_counter()
         named = config["configurable"]
         entry = {"stored": method, "ns": named.get("checkpoint_ns", "")}
         if method == "put":
@@ -286,8 +340,8 @@ class _Calls:
             task = rest[0] if rest else options["task_id"]
             entry |= {"id": named["checkpoint_id"], "task": task, "channels": [channel for channel, _ in first]}
         write_down(self._journal, **entry)
-        if (self._moment, self._number) == ("after", number):
-            os._exit(KILLED)
+        if number and (self._kill["moment"], self._kill["call"]) == ("after", number):
+            os._exit(KILLED[0])
 
 
 def _missing(t: Trial, handle: Handle, thread: str, journal: str) -> list[dict[str, Any]]:
@@ -313,6 +367,12 @@ def _missing(t: Trial, handle: Handle, thread: str, journal: str) -> list[dict[s
 
 
 def _answer(factory: Factory, job: Job) -> dict[str, Any]:
+    """Carry out a job. The answer names the modules that this imported, for the next process to begin with them."""
+    before = set(sys.modules)
+    return {**_outcome(factory, job), "imported": sorted(sys.modules.keys() - before)}
+
+
+def _outcome(factory: Factory, job: Job) -> dict[str, Any]:
     options = dict(job)
     check, colour = _JOBS[options.pop("do")], Colour(options.pop("colour"))
     try:
@@ -356,22 +416,42 @@ def _start_process(factory_name: str, job: Job) -> Callable[[], dict[str, Any]]:
     return wait
 
 
-def _main(factory_name: str, *single: str) -> None:
-    module, _, attribute = factory_name.partition(":")
-    factory = getattr(import_module(module), attribute)
+def _factory(name: str) -> Factory:
+    module, _, attribute = name.partition(":")
+    factory: Factory = getattr(import_module(module), attribute)
+    return factory
+
+
+def _carry_out(factory: str, jobs: Sequence[Job], environment: dict[str, str], folder: str, path: list[str]) -> Any:
+    """Carry jobs out as if the process that asks had started this one just now."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path[:] = path
+    if hasattr(os, "fork"):
+        opens = _factory(factory)
+        gc.freeze()  # or the forks' collectors copy every page that they look at
+        waiting = [_start_fork(opens, job) for job in jobs]
+    else:
+        waiting = [_start_process(factory, job) for job in jobs]
+    answers = [wait() for wait in waiting]
+    for module in {module for answer in answers for module in answer.pop("imported", ())}:
+        with suppress(Exception):  # it was imported once, and will be again if it is needed
+            import_module(module)
+    return answers
+
+
+def _main(*single: str) -> None:
     # Whatever prints must not speak in our name.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if single:
-        json.dump(_answer(factory, json.loads(single[0])), replies)
+        factory_name, job = single
+        json.dump(_answer(_factory(factory_name), json.loads(job)), replies)
         replies.close()
         return
     for line in sys.stdin:
-        waiting = [
-            _start_fork(factory, job) if hasattr(os, "fork") else _start_process(factory_name, job)
-            for job in json.loads(line)
-        ]
-        print(json.dumps([wait() for wait in waiting]), file=replies, flush=True)
+        print(json.dumps(_carry_out(**json.loads(line))), file=replies, flush=True)
 
 
 if __name__ == "__main__":

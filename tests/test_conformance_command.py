@@ -476,7 +476,7 @@ def test_a_terminal_gets_a_progress_bar_and_the_factory_may_be_in_the_current_fo
         encoding="utf-8",
     )
     os.close(stderr)
-    stdout, _ = started.communicate(timeout=60)
+    stdout, _ = started.communicate(timeout=100)
     shown = os.read(screen, 100_000).decode()
     os.close(screen)
     assert started.returncode == 0, shown

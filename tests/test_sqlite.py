@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,23 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
     assert commits == ["COMMIT", "COMMIT"]
     with SQLiteSaver(path) as reader:
         assert len(list(reader.list(CONFIG))) == 22
+
+
+def test_the_line_of_writers_is_changed_by_one_thread_at_a_time(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport: Any = saver.store.transport
+
+    class Line(deque[Any]):
+        def append(self, waiting: Any) -> None:
+            unguarded.append(not transport._line_lock.locked())
+            super().append(waiting)
+
+    unguarded: list[bool] = []
+    monkeypatch.setattr(transport, "_line", Line())
+    put(saver, {"a": 1})
+    asyncio.run(saver.adelete_thread("another"))
+    assert unguarded == [False, False]
 
 
 def test_a_write_that_was_cancelled_in_line_is_not_written_later(path: Path, saver: SQLiteSaver) -> None:

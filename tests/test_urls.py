@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,22 @@ def other_opener(url: str, **options: Any) -> CheckpointSaver:
     return open_sqlite("sqlite://", **options)
 
 
-def entry_points_with(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
-    monkeypatch.setattr(urls, "entry_points", lambda group: points)
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Have one scheme opened by a callable, and no other by any."""
+
+    def only(scheme: str, value: str) -> None:
+        monkeypatch.setattr(urls, "entry_points", lambda group: [EntryPoint(scheme, value, group)])
+        urls._opener.cache_clear()
+
+    yield only
+    urls._opener.cache_clear()
 
 
-def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry_points_with(monkeypatch, EntryPoint("other", "tests.test_urls:other_opener", urls.ENTRY_POINT_GROUP))
+def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(register: Callable[[str, str], None]) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"no installed package opens other://"):
+        open_saver("other://host/place")
+    register("other", "tests.test_urls:other_opener")
     with open_saver("other://host/place?region=here&strict=true&region=there") as saver:
         assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
 
@@ -113,7 +124,7 @@ def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(monkeypa
         ("no_such_driver_of_ours:open", "pip install no_such_driver_of_ours"),
     ],
 )
-def test_a_missing_driver_names_what_to_install(value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry_points_with(monkeypatch, EntryPoint("postgresql", value, urls.ENTRY_POINT_GROUP))
+def test_a_missing_driver_names_what_to_install(value: str, message: str, register: Callable[[str, str], None]) -> None:
+    register("postgresql", value)
     with pytest.raises(UnsupportedOperation, match=message):
         open_saver("postgresql://host/db")

@@ -103,9 +103,7 @@ class SQLiteTransport:
     def execute(self, request: Transaction | Setting) -> Any:
         self._after_fork()
         if self._stands_in_line(request):
-            waiting = _InLine(request)
-            self._line.append(waiting)
-            return self._serve(waiting)
+            return self._serve(self._in_line(request))
         try:
             with self._connection() as connection:
                 return _carry_out(connection, request)
@@ -119,8 +117,7 @@ class SQLiteTransport:
         if not self._stands_in_line(request):
             return await self._on_a_thread(self.execute, request, writes=False)
         # In line before it has a thread, so that it can be written together with others.
-        waiting = _InLine(request)
-        self._line.append(waiting)
+        waiting = self._in_line(request)
         try:
             return await self._on_a_thread(self._serve, waiting, writes=True)
         finally:
@@ -172,6 +169,12 @@ class SQLiteTransport:
 
     def _stands_in_line(self, request: Transaction | Setting) -> bool:
         return request.writes or self._in_memory  # memory is one connection
+
+    def _in_line(self, request: Transaction | Setting) -> _InLine:
+        waiting = _InLine(request)
+        with self._line_lock:  # others go through the line, which must not change meanwhile
+            self._line.append(waiting)
+        return waiting
 
     def _serve(self, waiting: _InLine) -> Any:
         """Wait until a request is done, or until it has the turn; then carry out what stands in line, until it is."""

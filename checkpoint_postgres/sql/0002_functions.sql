@@ -12,6 +12,9 @@
 --
 -- How many rows an array or a thread has is unknown when a plan is made. OFFSET 0 keeps a look-up by a whole key apart
 -- from the joins around it, which would else read all of a namespace; NOT IN is answered from a hash of its right side.
+--
+-- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
+-- jit = off beside it.
 
 CREATE FUNCTION {schema}.share_lock(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
@@ -167,7 +170,7 @@ END $checkpoints$;
 -- The ids of every chunk that values stand on, down to the leaves; refs[n] belong to threads[n]. A query for each level.
 -- Bodies are left to the caller's last query: PL/pgSQL copies an array whenever it touches it.
 CREATE FUNCTION {schema}.ids_below(p_threads text[], p_refs bytea[], OUT chunk_threads text[], OUT chunk_ids bytea[])
-LANGUAGE plpgsql STABLE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     level_threads text[];
@@ -191,7 +194,7 @@ END $checkpoints$;
 
 CREATE FUNCTION {schema}.chunks_below(p_threads text[], p_refs bytea[])
 RETURNS TABLE (chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[])
-LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -210,7 +213,7 @@ CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints 
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
     write_roots bytea[], write_refs bytea[],
     chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -255,7 +258,7 @@ CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETU
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
     write_roots bytea[], write_refs bytea[], chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     found_id text := p_checkpoint;
@@ -281,7 +284,7 @@ CREATE FUNCTION {schema}.ancestry(
     OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
     OUT write_roots bytea[], OUT write_refs bytea[],
     OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan
 AS $checkpoints$
 #variable_conflict use_column
 DECLARE
@@ -365,7 +368,7 @@ END $checkpoints$;
 -- Remove the checkpoints of these runs, or all but the latest of each namespace if there are none, and what only they
 -- needed. The same decisions as checkpoint_base.retention, whose comments tell why.
 CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off AS $checkpoints$
+SET enable_seqscan = off SET jit = off AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     kept_ns bytea[];
@@ -499,7 +502,7 @@ BEGIN
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql
-SET enable_seqscan = off AS $checkpoints$
+SET enable_seqscan = off SET jit = off AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     PERFORM {schema}.take_locks(ARRAY[p_source, p_target]);

@@ -26,8 +26,9 @@ while ancestor and left > 0 and not passed[ancestor] do
     if not stored[1] then break end
     local writes = {}
     each_field(hash, write_fields(ns, ancestor, stored[2]), function(_, body)
-        local write = body and parse_write(body)
-        if write and open[write.channel] then
+        if not body then error('a write is gone') end
+        local write = parse_write(body)
+        if open[write.channel] then
             writes[#writes + 1] = body
             budget.left = budget.left - #body
             add_refs(write.refs, wanted, seen)

@@ -1,4 +1,5 @@
--- Records as `checkpoint_redis.packing` writes them. A checkpoint begins with v (visible) or r (retired).
+-- Records as `checkpoint_redis.packing` writes them. A checkpoint begins with v (visible) or x (retired), which differ in
+-- more than one bit.
 --
 --   checkpoint   parent, run (behind a +, or empty for none), channels, open channels, terms, then what only Python reads
 --   value        root, refs
@@ -6,7 +7,11 @@
 --
 -- channels is `channel NUL version NUL …`, open channels is `channel NUL …`; all but the last part have their length first.
 
-local function is_visible(record) return record and string.byte(record) == 118 end
+local function is_visible(record)
+    local kind = record and string.byte(record)
+    if record and kind ~= 118 and kind ~= 120 then error('the record of a checkpoint is damaged') end
+    return kind == 118
+end
 
 local function parse_checkpoint(record)
     local parent, run, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0', record, 2)
@@ -42,12 +47,17 @@ local function parse_write(write)
     }
 end
 
--- The fields of a checkpoint's writes, from its field w: `task NUL idx NUL …`.
+-- The fields of a checkpoint's writes, from its field w: `task NUL idx NUL …`; never empty, and none twice.
 local function write_fields(ns, checkpoint, listed)
-    local fields, place = {}, 'p' .. ns .. '\0' .. checkpoint .. '\0'
+    local fields, place, read, seen, is_sound = {}, 'p' .. ns .. '\0' .. checkpoint .. '\0', 0, {}, listed ~= ''
     for task, idx in string.gmatch(listed or '', '([^%z]*)%z([^%z]*)%z') do
-        fields[#fields + 1] = place .. task .. '\0' .. idx
+        local field = place .. task .. '\0' .. idx
+        fields[#fields + 1] = field
+        read = read + #task + #idx + 2
+        is_sound = is_sound and not seen[field]
+        seen[field] = true
     end
+    if not is_sound or listed and read < #listed then error('the list of writes of a checkpoint is damaged') end
     return fields
 end
 

@@ -164,7 +164,7 @@ local function retain(hash, index, thread, meta, runs)
                     local names = {}
                     for name in pairs(channels) do names[#names + 1] = name .. '\0' end
                     local open, parent = table.concat(names), one.parent or ''
-                    redis.call('HSET', hash, 'c' .. place, 'r' .. struct.pack(
+                    redis.call('HSET', hash, 'c' .. place, 'x' .. struct.pack(
                         '>I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', #one.channels, one.channels, #open, open, 0, ''))
                 else
                     gone[#gone + 1] = 'c' .. place

@@ -60,10 +60,8 @@ def a_waiting_thread_resumes_in_its_copy(t: Trial) -> None:
     t.expect(dict(runs), expected, "copied a waiting thread, and answered the copy; how often each came to its end")
 
 
-@case("COPY-1")
+@case("COPY-1", needs=Capability.PRUNE)
 def a_copy_of_a_pruned_thread_is_complete(t: Trial) -> None:
-    if Capability.PRUNE not in t.capabilities:
-        return
     saver = t.open()
     source, target = t.thread("source"), t.thread("target")
     _fill(t, saver, source)
@@ -118,10 +116,8 @@ def either_stays_when_the_other_is_deleted(t: Trial) -> None:
         )
 
 
-@case("COPY-2")
+@case("COPY-2", needs=Capability.PRUNE)
 def either_stays_when_the_other_is_pruned(t: Trial) -> None:
-    if Capability.PRUNE not in t.capabilities:
-        return
     saver = t.open()
     source, target = t.thread("source"), t.thread("target")
     _fill(t, saver, source)
@@ -159,7 +155,7 @@ def copying_again_changes_nothing(t: Trial) -> None:
 @case("COPY-4")
 def a_copys_delta_channels_are_the_sources(t: Trial) -> None:
     saver = t.open()
-    for frequency in (1, 3, graphs.LONG):
+    for frequency in t.spread((1, 3, graphs.LONG), 2):
         source, target = t.config(t.thread("source")), t.config(t.thread("target"))
         graph = graphs.delta_graph(saver.saver, frequency)
         for number in range(2):
@@ -177,12 +173,10 @@ def a_copys_delta_channels_are_the_sources(t: Trial) -> None:
         )
 
 
-@case("COPY-4")
+@case("COPY-4", needs=Capability.PRUNE)
 def a_copy_of_a_pruned_thread_has_its_delta_channels(t: Trial) -> None:
-    if Capability.PRUNE not in t.capabilities:
-        return
     saver = t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG)):
         source, target = t.config(t.thread("source")), t.config(t.thread("target"))
         graph = graphs.delta_graph(saver.saver, frequency)
         value = saver.invoke(graph, graphs.both("input"), source)
@@ -195,7 +189,7 @@ def a_copy_of_a_pruned_thread_has_its_delta_channels(t: Trial) -> None:
 @case("COPY-4")
 def a_copy_of_a_waiting_subgraph_has_its_delta_channels(t: Trial) -> None:
     saver, other = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 1):
         source, target = t.config(t.thread("source")), t.config(t.thread("target"))
         saver.invoke(graphs.delta_subgraph(saver.saver, frequency), graphs.both("input"), source)
         saver.copy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])

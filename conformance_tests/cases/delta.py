@@ -23,7 +23,7 @@ FREQUENCIES = (1, 3, graphs.LONG)
 @case("DELTA-1")
 def every_state_reads_the_same_through_another_handle(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in FREQUENCIES:
+    for frequency in t.spread(FREQUENCIES, 1):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency)
         for number in range(3):
@@ -37,7 +37,7 @@ def every_state_reads_the_same_through_another_handle(t: Trial) -> None:
 @case("DELTA-1")
 def the_state_of_a_waiting_graph_reads_the_same(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in FREQUENCIES:
+    for frequency in t.spread(FREQUENCIES, 2):
         config = t.config(t.thread())
         for handle, value in ((worker, graphs.both("input")), (reader, Command(resume="yes"))):
             handle.invoke(graphs.delta_graph(handle.saver, frequency, "go on?"), value, config)
@@ -48,7 +48,7 @@ def the_state_of_a_waiting_graph_reads_the_same(t: Trial) -> None:
 @case("DELTA-1")
 def updates_by_hand_are_in_the_state(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in FREQUENCIES:
+    for frequency in t.spread(FREQUENCIES):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency)
         worker.invoke(graph, graphs.both("input"), config)
@@ -62,7 +62,7 @@ def updates_by_hand_are_in_the_state(t: Trial) -> None:
 @case("DELTA-1")
 def a_subgraphs_state_reads_the_same(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in FREQUENCIES:
+    for frequency in t.spread(FREQUENCIES, 1):
         config = t.config(t.thread())
         for number in range(2):
             worker.invoke(graphs.delta_subgraph(worker.saver, frequency), graphs.both(f"input {number}"), config)
@@ -143,7 +143,7 @@ def a_long_history_is_complete(t: Trial) -> None:
 @case("DELTA-2")
 def the_history_of_a_graph_is_that_of_its_ancestors_pending_writes(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 2):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency)
         for number in range(2):
@@ -302,7 +302,7 @@ def namespaces_have_histories_of_their_own(t: Trial) -> None:
 @case("DELTA-4")
 def branches_of_a_graph_keep_their_own_state(t: Trial) -> None:
     worker, reader = t.open(), t.open()
-    for frequency in FREQUENCIES:
+    for frequency in t.spread(FREQUENCIES):
         config = t.config(t.thread())
         graph = forked_graph(worker, config, frequency)
         worker.invoke(graph, graphs.both("further right"), config)

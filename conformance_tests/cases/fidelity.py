@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -47,7 +48,8 @@ def values_in_metadata_stay_as_they_are(t: Trial) -> None:
 
 @case("FIDELITY-6")
 def names_in_metadata_stay_as_they_are(t: Trial) -> None:
-    _expect_unchanged(t, lambda: {name: {text: 1} for name, text in values.NAMES.items()}, _InMetadata(t, spread=True))
+    entries = [_Value(text, name, lambda: 1) for name, text in values.NAMES.items()]
+    _expect_all_unchanged(t, entries, _InMetadata(t))
 
 
 @case("FIDELITY-6")
@@ -140,25 +142,34 @@ def a_text_that_is_edited_comes_back_as_it_was_at_every_step(t: Trial) -> None:
     _expect_every_step(t, "text", ((step, "".join(map(str, items))) for step, items in _edited(_plain)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value to be stored under a key; ``name`` is what it is called in a finding."""
+
+    key: str
+    name: str
+    make: Callable[[], Any]
+
+
 class _InState:
-    """Puts a value into a channel, and reads it."""
+    """Puts values into channels, and reads them."""
 
     def __init__(self, t: Trial) -> None:
         self.t = t
         self.saver = t.open()
         self.other = t.open()
 
-    def store(self, value: Any) -> tuple[Config, bool]:
-        """Store a value in a thread of its own, if the saver does not refuse."""
+    def store(self, entries: dict[str, Any]) -> tuple[Config, bool]:
+        """Store values in a thread of their own, if the saver does not refuse."""
         thread = self.t.thread()
-        return self.t.config(thread), not _refused(self.put, thread, value)
+        return self.t.config(thread), not _refused(self.put, thread, entries)
 
-    def put(self, thread: str, value: Any) -> None:
-        self.t.put(self.saver, thread, {"value": value})
+    def put(self, thread: str, entries: dict[str, Any]) -> None:
+        self.t.put(self.saver, thread, entries)
 
-    def read(self, config: Config) -> Any:
-        found = self.t.expect_found(self.other.get_tuple(config), "put a value")
-        return found.checkpoint["channel_values"].get("value", "nothing")
+    def read(self, config: Config) -> Mapping[str, Any]:
+        found = self.t.expect_found(self.other.get_tuple(config), "put values")
+        return found.checkpoint["channel_values"]
 
     def left(self, config: Config) -> list[Any]:
         """What a refused call has left behind."""
@@ -166,71 +177,99 @@ class _InState:
 
 
 class _InMetadata(_InState):
-    """Puts a value into the metadata, as an entry or as ``spread`` entries."""
+    """Puts values into the metadata."""
 
-    def __init__(self, t: Trial, *, spread: bool = False) -> None:
-        super().__init__(t)
-        self._spread = spread
-
-    def put(self, thread: str, value: Any) -> None:
-        entries = value if self._spread and isinstance(value, dict) else {"value": value}
+    def put(self, thread: str, entries: dict[str, Any]) -> None:
         self.t.put(self.saver, thread, metadata=entries)
 
-    def read(self, config: Config) -> Any:
-        found = self.t.expect_found(self.other.get_tuple(config), "put metadata")
-        if self._spread:
-            return {key: value for key, value in found.metadata.items() if key not in ("source", "step", "parents")}
-        return found.metadata.get("value", "nothing")
+    def read(self, config: Config) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.t.expect_found(self.other.get_tuple(config), "put metadata").metadata
+        return found
 
 
 class _InWrites(_InState):
-    """Writes a value on a checkpoint that is there."""
+    """Writes values on a checkpoint that is there."""
 
-    def store(self, value: Any) -> tuple[Config, bool]:
+    def store(self, entries: dict[str, Any]) -> tuple[Config, bool]:
         config = self.t.put(self.saver, self.t.thread())
-        return config, not _refused(self.saver.put_writes, config, [("value", value)], "task-1")
+        return config, not _refused(self.saver.put_writes, config, list(entries.items()), "task-1")
 
-    def read(self, config: Config) -> Any:
-        writes = self.left(config)
-        return writes[0][2] if writes else "nothing"
+    def read(self, config: Config) -> Mapping[str, Any]:
+        return {channel: value for _, channel, value in self.left(config)}
 
     def left(self, config: Config) -> list[Any]:
-        return self.t.expect_found(self.other.get_tuple(config), "wrote a value").pending_writes or []
+        return self.t.expect_found(self.other.get_tuple(config), "wrote values").pending_writes or []
 
 
 def _expect_unchanged(t: Trial, make: Make, place: _InState) -> None:
-    """Store each value, and once more within a list; collect everything that changed, to report it at once."""
-    findings = []
-    for name, value in make().items():
-        # Metadata whose names are tested must stay at the top.
-        forms = [value] if isinstance(place, _InMetadata) and place._spread else [value, [value]]
-        for form in forms:
-            config, stored = place.store(form)
-            if not stored:
-                if left := place.left(config):
-                    findings.append(f"{name}: was refused and left {left!a:.200} behind")
-                continue
-            expected = make()[name]
-            try:
-                found = place.read(config)
-            except Exception as error:  # noqa: BLE001  # reported with the value's name
-                findings.append(f"{name}: was accepted; reading raised {type(error).__name__}: {error!s:.200}")
-                break
-            if changed := values.difference(found, expected if form is value else [expected]):
-                findings.append(f"{name}: {changed}")
-                break
-    t.expect_that(not findings, f"{len(findings)} values changed without an error: {'; '.join(findings)}")
+    """Store each value, and once more within a list."""
+    entries: list[_Value] = []
+    for name in make():
+        key = f"value_{len(entries)}"
+        entries += [
+            _Value(key, name, lambda name=name: make()[name]),  # type: ignore[misc]  # its default
+            _Value(f"{key}_in_a_list", name, lambda name=name: [make()[name]]),  # type: ignore[misc]
+        ]
+    _expect_all_unchanged(t, entries, place)
+
+
+def _expect_all_unchanged(t: Trial, entries: Sequence[_Value], place: _InState) -> None:
+    """Collect everything that changed, to report it at once; of each name the first finding."""
+    findings: dict[str, str] = {}
+    for name, finding in _changes(place, entries):
+        findings.setdefault(name, finding)
+    said = "; ".join(f"{name}: {finding}" for name, finding in findings.items())
+    situation = f"stored {len(entries)} values; expected each to come back as it was, or to be refused"
+    t.expect_that(not findings, f"{situation}, which did not hold {len(findings)} times: {said}")
+
+
+def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, str]]:
+    """Store all values in one call; where that is refused or changes some, look closer, in the end at one alone."""
+    config, stored = place.store({entry.key: entry.make() for entry in entries})
+    (alone, *more) = entries
+    if not stored:
+        if left := place.left(config):
+            yield _named(entries), f"was refused and left {left!a:.200} behind"
+        if more:
+            for half in (entries[: len(entries) // 2], entries[len(entries) // 2 :]):
+                yield from _changes(place, half)
+        return
+    try:
+        found = place.read(config)
+    except Exception as error:  # noqa: BLE001  # reported with the value's name
+        if not more:
+            yield alone.name, f"was accepted; reading raised {type(error).__name__}: {error!s:.200}"
+            return
+        closer = list(entries)
+    else:
+        changed = {
+            entry.key: difference
+            for entry in entries
+            if (difference := values.difference(found.get(entry.key, "nothing"), entry.make()))
+        }
+        if not more:
+            yield from ((alone.name, difference) for difference in changed.values())
+            return
+        closer = [entry for entry in entries if entry.key in changed]
+    said = [found for entry in closer for found in _changes(place, [entry])]
+    yield from said
+    if closer and not said:
+        yield _named(closer), "changed, or could not be read, only beside others"
+
+
+def _named(entries: Sequence[_Value]) -> str:
+    return entries[0].name if len(entries) == 1 else f"a call with {len(entries)} values"
 
 
 def _expect_every_step(t: Trial, kind: str, steps: Iterator[tuple[str, Any]]) -> None:
-    """Put each step as the next checkpoint; after each, read every checkpoint so far."""
+    """Put each step as the next checkpoint, and read it with the one before; in the end read all of them."""
     saver, other, thread = t.open(), t.open(), t.thread()
     stored: list[tuple[str, Config, Any]] = []
     for number, (step, value) in enumerate(steps, 1):
         parent = stored[-1][1] if stored else None
         config = t.put(saver, thread, {"grown": value}, versions={"grown": f"{number:032}.0"}, parent=parent)
         stored.append((step, config, value))
-        _expect_steps(t, other, kind, stored)
+        _expect_steps(t, other, kind, stored[-2:])
     _expect_steps(t, t.open(), kind, stored)
 
 

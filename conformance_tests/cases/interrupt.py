@@ -19,6 +19,10 @@ DURABILITIES = ("sync", "async", "exit")
 START: dict[str, Any] = {"log": []}
 
 
+def _durabilities(t: Trial, build: graphs.Build) -> Sequence[str]:
+    return t.spread(DURABILITIES, len(build.__name__))
+
+
 class _Thread:
     """A thread of a graph that each step continues through another handle than the step before."""
 
@@ -115,7 +119,7 @@ def a_question_that_comes_again_in_a_later_step_is_a_new_one(t: Trial) -> None:
 
 @case("INTERRUPT-2")
 def parallel_questions_are_answered_in_any_order(t: Trial) -> None:
-    for order in ("abc", "cab", "bca", "cba"):
+    for order in t.spread(("abc", "cab", "bca", "cba")):
         thread = _Thread(t, graphs.parallel_questions)
         thread.start()
         answered: list[str] = []
@@ -153,7 +157,7 @@ def a_question_and_an_answer_survive_an_error(t: Trial) -> None:
 
 @case("INTERRUPT-3")
 def a_node_receives_its_earlier_answers_again(t: Trial) -> None:
-    for durability in DURABILITIES:
+    for durability in _durabilities(t, graphs.several_questions):
         thread = _Thread(t, graphs.several_questions, durability=durability)
         thread.start()
         for question, answer in (("first?", "one"), ("second?", "two"), ("third?", "three")):
@@ -180,7 +184,7 @@ def parallel_nodes_keep_their_own_answers(t: Trial) -> None:
 
 @case("INTERRUPT-4")
 def a_question_in_a_subgraph_resumes_with_the_subgraphs_state(t: Trial) -> None:
-    for durability in DURABILITIES:
+    for durability in _durabilities(t, graphs.question_in_a_subgraph):
         thread = _Thread(t, graphs.question_in_a_subgraph, durability=durability)
         thread.start()
         thread.expect_questions(["a draft?"], "a subgraph asked")
@@ -227,7 +231,7 @@ def a_subgraph_that_remembers_finds_what_it_knew(t: Trial) -> None:
 
 @case("INTERRUPT-5")
 def a_flow_does_not_run_finished_tasks_again(t: Trial) -> None:
-    for durability in DURABILITIES:
+    for durability in _durabilities(t, graphs.flow_in_sequence):
         thread = _Thread(t, graphs.flow_in_sequence, durability=durability)
         thread.start(0)
         for question in ("first?", "second?", "own?"):
@@ -359,11 +363,11 @@ class _Inbox:
         return f"durability {self._durability!r}: {', '.join(self._steps)}"
 
 
-def _inboxes(t: Trial, build: graphs.Build, durabilities: Sequence[str] = DURABILITIES) -> Iterator[_Inbox]:
+def _inboxes(t: Trial, build: graphs.Build, durabilities: Sequence[str] = ()) -> Iterator[_Inbox]:
     """A new thread of the graph for every durability, worked on through one handle and watched through another."""
     worker, reader = t.open(), t.open()
     graph, watched = build(worker.saver, Counter()), build(reader.saver, Counter())
-    for durability in durabilities:
+    for durability in durabilities or _durabilities(t, build):
         yield _Inbox(t, worker, graph, reader, watched, durability)
 
 
@@ -635,10 +639,8 @@ def a_deleted_thread_is_not_in_the_inbox(t: Trial) -> None:
         inbox.answer("a?")
 
 
-@case("INTERRUPT-6")
+@case("INTERRUPT-6", needs=Capability.COPY)
 def the_inbox_of_a_copied_thread(t: Trial) -> None:
-    if Capability.COPY not in t.capabilities:
-        return
     for inbox in _inboxes(t, graphs.parallel_questions_in_a_subgraph):
         inbox.start()
         inbox.answer("a?")
@@ -652,10 +654,8 @@ def the_inbox_of_a_copied_thread(t: Trial) -> None:
         t.expect(sorted(inbox.questions()), ["b?", "c?"], "answered a copy; the source's questions")
 
 
-@case("INTERRUPT-6")
+@case("INTERRUPT-6", needs=Capability.PRUNE)
 def the_inbox_of_a_pruned_thread(t: Trial) -> None:
-    if Capability.PRUNE not in t.capabilities:
-        return
     for inbox in _inboxes(t, graphs.parallel_questions_in_a_subgraph):
         inbox.start()
         inbox.answer("c?")
@@ -664,10 +664,8 @@ def the_inbox_of_a_pruned_thread(t: Trial) -> None:
         inbox.answer_everything()
 
 
-@case("INTERRUPT-6")
+@case("INTERRUPT-6", needs=Capability.RUNS)
 def the_inbox_after_runs_were_deleted(t: Trial) -> None:
-    if Capability.RUNS not in t.capabilities:
-        return
     for inbox in _inboxes(t, graphs.parallel_questions):
         runs = [t.thread("run") for _ in range(2)]
         inbox.config["metadata"] = {"run_id": runs[0]}

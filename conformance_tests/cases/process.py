@@ -10,7 +10,7 @@ from typing import Any
 from conformance_tests import worker
 from conformance_tests.case import case
 from conformance_tests.trial import Colour, Trial
-from conformance_tests.worker import Answer, Worker
+from conformance_tests.worker import Answer, Processes
 
 COLOURS = (Colour.SYNC, Colour.ASYNC)
 PROCESSES = 4
@@ -18,7 +18,8 @@ PROCESSES = 4
 
 @case("PROCESS-1", colours=COLOURS, long=True)
 def a_paused_graph_resumes_in_another_process(t: Trial) -> None:
-    with TemporaryDirectory() as folder, started(t) as processes:
+    processes = on_the_storage(t)
+    with TemporaryDirectory() as folder:
         job = {"do": "run", "colour": t.colour, "thread": t.thread(), "journal": str(Path(folder) / "journal")}
         paused = result_of(t, processes.do({**job, "pause": True})[0], "one process ran the graph to its question")
         t.expect(paused, {"asks": ["go on?"]}, "one process ran the graph to its question; it asks")
@@ -35,10 +36,10 @@ def a_paused_graph_resumes_in_another_process(t: Trial) -> None:
 
 @case("PROCESS-2", colours=COLOURS, long=True)
 def processes_that_open_and_write_at_once_lose_nothing(t: Trial) -> None:
-    with started(t) as processes:
-        _expect_all_of(t, processes, None)
-        root = t.put(t.open(), t.thread())
-        _expect_all_of(t, processes, root)
+    processes = on_the_storage(t)
+    _expect_all_of(t, processes, None)
+    root = t.put(t.open(), t.thread())
+    _expect_all_of(t, processes, root)
     found = t.expect_found(t.open().get_tuple(root), "several processes wrote to one checkpoint")
     writes = [(task, channel) for task, channel, _ in found.pending_writes or []]
     expected = [(f"task-{number}-{n}", channel) for number in range(PROCESSES) for n in range(6) for channel in _BOTH]
@@ -49,11 +50,11 @@ def processes_that_open_and_write_at_once_lose_nothing(t: Trial) -> None:
 _BOTH = ("a", "first")
 
 
-def started(t: Trial) -> Worker:
-    """A worker on the trial's storage."""
+def on_the_storage(t: Trial) -> Processes:
+    """Other processes on the trial's storage."""
     if t.factory_name is None:
         t.fail("other processes have to open the storage: give the suite a factory_name")
-    return Worker(t.factory_name)
+    return Processes(t.factory_name)
 
 
 def result_of(t: Trial, answer: Answer, situation: str) -> Any:
@@ -64,7 +65,7 @@ def result_of(t: Trial, answer: Answer, situation: str) -> Any:
     return answer.result
 
 
-def _expect_all_of(t: Trial, processes: Worker, root: dict[str, Any] | None) -> None:
+def _expect_all_of(t: Trial, processes: Processes, root: dict[str, Any] | None) -> None:
     threads, common = [t.thread() for _ in range(PROCESSES)], t.thread()
     at = time.time() + 0.2
     jobs = [

@@ -203,20 +203,24 @@ def an_unknown_strategy_raises_and_removes_nothing(t: Trial) -> None:
 
 @case("PRUNE-5")
 def a_graph_resumes_after_it_was_pruned(t: Trial) -> None:
-    for build, questions in (
-        (graphs.several_questions, ("first?", "second?", "third?")),
-        (graphs.parallel_questions, ("c?", "a?", "b?")),
-        (graphs.fanned_out_questions, ("1?", "0?", "2?")),
+    for build, questions in t.spread(
+        (
+            (graphs.several_questions, ("first?", "second?", "third?")),
+            (graphs.parallel_questions, ("c?", "a?", "b?")),
+            (graphs.fanned_out_questions, ("1?", "0?", "2?")),
+        )
     ):
         _expect_same_result(t, build, questions, {"log": []})
 
 
 @case("PRUNE-5")
 def a_subgraph_resumes_after_it_was_pruned(t: Trial) -> None:
-    for build, questions in (
-        (graphs.question_in_a_subgraph, ("a draft?",)),
-        (graphs.questions_in_nested_subgraphs, ("deep?", "middle?")),
-        (graphs.parallel_questions_in_a_subgraph, ("a?", "c?", "b?")),
+    for build, questions in t.spread(
+        (
+            (graphs.question_in_a_subgraph, ("a draft?",)),
+            (graphs.questions_in_nested_subgraphs, ("deep?", "middle?")),
+            (graphs.parallel_questions_in_a_subgraph, ("a?", "c?", "b?")),
+        )
     ):
         _expect_same_result(t, build, questions, {"log": []})
 
@@ -253,7 +257,7 @@ def _expect_same_result(t: Trial, build: graphs.Build, questions: Sequence[str],
 @case("PRUNE-6")
 def delta_channels_stay_the_same_and_go_on(t: Trial) -> None:
     worker, other = t.open(), t.open()
-    for frequency in (1, 4, graphs.LONG):
+    for frequency in t.spread((1, 4, graphs.LONG), 1):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency)
         expected = worker.invoke(graph, graphs.both("input"), config)
@@ -271,7 +275,7 @@ def delta_channels_stay_the_same_and_go_on(t: Trial) -> None:
 @case("PRUNE-6")
 def every_later_state_of_a_pruned_thread_is_right(t: Trial) -> None:
     worker, other = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 2):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency)
         worker.invoke(graph, graphs.both("input"), config)
@@ -289,7 +293,7 @@ def every_later_state_of_a_pruned_thread_is_right(t: Trial) -> None:
 @case("PRUNE-6")
 def a_waiting_graph_with_delta_channels_resumes(t: Trial) -> None:
     worker, other = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG)):
         config = t.config(t.thread())
         graph = graphs.delta_graph(worker.saver, frequency, "first?", "second?")
         expected = worker.invoke(graph, graphs.both("input"), config)
@@ -305,7 +309,7 @@ def a_waiting_graph_with_delta_channels_resumes(t: Trial) -> None:
 @case("PRUNE-6")
 def a_subgraphs_delta_channels_stay(t: Trial) -> None:
     worker, other = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 1):
         config = t.config(t.thread())
         graph = graphs.delta_subgraph(worker.saver, frequency)
         for number in range(2):
@@ -323,7 +327,7 @@ def a_subgraphs_delta_channels_stay(t: Trial) -> None:
 @case("PRUNE-6")
 def a_forks_delta_channels_stay(t: Trial) -> None:
     worker, other = t.open(), t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 2):
         config = t.config(t.thread())
         graph = forked_graph(worker, config, frequency)
         before = worker.get_state(graph, config).values

@@ -184,13 +184,15 @@ def no_runs_and_unknown_runs_are_no_error(t: Trial) -> None:
 @case("RUNS-4")
 def delta_channels_of_the_remaining_runs_stay(t: Trial) -> None:
     saver = t.open()
-    for frequency, deleted in (
-        (1, [0, 1]),
-        (4, [0]),
-        (4, [1]),
-        (graphs.LONG, [0]),
-        (graphs.LONG, [0, 1]),
-        (graphs.LONG, [2]),
+    for frequency, deleted in t.spread(
+        (
+            (1, [0, 1]),
+            (4, [0]),
+            (graphs.LONG, [0]),
+            (graphs.LONG, [0, 1]),
+            (graphs.LONG, [2]),
+            (4, [1]),
+        )
     ):
         thread = t.thread()
         run_ids = [t.thread("run") for _ in range(3)]
@@ -210,7 +212,7 @@ def delta_channels_of_the_remaining_runs_stay(t: Trial) -> None:
 @case("RUNS-4")
 def delta_channels_go_on_after_runs_were_deleted(t: Trial) -> None:
     saver = t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG)):
         thread = t.thread()
         run_ids = [t.thread("run") for _ in range(4)]
         graph = graphs.delta_graph(saver.saver, frequency)
@@ -229,7 +231,7 @@ def delta_channels_go_on_after_runs_were_deleted(t: Trial) -> None:
 @case("RUNS-4")
 def delta_channels_go_on_from_before_the_deleted_run(t: Trial) -> None:
     saver = t.open()
-    for frequency in (3, graphs.LONG):
+    for frequency in t.spread((3, graphs.LONG), 1):
         thread = t.thread()
         run_ids = [t.thread("run") for _ in range(3)]
         graph = graphs.delta_graph(saver.saver, frequency)

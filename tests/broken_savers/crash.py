@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,22 @@ class AcknowledgesCheckpointsBeforeTheyAreStored(_StoresLater):
         self.later.append(lambda: SQLiteSaver.put(self, *arguments))
         place = {key: config["configurable"].get(key, "") for key in ("thread_id", "checkpoint_ns")}
         return {"configurable": {**place, "checkpoint_id": checkpoint["id"]}}
+
+
+@breaks("CRASH-1")
+class StoresInSeveralSteps(SQLiteSaver):
+    """A kill between two of them leaves a checkpoint without its values, or a task with a part of its writes."""
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        super().put(config, {**checkpoint, "channel_values": {}}, metadata, {})
+        time.sleep(0.02)
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        writes = list(writes)
+        for length in range(1, len(writes) + 1):
+            super().put_writes(config, writes[:length], task_id, task_path)
+            time.sleep(0.02)
 
 
 @breaks("CRASH-2")

@@ -76,15 +76,21 @@ class Calls:
         faults: Sequence[Fault],
         colour: str,
         runner: asyncio.Runner,
+        *,
+        most: int = 1_000_000,
+        every_fault: bool = True,
     ) -> Figures:
         """Let a fault strike piece 1, 2, 3, … of a call, until a call gets through; then repeat the call.
 
-        ``through`` goes through the proxy and tries once.
+        ``through`` goes through the proxy and tries once. Faults strike ``most`` times at most; unless ``every_fault``,
+        each act meets one of them only, the next act the next.
         """
         figures = Figures()
-        for act in acts:
-            for fault in faults:
+        for number, act in enumerate(acts):
+            for fault in faults if every_fault else [faults[number % len(faults)]]:
                 for after in range(_GIVES_UP_AFTER):
+                    if figures.faults == most:
+                        return figures
                     thread = self.new_thread()
                     self.warm(through, colour, runner)
                     struck = len(proxy.struck)
@@ -94,7 +100,7 @@ class Calls:
                     figures.losses += self.tried(act, thread, through, colour, runner, situation)
                     took = time.monotonic() - began
                     proxy.disarm()
-                    between = snapshot(self.saver, thread)
+                    between = self._settled(thread)
                     is_through = len(proxy.struck) == struck
                     if took > 30:
                         figures.losses.append(f"{situation}: it took {took:.0f} s to say so")
@@ -106,6 +112,16 @@ class Calls:
                         break
                     figures.faults += 1
         return figures
+
+    def _settled(self, thread: str) -> str:
+        """A snapshot, once it stays the same: a server may still be at work for a connection that is gone."""
+        before = snapshot(self.saver, thread)
+        for _ in range(50):
+            now = snapshot(self.saver, thread)
+            if now == before:
+                break
+            before = now
+        return before
 
     def warm(self, through: CheckpointSaver, colour: str, runner: asyncio.Runner) -> None:
         """Make ``through`` have a connection that works."""

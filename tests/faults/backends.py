@@ -39,6 +39,8 @@ class Cell:
     place: tuple[Any, ...]
     content: bytes
     is_text: bool = False
+    is_index: bool = False
+    """Made from other values, to find them by: damage there may hide them."""
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in self.place)
@@ -132,7 +134,7 @@ class SQLiteBackend(Backend):
                 for (*values,) in raw.execute(f'SELECT {", ".join([*keys, *others])} FROM "{table}"'):
                     key, rest = values[: len(keys)], values[len(keys) :]
                     for column, value in zip(others, rest, strict=True):
-                        if isinstance(value, (str, bytes)):
+                        if isinstance(value, (str, bytes)) and column not in _IDENTITIES:
                             place = (table, column, tuple(zip(keys, key, strict=True)))
                             content = value.encode() if isinstance(value, str) else value
                             found.append(Cell(place, content, isinstance(value, str)))
@@ -148,6 +150,10 @@ class SQLiteBackend(Backend):
     @staticmethod
     def _tables(raw: sqlite3.Connection) -> list[str]:
         return [name for (name,) in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
+
+
+_IDENTITIES = ("thread_id", "checkpoint_ns", "checkpoint_id")
+"""What something is found by: another one is another thing's, and the thing itself is not there."""
 
 
 def _columns(raw: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]:
@@ -209,7 +215,7 @@ class PostgresBackend(Backend):
 
     @contextmanager
     def impatient(self) -> Iterator[None]:
-        with _changed(connections, ANSWER_SECONDS=1.0, POOL_SECONDS=1.5):
+        with _changed(connections, ANSWER_SECONDS=2.0, POOL_SECONDS=1.5):
             yield
 
     def drop(self) -> None:
@@ -259,7 +265,9 @@ class RedisBackend(Backend):
         found = []
         with self._raw() as raw:
             for key in raw.scan_iter(match=f"{self._prefix}*", count=1000, _type="hash"):
-                found += [Cell((key, name), value) for name, value in raw.hgetall(key).items()]
+                found += [
+                    Cell((key, name), value, is_index=name[:1] in b"mw") for name, value in raw.hgetall(key).items()
+                ]
         return found
 
     def overwrite(self, cell: Cell, content: bytes) -> None:
@@ -287,6 +295,8 @@ class RedisBackend(Backend):
             yield raw
 
 
+S3_VARIABLE = "CHECKPOINT_TEST_S3_URL"
+
 TOMBSTONE_BYTES = 64
 
 
@@ -298,9 +308,7 @@ class S3Backend(Backend):
         self.server = server
         self.version = server.version
         self._prefix = prefix
-        self._raw = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
-            "s3", endpoint_url=server.url
-        )
+        self._raw = raw_s3(server.url)
         self.url = self._url(server.url)
         super().__init__()
 
@@ -355,15 +363,35 @@ class S3Backend(Backend):
         return [entry for page in pages for entry in page.get("Contents", ())]
 
 
+def raw_s3(endpoint: str) -> Any:
+    return boto3.session.Session(region_name=REGION).client("s3", endpoint_url=endpoint)
+
+
 @contextmanager
 def _changed(module: Any, **values: Any) -> Iterator[None]:
     """Other values for a module's constants."""
     before = {name: getattr(module, name) for name in values}
     for name, value in values.items():
         setattr(module, name, value)
-    yield
-    for name, value in before.items():
-        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+@contextmanager
+def _in_environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _with_query(url: str, options: Mapping[str, str]) -> str:
@@ -376,6 +404,10 @@ class Servers(AbstractContextManager["Servers"]):
     def __init__(self) -> None:
         self._running = ExitStack()
         self._servers: dict[str, Server] = {}
+        if S3_VARIABLE not in os.environ:
+            # boto3's own place for credentials, here and in every process that is started from now on.
+            given = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+            self._running.enter_context(_in_environment(given))
 
     @contextmanager
     def backend(self, name: str) -> Iterator[Backend]:
@@ -420,7 +452,7 @@ def _redis(servers: Servers) -> Iterator[Backend]:
 @contextmanager
 def _radosgw_with_bucket() -> Iterator[Server]:
     with radosgw() as server:
-        client = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client("s3", endpoint_url=server.url)
+        client = raw_s3(server.url)
         client.create_bucket(Bucket=BUCKET)
         client.close()
         yield server
@@ -428,9 +460,7 @@ def _radosgw_with_bucket() -> Iterator[Server]:
 
 @contextmanager
 def _s3(servers: Servers) -> Iterator[Backend]:
-    # boto3's own place for credentials, here and in the processes that are started later.
-    os.environ.update(AWS_ACCESS_KEY_ID=ACCESS_KEY, AWS_SECRET_ACCESS_KEY=SECRET_KEY)
-    opened = S3Backend(servers.server("s3", "CHECKPOINT_TEST_S3_URL", _radosgw_with_bucket), f"faults-{uuid4().hex}")
+    opened = S3Backend(servers.server("s3", S3_VARIABLE, _radosgw_with_bucket), f"faults-{uuid4().hex}")
     yield opened
     opened.drop()
 

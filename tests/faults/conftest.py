@@ -18,7 +18,8 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
-def processes() -> Iterator[Processes]:
+def processes(servers: Servers) -> Iterator[Processes]:
+    """Processes with the environment that ``servers`` need."""
     with Processes() as started:
         yield started
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,6 +128,11 @@ class Runs:
 def every_request(whole: Whole) -> list[list[Death]]:
     """A plan for each request, before and after it."""
     return [[{"kill": [moment, n]}] for n in range(1, whole.requests + 1) for moment in ("before", "after")]
+
+
+def from_outside(whole: Whole, chance: random.Random, number: int) -> list[list[Death]]:
+    """So many plans of three deaths in a row by SIGKILL, at any time that a run takes."""
+    return [[{"kill_after": chance.uniform(0.01, whole.seconds)} for _ in range(3)] for _ in range(number)]
 
 
 def spread(plans: Sequence[list[Death]], most: int, first: int = 0) -> list[list[Death]]:

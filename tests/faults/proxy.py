@@ -147,11 +147,12 @@ class Proxy:
 
     async def _end(self) -> None:
         self._listening.close()
-        self._reset()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        self._passing.set()
+        await asyncio.sleep(0.05)  # connections that have been accepted get their tasks
+        # Not cancelled: a connection that is just being made would be nobody's then, and stay open.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            self._reset()
+            await asyncio.wait(others, timeout=0.02)
 
     def _fault(self, *, request: bool) -> Fault | None:
         """What strikes this piece, if anything."""

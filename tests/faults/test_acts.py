@@ -26,6 +26,6 @@ def test_a_call_killed_at_any_request_has_happened_or_not_and_may_be_repeated(
 ) -> None:
     with calls_on(backend) as calls:
         at = COLOURS.index(colour)
-        figures = calls.killed(processes, CHANGES[at::2], colour, most=backend.most(4), first=at)
+        figures = calls.killed(processes, CHANGES[at::2], colour, most=backend.most(2), first=at)
     figures.check()
     assert figures.crashes >= len(CHANGES) // 2

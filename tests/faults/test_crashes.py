@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from tests.faults.backends import Backend
-from tests.faults.crashes import COLOURS, DURABILITIES, Death, Runs, every_request, spread
+from tests.faults.backends import BACKENDS, Backend
+from tests.faults.crashes import COLOURS, DURABILITIES, Runs, every_request, from_outside, spread
 from tests.faults.worker import Processes
 
-MOST_KILLS = 8
+MOST_KILLS = 4
 """In each durability and colour; `make soak` kills at every request."""
 
 
@@ -27,16 +27,10 @@ def test_a_run_killed_at_a_request_ends_as_if_it_had_not_been(
     assert figures.crashes >= most // 2
 
 
-@pytest.mark.parametrize("durability", DURABILITIES)
-def test_a_run_that_is_killed_from_outside_again_and_again_still_ends(
-    backend: Backend, processes: Processes, durability: str
-) -> None:
+def test_a_run_that_is_killed_from_outside_again_and_again_still_ends(backend: Backend, processes: Processes) -> None:
+    durability = DURABILITIES[list(BACKENDS).index(backend.name) % 3]
     runs = Runs(processes, backend, durability, "sync")
     whole = runs.whole()
-    chance = random.Random(durability)
-    plans: list[list[Death]] = [
-        [{"kill_after": chance.uniform(0.01, whole.seconds)} for _ in range(3)] for _ in range(backend.most(4))
-    ]
-    figures = runs.crashed(whole, plans)
+    figures = runs.crashed(whole, from_outside(whole, random.Random(7), backend.most(4)))
     figures.check()
     assert figures.crashes >= 1

@@ -1,0 +1,334 @@
+"""A thread on Redis expires as a whole, its entries in the index with it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from langgraph.types import Interrupt
+
+from checkpoint_base import CheckpointSaver, ConflictError
+from checkpoint_base.transport import Retrying
+from checkpoint_redis import RedisSaver, store
+from tests.redis.conftest import CONFIG, config_of, put, values_of
+
+Keys = Callable[[], set[bytes]]
+
+_RANDOM = random.Random(3)
+LARGE = {"large": [_RANDOM.randbytes(700).hex() for _ in range(1200)]}
+"""More than one request carries, so it is staged."""
+
+
+def key_of(saver: CheckpointSaver, thread_id: str = "thread") -> str:
+    key: str = saver.store._keys(thread_id)[0]  # type: ignore[attr-defined]
+    return key
+
+
+def ask(saver: CheckpointSaver, config: Any) -> None:
+    saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+
+
+def swept(saver: CheckpointSaver) -> None:
+    """What any writing or listing does beside its own work, until all is done."""
+    for _ in range(20):
+        list(saver.threads())
+
+
+@pytest.fixture
+def short(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
+    with RedisSaver(redis_url, prefix=prefix, ttl=0.4) as saver:
+        yield saver
+
+
+def test_a_thread_expires_with_all_that_it_has_and_with_its_index_entries(short: RedisSaver, keys: Keys) -> None:
+    config = put(short, {**LARGE, "small": 1}, metadata={"source": "loop", "step": 1, "run_id": "run"})
+    ask(short, config)
+    child = {"configurable": {**CONFIG["configurable"], "checkpoint_ns": "child:1"}}
+    put(short, {"b": 2}, child)
+    assert [waiting.thread_id for waiting in short.interrupts()] == ["thread"]
+    time.sleep(0.5)
+    assert values_of(short) is None
+    assert short.get_tuple(child) is None
+    assert list(short.list(CONFIG)) == []
+    assert list(short.list(None)) == []
+    assert list(short.threads()) == []
+    assert list(short.interrupts()) == []
+    short.delete_for_runs(["run"])
+    assert keys() == set()
+
+
+def test_what_nobody_asks_for_any_more_leaves_the_index_too(short: RedisSaver, raw: Any, keys: Keys) -> None:
+    for number in range(30):
+        ask(short, put(short, {"a": number}, config_of(f"t{number}")))
+    time.sleep(0.5)
+    assert {key for key in keys() if b":thread:" in key and raw.exists(key)} == set()
+    assert keys()  # only the index knows of them
+    swept(short)
+    assert keys() == set()
+
+
+def test_every_write_of_a_thread_puts_its_expiry_off(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix, ttl=100) as saver:
+        config = put(saver, {"a": 1})
+        writes: list[Callable[[], Any]] = [
+            lambda: put(saver, {"a": 2}, config),
+            lambda: saver.put_writes(config, [("a", 1)], "task"),
+            lambda: ask(saver, config),
+            lambda: put(saver, LARGE, config),
+        ]
+        for write in writes:
+            raw.pexpire(key_of(saver), 50_000)
+            write()
+            assert 95_000 < raw.pttl(key_of(saver)) <= 100_000
+
+
+def test_reading_puts_the_expiry_off_when_asked_to_and_never_brings_it_nearer(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with (
+        RedisSaver(redis_url, prefix=prefix, ttl=100) as writer,
+        RedisSaver(redis_url, prefix=prefix, ttl=200, refresh_on_read=True) as keeper,
+        RedisSaver(redis_url, prefix=prefix, ttl=1, refresh_on_read=True) as hasty,
+    ):
+        config = put(writer, {"a": 1})
+
+        def time_left() -> int:
+            return int(raw.pttl(key_of(writer)))
+
+        for saver in (writer, hasty):
+            values_of(saver)
+            list(saver.list(CONFIG))
+            assert 90_000 < time_left() <= 100_000
+        list(keeper.list(None))
+        list(keeper.threads())
+        assert time_left() <= 100_000
+        reads: list[Callable[[], Any]] = [
+            lambda: values_of(keeper),
+            lambda: keeper.get_tuple(config),
+            lambda: list(keeper.list(CONFIG)),
+            lambda: list(keeper.history(CONFIG)),
+            lambda: keeper.get_delta_channel_history(config=config, channels=["a"]),
+        ]
+        for read in reads:
+            put(writer, {"a": 1})
+            assert time_left() <= 100_000
+            read()
+            assert 190_000 < time_left() <= 200_000
+        assert [found.thread_id for found in writer.threads()] == ["thread"]
+
+
+def test_a_reader_makes_no_thread_expire_and_a_writer_without_a_ttl_makes_one_stay(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with (
+        RedisSaver(redis_url, prefix=prefix) as forever,
+        RedisSaver(redis_url, prefix=prefix, ttl=100, refresh_on_read=True) as expiring,
+    ):
+        put(forever, {"a": 1})
+        values_of(expiring)
+        assert raw.pttl(key_of(forever)) == -1
+        put(expiring, {"a": 2})
+        assert raw.pttl(key_of(forever)) > 0
+        put(forever, {"a": 3})
+        assert raw.pttl(key_of(forever)) == -1
+
+
+def test_an_expired_thread_begins_anew(short: RedisSaver) -> None:
+    old = put(short, {"a": 1})
+    ask(short, old)
+    time.sleep(0.5)
+    short.put_writes(old, [("a", 2)], "late")  # its checkpoint is gone
+    assert values_of(short) is None
+    put(short, {"b": 1})
+    assert values_of(short) == {"b": 1}
+    assert len(list(short.list(CONFIG))) == 1
+    assert list(short.interrupts()) == []
+
+
+def test_a_run_that_relies_on_what_has_expired_stores_it_again(short: RedisSaver) -> None:
+    values = {"long": ["x" * 900] * 50, "a": 1}
+    config = put(short, values)
+    time.sleep(0.5)
+    found: Any = {"v": 4, "id": "9", "ts": "", "channel_values": values, "versions_seen": {}}
+    found["channel_versions"] = {"long": "1", "a": "2"}
+    short.put(config, found, {"source": "loop", "step": 2}, {"a": "2"})
+    assert values_of(short) == values
+
+
+# Crashes while a large value is on its way
+
+
+class Crash(Exception):
+    """The process ends here, as far as the store can see."""
+
+
+class CrashingAfter:
+    """Carries out so many requests and then fails."""
+
+    def __init__(self, saver: CheckpointSaver, requests: int) -> None:
+        self._inner = saver.store.transport
+        self._left = requests
+        saver._transport = Retrying(self, deadline=0)  # type: ignore[arg-type]
+
+    def execute(self, request: Any) -> Any:
+        if not self._left:
+            raise Crash
+        self._left -= 1
+        return self._inner.execute(request)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def crashed(redis_url: str, prefix: str, act: Callable[[RedisSaver], Any], requests: int, **options: Any) -> None:
+    with RedisSaver(redis_url, prefix=prefix, **options) as saver:
+        CrashingAfter(saver, requests)
+        with pytest.raises(Crash):
+            act(saver)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "STAGED_MS", 300)
+
+
+def test_pieces_of_a_new_thread_that_were_never_taken_over_expire(
+    soon: None, redis_url: str, prefix: str, keys: Keys
+) -> None:
+    crashed(redis_url, prefix, lambda saver: put(saver, LARGE), requests=1)
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        assert len(keys()) == 1
+        assert values_of(saver) is None
+        assert list(saver.threads()) == []
+        time.sleep(0.4)
+        assert keys() == set()
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_pieces_that_were_never_taken_over_leave_a_thread_that_stays(
+    begins: str, soon: None, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        if begins == "before":
+            put(saver, {"a": 1})
+        crashed(redis_url, prefix, lambda saver: put(saver, LARGE), requests=1)
+        if begins == "after":
+            put(saver, {"a": 1})
+
+        def pieces() -> int:
+            return sum(field[:1] in b"#+q" for field in raw.hkeys(key_of(saver)))
+
+        assert pieces() > 100
+        time.sleep(0.4)
+        swept(saver)
+        assert pieces() == 0
+        assert values_of(saver) == {"a": 1}
+
+
+def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        crashed(redis_url, prefix, lambda saver: put(saver, LARGE), requests=1)
+        put(saver, LARGE)
+        time.sleep(0.4)
+        swept(saver)
+        with RedisSaver(redis_url, prefix=prefix) as reader:
+            assert values_of(reader) == LARGE
+
+
+def test_a_copy_that_was_cut_off_leaves_nothing(soon: None, redis_url: str, prefix: str, keys: Keys) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, LARGE)
+        before = keys()
+        crashed(redis_url, prefix, lambda saver: saver.copy_thread("thread", "copy"), requests=3)
+        assert len(keys() - before) == 1
+        time.sleep(0.4)
+        assert keys() == before
+        assert values_of(saver, config_of("copy")) is None
+
+
+def test_a_copy_of_which_a_part_was_lost_is_made_again(
+    redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, LARGE)
+        transport, lost = saver.store.transport, []
+
+        def lossy(request: Any, execute: Callable[[Any], Any] = transport.execute) -> Any:
+            answer = execute(request)
+            copies = list(raw.scan_iter(match=f"{prefix}*copy*", count=10_000))
+            if copies and not lost:  # as if the server had failed over to a replica that lagged behind
+                lost.append(raw.hdel(copies[0], *raw.hkeys(copies[0])[:5]))
+            return answer
+
+        monkeypatch.setattr(transport, "execute", lossy)
+        saver.copy_thread("thread", "copy")
+        assert lost == [5]
+        assert values_of(saver, config_of("copy")) == LARGE
+
+
+# Any interleaving
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_interleaving_of_expiry_writes_reads_and_crashes_leaves_anything_behind(
+    seed: int, soon: None, redis_url: str, raw: Any, prefix: str, keys: Keys
+) -> None:
+    """Threads that expire all the time; in the end nothing is there, and until then nothing is there by halves."""
+    chance = random.Random(seed)
+    large = {"large": [chance.randbytes(700).hex() for _ in range(1000)]}
+    options = {"prefix": prefix, "ttl": 0.05}
+    with RedisSaver(redis_url, **options) as saver, RedisSaver(redis_url, refresh_on_read=True, **options) as other:
+        configs = [config_of(f"t{number}") for number in range(4)]
+        expected: dict[str, list[Any]] = {config["configurable"]["thread_id"]: [None] for config in configs}
+
+        def step() -> None:
+            one, config = chance.choice((saver, other)), chance.choice(configs)
+            thread_id = config["configurable"]["thread_id"]
+            act = chance.choices(
+                ("put", "writes", "ask", "large", "crash", "copy", "prune", "delete", "read", "wait"),
+                (6, 3, 3, 1, 1, 2, 2, 1, 6, 6),
+            )[0]
+            if act in ("put", "large"):
+                values = {"n": chance.random(), "long": ["y" * 800] * 5} if act == "put" else large
+                put(one, values, config, {"source": "loop", "step": 1, "run_id": f"run{chance.randrange(3)}"})
+                expected[thread_id].append(values)
+            elif act == "writes":
+                one.put_writes(config_of(thread_id, "1"), [("a", "x" * 900)], "task")
+            elif act == "ask":
+                found = one.get_tuple(config)
+                if found:
+                    ask(one, found.config)
+            elif act == "crash":
+                lost = {"large": [chance.randbytes(700).hex() for _ in range(1000)]}
+                crashed(redis_url, act=lambda crashing: put(crashing, lost, config), requests=1, **options)
+            elif act == "copy":
+                target = chance.choice(configs)["configurable"]["thread_id"]
+                with suppress(ConflictError):
+                    one.copy_thread(thread_id, target)
+                    expected[target] += expected[thread_id]
+            elif act == "prune":
+                one.prune([thread_id])
+            elif act == "delete":
+                one.delete_thread(thread_id)
+            elif act == "read":
+                # Half a thread would raise, or be a value that nobody stored.
+                assert values_of(one, config) in expected[thread_id]
+                for each in one.list(config):
+                    assert each.checkpoint["channel_values"] in expected[thread_id]
+                assert {info.thread_id for info in one.threads()} <= expected.keys()
+                assert {info.thread_id for info in one.interrupts()} <= expected.keys()
+            else:
+                time.sleep(chance.choice((0.01, 0.06)))
+            for key in keys():
+                # Whatever is there expires, but for an index: it is emptied by whoever comes by.
+                assert key.endswith(b":index") or raw.pttl(key) != -1, key
+
+        for _ in range(120):
+            step()
+        time.sleep(0.4)
+        swept(saver)
+        assert keys() == set()

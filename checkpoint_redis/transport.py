@@ -46,6 +46,8 @@ _PASSING = frozenset((
 ))
 # fmt: on
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
+# A script's command that is refused has a code only sometimes.
+_FORBIDDEN_INSIDE = re.compile("The user executing the script can't|ACL failure in script")
 
 
 class RedisTransport:
@@ -153,7 +155,8 @@ def translated(error: Exception) -> CheckpointError:
             f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
             "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
         )
-    if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN:
+    refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
+    if refused or _FORBIDDEN_INSIDE.search(said):
         return UnsupportedOperation(
             f"Redis refuses this user or password: {said}. Check the URL, and the user's permissions (docs/redis.md)"
         )

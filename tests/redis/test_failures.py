@@ -1,0 +1,341 @@
+"""What a caller is told when Redis restarts, fails over, is down, full, or has lost something."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Annotated, Any, TypedDict
+
+import pytest
+import redis as redis_py
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
+from checkpoint_redis import RedisSaver, transport
+from tests.redis.conftest import CONFIG, config_of, put, values_of
+from tests.servers.processes import HOST, free_port
+from tests.servers.redis import place, redis, redis_cluster, redis_sentinel
+
+# Restarts and failovers
+
+
+class Counted(TypedDict):
+    steps: Annotated[list[int], operator.add]
+
+
+def counting_graph(saver: CheckpointSaver, steps: int, ran: list[int], act: Callable[[int], None]) -> Any:
+    """Counts to ``steps``, a super-step each, and does something beside it; then asks."""
+
+    def count(state: Counted) -> Counted:
+        number = len(state["steps"])
+        act(number)
+        ran.append(number)
+        return {"steps": [number]}
+
+    builder = StateGraph(Counted)
+    builder.add_node("count", count)
+    builder.add_node("ask", lambda _: {"steps": [interrupt("go on?")]})
+    builder.add_edge(START, "count")
+    builder.add_conditional_edges("count", lambda state: "ask" if len(state["steps"]) >= steps else "count")
+    builder.add_edge("ask", END)
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_graph_runs_through_a_failover_and_no_acknowledged_step_is_lost(colour: str) -> None:
+    with (
+        redis_sentinel(replicas=2) as watched,
+        open_saver(watched.url, replicas=1, deadline=60) as saver,
+    ):
+        ran: list[int] = []
+
+        def fail_over_at_the_fifth(number: int) -> None:
+            if number == 5:
+                os.kill(watched.pids[watched.master()], signal.SIGKILL)
+
+        graph = counting_graph(saver, 12, ran, fail_over_at_the_fifth)
+        before = watched.master()
+        if colour == "sync":
+            found = graph.invoke({"steps": []}, CONFIG, durability="sync")
+        else:
+            found = asyncio.run(graph.ainvoke({"steps": []}, CONFIG, durability="sync"))
+        assert watched.master() != before
+        assert ran == list(range(12))  # no step was run again
+        assert found["steps"] == ran
+        with open_saver(watched.url) as reader:
+            assert [waiting.value for waiting in reader.interrupts()] == ["go on?"]
+            assert len(list(reader.history(CONFIG))) == 14
+            graph = counting_graph(reader, 12, ran, lambda _: None)
+            assert graph.invoke(Command(resume=99), CONFIG)["steps"] == [*range(12), 99]
+
+
+def test_a_server_that_restarts_has_kept_what_its_file_has_and_scripts_are_sent_again(prefix: str) -> None:
+    persistent = ("--appendonly", "yes", "--appendfsync", "always")
+    with place() as alone:
+        saver = RedisSaver(f"redis://{HOST}:{alone.port}", prefix=prefix, deadline=30)
+        for number in range(3):
+            with alone.started(*persistent) as server:
+                put(saver, {"n": number})
+                assert asyncio.run(saver.aget_tuple(CONFIG)).checkpoint["channel_values"] == {"n": number}
+                os.kill(server.pid, signal.SIGKILL)
+        with alone.started(*persistent):
+            assert [found.checkpoint["channel_values"]["n"] for found in saver.list(CONFIG)] == [2, 1, 0]
+        saver.close()
+
+
+def test_a_cluster_whose_slots_move_meanwhile_is_followed(prefix: str) -> None:
+    """The slots of a third of the threads move to another server, key by key, while they are written to."""
+    with redis_cluster() as server, RedisSaver(server.url, prefix=prefix, deadline=30) as saver:
+        first, second = (int(each.rpartition(":")[2]) for each in server.url.split(",")[:2])
+        threads = [config_of(f"t{number}") for number in range(40)]
+        for config in threads:
+            put(saver, {"n": 0, "long": ["x" * 900] * 20}, config)
+        done, failed = threading.Event(), []
+
+        def write() -> None:
+            number = 0
+            try:
+                while not done.is_set() or number < 3:
+                    number += 1
+                    for config in threads:
+                        put(saver, {"n": number, "long": ["x" * 900] * 20}, config)
+            except BaseException as error:
+                failed.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        moved = move_slots(first, second, prefix)
+        done.set()
+        writer.join(60)
+        assert failed == []
+        assert moved > 5
+        assert all(values_of(saver, config)["n"] >= 3 for config in threads)
+        assert len(list(saver.threads())) == 40
+
+
+def move_slots(source: int, target: int, prefix: str) -> int:
+    """Move every slot that has something of ours from one server of a cluster to another one; returns how many."""
+    with (
+        redis_py.Redis(port=source, decode_responses=True) as from_,
+        redis_py.Redis(port=target, decode_responses=True) as to,
+    ):
+        ids = {name: client.execute_command("CLUSTER MYID") for name, client in (("from", from_), ("to", to))}
+        slots = {from_.execute_command("CLUSTER KEYSLOT", key) for key in from_.scan_iter(match=f"{prefix}*")}
+        for slot in slots:
+            to.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids["from"])
+            from_.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids["to"])
+            while keys := from_.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
+                from_.execute_command("MIGRATE", HOST, target, keys[0], 0, 5000)
+                time.sleep(0.01)  # between two keys of a slot, where a script finds one here and one there
+            for client in (to, from_):
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids["to"])
+        return len(slots)
+
+
+# Down
+
+
+@pytest.fixture(params=["redis", "cluster", "sentinel"])
+def down(request: pytest.FixtureRequest) -> Iterator[CheckpointSaver]:
+    """A saver whose servers have gone, after it stored something."""
+    with ExitStack() as stack, ExitStack() as servers:
+        if request.param == "sentinel":
+            url = servers.enter_context(redis_sentinel()).url
+        else:
+            url = servers.enter_context(redis() if request.param == "redis" else redis_cluster()).url
+        saver = stack.enter_context(open_saver(url, deadline=0.3))
+        put(saver, {"a": 1})
+        assert asyncio.run(saver.aget_tuple(CONFIG)) is not None
+        servers.close()
+        yield saver
+
+
+def test_a_server_that_is_down_is_unavailable_after_the_deadline_and_never_empty(down: CheckpointSaver) -> None:
+    def unavailable(act: Callable[[], Any]) -> None:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="Redis"):
+            act()
+        assert time.monotonic() - began < 15
+
+    async def listed() -> None:
+        async for _ in down.athreads():
+            raise AssertionError("a thread was found")
+
+    unavailable(lambda: down.get_tuple(CONFIG))
+    unavailable(lambda: put(down, {"a": 2}))
+    unavailable(lambda: list(down.list(CONFIG)))
+    unavailable(lambda: list(down.threads()))
+    unavailable(lambda: list(down.interrupts()))
+    unavailable(lambda: down.delete_thread("thread"))
+    unavailable(lambda: asyncio.run(down.aget_tuple(CONFIG)))
+    unavailable(lambda: asyncio.run(listed()))
+
+
+def test_nothing_that_listens_is_unavailable_from_the_beginning() -> None:
+    for scheme, path in (("redis", ""), ("redis+cluster", ""), ("redis+sentinel", "/service")):
+        with (
+            pytest.raises(StoreUnavailable),
+            open_saver(f"{scheme}://{HOST}:{free_port()}{path}", deadline=0),
+        ):
+            pass
+
+
+def test_a_server_of_a_cluster_that_is_down_makes_listings_fail_and_not_shorter(prefix: str) -> None:
+    with redis_cluster() as server, RedisSaver(server.url, prefix=prefix, deadline=0.3) as saver:
+        for number in range(30):
+            put(saver, {"n": number}, config_of(f"t{number}"))
+        os.kill(server.pid, signal.SIGKILL)
+        for read in (lambda: list(saver.threads()), lambda: list(saver.list(None)), lambda: list(saver.interrupts())):
+            with pytest.raises(StoreUnavailable):
+                read()
+
+
+def test_a_replica_is_no_place_to_write_to(prefix: str) -> None:
+    with redis_sentinel() as watched:
+        replica = next(port for port in watched.pids if port != watched.master())
+        with pytest.raises(StoreUnavailable), open_saver(f"redis://{HOST}:{replica}?prefix={prefix}", deadline=0):
+            pass
+
+
+def test_a_write_that_too_few_replicas_confirm_is_not_acknowledged(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "WAIT_MS", 200)
+    with redis_sentinel() as watched, open_saver(f"{watched.url}?prefix={prefix}&replicas=1", deadline=0) as saver:
+        put(saver, {"a": 1})
+        replica = next(pid for port, pid in watched.pids.items() if port != watched.master())
+        os.kill(replica, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+                put(saver, {"a": 2})
+            with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+                asyncio.run(saver.aput_writes(put_config(saver), [("a", 1)], "task"))
+        finally:
+            os.kill(replica, signal.SIGCONT)
+        put(saver, {"a": 3})
+        assert values_of(saver) == {"a": 3}
+
+
+def put_config(saver: CheckpointSaver) -> Any:
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    return found.config
+
+
+# Full, and evicted
+
+
+def test_a_full_server_refuses_to_store_and_still_deletes(prefix: str) -> None:
+    with (
+        redis("--maxmemory", "8mb", "--maxmemory-policy", "noeviction") as server,
+        open_saver(f"{server.url}?prefix={prefix}", deadline=0) as saver,
+    ):
+        stored: list[str] = []
+
+        def fill() -> None:
+            while len(stored) < 1000:
+                put(saver, {"n": len(stored), "bytes": os.urandom(100_000)}, config_of(f"t{len(stored)}"))
+                stored.append(f"t{len(stored)}")
+
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            fill()
+        assert len(stored) > 10
+        for number, thread_id in enumerate(stored):
+            assert values_of(saver, config_of(thread_id))["n"] == number
+        for thread_id in stored[:5]:
+            saver.delete_thread(thread_id)
+        put(saver, {"n": -1}, config_of("new"))
+        assert len(list(saver.threads())) == len(stored) - 4
+
+
+def test_what_a_server_evicts_is_corrupt_and_never_absent(prefix: str) -> None:
+    with (
+        redis("--maxmemory", "8mb", "--maxmemory-policy", "allkeys-random", "--maxmemory-samples", "3") as server,
+        open_saver(f"{server.url}?prefix={prefix}", deadline=0) as saver,
+    ):
+        stored = []
+        for number in range(150):
+            try:
+                put(saver, {"n": number, "bytes": os.urandom(100_000)}, config_of(f"t{number}"))
+            except CorruptCheckpoint:  # its index is gone
+                continue
+            stored.append(number)
+        outcomes = {"there": 0, "evicted": 0}
+        for number in stored:
+            try:
+                found = values_of(saver, config_of(f"t{number}"))
+            except CorruptCheckpoint:
+                outcomes["evicted"] += 1
+            else:
+                assert found is not None
+                assert found["n"] == number
+                outcomes["there"] += 1
+        assert min(outcomes.values()) > 3, outcomes
+
+
+def every_act(saver: CheckpointSaver, config: Any) -> dict[str, Callable[[], Any]]:
+    return {
+        "get_tuple": lambda: saver.get_tuple(CONFIG),
+        "get_tuple of a checkpoint": lambda: saver.get_tuple(config),
+        "list": lambda: list(saver.list(CONFIG)),
+        "list of all": lambda: list(saver.list(None)),
+        "threads": lambda: list(saver.threads()),
+        "put": lambda: put(saver, {"b": 1}),
+        "put_writes": lambda: saver.put_writes(config, [("a", 1)], "task"),
+        "prune": lambda: saver.prune(["thread"]),
+        "copy_thread": lambda: saver.copy_thread("thread", "copy"),
+        "delete_for_runs": lambda: saver.delete_for_runs(["run"]),
+    }
+
+
+ACTS = list(every_act(None, None))  # type: ignore[arg-type]  # their names
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("lost", ["thread", "index"])
+def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
+    lost: str, act: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1, "long": ["x" * 900] * 30}, metadata={"source": "loop", "step": 1, "run_id": "run"})
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        assert raw.delete(thread if lost == "thread" else index) == 1
+        if lost == "index" and act in ("get_tuple", "get_tuple of a checkpoint", "copy_thread"):
+            every_act(saver, config)[act]()
+            assert values_of(saver) == {"a": 1, "long": ["x" * 900] * 30}  # the thread itself is whole
+            return
+        with pytest.raises(CorruptCheckpoint, match=r"gone from Redis .* Set maxmemory-policy to noeviction"):
+            every_act(saver, config)[act]()
+        if lost == "thread":
+            saver.delete_thread("thread")
+            assert values_of(saver) is None
+            put(saver, {"a": 2})
+            assert values_of(saver) == {"a": 2}
+
+
+@pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
+def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1, "long": ["x" * 900] * 30})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        fields = [field for field in raw.hkeys(thread) if field[:1] == kind]
+        assert fields
+        raw.hdel(thread, *fields)
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(CONFIG))):
+            with pytest.raises(CorruptCheckpoint):
+                read()
+
+
+def test_a_layout_that_is_lost_is_noticed_by_the_next_to_open(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+    raw.delete(f"{prefix}:layout")
+    with pytest.raises(CorruptCheckpoint, match="evicted"), RedisSaver(redis_url, prefix=prefix):
+        pass

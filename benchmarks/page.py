@@ -10,7 +10,7 @@ from benchmarks.plot import Line, chart
 from benchmarks.results import Results, Row
 from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING, Backend
 from benchmarks.targets import Outcome, outcomes, overhead
-from benchmarks.workloads.chat import target
+from benchmarks.workloads.chat import AWAY, target
 from benchmarks.workloads.graphs import MEMORY
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,7 @@ DOLLARS_PER_REQUEST = {"PUT": 5e-6, "POST": 5e-6, "LIST": 5e-6, "GET": 0.4e-6, "
 """S3 Standard in us-east-1, by its public list of prices; storage and traffic are extra."""
 
 _CALLS = ("put", "put, nothing new", "put_writes", "get_tuple")
+_AWAY_CALLS = tuple(f"{call}{AWAY}" for call in _CALLS)
 
 
 def write(results: Results, page: Path = PAGE, charts: Path = CHARTS) -> None:
@@ -151,22 +152,28 @@ def _chat(results: Results, backend: Backend) -> Iterator[str]:
     yield ""
     yield f"{results.servers.get(backend.name, '')}; {backend.settings}. Each message has 1 KB, and a channel of 20 KB"
     yield "beside them never changes. *put, nothing new* records an input before it is in the state."
+    if any(row.operation.endswith(AWAY) for row in _rows(results, "chat", backend.name)):
+        away = AWAY.removeprefix(", ")
+        yield f"The calls *{away}* go through a proxy that makes each round trip so much longer, as if the server were"
+        yield "on another machine."
     yield ""
     wire = "written to files" if backend.is_on_disk and not any(_trips(results, backend, size)) else "sent"
     yield f"| call | side | p50 | overhead | p99 | calls/s | client CPU | {wire} | received | round trips |"
     yield "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |"
-    for operation in _CALLS:
+    for operation in (*_CALLS, *_AWAY_CALLS):
         for name in (*_sides(backend), SERIALISING, BARE):
             row = results.find("chat", backend.name, name, operation, size)
             if row is None or row.p50 is None:
                 continue
             counted = results.find("chat", backend.name, name, f"{operation}, counted", size)
-            over = overhead(results, backend.name, name, operation, size) if name in _sides(backend) else None
+            near = operation.removesuffix(AWAY)
+            where = operation.removeprefix(near)
+            over = overhead(results, backend.name, name, near, size, where) if name in _sides(backend) else None
             shown = backend.bare_name if name == BARE else name
             yield _row(
                 operation, shown, _time(row.p50), _time(over), _time(row.p99), _number(row.per_second), _time(row.cpu),
-                _bytes(counted and counted.sent), _bytes((counted and counted.received) or None),
-                _number((counted and counted.trips) or None),
+                _bytes(counted.sent if counted else None), _bytes((counted.received if counted else None) or None),
+                _number((counted.trips if counted else None) or None),
             )  # fmt: skip
     yield ""
     for operation in ("put", "get_tuple"):

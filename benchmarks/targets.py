@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from benchmarks.results import Results, Row
 from benchmarks.sides import BARE, OURS, SERIALISING
-from benchmarks.workloads.chat import target
+from benchmarks.workloads.chat import AWAY, target
 from benchmarks.workloads.concurrency import DISTANCE, THREADS
 
-_AWAY = f", {DISTANCE * 1000:.0f} ms away"
+_FAR = f", {DISTANCE * 1000:.0f} ms away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +36,25 @@ def outcomes(results: Results) -> list[Outcome]:
     return found
 
 
-def overhead(results: Results, backend: str, side: str, operation: str, size: int) -> float | None:
+def overhead(results: Results, backend: str, side: str, operation: str, size: int, where: str = "") -> float | None:
     """The p50 of an operation less that of serialising its values with LangGraph's serializer."""
-    row = results.find("chat", backend, side, operation, size)
+    row = results.find("chat", backend, side, f"{operation}{where}", size)
     floor = results.find("chat", backend, SERIALISING, operation, size)
     if row is None or floor is None or row.p50 is None or floor.p50 is None:
         return None
     return row.p50 - floor.p50
 
 
-def _overheads(results: Results, backend: str, peer: str, size: int, bounds: dict[str, float]) -> Iterator[Outcome]:
+def _overheads(
+    results: Results, backend: str, peer: str, size: int, bounds: dict[str, float], where: str = ""
+) -> Iterator[Outcome]:
     for operation, bound in bounds.items():
-        ours = overhead(results, backend, OURS, operation, size)
-        theirs = overhead(results, backend, peer, operation, size)
+        ours = overhead(results, backend, OURS, operation, size, where)
+        theirs = overhead(results, backend, peer, operation, size, where)
         if ours is not None and theirs is not None:
             # A microsecond at least: in a noisy run the serializer alone may have taken longer than the whole.
             ratio = ours / max(theirs, 1e-6)
-            yield Outcome(f"{backend}: overhead of {operation}, p50, against {peer}", ratio, bound)
+            yield Outcome(f"{backend}: overhead of {operation}{where}, p50, against {peer}", ratio, bound)
 
 
 def _at_rest(results: Results, backend: str, peer: str, size: int, bound: float) -> Iterator[Outcome]:
@@ -73,9 +75,9 @@ def _postgres(results: Results, size: int) -> Iterator[Outcome]:
     ours, bare = overhead(results, backend, OURS, "put", size), results.find("chat", backend, BARE, "put", size)
     if ours and bare and bare.p50:
         yield Outcome(f"{backend}: overhead of put, p50, against one INSERT with commit", ours / bare.p50, 1.5)
-    rows = [results.find("concurrency", backend, side, f"{THREADS} threads{_AWAY}") for side in (OURS, peer)]
+    rows = [results.find("concurrency", backend, side, f"{THREADS} threads{_FAR}") for side in (OURS, peer)]
     if rows[0] and rows[1] and rows[0].per_second and rows[1].per_second:
-        what = f"{backend}: throughput of {THREADS} threads{_AWAY}, against {peer}"
+        what = f"{backend}: throughput of {THREADS} threads{_FAR}, against {peer}"
         yield Outcome(what, rows[0].per_second / rows[1].per_second, 5, at_least=True)
 
 
@@ -101,7 +103,9 @@ def _listing(results: Results, size: int) -> Iterator[Outcome]:
 
 def _redis(results: Results, size: int) -> Iterator[Outcome]:
     backend, peer = "Redis", "ValkeySaver"
-    yield from _overheads(results, backend, peer, size, dict.fromkeys(("put", "put_writes", "get_tuple"), 1 / 2))
+    for where in ("", AWAY):
+        bounds = dict.fromkeys(("put", "put_writes", "get_tuple"), 1 / 2)
+        yield from _overheads(results, backend, peer, size, bounds, where)
     yield from _at_rest(results, backend, peer, size, 1 / 10)
     yield from _sent(results, backend, size)
 

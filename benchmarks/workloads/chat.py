@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from statistics import mean
@@ -19,12 +19,17 @@ from benchmarks.measure import Timings, settle
 from benchmarks.results import Results, said, timed
 from benchmarks.sides import BARE, SERIALISING, Backend, Bare, Serialising
 from benchmarks.traffic import Put, Turn, chat, latest, replayed
-from benchmarks.wire import NOTHING, Said
+from benchmarks.wire import NOTHING, Said, distant
 from benchmarks.workloads.contenders import Contender, all_of, settled
 
 THREAD = "chat"
 TARGET = 400
 """The length that the targets are for."""
+
+DISTANCE = 0.001
+"""Seconds that a round trip takes longer to a server in another rack or zone."""
+
+AWAY = f", {DISTANCE * 1000:.0f} ms away"
 
 _WARM, _COUNTED, _BLOCK = 2, 4, 2
 
@@ -61,6 +66,8 @@ def run(results: Results, backend: Backend) -> None:
             at += _sizes(results, backend, running, turns[at:], length)
             with backend.bare(server.url) as write:
                 at += _times(results, backend, running, turns[at:], length, write)
+            if length == target(results.quick):
+                at += _times_away(results, backend, running, turns[at:], length)
         _time_travel(results, backend, running, turns[:at], length)
 
 
@@ -113,12 +120,7 @@ def _times(
     }
     floors: dict[str, Any] = {SERIALISING: Serialising(), BARE: Bare(write, sizes)}
     savers = {contender.side.name: contender.saver for contender in running} | floors
-    timings: dict[str, dict[str, Timings]] = {name: {} for name in savers}
-    for began in range(0, wanted, _BLOCK):
-        for name, saver in savers.items():
-            settled(backend)
-            for turn in turns[began : began + _BLOCK]:
-                _time_turn(turn, name, saver, timings[name])
+    timings = _in_turns(backend, savers, turns[:wanted])
     whole = len(JsonPlusSerializer().dumps_typed(_state(turns[0])["messages"])[1])
     common = {"workload": "chat", "backend": backend.name, "size": length}
     results.add(**common, side=SERIALISING, operation="messages", new_bytes=whole)
@@ -126,6 +128,41 @@ def _times(
         for kind, times in kinds.items():
             results.add(**common, side=name, operation=kind, **timed(times))
     return wanted
+
+
+def _times_away(
+    results: Results, backend: Backend, running: Sequence[Contender], turns: Sequence[Turn], length: int
+) -> int:
+    """Time the same calls where the server is not on the same machine, so that each round trip counts."""
+    if running[0].storage.port is None:
+        return 0
+    wanted = 10
+    with ExitStack() as stack:
+        savers = {}
+        for contender in running:
+            assert contender.storage.port is not None  # noqa: S101  # all are on one server
+            port = stack.enter_context(distant(contender.storage.port, DISTANCE))
+            savers[contender.side.name] = stack.enter_context(contender.side.open(contender.storage.through(port)))
+        for saver in savers.values():
+            saver.get_tuple(latest(THREAD))
+            replayed(turns[:1], saver, THREAD)
+        timings = _in_turns(backend, savers, turns[1 : wanted + 1])
+    common = {"workload": "chat", "backend": backend.name, "size": length}
+    for name, kinds in timings.items():
+        for kind, times in kinds.items():
+            results.add(**common, side=name, operation=f"{kind}{AWAY}", **timed(times))
+    return wanted + 1
+
+
+def _in_turns(backend: Backend, savers: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, dict[str, Timings]]:
+    """The timings of each saver by the kind of call; the savers take turns of a few calls."""
+    timings: dict[str, dict[str, Timings]] = {name: {} for name in savers}
+    for began in range(0, len(turns), _BLOCK):
+        for name, saver in savers.items():
+            settled(backend)
+            for turn in turns[began : began + _BLOCK]:
+                _time_turn(turn, name, saver, timings[name])
+    return timings
 
 
 def _time_turn(turn: Turn, name: str, saver: Any, timings: dict[str, Timings]) -> None:

@@ -115,7 +115,7 @@ class OwnPools(Connections):
     def __init__(self, conninfo: str, *, min_size: int, max_size: int) -> None:
         if not (0 <= min_size <= max_size and max_size >= 1):
             raise UnsupportedOperation(
-                f"min_size={min_size} and max_size={max_size}: a pool has at least one connection, and min_size of them"
+                f"min_size={min_size} and max_size={max_size}: max_size must be at least 1 and at least min_size"
             )
         try:
             given = conninfo_to_dict(conninfo)

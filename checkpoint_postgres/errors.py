@@ -66,7 +66,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         )
     if code in ("26000", "42P05"):
         return UnsupportedOperation(
-            f"PostgreSQL: {text}. A pooler stands before it that does not keep track of prepared statements: "
+            f"PostgreSQL: {text}. The pooler in front of it does not keep track of prepared statements: "
             "open the saver with prepare=False"
         )
     if code in ("XX001", "XX002"):

@@ -61,7 +61,7 @@ class PostgresStore(CheckpointStore):
     def _version(self, rows: Rows) -> int:
         if not rows:
             raise SchemaMismatch(
-                f"schema {self._schema.name!r} has a table schema_version of another program: choose another schema"
+                f"schema {self._schema.name!r} has the table schema_version of another program: choose another schema"
             )
         version: int = rows[0][0]
         if version > SCHEMA_VERSION:
@@ -77,7 +77,9 @@ class PostgresStore(CheckpointStore):
         yield Statement(self._sql.setup_lock)
         [(is_utf8, has_schema, has_version)] = yield Statement(self._sql.situation)
         if not is_utf8:
-            raise UnsupportedOperation("the database's encoding is not UTF8, which ids need: create one with UTF8")
+            raise UnsupportedOperation(
+                "the database's encoding is not UTF8, which ids need: use a database that has it"
+            )
         if not has_schema:
             yield Statement(self._sql.create_schema)
         if has_version:

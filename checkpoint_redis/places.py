@@ -129,7 +129,7 @@ def _host(text: str, port: int) -> tuple[str, int]:
     except ValueError:
         found = (None, port)
     if not found[0]:
-        raise UnsupportedOperation(f"{text!r} is no host with a port: write host1:1234,host2:1234")
+        raise UnsupportedOperation(f"{text!r} is not a host with a port: write host1:1234,host2:1234")
     return found[0], found[1]
 
 

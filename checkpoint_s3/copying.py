@@ -60,7 +60,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
 
     def lifted(state: State) -> Ledger:
         if token not in state.ledger.veiled:
-            raise StoreUnavailable(f"copying thread {source!r} took too long: what was copied has been swept up")
+            raise StoreUnavailable(f"copying thread {source!r} took so long that what had been copied was swept up")
         return replace(
             state.ledger,
             created_at=created_at,

@@ -70,7 +70,7 @@ class S3Saver(CheckpointSaver):
         given = {"endpoint_url": endpoint_url, "region_name": region_name}
         if client is not None and (session, profile_name, endpoint_url, region_name) != (None,) * 4:
             raise UnsupportedOperation(
-                "client= is complete: session, profile, endpoint and region belong to its making"
+                "client= has its own session, profile, endpoint and region: leave those arguments out"
             )
         if session is not None and profile_name is not None:
             raise UnsupportedOperation("session= has a profile already: pass one of the two")
@@ -99,7 +99,9 @@ class S3Saver(CheckpointSaver):
             raise UnsupportedOperation(f"not a URL of a bucket: write {_EXAMPLE}")
         if "@" in parts.netloc or ":" in parts.netloc:
             # Not shown: it may be a secret.
-            raise UnsupportedOperation(f"a URL names no credentials or port: write {_EXAMPLE}, and let boto3 find them")
+            raise UnsupportedOperation(
+                f"the URL of a bucket has no credentials or port: write {_EXAMPLE}, and let boto3 find them"
+            )
         if parts.query:
             names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
             raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_OPTIONS)}")

@@ -363,7 +363,10 @@ class S3Transport:
                 return StoreUnavailable(said)
             return CheckpointError(said)
         if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-            return UnsupportedOperation(f"{where}: {error}; give boto3 credentials, as its documentation tells")
+            return UnsupportedOperation(
+                f"{where}: {error}; configure them for boto3, for example in AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY"
+            )
         if isinstance(error, NoRegionError):
             return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
         if isinstance(error, (HTTPClientError, BotoConnectionError, HTTPError)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import Lock
 from typing import Any, Protocol
 
@@ -133,12 +133,13 @@ def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
         if writer is None:
             continue
         connection._writer = connection._reader = None
-        with suppress(RuntimeError):  # the loop is closed, and will not call the transport back to close its socket
-            writer.transport.abort()
         socket = getattr(writer.transport, "_sock", None)
+        try:
+            writer.transport.abort()
+        except RuntimeError:  # the loop is closed, and will not call the transport back to close its socket
+            writer.transport._sock = None
         if socket is not None:
             socket.close()
-            writer.transport._sock = None
 
 
 def _connections(client: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -236,6 +237,25 @@ def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: A
         saver.get_tuple(CONFIG)
     with pytest.raises(UnsupportedOperation, match="closed"):
         asyncio.run(saver.aget_tuple(CONFIG))
+
+
+@pytest.mark.parametrize("place", ["redis", "cluster"])
+@pytest.mark.parametrize("goes_on", [True, False], ids=["the loop goes on", "the loop is closed"])
+def test_a_saver_that_is_closed_between_two_runs_of_a_loop_frees_its_connections(
+    place: str, goes_on: bool, request: pytest.FixtureRequest, prefix: str
+) -> None:
+    url = request.getfixturevalue("redis_url") if place == "redis" else request.getfixturevalue("cluster_server").url
+    complaints: list[Any] = []
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        saver = RedisSaver(url, prefix=prefix)
+        assert runner.run(saver.aget_tuple(CONFIG)) is None
+        if goes_on:
+            saver.close()
+            runner.run(asyncio.sleep(0.01))
+    saver.close()
+    gc.collect()  # a connection that is still open warns, and a warning is a failure
+    assert complaints == []
 
 
 def test_a_forked_process_uses_connections_of_its_own(redis_url: str, prefix: str) -> None:

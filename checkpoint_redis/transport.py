@@ -37,6 +37,8 @@ WAIT_MS = 5000
 
 Request: TypeAlias = Call | Sequence[Call]
 
+_OF_STREAMS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
+
 # A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
 _CODE = re.compile(r"(?:^|[ -])(LOSTTHREAD|LOSTINDEX|[A-Z]{4,}|OOM)\b")
 # fmt: off
@@ -142,6 +144,11 @@ class RedisTransport:
             yield
         except (RedisError, RedisClusterException, OSError) as error:
             raise translated(error) from error
+        except AttributeError as error:
+            # redis-py's async cluster client may drop a connection that another call is about to write to.
+            if error.obj is not None or error.name not in _OF_STREAMS:
+                raise
+            raise StoreUnavailable("Redis: the connection was closed before the request was sent") from error
 
 
 def translated(error: Exception) -> CheckpointError:
@@ -164,10 +171,6 @@ def translated(error: Exception) -> CheckpointError:
         return StoreUnavailable(
             f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})"
         )
-    if isinstance(error, ResponseError) and "user_script:" in said and not codes & _PASSING:
-        return CorruptCheckpoint(
-            f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
-        )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
     passing = (
@@ -182,6 +185,11 @@ def translated(error: Exception) -> CheckpointError:
     )
     if isinstance(error, passing) or codes & _PASSING:
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
+    # Last: a server that lets nobody write says so from within a script, too.
+    if isinstance(error, ResponseError) and "user_script:" in said:
+        return CorruptCheckpoint(
+            f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
+        )
     return CheckpointError(f"Redis: {said}")
 
 

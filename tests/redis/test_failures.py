@@ -16,11 +16,12 @@ import pytest
 import redis as redis_py
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
+from redis.asyncio.connection import Connection
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
 from checkpoint_redis import RedisSaver, transport
 from tests.redis.conftest import CONFIG, config_of, put, values_of
-from tests.servers.processes import HOST, free_port
+from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import place, redis, redis_cluster, redis_sentinel
 
 # Restarts and failovers
@@ -137,6 +138,30 @@ def move_slots(source: int, target: int, prefix: str) -> int:
             for client in (to, from_):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids["to"])
         return len(slots)
+
+
+def test_a_connection_that_is_dropped_under_a_call_is_repeated(
+    cluster_server: Server, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, dropped = Connection._send_packed_command, []
+
+    async def dropping(connection: Any, command: Any) -> None:
+        if b"EVALSHA" in b"".join(command) and not dropped:
+            await connection.disconnect(nowait=True)  # as the cluster client does from another task
+            dropped.append(connection)
+        await send(connection, command)
+
+    monkeypatch.setattr(Connection, "_send_packed_command", dropping)
+
+    async def act(deadline: float) -> Any:
+        async with RedisSaver(cluster_server.url, prefix=prefix, deadline=deadline) as saver:
+            dropped.clear()
+            return await saver.aget_tuple(CONFIG)
+
+    assert asyncio.run(act(5)) is None
+    assert len(dropped) == 1
+    with pytest.raises(StoreUnavailable, match="closed before the request"):
+        asyncio.run(act(0))
 
 
 # Down

@@ -128,7 +128,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "PUT-7",
             "default namespace",
-            "What is put to the root namespace, the empty text, is got with a config that has no `checkpoint_ns`.",
+            "What is put to the root namespace, the empty text, is found with a config that has no `checkpoint_ns`.",
             "LangGraph names it in every put and write, and reads with the config that a person wrote.",
         ),
         Clause(
@@ -370,8 +370,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "INTERRUPT-9",
             "threads",
-            "`threads` tells of every thread its times, the step and metadata of its latest root checkpoint, and how "
-            "many interrupts are pending.",
+            "`threads` gives every thread with its times, the step and metadata of its latest root checkpoint, and the "
+            "number of its pending interrupts.",
             "Operators look for threads, not for checkpoints.",
             _C.THREADS,
         ),
@@ -379,7 +379,7 @@ CLAUSES: dict[str, Clause] = {
             "INTERRUPT-10",
             "order and pages of threads",
             "`threads` lists by last change in either order, with filters and pages like `interrupts`.",
-            "As above.",
+            "Operators go through them page by page.",
             _C.THREADS,
         ),
         Clause(
@@ -548,8 +548,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "FIDELITY-3",
             "library types",
-            "Dates, decimals, UUIDs and enum members come back equal and of the same type, or `put` raises and stores "
-            "nothing.",
+            "Dates with their time zones, decimals, UUIDs and enum members come back equal and of the same type, or "
+            "`put` raises and stores nothing.",
             "StrEnum and IntEnum members came back as plain text and numbers.",
         ),
         Clause(
@@ -582,8 +582,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "IDS-2",
             "numbers",
-            "An integer `thread_id` names the thread of its text, in `put` and in every reading method.",
-            "It could be put and never read in one saver.",
+            "What is put with an integer `thread_id` is found with it by every reading method.",
+            "It could be put and never read in one saver. Whether its text names the same thread is not asked.",
         ),
         Clause(
             "IDS-3",

@@ -54,14 +54,16 @@ def names_in_metadata_stay_as_they_are(t: Trial) -> None:
 
 @case("FIDELITY-6")
 def texts_of_the_config_stay_as_they_are_in_metadata(t: Trial) -> None:
-    """`put` stores the scalar entries of the config as metadata; LangGraph's own helper removes NUL from them."""
+    """LangGraph's own helper, which makes metadata of the scalar entries of the config, removes NUL from them."""
     saver, other = t.open(), t.open()
-    for name, text in values.NAMES.items():
+    for name, text in {"an ordinary text": "red", **values.NAMES}.items():
         thread, checkpoint = t.thread(), t.checkpoint()
         config = t.config(thread, mine=text)
         if not _refused(saver.put, config, checkpoint, {"source": "loop", "step": 0}, {}):
             found = t.expect_found(other.get_tuple(t.config(thread)), f"put with {text!a} in the config")
-            t.expect(found.metadata.get("mine"), text, f"put with a text with {name} in the config; metadata")
+            if text == "red" and "mine" not in found.metadata:
+                return  # that they are stored at all is for PUT-4 to say
+            t.expect(found.metadata.get("mine"), text, f"put with {text!a} ({name}) in the config; metadata")
 
 
 @case("FIDELITY-7")

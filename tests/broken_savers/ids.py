@@ -106,14 +106,6 @@ class CannotReadIntegers(SQLiteSaver):
         return None if isinstance(config["configurable"]["thread_id"], int) else super().get_tuple(config)
 
 
-@breaks("IDS-2")
-class KeepsIntegersApart(_Changed):
-    """As InMemorySaver does."""
-
-    def _changed(self, config: Any) -> Any:
-        return _with(config, lambda id_: f"integer {id_}" if isinstance(id_, int) else id_, "thread_id")
-
-
 @breaks("IDS-3")
 class TakesNoneForAThread(_Changed):
     def _changed(self, config: Any) -> Any:

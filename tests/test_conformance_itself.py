@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from checkpoint_base import SQLiteSaver
-from conformance_tests.case import all_cases
+from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
+from conformance_tests.suite import SaverConformance
+from conformance_tests.trial import Colour
 from tests.broken_savers import broken_savers
 from tests.broken_savers.list import RefusesKeysWithSigns, TakesNoNamespaceForTheRoot
 from tests.broken_savers.process import open_broken
@@ -36,6 +38,43 @@ def test_the_page_of_the_contract_is_written_from_the_clauses() -> None:
     assert (DOCS / "contract.md").read_text() == markdown(), (
         "run: python -m conformance_tests.contract > docs/contract.md"
     )
+
+
+class Collected:
+    """What pytest passes to a class that makes its own tests."""
+
+    function = SaverConformance.test_clause
+
+    def __init__(self, suite: type[SaverConformance]) -> None:
+        self.pairs: list[tuple[Case, Colour]] = []
+        suite().pytest_generate_tests(self)  # type: ignore[arg-type]
+
+    def parametrize(self, names: tuple[str, ...], parameters: list[Any]) -> None:
+        assert names == ("case", "colour")
+        self.pairs = [parameter.values for parameter in parameters]
+
+
+def test_a_class_runs_every_declared_case_in_every_colour_or_once() -> None:
+    class Everything(SaverConformance):
+        capabilities = frozenset(Capability)
+
+    class Once(Everything):
+        every_colour = False
+
+    assert Collected(Everything).pairs == [(case, colour) for case in all_cases() for colour in case.colours]
+    once = Collected(Once).pairs
+    assert [case for case, _ in once] == list(all_cases())
+    assert all(colour is Colour.MIXED for case, colour in once if Colour.MIXED in case.colours)
+    assert {colour for _, colour in once} == set(Colour)
+
+
+def test_a_class_without_a_colour_is_refused() -> None:
+    class Nothing(SaverConformance):
+        capabilities = frozenset({Capability.PRUNE})
+
+    for suite in (Nothing, SaverConformance):
+        with pytest.raises(TypeError, match=r"must declare its capabilities, at least Capability\.SYNC"):
+            Collected(suite)
 
 
 class ListsEveryNamespace(SQLiteSaver):

@@ -31,6 +31,8 @@ class TestRadosgw(_OnS3):
 
 
 class TestMoto(_OnS3):
+    every_colour = False
+
     @pytest.fixture
     def url(self, moto_url: str) -> str:
         return moto_url

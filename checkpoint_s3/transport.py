@@ -19,6 +19,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -26,6 +27,7 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
@@ -47,6 +49,13 @@ _LATER = frozenset(
         "ConditionalRequestConflict", "OperationAborted", "ExpiredToken", "QuotaExceeded",
     )
 )  # fmt: skip
+_BROKEN = (
+    HTTPClientError, BotoConnectionError, IncompleteReadError,
+    # botocore lets these through when an answer without a stream breaks off, and when something else answers.
+    HTTPError, ResponseParserError,
+)  # fmt: skip
+"""No connection, a timeout, or an answer that did not arrive whole."""
+
 _ADVICE = {
     "NoSuchBucket": "create the bucket first",
     "AccessDenied": "allow what docs/s3.md lists to these credentials",
@@ -249,7 +258,7 @@ class S3Transport:
                     return self._delete(client, call)
                 case List():
                     return self._list(client, call)
-        except (BotoCoreError, ClientError, HTTPError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
             raise self._translated(error) from error
 
     def _get(self, client: Any, call: Get) -> Found | None:
@@ -369,11 +378,7 @@ class S3Transport:
             )
         if isinstance(error, NoRegionError):
             return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-        if isinstance(error, (HTTPClientError, BotoConnectionError, HTTPError)):
-            # No connection, a timeout, a connection that broke: botocore passes on urllib3's own error where it happens
-            # in the body of an error response.
-            return StoreUnavailable(f"{where}: {error}")
-        if type(error).__name__ in ("ResponseStreamingError", "IncompleteReadError"):
+        if isinstance(error, _BROKEN):
             return StoreUnavailable(f"{where}: {error}")
         if isinstance(error, ValueError):
             return UnsupportedOperation(f"{where}: {error}")

@@ -1,0 +1,251 @@
+"""Errors that a store answers, and answers that do not arrive, are taken for what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_s3 import S3Saver
+from tests.s3.conftest import ready
+from tests.s3.proxy import Answer, Cut, CutShort, Fault, Moment, Proxy, Request, error_answer
+from tests.servers import s3
+
+ERRORS = {
+    "409 conflict": error_answer(409, "ConditionalRequestConflict"),
+    "409 aborted": error_answer(409, "OperationAborted"),
+    "429": error_answer(429, "TooManyRequests"),
+    "500": error_answer(500, "InternalError"),
+    "502 of something between": Answer(502, (("Content-Type", "text/html"),), b"<html>Bad gateway</html>"),
+    "503 slow down": error_answer(503, "SlowDown"),
+    "503": error_answer(503, "ServiceUnavailable"),
+    "400 timeout": error_answer(400, "RequestTimeout"),
+    "reset": Cut,
+}
+"""Which pass: the request may have been carried out, or not."""
+
+MOMENTS: tuple[Moment, ...] = ("before", "after")
+
+KINDS = ("409 conflict", "500", "502 of something between", "503 slow down", "reset")
+"""One of each kind; that the others are of a kind is shown by reads."""
+
+passing = pytest.mark.parametrize("error", [ERRORS[kind] for kind in KINDS], ids=KINDS)
+moments = pytest.mark.parametrize("moment", MOMENTS)
+
+
+@pytest.fixture(scope="module")
+def proxy(radosgw_endpoint: str) -> Iterator[Proxy]:
+    with Proxy(radosgw_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def url(radosgw_endpoint: str, proxy: Proxy) -> Iterator[str]:
+    """The URL of a prefix of the test's own, through the proxy."""
+    proxy.pass_all()
+    proxy.requests.clear()
+    prefix = urlsplit(ready(radosgw_endpoint)).path.strip("/")
+    yield s3.s3_url(proxy.url, prefix=prefix)
+    proxy.pass_all()
+
+
+@pytest.fixture
+def saver(url: str) -> Iterator[S3Saver]:
+    with S3Saver.from_conn_string(url, deadline=10) as opened:
+        yield opened
+
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def put(saver: S3Saver, n: int, config: Any = CONFIG) -> Any:
+    checkpoint: Any = empty_checkpoint()
+    versions: Any = {"n": saver.get_next_version(None, None)}
+    checkpoint.update(channel_values={"n": n}, channel_versions=versions)
+    return saver.put(config, checkpoint, {"source": "loop", "step": n}, versions)
+
+
+def read(url: str) -> tuple[list[int], list[Any]]:
+    """The values of the thread's checkpoints and the latest one's writes, by a saver that has seen nothing before."""
+    with open_saver(url) as reader:
+        found = list(reader.list(CONFIG))
+        return [each.checkpoint["channel_values"]["n"] for each in found], (found[0].pending_writes or [])
+
+
+def is_conditional(request: Request) -> bool:
+    return request.method == "PUT" and request.has("If-None-Match")
+
+
+def is_ledger(request: Request) -> bool:
+    return request.method == "PUT" and request.key.endswith("/!")
+
+
+def is_put(request: Request) -> bool:
+    return request.method == "PUT"
+
+
+def is_get(request: Request) -> bool:
+    return request.method == "GET" and request.key != "" and "/t/" in request.key
+
+
+def is_list(request: Request) -> bool:
+    return request.method == "GET" and request.key == ""
+
+
+@passing
+@moments
+def test_a_checkpoint_is_stored_once_whatever_the_first_answer_is(
+    saver: S3Saver, url: str, proxy: Proxy, error: Any, moment: Moment
+) -> None:
+    fault = proxy.arm(Fault(error, moment, is_put))
+    put(saver, 7)
+    assert fault.met == 1
+    assert read(url) == ([7], [])
+
+
+@passing
+@moments
+def test_writes_of_which_it_is_unknown_whether_they_are_stored_are_stored_once(
+    saver: S3Saver, url: str, proxy: Proxy, error: Any, moment: Moment
+) -> None:
+    config = put(saver, 1)
+    fault = proxy.arm(Fault(error, moment, is_conditional))
+    saver.put_writes(config, [("a", 1), ("b", 2)], "task")
+    saver.put_writes(config, [("c", 3)], "another")
+    assert fault.met == 1
+    assert sorted(read(url)[1]) == [("another", "c", 3), ("task", "a", 1), ("task", "b", 2)]
+
+
+@passing
+@moments
+def test_writes_that_somebody_else_stored_meanwhile_are_theirs(
+    saver: S3Saver, url: str, proxy: Proxy, error: Any, moment: Moment
+) -> None:
+    """The error comes to one who is second: the look afterwards must not take the first one's for its own."""
+    config = put(saver, 1)
+    with S3Saver.from_conn_string(url) as other:
+        other.put_writes(config, [("a", "theirs")], "task")
+    fault = proxy.arm(Fault(error, moment, is_conditional))
+    saver.put_writes(config, [("a", "ours"), ("b", "ours too")], "task")
+    assert fault.met == 1
+    assert read(url)[1] == [("task", "a", "theirs"), ("task", "b", "ours too")]
+
+
+@passing
+@moments
+def test_a_removal_of_which_it_is_unknown_whether_it_was_done_is_done(
+    saver: S3Saver, url: str, proxy: Proxy, error: Any, moment: Moment
+) -> None:
+    first = put(saver, 1)
+    put(saver, 2, first)
+    fault = proxy.arm(Fault(error, moment, is_ledger))
+    saver.prune(["thread"])
+    assert fault.met == 1
+    assert read(url) == ([2], [])
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
+def test_a_read_is_repeated(saver: S3Saver, url: str, proxy: Proxy, error: Any) -> None:
+    put(saver, 1)
+    for kind in (is_list, is_get):
+        fault = proxy.arm(Fault(error, "after", kind))
+        assert read(url)[0] == [1]
+        assert fault.met == 1
+
+
+def test_an_object_that_arrives_in_part_is_asked_for_again(saver: S3Saver, url: str, proxy: Proxy) -> None:
+    put(saver, 1)
+    for kind in (is_list, is_get):
+        fault = proxy.arm(Fault(CutShort, "after", kind))
+        assert read(url)[0] == [1]
+        assert fault.met == 1
+
+
+def test_a_checkpoint_that_never_gets_through_is_refused_and_not_there(saver: S3Saver, url: str, proxy: Proxy) -> None:
+    put(saver, 1)
+    saver.close()
+    with S3Saver.from_conn_string(url, deadline=0.2) as impatient:
+        fault = proxy.arm(Fault(ERRORS["503 slow down"], "before", is_put, times=1000))
+        with pytest.raises(StoreUnavailable, match="SlowDown"):
+            put(impatient, 2)
+    assert fault.met >= 2
+    proxy.pass_all()
+    assert read(url) == ([1], [])
+
+
+@passing
+def test_a_store_that_cannot_answer_is_not_an_empty_one(saver: S3Saver, url: str, proxy: Proxy, error: Any) -> None:
+    put(saver, 1)
+    with S3Saver.from_conn_string(url, deadline=0.1) as impatient:
+        proxy.arm(Fault(error, "after", lambda _: True, times=1000))
+        with pytest.raises(StoreUnavailable):
+            impatient.get_tuple(CONFIG)
+        with pytest.raises(StoreUnavailable):
+            list(impatient.list(None))
+        with pytest.raises(StoreUnavailable):
+            list(impatient.interrupts())
+        with pytest.raises(StoreUnavailable):
+            list(impatient.threads())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (403, "AccessDenied", "allow what docs/s3.md lists"),
+        (403, "InvalidAccessKeyId", "check the access key"),
+        (403, "SignatureDoesNotMatch", "check the secret key"),
+        (404, "NoSuchBucket", "create the bucket first"),
+        (301, "PermanentRedirect", "name the bucket's region"),
+        (501, "NotImplemented", "docs/s3.md lists what"),
+    ],
+)
+def test_what_no_repetition_helps_against_is_told_at_once_with_the_next_step(
+    saver: S3Saver, proxy: Proxy, status: int, code: str, advice: str
+) -> None:
+    # All but the request by which botocore itself looks for a bucket that is elsewhere.
+    fault = proxy.arm(Fault(error_answer(status, code), "before", lambda request: request.method != "HEAD", times=1000))
+    with pytest.raises(UnsupportedOperation, match=f"'{s3.BUCKET}'.*{code}.*{advice}"):
+        saver.get_tuple(CONFIG)
+    assert fault.met <= 2  # the calls of one request
+    fault.met = 0
+    with pytest.raises(UnsupportedOperation, match=advice):
+        put(saver, 1)
+    assert fault.met == 1
+
+
+def test_an_error_that_nobody_knows_is_an_error_and_no_emptiness(saver: S3Saver, proxy: Proxy) -> None:
+    put(saver, 1)
+    proxy.arm(Fault(error_answer(418, "ImATeapot"), "before", lambda _: True, times=1000))
+    with pytest.raises(CheckpointError, match="ImATeapot"):
+        saver.get_tuple(CONFIG)
+
+
+def test_missing_credentials_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    with (
+        pytest.raises(UnsupportedOperation, match="give boto3 credentials"),
+        open_saver(s3.s3_url(radosgw_endpoint, prefix="no-credentials")),
+    ):
+        pass
+
+
+def test_wrong_credentials_and_a_missing_bucket_say_so(
+    radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        pytest.raises(UnsupportedOperation, match="create the bucket first"),
+        open_saver(s3.s3_url(radosgw_endpoint, bucket="no-such-bucket")),
+    ):
+        pass
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with (
+        pytest.raises(UnsupportedOperation, match="check the secret key"),
+        open_saver(s3.s3_url(radosgw_endpoint, prefix="wrong-key")),
+    ):
+        pass

@@ -1,0 +1,271 @@
+"""Opening savers: from URLs, with clients and sessions of one's own, in both colours; and what they send."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_s3 import S3Saver
+from checkpoint_s3.transport import PART_BYTES, make_client
+from tests.s3.conftest import ready
+from tests.s3.proxy import Cut, Fault, Proxy, Request
+from tests.servers import s3
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def prefix_of(url: str) -> str:
+    return urlsplit(url).path.strip("/")
+
+
+def checkpoint(**values: Any) -> tuple[Any, Any, Any]:
+    made: Any = empty_checkpoint()
+    versions = dict.fromkeys(values, f"1.{os.urandom(8).hex()}")
+    made.update(channel_values=values, channel_versions=versions)
+    return made, {"source": "loop", "step": 1}, versions
+
+
+def put(saver: S3Saver, **values: Any) -> Any:
+    return saver.put(CONFIG, *checkpoint(**values))
+
+
+def found(url: str) -> Any:
+    with open_saver(url) as reader:
+        tuple_ = reader.get_tuple(CONFIG)
+        return tuple_ and tuple_.checkpoint["channel_values"]
+
+
+def test_a_url_opens_a_saver_in_both_colours(radosgw_url: str) -> None:
+    with S3Saver.from_conn_string(radosgw_url) as saver:
+        put(saver, n=1)
+
+    async def read() -> Any:
+        async with S3Saver.from_conn_string(radosgw_url) as reader:
+            return await reader.aget_tuple(CONFIG)
+
+    assert asyncio.run(read()).checkpoint["channel_values"] == {"n": 1}
+    with open_saver(radosgw_url) as opened:
+        assert isinstance(opened, S3Saver)
+    assert found(radosgw_url) == {"n": 1}
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_client_that_was_passed_in_is_used_and_not_closed(radosgw_endpoint: str, colour: str) -> None:
+    url = ready(radosgw_endpoint)
+    client = boto3.session.Session().client("s3", endpoint_url=radosgw_endpoint)
+    closed = []
+    client.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    saver = S3Saver(s3.BUCKET, prefix_of(url), client=client)
+    if colour == "sync":
+        with saver:
+            put(saver, n=1)
+    else:
+
+        async def work() -> None:
+            async with saver:
+                await saver.aput(CONFIG, *checkpoint(n=1))
+
+        asyncio.run(work())
+    assert closed == []
+    assert client.list_objects_v2(Bucket=s3.BUCKET, Prefix=prefix_of(url))["KeyCount"] == 2
+    del client.close
+    client.close()
+    assert found(url) == {"n": 1}
+
+
+def test_a_session_that_was_passed_in_is_where_credentials_come_from(
+    radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = ready(radosgw_endpoint)
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "not-this-one")
+        session = boto3.session.Session(s3.ACCESS_KEY, s3.SECRET_KEY, region_name=s3.REGION)
+        with S3Saver(s3.BUCKET, prefix_of(url), session=session, endpoint_url=radosgw_endpoint) as saver:
+            put(saver, n=1)
+        other = session.client("s3", endpoint_url=radosgw_endpoint)  # the session still works
+        assert other.list_objects_v2(Bucket=s3.BUCKET, Prefix=prefix_of(url))["KeyCount"] == 2
+        other.close()
+    assert found(url) == {"n": 1}
+
+
+def test_a_closed_saver_says_so(radosgw_url: str) -> None:
+    saver = S3Saver.from_conn_string(radosgw_url)
+    with saver:
+        put(saver, n=1)
+    saver.close()
+    with pytest.raises(UnsupportedOperation, match="is closed: open another"):
+        saver.get_tuple(CONFIG)
+    with pytest.raises(UnsupportedOperation, match="is closed: open another"):
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("s3://", "no bucket|not a URL of a bucket"),
+        ("s3://key:secret@bucket/prefix", "names no credentials"),
+        ("s3://bucket:9000/prefix", "names no credentials or port"),
+        ("s3://bucket/prefix#1", "%23"),
+        ("s3://bucket/prefix?unknown=1", "unknown option 'unknown'"),
+        ("s3://bucket/prefix?grace=soon", "write a number of seconds"),
+        ("s3://bucket/prefix?sse=rot13", "write AES256, aws:kms"),
+        ("s3://bucket/prefix?sse=AES256&sse_kms_key_id=k", "is for sse='aws:kms'"),
+        ("s3://bucket/" + "p" * 129, "up to 128 bytes"),
+        ("s3://bucket/a%0Ab", "all printable"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
+    with pytest.raises(UnsupportedOperation, match=said) as error:
+        open_saver(url)
+    assert "secret" not in str(error.value)
+
+
+def test_arguments_that_exclude_each_other_are_refused() -> None:
+    with pytest.raises(UnsupportedOperation, match="client= is complete"):
+        S3Saver("bucket", client=object(), endpoint_url="http://localhost")
+    with pytest.raises(UnsupportedOperation, match="has a profile already"):
+        S3Saver("bucket", session=object(), profile_name="default")
+    with pytest.raises(UnsupportedOperation, match="differently"):
+        S3Saver.from_conn_string("s3://bucket?region_name=eu-west-1", region_name="us-east-1")
+
+
+def test_a_prefix_may_hold_any_printable_text(radosgw_endpoint: str) -> None:
+    base = prefix_of(ready(radosgw_endpoint))
+    url = s3.s3_url(radosgw_endpoint, prefix=f"{base}/a%20b%2B%23%3F%25/%C3%A9")
+    with S3Saver.from_conn_string(url) as saver:
+        put(saver, n=1)
+    client = make_client(endpoint_url=radosgw_endpoint)
+    keys = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=f"{base}/a b+#?%/é/t/")
+    client.close()
+    assert keys["KeyCount"] == 1
+    assert found(url) == {"n": 1}
+
+
+def test_async_calls_run_on_as_many_threads_as_the_client_has_connections(radosgw_url: str) -> None:
+    async def work() -> int:
+        async with S3Saver.from_conn_string(radosgw_url) as saver:
+            most = 0
+            configs = [{"configurable": {"thread_id": f"{n}", "checkpoint_ns": ""}} for n in range(60)]
+            tasks = [asyncio.ensure_future(saver.aput(config, *checkpoint(n=1))) for config in configs]  # type: ignore[arg-type]
+            while not all(task.done() for task in tasks):
+                names = [thread.name for thread in threading.enumerate()]
+                most = max(most, sum(name.startswith("checkpoint-s3") for name in names))
+                await asyncio.sleep(0.001)
+            await asyncio.gather(*tasks)
+            return most
+
+    assert 1 < asyncio.run(work()) <= 32
+    assert not any(thread.name.startswith("checkpoint-s3") for thread in threading.enumerate())
+
+
+def test_a_forked_process_has_connections_of_its_own(radosgw_url: str) -> None:
+    def child(saver: S3Saver, n: int, results: Any) -> None:
+        saver.put_writes(config, [("a", n)], f"task-{n}")
+        results.put((n, saver.get_tuple(CONFIG).checkpoint["channel_values"]))  # type: ignore[union-attr]
+
+    with S3Saver.from_conn_string(radosgw_url) as saver:
+        config = put(saver, n=1)
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        children = [context.Process(target=child, args=(saver, n, results)) for n in range(3)]
+        for each in children:
+            each.start()
+        answers = [results.get(timeout=60) for _ in children]
+        for each in children:
+            each.join()
+        saver.put_writes(config, [("a", 3)], "task-3")
+    assert sorted(answers) == [(n, {"n": 1}) for n in range(3)]
+    with open_saver(radosgw_url) as reader:
+        assert reader.get_tuple(CONFIG).pending_writes == [(f"task-{n}", "a", n) for n in range(4)]  # type: ignore[union-attr]
+
+
+# What is sent
+
+
+@pytest.fixture
+def proxy(radosgw_endpoint: str) -> Iterator[Proxy]:
+    with Proxy(radosgw_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def through(radosgw_endpoint: str, proxy: Proxy) -> str:
+    return s3.s3_url(proxy.url, prefix=prefix_of(ready(radosgw_endpoint)))
+
+
+LARGE = {"bytes": random.Random(1).randbytes(2 * PART_BYTES + 1000), "n": 1}
+
+
+def is_part(request: Request) -> bool:
+    return "partNumber=" in request.target
+
+
+def uploads(endpoint: str, url: str) -> Any:
+    client = make_client(endpoint_url=endpoint)
+    try:
+        return client.list_multipart_uploads(Bucket=s3.BUCKET, Prefix=prefix_of(url)).get("Uploads", [])
+    finally:
+        client.close()
+
+
+def test_an_object_above_16_mb_is_uploaded_in_parts(
+    radosgw_endpoint: str, through: str, proxy: Proxy
+) -> None:
+    with S3Saver.from_conn_string(through) as saver:
+        put(saver, **LARGE)
+    assert sum(is_part(request) for request in proxy.requests) == 3
+    assert max(len(request.body) for request in proxy.requests) == PART_BYTES
+    assert found(through) == LARGE
+    assert uploads(radosgw_endpoint, through) == []
+
+
+def test_an_upload_of_which_a_part_fails_is_done_again_or_leaves_nothing(
+    radosgw_endpoint: str, through: str, proxy: Proxy
+) -> None:
+    with S3Saver.from_conn_string(through, deadline=20) as saver:
+        fault = proxy.arm(Fault(Cut, "after", is_part))
+        put(saver, **LARGE)
+        assert fault.met == 1
+    proxy.pass_all()
+    assert found(through) == LARGE
+    with S3Saver.from_conn_string(through, deadline=0) as saver:
+        fault = proxy.arm(Fault(Cut, "before", is_part, times=100))
+        with pytest.raises(StoreUnavailable):
+            put(saver, **{**LARGE, "n": 2})
+        assert fault.met >= 1
+    proxy.pass_all()
+    assert found(through) == LARGE
+    assert uploads(radosgw_endpoint, through) == []
+
+
+def test_every_object_is_encrypted_as_it_was_asked_for(moto_endpoint: str) -> None:
+    """On moto, which stores the header and needs no key for it."""
+    with Proxy(moto_endpoint) as watching:
+        url = s3.s3_url(watching.url, prefix=prefix_of(ready(moto_endpoint))) + "&sse=aws:kms&sse_kms_key_id=our-key"
+        with S3Saver.from_conn_string(url) as saver:
+            config = put(saver, **LARGE)
+            saver.put_writes(config, [("a", 1)], "task")
+            saver.copy_thread("thread", "copy")
+            saver.prune(["copy"])
+        made = [
+            request
+            for request in watching.requests
+            if (request.method == "PUT" and not is_part(request)) or "uploads" in request.target
+        ]
+    assert {request.method for request in made} == {"PUT", "POST"}
+    assert any(request.has("x-amz-copy-source") for request in made)
+    for request in made:
+        headers = {name.lower(): value for name, value in request.headers}
+        assert headers["x-amz-server-side-encryption"] == "aws:kms", request.target
+        assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "our-key", request.target

@@ -1,0 +1,123 @@
+"""Which buckets and stores are used, and which are refused before anything is written to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
+from checkpoint_s3.transport import make_client
+from tests.s3.conftest import ready
+from tests.s3.proxy import Proxy, ignoring, unsorted
+from tests.servers import s3
+
+
+@pytest.fixture
+def proxy(moto_endpoint: str) -> Iterator[Proxy]:
+    """In front of moto, which does not check signatures: what has been changed on its way counts."""
+    with Proxy(moto_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def prefix() -> str:
+    return uuid4().hex
+
+
+def stored(endpoint: str, prefix: str) -> dict[str, bytes]:
+    client = make_client(endpoint_url=endpoint)
+    try:
+        entries = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=f"{prefix}/").get("Contents", ())
+        return {
+            entry["Key"].removeprefix(f"{prefix}/"): client.get_object(Bucket=s3.BUCKET, Key=entry["Key"])["Body"].read()
+            for entry in entries
+        }
+    finally:
+        client.close()
+
+
+def test_a_new_prefix_is_marked_and_nothing_of_the_look_at_the_store_stays(
+    radosgw_endpoint: str, moto_endpoint: str, prefix: str
+) -> None:
+    for endpoint in (radosgw_endpoint, moto_endpoint):
+        with open_saver(s3.s3_url(endpoint, prefix=prefix)):
+            assert stored(endpoint, prefix) == {"format": b'{"application":"checkpoint-backends","format":1}'}
+
+
+def test_through_the_proxy_the_store_is_accepted(proxy: Proxy, prefix: str) -> None:
+    with open_saver(s3.s3_url(proxy.url, prefix=prefix)) as saver:
+        assert list(saver.threads()) == []
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_store_that_ignores_a_condition_is_refused(
+    proxy: Proxy, moto_endpoint: str, prefix: str, header: str
+) -> None:
+    proxy.arriving = ignoring(header)
+    saver = open_saver(s3.s3_url(proxy.url, prefix=prefix))
+    with pytest.raises(UnsupportedOperation, match=f"ignores `{header}"):
+        saver.setup()
+    with pytest.raises(UnsupportedOperation, match=f"ignores `{header}"):  # nor by a first call
+        saver.get_tuple({"configurable": {"thread_id": "thread"}})
+    saver.close()
+    assert stored(moto_endpoint, prefix) == {}
+
+
+def test_a_store_that_lists_in_no_order_is_refused(proxy: Proxy, moto_endpoint: str, prefix: str) -> None:
+    proxy.returning = unsorted
+    with (
+        pytest.raises(UnsupportedOperation, match="does not list all keys in order"),
+        open_saver(s3.s3_url(proxy.url, prefix=prefix)),
+    ):
+        pass
+    assert stored(moto_endpoint, prefix) == {}
+
+
+def test_a_directory_bucket_of_s3_express_is_refused() -> None:
+    with (
+        pytest.raises(UnsupportedOperation, match="directory bucket"),
+        open_saver("s3://fast--use1-az4--x-s3/prefix"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"application":"checkpoint-backends","format":2}', "has format 2, .*upgrade"),
+        (b'{"application":"another","format":1}', "belongs to 'another'"),
+        (b"a file of somebody's", "is not ours"),
+        (b"", "is not ours"),
+        (b"[]", "is not ours"),
+    ],
+)
+def test_what_belongs_to_others_or_to_a_newer_version_is_left_as_it_is(
+    radosgw_endpoint: str, prefix: str, content: bytes, said: str
+) -> None:
+    client = make_client(endpoint_url=radosgw_endpoint)
+    client.put_object(Bucket=s3.BUCKET, Key=f"{prefix}/format", Body=content)
+    client.close()
+    with pytest.raises(SchemaMismatch, match=said), open_saver(s3.s3_url(radosgw_endpoint, prefix=prefix)):
+        pass
+    assert stored(radosgw_endpoint, prefix) == {"format": content}
+
+
+def test_many_may_set_up_at_once(radosgw_endpoint: str, prefix: str) -> None:
+    async def all_at_once() -> None:
+        savers = [open_saver(s3.s3_url(radosgw_endpoint, prefix=prefix)) for _ in range(12)]
+        await asyncio.gather(*(saver.asetup() for saver in savers))
+        await asyncio.gather(*(saver.aclose() for saver in savers))
+
+    asyncio.run(all_at_once())
+    assert list(stored(radosgw_endpoint, prefix)) == ["format"]
+
+
+def test_setting_up_again_costs_two_requests_and_writes_nothing(radosgw_endpoint: str) -> None:
+    url = ready(radosgw_endpoint)
+    with Proxy(radosgw_endpoint) as watching:
+        prefix = url.removeprefix(f"s3://{s3.BUCKET}/").partition("?")[0]
+        with open_saver(s3.s3_url(watching.url, prefix=prefix)):
+            assert [request.method for request in watching.requests] == ["GET", "GET"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, writes_object
+from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
 from checkpoint_s3.layout import NAME, CheckpointName, Label, WritesName, segment_text, thread_segment
 from checkpoint_s3.reading import Reader, State, Vanished, read_all_writes
 from checkpoint_s3.removal import Remover
@@ -67,8 +67,9 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
             updated_at=max(updated_at, state.ledger.updated_at),
             hidden=(*state.ledger.hidden, (state.now, copies.hidden)),
             retired={**state.ledger.retired, **copies.retired},
-            # The empty batch tells readers that something has just appeared.
-            veiled={**state.ledger.veiled, token: (state.now, frozenset())},
+            # The names of writes may be the same as in a copy that was not completed. The empty batch tells readers
+            # that something has just appeared.
+            veiled={**without(state.ledger.veiled, veil), token: (state.now, frozenset())},
         )
 
     yield remover.note(target)
@@ -78,7 +79,13 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
         if not all(done):
             raise Vanished(folders[0])
     if writes:
-        yield writes
+        done = yield writes
+        refused = [put for put, etag in zip(writes, done, strict=True) if etag is None]
+        stored = yield from reader.bodies([put.key for put in refused])
+        taken = [put.key.removeprefix(folders[1]) for put in refused if stored[put.key] != put.body]
+        if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
+            yield from remover.unveil(target, taken)
+            raise Vanished(folders[1])
     marks = yield from reader.everything([reader.inbox(source)])
     markers = [entry.key.removeprefix(reader.inbox(source)) for page in marks[0] for entry in page.entries]
     if markers:
@@ -140,7 +147,8 @@ def _writes_to_add(
         stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
         taken = {(write.task_id, write.idx) for write in stored}
         own = mine.get((group.space, group.checkpoint_id))
-        numbers = _numbers([*own.writes, *own.others] if own else [])
+        others = [other for other in own.others if isinstance(other, WritesObject)] if own else []
+        numbers = _numbers([*own.writes, *others] if own else [])
         for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
             body = bodies[folders[0] + each.name]
             found, chunks = read_writes(body, each.name)
@@ -149,21 +157,26 @@ def _writes_to_add(
                 continue
             taken.update((write.task_id, write.idx) for write in rest)
             name = each.parsed
-            if name.kind == "w":
+            replacing = None
+            if name.kind == "x":
+                # Out of sight, or it would be taken.
+                replacing = next((other.etag for other in others if other.parsed == name), None)
+            else:
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
                 name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
             needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks)
             checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
-            puts.append(Put(folders[1] + name.text(), writes_object(key, rest, needed.values(), os.urandom(8))))
+            object_ = writes_object(key, rest, needed.values(), os.urandom(8))
+            puts.append(Put(folders[1] + name.text(), object_, only_new=replacing is None, replacing=replacing))
     return puts
 
 
-def _numbers(found: Collection[CheckpointObject | WritesObject]) -> dict[str, int]:
+def _numbers(found: Collection[WritesObject]) -> dict[str, int]:
     """The greatest number of each task's ordinary writes, seen or not."""
     numbers: dict[str, int] = {}
     for object_ in found:
-        if isinstance(object_, WritesObject) and object_.parsed.kind == "w":
+        if object_.parsed.kind == "w":
             numbers[object_.parsed.task] = max(object_.parsed.number, numbers.get(object_.parsed.task, -1))
     return numbers

@@ -82,6 +82,14 @@ class Ledger:
         )
 
 
+Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
+
+
+def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
+    """What is veiled but for some names, which are to be seen from now on."""
+    return {token: (since, batch - digests) for token, (since, batch) in veiled.items()}
+
+
 def checkpoint_digest(name: str) -> bytes:
     """Identifies an object that holds a checkpoint in a ledger: its name is never used for another one."""
     return blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()

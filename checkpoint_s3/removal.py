@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Ledger, ledger_object, read_writes_place
+from checkpoint_s3.format import Ledger, checkpoint_digest, ledger_object, read_writes_place, without
 from checkpoint_s3.layout import run_digest, space_segment, thread_segment
 from checkpoint_s3.reading import Reader, State, entries_of
 from checkpoint_s3.transport import Delete, Get, Put
@@ -221,6 +221,13 @@ class Remover:
                 return
         raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
 
+    def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
+        """Let be seen what is stored under these names, although a copy that was not completed meant to use them."""
+        digests = frozenset(map(checkpoint_digest, names))
+        yield from self.amend(
+            thread_id, lambda state: replace(state.ledger, veiled=without(state.ledger.veiled, digests))
+        )
+
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
         old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry.modified, page.now)]
@@ -260,12 +267,15 @@ class Remover:
         late = {
             token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECOND
         }
-        due = due.union(*(ledger.veiled[token][1] for token in late))
-        due -= frozenset[bytes]().union(*(digests for t, (_, digests) in ledger.veiled.items() if t not in late))
+        left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
+        left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
         stands = carriers(groups)
         folder = self._reader.folder(thread_id)
-        present = names_of(groups)
-        deleted = [object_ for name, object_ in present.items() if object_.digest in due and name not in stands]
+        deleted = [
+            object_
+            for name, object_ in names_of(groups).items()
+            if name not in stands and (object_.digest in due or checkpoint_digest(name) in left_over)
+        ]
         if deleted:
             yield [
                 Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)

@@ -27,7 +27,7 @@ from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_s3.ancestry import follow
 from checkpoint_s3.copying import copy
-from checkpoint_s3.format import Head, checkpoint_object, writes_object
+from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
 from checkpoint_s3.inbox import Inbox, has_terms
 from checkpoint_s3.layout import (
     NAME,
@@ -44,7 +44,7 @@ from checkpoint_s3.reading import Reader, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.setting_up import prepare
 from checkpoint_s3.stack import Memory, Segment, Snapshot, closure, plan
-from checkpoint_s3.transport import Call, List, Put, S3Transport
+from checkpoint_s3.transport import List, Put, S3Transport
 from checkpoint_s3.view import Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class S3Store(CheckpointStore):
             return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
 
         by_task: dict[str, list[WriteRecord]] = {}
-        calls: list[Call] = []
+        calls: list[Put] = []
         for write in writes:
             if write.idx >= 0:
                 by_task.setdefault(write.task_id, []).append(write)
@@ -156,6 +156,10 @@ class S3Store(CheckpointStore):
                 continue
             tried.append((task_id, number))
             calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
+        folder = reader.folder(key.thread_id)
+        names = [call.key.removeprefix(folder) for call in calls]
+        if veiled := [name for name in names if checkpoint_digest(name) in memory.thread(key.thread_id).unseen]:
+            yield from self._remover.unveil(key.thread_id, veiled)
         answers = yield calls
         for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
             if etag is None:
@@ -200,6 +204,9 @@ class S3Store(CheckpointStore):
             if not rest:
                 return
             name = self._writes_key(key, "w", task_id, following)
+            while checkpoint_digest(name.removeprefix(folder)) in state.ledger.unseen:
+                following += 1
+                name = self._writes_key(key, "w", task_id, following)
             if (yield Put(name, body(rest), only_new=True)) is not None:
                 memory[key.checkpoint_id, task_id] = (following + 1, indices | {write.idx for write in rest})
                 return

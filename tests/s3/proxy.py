@@ -243,4 +243,3 @@ def unsorted(request: Request, answer: Answer) -> Answer:
     entries = iter(re.findall(rb"<Contents>.*?</Contents>", answer.body, re.DOTALL)[::-1])
     body = re.sub(rb"<Contents>.*?</Contents>", lambda _: next(entries), answer.body, flags=re.DOTALL)
     return replace(answer, body=body)
-

@@ -229,15 +229,13 @@ def test_missing_credentials_say_so(radosgw_endpoint: str, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     with (
-        pytest.raises(UnsupportedOperation, match="give boto3 credentials"),
+        pytest.raises(UnsupportedOperation, match="configure them for boto3"),
         open_saver(s3.s3_url(radosgw_endpoint, prefix="no-credentials")),
     ):
         pass
 
 
-def test_wrong_credentials_and_a_missing_bucket_say_so(
-    radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(UnsupportedOperation, match="create the bucket first"),
         open_saver(s3.s3_url(radosgw_endpoint, bucket="no-such-bucket")),

@@ -114,8 +114,8 @@ def test_a_closed_saver_says_so(radosgw_url: str) -> None:
     ("url", "said"),
     [
         ("s3://", "no bucket|not a URL of a bucket"),
-        ("s3://key:secret@bucket/prefix", "names no credentials"),
-        ("s3://bucket:9000/prefix", "names no credentials or port"),
+        ("s3://key:secret@bucket/prefix", "has no credentials"),
+        ("s3://bucket:9000/prefix", "has no credentials or port"),
         ("s3://bucket/prefix#1", "%23"),
         ("s3://bucket/prefix?unknown=1", "unknown option 'unknown'"),
         ("s3://bucket/prefix?grace=soon", "write a number of seconds"),
@@ -132,7 +132,7 @@ def test_a_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
 
 
 def test_arguments_that_exclude_each_other_are_refused() -> None:
-    with pytest.raises(UnsupportedOperation, match="client= is complete"):
+    with pytest.raises(UnsupportedOperation, match="client= has its own session"):
         S3Saver("bucket", client=object(), endpoint_url="http://localhost")
     with pytest.raises(UnsupportedOperation, match="has a profile already"):
         S3Saver("bucket", session=object(), profile_name="default")
@@ -219,9 +219,7 @@ def uploads(endpoint: str, url: str) -> Any:
         client.close()
 
 
-def test_an_object_above_16_mb_is_uploaded_in_parts(
-    radosgw_endpoint: str, through: str, proxy: Proxy
-) -> None:
+def test_an_object_above_16_mb_is_uploaded_in_parts(radosgw_endpoint: str, through: str, proxy: Proxy) -> None:
     with S3Saver.from_conn_string(through) as saver:
         put(saver, **LARGE)
     assert sum(is_part(request) for request in proxy.requests) == 3

@@ -31,9 +31,9 @@ def stored(endpoint: str, prefix: str) -> dict[str, bytes]:
     client = make_client(endpoint_url=endpoint)
     try:
         entries = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=f"{prefix}/").get("Contents", ())
+        keys = [entry["Key"] for entry in entries]
         return {
-            entry["Key"].removeprefix(f"{prefix}/"): client.get_object(Bucket=s3.BUCKET, Key=entry["Key"])["Body"].read()
-            for entry in entries
+            key.removeprefix(f"{prefix}/"): client.get_object(Bucket=s3.BUCKET, Key=key)["Body"].read() for key in keys
         }
     finally:
         client.close()

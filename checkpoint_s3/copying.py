@@ -10,7 +10,7 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.layout import NAME, CheckpointName, Label, WritesName, segment_text, thread_segment
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, segment_text, thread_segment
 from checkpoint_s3.reading import Reader, State, Vanished, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
@@ -46,7 +46,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     ((created_at, updated_at),) = yield from remover.times([(source, theirs, originals)])
     segment = thread_segment(target)
     if segment_text(segment) is None:
-        yield Put(f"{reader.root}l/{segment}/{NAME}", target.encode())
+        yield Put(f"{reader.root}n/{segment}", target.encode())
     folders = reader.folder(source), reader.folder(target)
     veil = frozenset(
         [

@@ -24,7 +24,6 @@ MAX_NAMESPACE_CHARACTERS = 48
 TAG_BYTES = 12
 
 LEDGER = "!"
-NAME = "!id"
 
 # In the order of ASCII, so that encoded bytes sort as the bytes do.
 _SORTED = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"

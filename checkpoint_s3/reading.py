@@ -22,12 +22,17 @@ from checkpoint_s3.format import (
     read_ledger,
     read_writes,
 )
-from checkpoint_s3.layout import LEDGER, NAME, segment_text, thread_segment
+from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
 from checkpoint_s3.stack import Memory, segments_of, snapshot_of
 from checkpoint_s3.transport import Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 RECENT_SECONDS = 60
+
+FORGET_SECONDS = 24 * 3600
+"""What is known of a thread that nobody has asked for since is forgotten: its tombstone may have come and gone."""
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 _NO_LEDGER = Ledger()
 
@@ -70,6 +75,9 @@ class Reader:
     def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float) -> State:
         """The state of a thread whose ledger was asked for at that time, which renews what is known of it."""
         thread = self.memory.thread(thread_id)
+        if asked_at >= thread.asked_at + FORGET_SECONDS and thread.nonce is not None:
+            self.memory.forget(thread_id)
+            thread = self.memory.thread(thread_id)
         ledger, nonce = _NO_LEDGER, b""
         if found is not None:
             ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
@@ -83,20 +91,20 @@ class Reader:
         return State(ledger, found.etag, found.age, found.now)
 
     def state(self, thread_id: str) -> Operation[State]:
-        asked_at = time.monotonic()
+        asked_at = _elapsed()
         found = yield Get(self.ledger_key(thread_id))
         return self.parsed_ledger(thread_id, found, asked_at)
 
     def renew(self, thread_id: str) -> Operation[None]:
         """Make sure that nothing that is known of a thread can have been removed physically. Rarely a request."""
-        if time.monotonic() >= self.memory.thread(thread_id).fresh_until:
+        if _elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
 
     # Listings
 
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a thread, with the thread's ledger."""
-        asked_at = time.monotonic()
+        asked_at = _elapsed()
         found, page = yield [Get(self.ledger_key(thread_id)), call]
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.ledger.veiled and state.age < RECENT_SECONDS:
@@ -120,7 +128,7 @@ class Reader:
 
     def survey(self, thread_ids: Sequence[str]) -> Operation[Sequence[tuple[State, list[Group]]]]:
         """Everything that there is of these threads, by name."""
-        asked_at = time.monotonic()
+        asked_at = _elapsed()
         answers = yield [Get(self.ledger_key(thread_id)) for thread_id in thread_ids]
         states = [
             self.parsed_ledger(thread_id, found, asked_at) for thread_id, found in zip(thread_ids, answers, strict=True)
@@ -138,7 +146,7 @@ class Reader:
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
-            answers = yield [Get(f"{self.root}l/{segment}/{NAME}") for segment in unnamed]
+            answers = yield [Get(f"{self.root}n/{segment}") for segment in unnamed]
             ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
 
@@ -267,3 +275,8 @@ def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
     return (entry for page in pages for entry in page.entries)
+
+
+def _elapsed() -> float:
+    """Seconds on a clock that goes on while the machine is suspended, where there is one: others' removals do."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

@@ -30,7 +30,6 @@ from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
 from checkpoint_s3.inbox import Inbox, has_terms
 from checkpoint_s3.layout import (
-    NAME,
     CheckpointName,
     WritesName,
     id_segment,
@@ -245,7 +244,7 @@ class S3Store(CheckpointStore):
         """Once per process and thread, and only for ids that are too long to be part of a key: keep the id itself."""
         segment, thread = thread_segment(thread_id), self._memory.thread(thread_id)
         if segment_text(segment) is None and not thread.is_named:
-            yield Put(f"{self._reader.root}l/{segment}/{NAME}", thread_id.encode())
+            yield Put(f"{self._reader.root}n/{segment}", thread_id.encode())
             thread.is_named = True
 
     def _place(self, key: CheckpointKey) -> str:

@@ -36,7 +36,7 @@ docs: $(VENV)  ## build the pages of docs/ as a site, in build/site; a broken li
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'docs: build/site/index.html'
 
-bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md, in an hour; QUICK=1 for a small run in minutes
+bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md; QUICK=1 for a smaller run
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 

@@ -66,7 +66,7 @@ def _system(packages: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="short chats and few repetitions: minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer calls, shorter chats, a smaller inbox")
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=WORKLOADS, metavar="WORKLOAD",
                         help=f"some of {', '.join(WORKLOADS)}")  # fmt: skip
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=tuple(BACKENDS), metavar="NAME",

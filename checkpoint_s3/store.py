@@ -53,6 +53,9 @@ GRACE_SECONDS = 120.0
 
 _ATTEMPTS = 5
 _PAGE = 1000
+_NEWEST = 100
+"""Names read to find one checkpoint: enough for the writes of some dozens of tasks. Each takes 80 us of the client."""
+
 _NONCE_BYTES = 8
 
 
@@ -279,7 +282,7 @@ class S3Store(CheckpointStore):
         prefix = folder + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
-        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=_PAGE))
+        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=_NEWEST))
         found = list(objects(page.entries, folder))
         while True:
             groups = grouped(found, state.ledger)

@@ -35,7 +35,7 @@ _WARM, _COUNTED, _BLOCK = 2, 4, 2
 
 
 def lengths(quick: bool) -> Sequence[int]:
-    return (10, 50, 100) if quick else (10, 50, 100, 200, 400, 1000)
+    return (10, 100, 200, TARGET) if quick else (10, 50, 100, 200, TARGET, 1000)
 
 
 def target(quick: bool) -> int:
@@ -111,7 +111,7 @@ def _times(
     write: Callable[[int], None],
 ) -> int:
     """Time each kind of call, the sides and the floors in turns."""
-    wanted = (40 if length == TARGET else 6) if not results.quick else 10
+    wanted = (20 if results.quick else 40) if length == target(results.quick) else 6
     sizes = {
         kind: round(row.new_bytes)
         for kind in ("put", "put_writes")
@@ -186,7 +186,7 @@ def _listing(results: Results, backend: Backend, running: Sequence[Contender], l
     calls["history"] = lambda saver: list(saver.history(latest(THREAD)))
     timings: dict[tuple[str, str], Timings] = {}
     found = 0
-    for _ in range(3):
+    for _ in range(1 if results.quick else 3):
         for contender in running:
             for operation, call in calls.items():
                 if operation == "list" or contender.side.is_ours:

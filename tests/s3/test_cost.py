@@ -230,3 +230,20 @@ def test_a_million_one_task_steps_cost_ten_dollars(saver: S3Saver, size: int) ->
     more.subtract(run(30))
     assert {kind: count for kind, count in more.items() if count} == {"Put": 100}
     assert dollars(more) / 50 * 1_000_000 == pytest.approx(10)
+
+
+def test_a_checkpoint_with_more_writes_than_one_listing_names_is_read_with_all_of_them(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    older = put(saver, {"n": 0})
+    config = put(saver, {"n": 1}, older)
+    for number in range(105):
+        saver.put_writes(config, [("a", number)], f"task-{number:03}")
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        for asked in (CONFIG, config):
+            found = reader.get_tuple(asked)
+            assert found is not None
+            assert sorted(value for _, _, value in found.pending_writes or ()) == list(range(105))
+        found = reader.get_tuple(older)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"n": 0}

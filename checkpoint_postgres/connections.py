@@ -9,14 +9,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Self, TypeAlias
-from weakref import WeakSet
+from typing import Any, Self, TypeAlias, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
@@ -25,6 +25,9 @@ AnyConnection: TypeAlias = Connection[Any]
 AnyAsyncConnection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = ConnectionPool[Connection[Any]]
 AsyncPool: TypeAlias = AsyncConnectionPool[AsyncConnection[Any]]
+
+SyncLent = TypeVar("SyncLent", bound=AnyConnection)
+AsyncLent = TypeVar("AsyncLent", bound=AnyAsyncConnection)
 
 POOL_SECONDS = 5.0
 """How long one attempt waits for a connection. The saver's deadline decides how many attempts there are.
@@ -35,6 +38,12 @@ outage of minutes it would not look for further minutes whether the server is ba
 
 ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
+
+LONG_ANSWER_SECONDS = 600.0
+"""The same for what may take as long as there is data: the server says nothing while it prunes, deletes or copies."""
+
+RENEWED_EVERY = 1.0
+"""Seconds in which the idle connections of a pool are replaced at most once, however many callers have lost theirs."""
 
 # Those of libpq, for connections that the network forgets without a word. A connection string may have its own.
 _DEFAULTS: Mapping[str, str] = {
@@ -47,9 +56,17 @@ _DEFAULTS: Mapping[str, str] = {
     "tcp_user_timeout": "30000",
 }
 
+_TOLD_WITHIN = 2
+"""Seconds that connecting may take where it is only to tell why a pool could not."""
+
+# A pool that has not connected for longer begins anew, or its pauses would become longer than a caller's deadline.
+_POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": 5.0}
+
 
 class _Punctual(Connection[Any]):
     """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit."""
+
+    takes_long = False
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
         return super().wait(_in_time(gen, self), *arguments, **options)
@@ -58,15 +75,16 @@ class _Punctual(Connection[Any]):
 class _AsyncPunctual(AsyncConnection[Any]):
     """`_Punctual`, for an event loop."""
 
+    takes_long = False
+
     async def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
         return await super().wait(_in_time(gen, self), *arguments, **options)
 
 
-def _in_time(
-    steps: Generator[Any, Any, Any], connection: AnyConnection | AnyAsyncConnection
-) -> Generator[Any, Any, Any]:
+def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunctual) -> Generator[Any, Any, Any]:
     """Go through psycopg's steps, which wait for the socket, as long as it becomes ready now and then."""
-    give_up_at = time.monotonic() + ANSWER_SECONDS
+    patience = LONG_ANSWER_SECONDS if connection.takes_long else ANSWER_SECONDS
+    give_up_at = time.monotonic() + patience
     try:
         waits_for = next(steps)
         while True:
@@ -74,10 +92,10 @@ def _in_time(
             ready = yield waits_for
             now = time.monotonic()
             if ready:
-                give_up_at = now + ANSWER_SECONDS
+                give_up_at = now + patience
             elif now > give_up_at:
                 connection.pgconn.finish()
-                raise psycopg.OperationalError(f"the server has not answered for {ANSWER_SECONDS:.0f} seconds")
+                raise psycopg.OperationalError(f"the server has not answered for {patience:.0f} seconds")
             waits_for = steps.send(ready)
     except StopIteration as done:
         return done.value
@@ -87,19 +105,20 @@ class Connections(ABC):
     """Lends connections to any number of threads and event loops, each to one caller at a time."""
 
     @abstractmethod
-    def lent(self) -> AbstractContextManager[AnyConnection]:
-        """Lend a connection that has no transaction open, and take it back."""
+    def lent(self, *, takes_long: bool) -> AbstractContextManager[AnyConnection]:
+        """Lend a connection that has no transaction open, and take it back.
+
+        ``takes_long`` says that the server may need minutes for what is asked of it.
+        """
 
     @abstractmethod
-    def alent(self) -> AbstractAsyncContextManager[AnyAsyncConnection]:
+    def alent(self, *, takes_long: bool) -> AbstractAsyncContextManager[AnyAsyncConnection]:
         """`lent`, for the running event loop."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close what was opened here."""
+    def close(self) -> None:  # noqa: B027  # what was given stays open
+        """Close what was opened here: nothing of what was given."""
 
-    @abstractmethod
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: B027
         """`close`, asynchronously."""
 
 
@@ -126,15 +145,16 @@ class OwnPools(Connections):
                 "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, "
                 "with reserved characters of the password as %XX"
             ) from None
-        self._min_size, self._max_size = min_size, max_size
+        self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
         self._is_closed = False
         self._begin_in_this_process()
 
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
-        self._pool: Pool | None = None
+        self._renewals = _Renewals()
+        self._pool: ConnectionPool[_Punctual] | None = None
         self._making_pool = threading.Lock()
-        self._pools: PerLoop[AsyncPool] = PerLoop(self._make_async_pool, _close_async_pool, _abandon)
+        self._pools: PerLoop[_TrackingPool] = PerLoop(self._make_async_pool, _TrackingPool.close, _TrackingPool.abandon)
 
     def _check_usable(self) -> None:
         if self._is_closed:
@@ -145,17 +165,29 @@ class OwnPools(Connections):
             self._begin_in_this_process()
 
     @contextmanager
-    def lent(self) -> Iterator[AnyConnection]:
+    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:
         self._check_usable()
         pool = self._pool or self._make_pool()
-        with _lent(pool) as connection:
-            yield connection
+        try:
+            with self._renewals.lent(pool) as connection:
+                connection.takes_long = takes_long
+                yield connection
+        except PoolTimeout as timeout:
+            # The pool says nothing of why it could not connect.
+            Connection.connect(self._conninfo, connect_timeout=_TOLD_WITHIN).close()
+            raise self._all_busy() from timeout
 
     @asynccontextmanager
-    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
+    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:
         self._check_usable()
-        async with _alent(await self._pools.get()) as connection:
-            yield connection
+        pool = await self._pools.get()
+        try:
+            async with self._renewals.alent(pool) as connection:
+                connection.takes_long = takes_long
+                yield connection
+        except PoolTimeout as timeout:
+            await (await AsyncConnection.connect(self._conninfo, connect_timeout=_TOLD_WITHIN)).close()
+            raise self._all_busy() from timeout
 
     def close(self) -> None:
         if self._end():
@@ -178,38 +210,34 @@ class OwnPools(Connections):
         self._is_closed = True
         return os.getpid() == self._process
 
-    def _make_pool(self) -> Pool:
-        with self._making_pool:
+    def _make_pool(self) -> ConnectionPool[_Punctual]:
+        # Whoever would wait for longer has a deadline to keep, and tries again.
+        if not self._making_pool.acquire(timeout=POOL_SECONDS):
+            raise StoreUnavailable(f"PostgreSQL has not accepted a connection for {POOL_SECONDS:.0f} seconds")
+        try:
             if self._is_closed:
                 raise UnsupportedOperation("the saver is closed: open another one")
             if self._pool is None:
-                # A pool connects in the background and says nothing but that it took too long.
-                Connection.connect(self._conninfo, autocommit=True).close()
+                # A pool connects in the background: what is wrong with the first connection is told here.
+                Connection.connect(self._conninfo).close()
                 self._pool = ConnectionPool(
-                    self._conninfo,
-                    connection_class=_Punctual,
-                    kwargs={"autocommit": True},
-                    min_size=self._min_size,
-                    max_size=self._max_size,
-                    timeout=POOL_SECONDS,
-                    reconnect_timeout=POOL_SECONDS,
-                    open=True,
+                    self._conninfo, connection_class=_Punctual, open=True, **self._sizes, **_POOL_OPTIONS
                 )
             return self._pool
+        finally:
+            self._making_pool.release()
 
-    async def _make_async_pool(self) -> AsyncPool:
-        await (await AsyncConnection.connect(self._conninfo, autocommit=True)).close()
-        pool: AsyncPool = _TrackingPool(
-            self._conninfo,
-            kwargs={"autocommit": True},
-            min_size=self._min_size,
-            max_size=self._max_size,
-            timeout=POOL_SECONDS,
-            reconnect_timeout=POOL_SECONDS,
-            open=False,
-        )
+    async def _make_async_pool(self) -> _TrackingPool:
+        await (await AsyncConnection.connect(self._conninfo)).close()
+        pool = _TrackingPool(self._conninfo, open=False, **self._sizes, **_POOL_OPTIONS)
         await pool.open()
         return pool
+
+    def _all_busy(self) -> PoolTimeout:
+        return PoolTimeout(
+            f"all connections of the pool have been busy for {POOL_SECONDS:.0f} seconds: raise "
+            f"max_size={self._sizes['max_size']}, or do less at once"
+        )
 
 
 class GivenPool(Connections):
@@ -218,28 +246,23 @@ class GivenPool(Connections):
     def __init__(self, pool: Pool | AsyncPool) -> None:
         self._pool = pool
         self._process = os.getpid()
+        self._renewals = _Renewals()
 
     @contextmanager
-    def lent(self) -> Iterator[AnyConnection]:
+    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002  # it waits as its owner has it
         _check_process(self._process)
         if not isinstance(self._pool, ConnectionPool):
             raise _wrong_colour("an AsyncConnectionPool", "a…")
-        with _lent(self._pool) as connection:
+        with self._renewals.lent(self._pool) as connection:
             yield connection
 
     @asynccontextmanager
-    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
+    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
         _check_process(self._process)
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
-        async with _alent(self._pool) as connection:
+        async with self._renewals.alent(self._pool) as connection:
             yield connection
-
-    def close(self) -> None:
-        """It is the user's."""
-
-    async def aclose(self) -> None:
-        """It is the user's."""
 
 
 class GivenConnection(Connections):
@@ -252,7 +275,7 @@ class GivenConnection(Connections):
         self._async_turn = asyncio.Lock()
 
     @contextmanager
-    def lent(self) -> Iterator[AnyConnection]:
+    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002
         _check_process(self._process)
         if not isinstance(self._connection, Connection):
             raise _wrong_colour("an AsyncConnection", "a…")
@@ -261,19 +284,13 @@ class GivenConnection(Connections):
             yield self._connection
 
     @asynccontextmanager
-    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
+    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
         _check_process(self._process)
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
         async with self._async_turn:
             _check_given(self._connection)
             yield self._connection
-
-    def close(self) -> None:
-        """It is the user's."""
-
-    async def aclose(self) -> None:
-        """It is the user's."""
 
 
 class _Cancellable(_AsyncPunctual):
@@ -293,51 +310,59 @@ class _Cancellable(_AsyncPunctual):
             raise
 
 
-class _TrackingPool(AsyncConnectionPool[AsyncConnection[Any]]):
+class _TrackingPool(AsyncConnectionPool[_Cancellable]):
     """A pool that knows its connections, so that their sockets can be closed when its event loop has ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.made: WeakSet[AnyAsyncConnection] = WeakSet()
+        self._made: WeakSet[_Cancellable] = WeakSet()
         super().__init__(*args, connection_class=_Cancellable, configure=self._remember, **kwargs)
 
-    async def _remember(self, connection: AnyAsyncConnection) -> None:
-        self.made.add(connection)
+    async def _remember(self, connection: _Cancellable) -> None:
+        self._made.add(connection)
 
-
-async def _close_async_pool(pool: AsyncPool) -> None:
-    await pool.close()
-
-
-def _abandon(pool: AsyncPool) -> None:
-    if isinstance(pool, _TrackingPool):
-        for connection in list(pool.made):
+    def abandon(self) -> None:
+        for connection in list(self._made):
             connection.pgconn.finish()
 
 
-@contextmanager
-def _lent(pool: Pool) -> Iterator[AnyConnection]:
-    connection: AnyConnection | None = None
-    try:
-        with pool.connection(timeout=POOL_SECONDS) as connection:
-            yield connection
-    except psycopg.OperationalError:
-        # What ended this one has likely ended those that lie idle. Without this each of them would fail a caller.
-        if connection is not None and connection.closed:
-            pool.check()
-        raise
+class _Renewals:
+    """Lends connections of pools, and replaces the idle ones of a pool when one is lost.
 
+    What ended that one has likely ended those that lie idle, and each of them would fail another caller.
+    """
 
-@asynccontextmanager
-async def _alent(pool: AsyncPool) -> AsyncIterator[AnyAsyncConnection]:
-    connection: AnyAsyncConnection | None = None
-    try:
-        async with pool.connection(timeout=POOL_SECONDS) as connection:
-            yield connection
-    except psycopg.OperationalError:
-        if connection is not None and connection.closed:
-            # To its end, whatever becomes of the caller: in the middle, the pool misses its connections.
-            await asyncio.shield(pool.check())
-        raise
+    def __init__(self) -> None:
+        self._latest: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    @contextmanager
+    def lent(self, pool: ConnectionPool[SyncLent]) -> Iterator[SyncLent]:
+        connection: SyncLent | None = None
+        try:
+            with pool.connection(timeout=POOL_SECONDS) as connection:
+                yield connection
+        except psycopg.OperationalError:
+            if connection is not None and connection.closed and self._is_due(pool):
+                pool.drain()
+            raise
+
+    @asynccontextmanager
+    async def alent(self, pool: AsyncConnectionPool[AsyncLent]) -> AsyncIterator[AsyncLent]:
+        connection: AsyncLent | None = None
+        try:
+            async with pool.connection(timeout=POOL_SECONDS) as connection:
+                yield connection
+        except psycopg.OperationalError:
+            if connection is not None and connection.closed and self._is_due(pool):
+                # To its end, whatever becomes of the caller: in the middle, the pool misses its connections.
+                await asyncio.shield(pool.drain())
+            raise
+
+    def _is_due(self, pool: Any) -> bool:
+        now = time.monotonic()
+        is_due = now > self._latest.get(pool, 0.0) + RENEWED_EVERY
+        if is_due:
+            self._latest[pool] = now
+        return is_due
 
 
 def _check_process(process: int) -> None:

@@ -200,17 +200,17 @@ class PostgresStore(CheckpointStore):
         )
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_threads, (list(thread_ids),))
+        yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_runs, (list(run_ids),))
+        yield Statement(self._sql.delete_runs, (list(run_ids),), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        rows: Rows = yield Statement(self._sql.copy_thread, (source, target))
+        rows: Rows = yield Statement(self._sql.copy_thread, (source, target), takes_long=True)
         return bool(rows[0][0])
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.prune, (list(thread_ids),))
+        yield Statement(self._sql.prune, (list(thread_ids),), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest

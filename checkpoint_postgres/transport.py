@@ -21,13 +21,15 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 class Statement:
     """A request: one statement in a transaction of its own. Its response are its rows.
 
-    ``varies`` says that its best plan depends on its parameters, so that it is never prepared. A ``script`` is the text
-    of several statements, which have no parameters and return nothing.
+    ``varies`` says that its best plan depends on its parameters, so that it is never prepared. ``takes_long`` says that
+    it changes as much as there is, for which the server may need minutes. A ``script`` is the text of several
+    statements, which have no parameters and return nothing.
     """
 
     sql: bytes
     parameters: Sequence[Any] | Mapping[str, Any] = ()
     varies: bool = False
+    takes_long: bool = False
     script: bool = False
 
 
@@ -39,6 +41,7 @@ class Transaction:
     """
 
     work: Callable[[], Generator[Statement, Rows, Any]]
+    takes_long: bool = True
 
 
 class PostgresTransport:
@@ -59,7 +62,7 @@ class PostgresTransport:
 
     def execute(self, request: Statement | Transaction) -> Any:
         try:
-            with self._connections.lent() as connection:
+            with self._connections.lent(takes_long=request.takes_long) as connection:
                 if isinstance(request, Transaction):
                     return self._transact(connection, request)
                 return self._fetch(connection, request)
@@ -68,7 +71,7 @@ class PostgresTransport:
 
     async def aexecute(self, request: Statement | Transaction) -> Any:
         try:
-            async with self._connections.alent() as connection:
+            async with self._connections.alent(takes_long=request.takes_long) as connection:
                 if isinstance(request, Transaction):
                     return await self._atransact(connection, request)
                 return await self._afetch(connection, request)

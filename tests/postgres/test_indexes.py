@@ -1,0 +1,254 @@
+"""How the server finds what is asked for: its own plans, among 100,000 checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.metadata import terms_of
+from checkpoint_base.records import CheckpointRecord, InboxQuery, ListQuery, ValueRecord, WriteRecord
+from checkpoint_base.transport import Operation, run
+from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres.store import PostgresStore
+from tests.postgres.conftest import place_on
+from tests.servers.processes import Server
+
+THREADS = 20_000
+CHECKPOINTS = 100_900
+PAGE = 20
+
+MOST_ROWS = 40 * PAGE
+"""How many rows a page may take: what it returns, with what belongs to it, and not a part of the store."""
+
+THREAD = "thread 01042"
+"""One of twenty that have 50 checkpoints; every other one has 5."""
+
+RARE = terms_of({"user": "user 17"})
+COMMON = terms_of({"source": "loop"})
+UNKNOWN = terms_of({"user": "nobody"})
+
+# Every fourth thread waits for an answer. A user has four threads; a run has two checkpoints.
+FILL = """
+INSERT INTO {s}.threads
+SELECT to_char(t, '"thread "FM00000'), t, 1000000 + t, CASE t % 1000 WHEN 42 THEN 'id 049' ELSE 'id 004' END
+FROM generate_series(1, 20000) AS t;
+INSERT INTO {s}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                             channels, versions, open_channels, terms, header)
+SELECT to_char(t, '"thread "FM00000'), '', to_char(n, '"id "FM000'), '', to_char(nullif(n, 0) - 1, '"id "FM000'),
+       'run ' || t || '.' || n / 2, 1000000 + t, false, '{{messages,log}}', ARRAY['s' || n, 's' || n], '{{log}}',
+       ARRAY[{common}, (({users}::bigint[])[1 + t / 4]), t * 1000 + n / 2], decode(repeat('ab', 200), 'hex')
+FROM generate_series(1, 20000) AS t, generate_series(0, CASE t % 1000 WHEN 42 THEN 49 ELSE 4 END) AS n;
+INSERT INTO {s}.channel_values
+SELECT thread_id, ns, 'messages', versions[1], '', decode(md5(thread_id || checkpoint_id), 'hex') FROM {s}.checkpoints;
+INSERT INTO {s}.chunks
+SELECT thread_id, decode(md5(thread_id || checkpoint_id), 'hex'), false, decode(repeat('cd', 200), 'hex')
+FROM {s}.checkpoints;
+INSERT INTO {s}.writes
+SELECT thread_id, ns, checkpoint_id, 'task', 0, 0, true, written_at, 'log', '', '', '' FROM {s}.checkpoints;
+INSERT INTO {s}.writes
+SELECT thread_id, '', latest, 'asking', -3, 1, false, updated_at, '__interrupt__', '', '', ''
+FROM {s}.threads WHERE created_at % 4 = 0;
+INSERT INTO {s}.waiting
+SELECT thread_id, task_id, written_at, questions FROM {s}.writes WHERE questions > 0;
+"""
+
+EXPLAINED = """
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_analyze = on;
+SET auto_explain.log_timing = off;
+SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_format = json;
+SET auto_explain.log_level = notice;
+SET jit = off;
+"""
+
+
+@dataclass
+class Explained:
+    """A store of 100,000 checkpoints, on a connection whose server tells the plan of every statement it runs."""
+
+    store: PostgresStore
+    plans: list[Any] = field(default_factory=list)
+
+    def notice(self, diagnostic: Any) -> None:
+        text = diagnostic.message_primary
+        if "plan:" in text:
+            self.plans.append(json.loads(text.partition("plan:")[2])["Plan"])
+
+    def run(self, operation: Operation[Any]) -> Any:
+        self.plans.clear()
+        result = run(operation, self.store.transport)
+        assert self.plans, "the server told no plan"
+        return result
+
+    @property
+    def scans(self) -> list[dict[str, Any]]:
+        """The nodes of all plans that read a table."""
+        found, left = [], [*self.plans]
+        while left:
+            node = left.pop()
+            left += node.get("Plans", ())
+            if "Relation Name" in node and "Scan" in node["Node Type"]:
+                found.append(node)
+        return found
+
+    def check(self, most: int = MOST_ROWS) -> None:
+        """Every table was read by an index, and not more rows of it than the answer needs."""
+        assert self.scans
+        for node in self.scans:
+            assert node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), node
+        assert self.rows <= most, [(_described(node), _rows(node)) for node in self.scans]
+
+    @property
+    def rows(self) -> int:
+        return sum(_rows(node) for node in self.scans)
+
+
+def _rows(node: dict[str, Any]) -> int:
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck", "Rows Removed by Join Filter")
+    each = node["Actual Rows"] + sum(node.get(name, 0) for name in removed)
+    return round(each * node["Actual Loops"])
+
+
+def _described(node: dict[str, Any]) -> str:
+    return f"{node['Node Type']} {node.get('Index Name', node['Relation Name'])}"
+
+
+def _number(term: bytes) -> int:
+    return int.from_bytes(term, signed=True)
+
+
+@pytest.fixture(scope="module")
+def explained(server: Server) -> Iterator[Explained]:
+    place = place_on(server)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        saver = PostgresSaver(connection, schema=place.schema)
+        saver.setup()
+        users = [_number(terms_of({"user": f"user {number}"})[0]) for number in range(THREADS // 4 + 1)]
+        names = {
+            "s": sql.Identifier(place.schema),
+            "common": sql.Literal(_number(COMMON[0])),
+            "users": sql.Literal(users),
+        }
+        connection.execute(sql.SQL(FILL).format(**names))
+        connection.execute("VACUUM ANALYZE")
+        assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(CHECKPOINTS,)]
+        connection.execute(EXPLAINED)
+        explained = Explained(saver.store)
+        connection.add_notice_handler(explained.notice)
+        yield explained
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+NAMESPACE = NamespaceKey(THREAD, "")
+LATEST = CheckpointKey(THREAD, "", "id 049")
+
+LISTS = {
+    "a thread": (ListQuery(THREAD, limit=PAGE), PAGE),
+    "a namespace": (ListQuery(THREAD, "", limit=PAGE), PAGE),
+    "the page after": (ListQuery(THREAD, "", after=CheckpointKey(THREAD, "", "id 030"), limit=PAGE), PAGE),
+    "before a checkpoint": (ListQuery(THREAD, before="id 005", limit=PAGE), 5),
+    "one checkpoint": (ListQuery(THREAD, "", "id 020", limit=PAGE), 1),
+    "a thread, filtered": (ListQuery(THREAD, terms=COMMON, limit=PAGE), PAGE),
+    "a thread, by what it has not": (ListQuery(THREAD, terms=RARE, limit=PAGE), 0),
+    "everything": (ListQuery(limit=PAGE), PAGE),
+    "everything, the page after": (ListQuery(after=CheckpointKey("thread 01000", "", "id 003"), limit=PAGE), PAGE),
+    "everything before": (ListQuery(before="id 003", limit=PAGE), PAGE),
+    "everything of a common kind": (ListQuery(terms=COMMON, limit=PAGE), PAGE),
+    "everything of a user": (ListQuery(terms=RARE, limit=PAGE), PAGE),
+    "everything of both": (ListQuery(terms=(*COMMON, *RARE), limit=PAGE), PAGE),
+    "everything of nobody": (ListQuery(terms=UNKNOWN, limit=PAGE), 0),
+}
+
+
+@pytest.mark.parametrize("contents", [True, False], ids=["list", "history"])
+@pytest.mark.parametrize("what", LISTS)
+def test_a_page_of_checkpoints_is_read_by_an_index(explained: Explained, what: str, contents: bool) -> None:
+    query, expected = LISTS[what]
+    query = ListQuery(**{**{name: getattr(query, name) for name in query.__slots__}, "contents": contents})
+    found = explained.run(explained.store.list(query))
+    assert len(found) == expected
+    assert all(len(each.values) == contents for each in found)
+    explained.check()
+
+
+INBOXES = {
+    "all": InboxQuery(limit=PAGE),
+    "the oldest": InboxQuery(order="oldest", limit=PAGE),
+    "the page after": InboxQuery(after=(1000700, "thread 00700", "asking"), limit=PAGE),
+    "the oldest, the page after": InboxQuery(after=(1000700, "thread 00700", "asking"), order="oldest", limit=PAGE),
+    "of a common kind": InboxQuery(terms=COMMON, limit=PAGE),
+}
+OF_ONE = {
+    "one thread": InboxQuery("thread 00048", limit=PAGE),
+    "a user": InboxQuery(terms=terms_of({"user": "user 12"}), limit=PAGE),
+    "a user, the oldest": InboxQuery(terms=terms_of({"user": "user 12"}), order="oldest", limit=PAGE),
+    "nobody": InboxQuery(terms=UNKNOWN, limit=PAGE),
+}
+
+
+@pytest.mark.parametrize("what", [*INBOXES, *OF_ONE])
+def test_a_page_of_threads_is_read_by_an_index(explained: Explained, what: str) -> None:
+    found = explained.run(explained.store.threads({**INBOXES, **OF_ONE}[what]))
+    assert len(found) == {"one thread": 1, "a user": 4, "a user, the oldest": 4, "nobody": 0}.get(what, PAGE)
+    explained.check()
+
+
+@pytest.mark.parametrize("what", [*INBOXES, *OF_ONE])
+def test_a_page_of_interrupts_is_read_by_an_index(explained: Explained, what: str) -> None:
+    found = explained.run(explained.store.interrupts({**INBOXES, **OF_ONE}[what]))
+    assert len(found) == {"one thread": 1, "a user": 1, "a user, the oldest": 1, "nobody": 0}.get(what, PAGE)
+    explained.check()
+
+
+@pytest.mark.parametrize("checkpoint_id", [None, "id 020"])
+def test_a_checkpoint_is_read_by_an_index(explained: Explained, checkpoint_id: str | None) -> None:
+    found = explained.run(explained.store.load(NAMESPACE, checkpoint_id))
+    assert found.record.key.checkpoint_id == (checkpoint_id or "id 049")
+    assert len(found.values) == len(found.writes) == len(found.chunks) == 1
+    explained.check(most=12)
+
+
+@pytest.mark.parametrize("checkpoint_id", [None, "id 049"])
+def test_a_delta_channel_s_history_is_read_by_an_index(explained: Explained, checkpoint_id: str | None) -> None:
+    found = explained.run(explained.store.ancestry(NAMESPACE, checkpoint_id, ["log"]))
+    assert len(found.writes) == 49
+    assert all(len(writes) == 1 for writes in found.writes)
+    explained.check(most=49 * 6)
+
+
+def test_writers_find_what_they_rely_on_by_an_index(explained: Explained) -> None:
+    thread = "thread 03042"
+    chunk = explained.run(explained.store.load(NamespaceKey(thread, ""), None)).values["messages"].chunk_ids[0]
+    key = CheckpointKey(thread, "", "id 050")
+    record = CheckpointRecord(key, "id 049", b"", (("messages", "s49"),), ("log",), b"", "run", 1)
+    missing = explained.run(explained.store.put(record, [], {}, [("messages", "s49")]))
+    assert not missing
+    explained.check(most=12)
+    write = WriteRecord("task", 0, "log", "", ValueRecord(b"", chunk), 1, False, 1)
+    assert not explained.run(explained.store.put_writes(key, [write], {}))
+    explained.check(most=12)
+
+
+def test_what_is_removed_and_copied_is_found_by_an_index(explained: Explained) -> None:
+    explained.run(explained.store.delete_runs(["run 1990.1", "run 1991.0"]))
+    explained.check()
+    explained.run(explained.store.copy_thread("thread 01900", "copy"))
+    explained.check()
+    explained.run(explained.store.prune(["thread 01901", "thread 01902"]))
+    explained.check()
+    explained.run(explained.store.prune(["thread 02042"]))  # all of whose checkpoints the latest is rebuilt from
+    explained.check(most=50 * 20)
+    explained.run(explained.store.delete_threads(["thread 01903", "thread 01904"]))
+    explained.check()
+    for thread, left in {"thread 01990": 3, "copy": 5, "thread 01901": 1, "thread 01903": 0}.items():
+        visible = explained.run(explained.store.list(ListQuery(thread, contents=False)))
+        assert len(visible) == left, thread

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
@@ -87,6 +88,10 @@ class Place:
             text = sql.SQL(statement).format(s=sql.Identifier(self.schema))  # type: ignore[arg-type]
             cursor = other.execute(text, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    def in_database(self, name: str) -> str:
+        """The URL of another database of the server."""
+        return urlsplit(self.server_url)._replace(path=f"/{name}").geturl()
 
     def sessions(self) -> int:
         """How many connections this test has to the server."""

@@ -1,0 +1,269 @@
+"""Creating the schema: by the application, by many at once, and by an administrator."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import Connection
+
+from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
+from checkpoint_base.cli import main
+from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver
+from checkpoint_postgres.schema import SCHEMA_VERSION
+from tests.postgres.conftest import CONFIG, Place, put_values
+
+TABLES = ["channel_values", "checkpoints", "chunks", "schema_version", "threads", "waiting", "writes"]
+
+LAYOUT = """
+SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns WHERE table_schema = %(s)s
+UNION ALL SELECT tablename, indexname, replace(indexdef, %(s)s, 'SCHEMA'), '' FROM pg_indexes WHERE schemaname = %(s)s
+UNION ALL SELECT proname, pg_get_function_arguments(pg_proc.oid), replace(prosrc, %(s)s, 'SCHEMA'), ''
+          FROM pg_proc JOIN pg_namespace ON pronamespace = pg_namespace.oid WHERE nspname = %(s)s
+ORDER BY 1, 2, 3
+"""
+
+
+def layout(place: Place) -> list[Any]:
+    return place.query(LAYOUT, {"s": place.schema})
+
+
+def versions(place: Place) -> list[Any]:
+    return place.query("SELECT application, version FROM {s}.schema_version")
+
+
+def test_set_up_again_changes_nothing(place: Place) -> None:
+    with open_saver(place.url) as saver:
+        put_values(saver, {"a": 1})
+        first = layout(place)
+        [(migrated_at,)] = place.query("SELECT migrated_at FROM {s}.schema_version")
+        saver.setup()
+        asyncio.run(saver.asetup())
+    with open_saver(place.url) as again:
+        assert again.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+    assert sorted(place.tables) == TABLES
+    assert layout(place) == first
+    assert place.query("SELECT migrated_at FROM {s}.schema_version") == [(migrated_at,)]
+    assert versions(place) == [("checkpoint-backends", SCHEMA_VERSION)]
+
+
+# Forked, because forty interpreters that start take a minute of a small machine; each connects for itself.
+MANY = """
+import os, sys
+from checkpoint_base import open_saver
+
+ready, go = os.pipe()
+children = []
+for _ in range(40):
+    if (child := os.fork()) == 0:
+        os.close(go)
+        os.read(ready, 1)
+        try:
+            with open_saver(sys.argv[1], max_size=1, min_size=0) as saver:
+                assert list(saver.threads()) == []
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+os.close(go)
+print(sum(os.waitpid(child, 0)[1] == 0 for child in children))
+"""
+
+
+def test_forty_processes_set_up_at_once_also_while_another_transaction_is_open(place: Place) -> None:
+    with Connection.connect(place.server_url) as other:
+        # It has read and written, holds a snapshot, and would stop CREATE INDEX CONCURRENTLY for ever.
+        other.execute("CREATE TABLE IF NOT EXISTS public.somebody_s (a int)")
+        other.execute("SELECT txid_current(), count(*) FROM pg_class")
+        ran = subprocess.run([sys.executable, "-c", MANY, place.url], capture_output=True, text=True, timeout=110)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "40\n", "")
+        assert other.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        other.rollback()
+    assert sorted(place.tables) == TABLES
+    assert versions(place) == [("checkpoint-backends", SCHEMA_VERSION)]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_set_up_does_not_depend_on_autocommit(place: Place, autocommit: bool) -> None:
+    with Connection.connect(place.server_url, autocommit=autocommit) as given:
+        PostgresSaver(given, schema=place.schema).setup()
+        assert sorted(place.tables) == TABLES
+        given.rollback()
+    assert sorted(place.tables) == TABLES
+
+
+def test_a_set_up_that_is_cut_off_has_made_nothing(place: Place) -> None:
+    with waiting_for_setup(place) as program:
+        assert place.terminate() == 1
+        out, _ = program.communicate(timeout=60)
+        assert out == "StoreUnavailable\n"
+    assert place.tables == []
+    with open_saver(place.url):
+        assert sorted(place.tables) == TABLES
+
+
+SETTING_UP = """
+import sys
+from psycopg import Connection
+from checkpoint_base import StoreUnavailable
+from checkpoint_postgres import PostgresSaver
+
+try:
+    PostgresSaver(Connection.connect(sys.argv[1]), schema=sys.argv[2], deadline=0).setup()
+except StoreUnavailable as error:
+    print("StoreUnavailable")
+"""
+
+
+@contextmanager
+def waiting_for_setup(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of setting up: it has made the schema and a table, and waits for a lock on another."""
+    url = place.url.partition("&schema=")[0]
+    with Connection.connect(place.server_url) as other:
+        # A function of the same name and arguments, not yet committed: the real one waits for what becomes of it.
+        other.execute(f'CREATE SCHEMA "{place.schema}"')
+        with subprocess.Popen(
+            [sys.executable, "-c", SETTING_UP, url, place.schema], stdout=subprocess.PIPE, text=True
+        ) as program:
+            blocked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+            for _ in range(600):
+                if place.query(f"{blocked} AND pg_sleep(0.05) IS NOT NULL", [place.application]) == [(1,)]:
+                    break
+            else:
+                program.send_signal(signal.SIGKILL)
+                raise AssertionError("it did not come to wait")
+            yield program
+        other.rollback()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(place: Place) -> None:
+    with open_saver(place.url) as saver:
+        put_values(saver, {"a": 1})
+    place.query("UPDATE {s}.schema_version SET version = version + 1")
+    before = layout(place)
+    for _ in range(2):
+        with pytest.raises(SchemaMismatch, match=rf"layout {SCHEMA_VERSION + 1}, this version .* upgrade it"):
+            open_saver(place.url).__enter__()
+    with pytest.raises(SchemaMismatch, match="upgrade it"):
+        put_values(open_saver(place.url), {"a": 2})
+    assert layout(place) == before
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "CREATE TABLE {s}.schema_version (application text, version int)",
+        "CREATE TABLE {s}.schema_version (v text)",
+        "CREATE TABLE {s}.checkpoints (a int)",
+    ],
+)
+def test_another_program_s_tables_are_refused_and_left_alone(place: Place, theirs: str) -> None:
+    place.query("CREATE SCHEMA {s}")
+    place.query(theirs)
+    before = layout(place)
+    with pytest.raises(SchemaMismatch, match="another program|lacks what this version needs"):
+        open_saver(place.url).__enter__()
+    assert layout(place) == before
+
+
+def test_an_older_layout_gets_what_it_lacks(place: Place) -> None:
+    saver = open_saver(place.url)
+    assert isinstance(saver, PostgresSaver)
+    schema = saver.store._schema
+    with psycopg.connect(place.server_url) as admin:
+        for part in (schema.statements.create_schema, schema.statements.create_version, schema.migrations[0]):
+            admin.execute(part)
+    place.query("INSERT INTO {s}.schema_version (application, version) VALUES ('checkpoint-backends', 1)")
+    with saver:
+        put_values(saver, {"a": 1})
+    assert versions(place) == [("checkpoint-backends", SCHEMA_VERSION)]
+
+
+# What an administrator does
+
+
+def printed(schema: str, *more: str) -> str:
+    result = CliRunner().invoke(main, ["schema", "postgres", "--schema", schema, *more])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_printed_sql_makes_what_set_up_makes(place: Place) -> None:
+    with open_saver(place.url):
+        made = layout(place)
+    place.query("DROP SCHEMA {s} CASCADE")
+    with psycopg.connect(place.server_url, autocommit=True) as admin:
+        admin.execute(printed(place.schema))  # type: ignore[call-overload]  # ours
+    assert layout(place) == made
+    assert versions(place) == [("checkpoint-backends", SCHEMA_VERSION)]
+
+
+def test_the_printed_sql_runs_once_and_in_one_transaction(place: Place) -> None:
+    with psycopg.connect(place.server_url, autocommit=True) as admin:
+        place.query("CREATE SCHEMA {s}")
+        place.query("CREATE TABLE {s}.writes (a int)")
+        with pytest.raises(psycopg.errors.DuplicateSchema):
+            admin.execute(printed(place.schema))  # type: ignore[call-overload]
+        admin.execute("ROLLBACK")
+    assert place.tables == ["writes"]
+
+
+def test_the_sql_is_printed_without_a_store_and_for_the_schema_that_was_named() -> None:
+    text = printed('Tenant\'s "own"')
+    assert text.startswith("BEGIN;")
+    assert text.rstrip().endswith("COMMIT;")
+    assert 'CREATE SCHEMA "Tenant\'s ""own"""' in text
+    assert "CONCURRENTLY" not in text
+    assert CliRunner().invoke(main, ["schema", "postgres"]).stdout.count("checkpoint_backends") > 50
+    assert CliRunner().invoke(main, ["schema", "redis"]).exit_code == 2
+    refused = CliRunner().invoke(main, ["schema", "postgres", "--schema", "pg_x"])
+    assert refused.exit_code == 1
+    assert "does not begin with pg_" in refused.output
+
+
+def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(place: Place) -> None:
+    role = place.schema
+    url = place.url.replace("postgres@", f"{role}@", 1)
+    place.query(f'CREATE ROLE "{role}" LOGIN')
+    try:
+        with pytest.raises(UnsupportedOperation, match="permission denied .* what `checkpoints schema postgres` prints"):
+            open_saver(url).__enter__()
+        with psycopg.connect(place.server_url, autocommit=True) as admin:
+            admin.execute(printed(place.schema, "--grant-to", role))  # type: ignore[call-overload]
+        with open_saver(url) as saver:
+            config = put_values(saver, {"a": ["x" * 3000]}, run_id="run")
+            saver.put_writes(config, [("b", 1)], "task")
+            saver.copy_thread("thread", "copy")
+            saver.prune(["thread"])
+            saver.delete_for_runs(["run"])
+            saver.delete_thread("thread")
+            assert list(saver.threads()) == list(saver.interrupts()) == []
+        with psycopg.connect(url.partition("&schema=")[0], autocommit=True) as theirs:
+            for forbidden in ("DROP TABLE {s}.writes", "TRUNCATE {s}.writes", "UPDATE {s}.schema_version SET version = 9"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    theirs.execute(psycopg.sql.SQL(forbidden).format(s=psycopg.sql.Identifier(place.schema)))
+    finally:
+        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+        place.query(f'DROP ROLE "{role}"')
+
+
+def test_the_async_class_sets_up_when_awaited(place: Place) -> None:
+    async def use() -> None:
+        saver = AsyncPostgresSaver(place.url.partition("&schema=")[0], schema=place.schema)
+        await saver.setup()
+        await saver.aclose()
+
+    asyncio.run(use())
+    assert sorted(place.tables) == TABLES

@@ -361,6 +361,22 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
     _report(failed, "could not be copied")
 
 
+@main.command(name="schema")
+@click.argument("backend", type=click.Choice(["postgres"]))
+@click.option("--schema", "name", default="checkpoint_backends", show_default=True, help="The schema to create.")
+@click.option("--grant-to", "role", metavar="ROLE", help="Also let this role use what is in it.")
+def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: ARG001  # there is one so far
+    """Print the SQL that creates what a backend needs, for whoever may create it where an application may not.
+
+    Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
+    """
+    try:
+        from checkpoint_postgres.schema import Schema
+    except ModuleNotFoundError as error:
+        raise Failure(f'{error.name} is missing: pip install "checkpoint-backends[postgres]"') from error
+    click.echo(Schema(name).script(role), nl=False)
+
+
 def _each(
     doing: str, threads: Sequence[str], act: Callable[[str], Result]
 ) -> tuple[list[Result], list[dict[str, str]]]:

@@ -45,15 +45,19 @@ class Schema:
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
             "version": sql.Literal(SCHEMA_VERSION),
         }
-        self.statements = SimpleNamespace(**{key: self._composed(text) for key, text in vars(_SQL).items()})
+        self.statements = SimpleNamespace(
+            **{key: self._composed(text) for key, text in vars(_SQL).items() if key != "grants"}
+        )
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
-    def script(self) -> str:
-        """What `setup` does in an empty schema, as a script for psql."""
+    def script(self, role: str | None = None) -> str:
+        """What `setup` does where nothing is yet, as a script for psql, and the grants for a role that is to use it."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
-        parts = [b"BEGIN", *create, *self.migrations, statements.set_version, b"COMMIT"]
-        return "".join(f"{part.decode().rstrip().rstrip(';')};\n\n" for part in parts)
+        parts = [b"BEGIN", *create, *self.migrations, statements.set_version]
+        if role is not None:
+            parts.append(self._composed(_SQL.grants, role=sql.Identifier(role)))
+        return "".join(f"{part.decode().rstrip().rstrip(';')};\n\n" for part in [*parts, b"COMMIT"])
 
-    def _composed(self, text: str) -> bytes:
-        return sql.SQL(text).format(**self._parts).as_bytes(None)
+    def _composed(self, text: str, **more: sql.Composable) -> bytes:
+        return sql.SQL(text).format(**self._parts, **more).as_bytes(None)

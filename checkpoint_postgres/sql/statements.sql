@@ -31,6 +31,11 @@ CREATE TABLE {schema}.schema_version (
 INSERT INTO {schema}.schema_version (application, version) VALUES ('checkpoint-backends', {version})
 ON CONFLICT (application) DO UPDATE SET version = excluded.version, migrated_at = now()
 
+-- name: grants
+GRANT USAGE ON SCHEMA {schema} TO {role};
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM {role}
+
 -- name: put
 SELECT * FROM {schema}.put(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
 

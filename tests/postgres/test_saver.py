@@ -42,7 +42,7 @@ checkpoint = {
 }
 """
 
-# The calls of LangGraph's own pages, which import from langgraph.checkpoint.postgres and langgraph.checkpoint.postgres.aio.
+# The calls of LangGraph's own pages, whose imports name langgraph.checkpoint.postgres and its module aio.
 QUICK_STARTS = {
     "sync": """
 from checkpoint_postgres import PostgresSaver

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -128,10 +126,9 @@ except StoreUnavailable as error:
 
 @contextmanager
 def waiting_for_setup(place: Place) -> Iterator[subprocess.Popen[str]]:
-    """A process in the middle of setting up: it has made the schema and a table, and waits for a lock on another."""
+    """A process in the middle of setting up: it has begun, and waits to see whether another makes the same schema."""
     url = place.url.partition("&schema=")[0]
     with Connection.connect(place.server_url) as other:
-        # A function of the same name and arguments, not yet committed: the real one waits for what becomes of it.
         other.execute(f'CREATE SCHEMA "{place.schema}"')
         with subprocess.Popen(
             [sys.executable, "-c", SETTING_UP, url, place.schema], stdout=subprocess.PIPE, text=True
@@ -155,8 +152,8 @@ def test_a_newer_schema_is_refused_and_left_alone(place: Place) -> None:
     for _ in range(2):
         with pytest.raises(SchemaMismatch, match=rf"layout {SCHEMA_VERSION + 1}, this version .* upgrade it"):
             open_saver(place.url).__enter__()
-    with pytest.raises(SchemaMismatch, match="upgrade it"):
-        put_values(open_saver(place.url), {"a": 2})
+    with closing(open_saver(place.url)) as saver, pytest.raises(SchemaMismatch, match="upgrade it"):
+        put_values(saver, {"a": 2})
     assert layout(place) == before
     assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
 
@@ -173,7 +170,7 @@ def test_another_program_s_tables_are_refused_and_left_alone(place: Place, their
     place.query("CREATE SCHEMA {s}")
     place.query(theirs)
     before = layout(place)
-    with pytest.raises(SchemaMismatch, match="another program|lacks what this version needs"):
+    with pytest.raises(SchemaMismatch, match=r"another program|lacks what this version needs"):
         open_saver(place.url).__enter__()
     assert layout(place) == before
 
@@ -238,7 +235,9 @@ def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(plac
     url = place.url.replace("postgres@", f"{role}@", 1)
     place.query(f'CREATE ROLE "{role}" LOGIN')
     try:
-        with pytest.raises(UnsupportedOperation, match="permission denied .* what `checkpoints schema postgres` prints"):
+        with pytest.raises(
+            UnsupportedOperation, match=r"permission denied .* what `checkpoints schema postgres` prints"
+        ):
             open_saver(url).__enter__()
         with psycopg.connect(place.server_url, autocommit=True) as admin:
             admin.execute(printed(place.schema, "--grant-to", role))  # type: ignore[call-overload]
@@ -251,7 +250,11 @@ def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(plac
             saver.delete_thread("thread")
             assert list(saver.threads()) == list(saver.interrupts()) == []
         with psycopg.connect(url.partition("&schema=")[0], autocommit=True) as theirs:
-            for forbidden in ("DROP TABLE {s}.writes", "TRUNCATE {s}.writes", "UPDATE {s}.schema_version SET version = 9"):
+            for forbidden in (
+                "DROP TABLE {s}.writes",
+                "TRUNCATE {s}.writes",
+                "UPDATE {s}.schema_version SET version = 9",
+            ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     theirs.execute(psycopg.sql.SQL(forbidden).format(s=psycopg.sql.Identifier(place.schema)))
     finally:

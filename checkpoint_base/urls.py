@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite, nan
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
@@ -37,18 +37,12 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     if not parts.scheme or "://" not in url:
         raise UnsupportedOperation(f"{_shown(url)!r} is not the URL of a store, such as sqlite:///file.db")
     opener = _opener(parts.scheme)
-    remaining = []
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in _SAVER_OPTIONS:
-            remaining.append((name, text))
-            continue
-        value = _SAVER_OPTIONS[name](name, text)
+    before_fragment, hash_, fragment = url.partition("#")
+    remaining, own = take_options(before_fragment, _SAVER_OPTIONS)
+    for name, value in own.items():
         if options.setdefault(name, value) != value:
             raise UnsupportedOperation(f"option {name} is {options[name]!r} as an argument and {value!r} in the URL")
-    # By hand: urlunsplit writes sqlite:///a as sqlite:/a.
-    query = f"?{urlencode(remaining)}" if remaining else ""
-    fragment = f"#{parts.fragment}" if parts.fragment else ""
-    return opener(f"{url.partition('#')[0].partition('?')[0]}{query}{fragment}", **options)
+    return opener(f"{remaining}{hash_}{fragment}", **options)
 
 
 def _shown(url: str) -> str:

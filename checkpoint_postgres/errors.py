@@ -62,7 +62,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(f"PostgreSQL: {text}. Grant the permission ({_SET_UP})")
     if code == "CKP01":
         return UnsupportedOperation(
-            f"{text}: leave isolation_level and default_transaction_isolation of these connections at their default"
+            f"{text}: leave default_transaction_isolation of these connections, their role and their database as it is"
         )
     if code in ("26000", "42P05"):
         return UnsupportedOperation(

@@ -47,8 +47,8 @@ class Transaction:
 class PostgresTransport:
     """Executes `Statement` and `Transaction` requests on a database.
 
-    A statement is one message where connections have autocommit, and commits by itself. Elsewhere ``BEGIN`` and
-    ``COMMIT`` go with it, in one pipeline.
+    A statement is one message and commits by itself: a connection without autocommit has it while we use it. psycopg
+    alone knows of that, and its own BEGIN and COMMIT would be messages of their own, also in a pipeline.
 
     Args:
         connections: where connections come from; owned by the transport.
@@ -87,15 +87,12 @@ class PostgresTransport:
     def _fetch(self, connection: AnyConnection, request: Statement) -> Rows:
         if connection.autocommit:
             return self._rows(connection, request)
+        connection.autocommit = True
         try:
-            with connection.pipeline():
-                cursor = self._sent(connection, request)
-                connection.commit()
-        except BaseException:
+            return self._rows(connection, request)
+        finally:
             if not connection.closed:
-                connection.rollback()
-            raise
-        return cursor.fetchall()
+                connection.autocommit = False
 
     def _transact(self, connection: AnyConnection, request: Transaction) -> Any:
         with connection.transaction():
@@ -124,15 +121,12 @@ class PostgresTransport:
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         if connection.autocommit:
             return await self._arows(connection, request)
+        await connection.set_autocommit(True)
         try:
-            async with connection.pipeline():
-                cursor = await self._asent(connection, request)
-                await connection.commit()
-        except BaseException:
+            return await self._arows(connection, request)
+        finally:
             if not connection.closed:
-                await connection.rollback()
-            raise
-        return await cursor.fetchall()
+                await connection.set_autocommit(False)
 
     async def _atransact(self, connection: AnyAsyncConnection, request: Transaction) -> Any:
         async with connection.transaction():

@@ -200,25 +200,27 @@ def test_a_lost_given_connection_is_told_and_a_closed_one_is_too(place: Place) -
             saver.get_tuple(CONFIG)
 
 
-def test_other_isolation_levels_are_refused_before_anything_is_stored(place: Place) -> None:
+def test_an_isolation_level_of_a_given_connection_is_its_user_s_and_stays(place: Place) -> None:
     with Connection.connect(place.server_url) as given, PostgresSaver(given, schema=place.schema) as saver:
-        given.isolation_level = IsolationLevel.REPEATABLE_READ
-        with pytest.raises(UnsupportedOperation, match="leave isolation_level"):
-            put_values(saver, {"a": 1})
-        with pytest.raises(UnsupportedOperation, match="leave isolation_level"):
-            saver.delete_thread("thread")
-        assert saver.get_tuple(CONFIG) is None
+        given.isolation_level = IsolationLevel.SERIALIZABLE
+        config = put_values(saver, {"a": 1})
+        saver.delete_thread("another")
+        assert saver.get_tuple(config) is not None
+        assert given.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
+        assert not given.autocommit
 
 
 def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
-    url = f"{place.url}&prepare=false&min_size=2&max_size=5&deadline=7&connect_timeout=4&options=-cwork_mem%3D5MB"
+    own = "prepare=false&min_size=2&max_size=5&deadline=7"
+    url = f"{place.url}&{own}&connect_timeout=4&options=-cwork_mem%3D5MB%20-cmy.setting%3Da+b"
     with open_saver(url, compression="zstd") as saver:
         assert isinstance(saver, PostgresSaver)
         put_values(saver, {"a": 1})
         transport = saver.store.transport
         assert (transport._prepare, saver._transport.deadline) == (False, 7)
         with transport._connections.lent(takes_long=False) as connection:
-            assert connection.execute("SHOW work_mem").fetchone() == ("5MB",)
+            shown = connection.execute("SELECT current_setting('work_mem'), current_setting('my.setting')").fetchone()
+            assert shown == ("5MB", "a+b")  # libpq's plus is no blank
             assert connection.info.get_parameters()["connect_timeout"] == "4"
         pool = transport._connections._pool
         assert (pool.min_size, pool.max_size) == (2, 5)

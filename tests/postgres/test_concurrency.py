@@ -1,0 +1,131 @@
+"""Many callers at once: how many requests the server has at the same time, and what a reader sees."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+from checkpoint_base import open_saver
+from checkpoint_postgres import PostgresSaver
+from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
+
+CALLERS = 32
+POOL = 16
+
+
+def config_of(number: int) -> Any:
+    return {"configurable": {"thread_id": f"thread {number}", "checkpoint_ns": ""}}
+
+
+@contextmanager
+def held_up(place: Place) -> Iterator[None]:
+    """While it lasts, the server lets no put finish."""
+    with Connection.connect(place.server_url) as other:
+        other.execute(f'LOCK TABLE "{place.schema}".threads IN EXCLUSIVE MODE')  # type: ignore[call-overload]
+        yield
+        other.rollback()
+
+
+def under_way(place: Place) -> int:
+    """How many requests of savers the server is working on at this moment."""
+    return place.query(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND state = 'active'", [place.application]
+    )[0][0]
+
+
+def most_under_way(place: Place) -> int:
+    """The number of requests under way once it has stopped growing."""
+    seen, since = 0, time.monotonic()
+    while time.monotonic() < since + 1.5:
+        if (now := under_way(place)) > seen:
+            seen, since = now, time.monotonic()
+        time.sleep(0.02)
+    return seen
+
+
+def test_as_many_threads_work_at_once_as_the_pool_has_connections(place: Place) -> None:
+    with open_saver(f"{place.url}&max_size={POOL}") as saver:
+        working = [
+            threading.Thread(target=put_values, args=[saver, {"a": number}, config_of(number)])
+            for number in range(CALLERS)
+        ]
+        with held_up(place):
+            for one in working:
+                one.start()
+            assert most_under_way(place) == POOL
+        for one in working:
+            one.join()
+        for number in range(CALLERS):
+            assert saver.get_tuple(config_of(number)).checkpoint["channel_values"] == {"a": number}
+    assert place.query("SELECT count(*) FROM {s}.threads") == [(CALLERS,)]
+
+
+def test_as_many_tasks_work_at_once_as_the_pool_has_connections(place: Place) -> None:
+    async def use() -> int:
+        async with open_saver(f"{place.url}&max_size={POOL}") as saver:
+            checkpoints = [checkpoint_of(saver, {"a": number}) for number in range(CALLERS)]
+            with held_up(place):
+                putting = [
+                    asyncio.ensure_future(saver.aput(config_of(number), checkpoint, {}, versions))
+                    for number, (checkpoint, versions) in enumerate(checkpoints)
+                ]
+                most = await asyncio.to_thread(most_under_way, place)
+            await asyncio.gather(*putting)
+        return most
+
+    assert asyncio.run(use()) == POOL
+    assert place.query("SELECT count(*) FROM {s}.threads") == [(CALLERS,)]
+
+
+def test_a_listing_holds_no_connection_while_its_caller_works(place: Place) -> None:
+    with open_saver(f"{place.url}&max_size=1", deadline=1) as saver:
+        for number in range(3):
+            put_values(saver, {"a": number})
+        assert [saver.get_tuple(found.config).checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)] == [
+            2,
+            1,
+            0,
+        ]
+
+
+def test_a_reader_never_sees_half_of_a_put(place: Place) -> None:
+    """Each put has a value of many chunks; a reader finds all of it, or the checkpoint before."""
+    wrong: list[Any] = []
+    done = threading.Event()
+
+    def read(saver: PostgresSaver) -> None:
+        while not done.is_set():
+            found = saver.get_tuple(CONFIG)
+            values = found.checkpoint["channel_values"] if found else {"a": ["0"] * 30, "b": 0}
+            if {part[0] for part in values["a"]} != {str(values["b"])[0]}:
+                wrong.append(values)
+
+    with open_saver(place.url) as writer, open_saver(place.url) as reader:
+        reading = [threading.Thread(target=read, args=[reader]) for _ in range(3)]
+        for one in reading:
+            one.start()
+        for number in range(1, 10):
+            put_values(writer, {"a": [str(number) * 2000] * 30, "b": number})
+        done.set()
+        for one in reading:
+            one.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_a_database_s_default_isolation_level_is_refused_and_not_suffered(place: Place, level: str) -> None:
+    url = f"{place.url}&options=-cdefault_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+    with (
+        open_saver(url, deadline=0) as saver,
+        pytest.raises(Exception, match="default_transaction_isolation") as raised,
+    ):
+        put_values(saver, {"a": 1})
+    assert type(raised.value).__name__ == "UnsupportedOperation"
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]

@@ -1,0 +1,193 @@
+"""Connections that end in the middle of a graph's run: nothing is lost, and nothing is raised."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from typing import Annotated, Any, TypedDict
+from urllib.parse import urlsplit
+
+import pytest
+from langgraph.graph import START, StateGraph
+
+from checkpoint_base import open_saver
+from checkpoint_postgres import PostgresSaver
+from tests.faults.proxy import Proxy
+from tests.postgres.conftest import Place, place_on
+from tests.servers.postgres import Cluster, cluster, installations
+from tests.servers.processes import ServerUnavailable
+
+NODES = [f"node {number}" for number in range(8)]
+THREADS = ["one", "two", "three"]
+
+
+class State(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+class Run:
+    """Three runs at once of a graph of eight nodes; ``disturb`` is called while all are in the third, fourth, …."""
+
+    def __init__(self, disturb: Callable[[], object], times: int = 3) -> None:
+        self.executed: list[str] = []
+        self._disturb = disturb
+        self._disturbed = NODES[2 : 2 + times]
+        self._arrived = threading.Barrier(len(THREADS))
+
+    def built(self, saver: PostgresSaver) -> Any:
+        builder = StateGraph(State)
+        for name in NODES:
+            builder.add_node(name, self._act(name))
+        builder.add_edge(START, NODES[0])
+        for one, other in pairwise(NODES):
+            builder.add_edge(one, other)
+        return builder.compile(checkpointer=saver)
+
+    def _act(self, name: str) -> Callable[[State], State]:
+        def node(_: State) -> State:
+            self.executed.append(name)
+            if name in self._disturbed and self._arrived.wait(60) == 0:
+                self._disturb()
+            return {"log": [name]}
+
+        return node
+
+    def start(self, saver: PostgresSaver, colour: str) -> list[Any]:
+        graph = self.built(saver)
+        configs = [{"configurable": {"thread_id": thread}} for thread in THREADS]
+        if colour == "async":
+
+            async def together() -> list[Any]:
+                # Every graph in it on one loop and one pool; its nodes run on threads.
+                return await asyncio.gather(*(graph.ainvoke({"log": []}, config) for config in configs))
+
+            return asyncio.run(together())
+        results: list[Any] = []
+
+        def invoke(config: Any) -> None:
+            results.append(graph.invoke({"log": []}, config))
+
+        running = [threading.Thread(target=invoke, args=[config]) for config in configs]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return results
+
+    def check(self, results: list[Any], url: str) -> None:
+        """Every node ran once in every run, and everything is there, as another saver reads it."""
+        assert results == [{"log": NODES}] * len(THREADS)
+        assert sorted(self.executed) == sorted(NODES * len(THREADS))
+        with open_saver(url) as reader:
+            for thread in THREADS:
+                found = list(reader.list({"configurable": {"thread_id": thread}}))
+                assert [each.metadata["step"] for each in found] == list(range(8, -2, -1))
+                assert [each.checkpoint["channel_values"].get("log") for each in found] == [
+                    *(NODES[:done] for done in range(8, -1, -1)),
+                    found[-1].checkpoint["channel_values"].get("log"),
+                ]
+                assert all(each.pending_writes for each in found[1:])
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_ended_sessions_lose_nothing(place: Place, colour: str) -> None:
+    ended: list[int] = []
+    run = Run(lambda: ended.append(place.terminate()))
+    with open_saver(place.url) as saver:
+        results = run.start(saver, colour)  # type: ignore[arg-type]
+    run.check(results, place.url)
+    assert len(ended) == 3
+    assert min(ended) >= 1
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_idle_connections_that_the_network_drops_lose_nothing(place: Place, colour: str) -> None:
+    dropped: list[int] = []
+    parts = urlsplit(place.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with Proxy(parts.hostname, parts.port) as proxy:
+
+        def drop() -> None:
+            dropped.append(proxy.connections)
+            proxy.reset()
+
+        run = Run(drop)
+        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
+        with open_saver(parts._replace(netloc=netloc).geturl()) as saver:
+            results = run.start(saver, colour)  # type: ignore[arg-type]
+    run.check(results, place.url)
+    assert len(dropped) == 3
+    assert min(dropped) >= 1
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[Cluster]:
+    try:
+        installation = installations()[0]
+    except ServerUnavailable as unavailable:
+        pytest.fail(f"a server that can be restarted is needed, whatever others the tests use: {unavailable}")
+    with cluster(installation) as data:
+        yield data
+
+
+@contextmanager
+def restartable(data: Cluster) -> Iterator[tuple[Place, Callable[[], None]]]:
+    """A schema on a server of its own, and what restarts that: as an administrator does, sessions or not."""
+    # A server ends with the thread that started it.
+    with ThreadPoolExecutor(1) as starting, ExitStack() as running:
+        place = place_on(running.enter_context(data.started()))
+
+        def restart() -> None:
+            running.pop_all().close()
+            running.enter_context(data.started())
+
+        yield place, lambda: starting.submit(restart).result()
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_restarted_server_loses_nothing(own_cluster: Cluster, colour: str) -> None:
+    with restartable(own_cluster) as (place, restart):
+        restarts: list[None] = []
+        run = Run(lambda: restarts.append(restart()), times=1)
+        with open_saver(place.url) as saver:
+            results = run.start(saver, colour)  # type: ignore[arg-type]
+        run.check(results, place.url)
+        assert len(restarts) == 1
+
+
+def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place: Place) -> None:
+    """One attempt finds one that is lost; the next has a new one, however many lay idle."""
+    with open_saver(f"{place.url}&min_size=12&max_size=12", deadline=2) as saver:
+        assert isinstance(saver, PostgresSaver)
+        saver.store.transport._connections._make_pool().wait()
+        for _ in range(3):
+            assert place.terminate() == 12
+            attempts: list[object] = []
+            inner = saver.store.transport
+            execute = inner.execute
+
+            def counting(request: Any, attempts: Any = attempts, execute: Any = execute) -> Any:
+                attempts.append(request)
+                return execute(request)
+
+            inner.execute = counting  # type: ignore[method-assign]
+            assert list(saver.threads()) == []
+            del inner.execute
+            assert len(attempts) <= 2
+            saver.store.transport._connections._make_pool().wait()
+            _eventually(lambda: place.sessions() == 12)
+            threading.Event().wait(1.1)  # an idle pool is renewed once in a second at most
+
+
+def _eventually(is_so: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if is_so():
+            return
+        threading.Event().wait(0.02)
+    assert is_so()

@@ -14,6 +14,9 @@
 -- OFFSET 0 keeps a look-up by a whole key apart from the joins around it, which would else read all of a namespace;
 -- NOT IN is answered from a hash of its right side; without enable_seqscan a plan stays good when its table has grown.
 -- force_generic_plan saves planning: a put takes 230 instead of 320 us of the server's CPU.
+--
+-- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
+-- jit = off beside it.
 
 CREATE FUNCTION {schema}.take_locks(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN

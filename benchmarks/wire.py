@@ -66,6 +66,7 @@ class Proxy:
         self.port = 0
         self._sent = self._received = self._trips = 0
         self._requests: Counter[str] = Counter()
+        self.open: set[asyncio.Transport] = set()
 
     def said(self) -> Said:
         """Everything so far. A client that has read an answer finds it counted."""
@@ -99,8 +100,11 @@ class _Client(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a type
         _without_delay(transport)
         self.transport = transport
+        self._proxy.open.add(transport)
         loop = asyncio.get_running_loop()
-        self._connecting = loop.create_task(loop.create_connection(lambda: _Server(self), HOST, self._proxy.target))
+        self._connecting = loop.create_task(
+            loop.create_connection(lambda: _Server(self, self._proxy), HOST, self._proxy.target)
+        )
 
     def server_is_there(self, server: _Server) -> None:
         self._server = server
@@ -124,24 +128,28 @@ class _Client(asyncio.Protocol):
         _later(self._proxy.delay, self.transport.write, data)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # the protocol's signature
+        self._proxy.open.discard(self.transport)
         if self._server is not None:
             self._server.transport.close()
 
 
 class _Server(asyncio.Protocol):
-    def __init__(self, client: _Client) -> None:
+    def __init__(self, client: _Client, proxy: Proxy) -> None:
         self._client = client
+        self._proxy = proxy
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # a type
         _without_delay(transport)
         self.transport = transport
+        self._proxy.open.add(transport)
         self._client.server_is_there(self)
 
     def data_received(self, data: bytes) -> None:
         self._client.answered(data)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # the protocol's signature
+        self._proxy.open.discard(self.transport)
         self._client.transport.close()
 
 
@@ -170,7 +178,10 @@ def counting(port: int) -> Iterator[Proxy]:
 
         async def end() -> None:
             server.close()
-            await asyncio.sleep(0.05)  # connections that were closed just now
+            await asyncio.sleep(0.05)  # connections that were made or closed just now
+            for transport in [*proxy.open]:
+                transport.abort()
+            await asyncio.sleep(0.01)  # sockets are closed a turn of the loop later
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(_PATIENCE)
         loop.call_soon_threadsafe(loop.stop)

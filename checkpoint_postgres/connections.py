@@ -230,7 +230,9 @@ class OwnPools(Connections):
     async def _make_async_pool(self) -> _TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()
         pool = _TrackingPool(self._conninfo, open=False, **self._sizes, **_POOL_OPTIONS)
-        await pool.open()
+        # Whoever asks before the first connection is there makes a pool begin a second one for nothing, which the end
+        # of a short-lived loop would cut off.
+        await pool.open(wait=True, timeout=POOL_SECONDS)
         return pool
 
     def _all_busy(self) -> PoolTimeout:

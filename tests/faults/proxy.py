@@ -153,6 +153,7 @@ class Proxy:
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             self._reset()
             await asyncio.wait(others, timeout=0.02)
+        await asyncio.sleep(0.01)  # sockets are closed a turn of the loop after they were reset
 
     def _fault(self, *, request: bool) -> Fault | None:
         """What strikes this piece, if anything."""
@@ -188,9 +189,10 @@ class _Connection:
         except OSError:
             self.reset()  # as if it had been refused
             return
-        for _, writer in (self._client, self._server):
-            writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
+            # An error, if the client was reset meanwhile.
+            for _, writer in (self._client, self._server):
+                writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await asyncio.gather(
                 self._pass(self._client[0], self._server[1], request=True),
                 self._pass(self._server[0], self._client[1], request=False),

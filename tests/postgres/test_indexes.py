@@ -104,8 +104,9 @@ class Explained:
         """Every table was read by an index, and not more rows of it than the answer needs."""
         assert self.scans
         for node in self.scans:
-            assert node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), node
-        assert self.rows <= most, [(_described(node), _rows(node)) for node in self.scans]
+            assert node["Node Type"] in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), (_described(node), node)
+        taken = sorted(((_rows(node), _described(node)) for node in self.scans), reverse=True)
+        assert self.rows <= most, taken
 
     @property
     def rows(self) -> int:

@@ -18,6 +18,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
@@ -254,8 +255,9 @@ def commands(block: Block) -> list[list[str]]:
         words = shlex.split(line, comments=True)
         while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0]):
             words = words[1:]
-        if words:
-            found.append(words)
+        for is_pipe, piped in groupby(words, "|".__eq__):
+            if not is_pipe:
+                found.append([*piped])
     return found
 
 

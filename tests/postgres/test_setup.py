@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
+from langgraph.types import Interrupt
 from psycopg import Connection
 
 from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
@@ -270,3 +272,36 @@ def test_the_async_class_sets_up_when_awaited(place: Place) -> None:
 
     asyncio.run(use())
     assert sorted(place.tables) == TABLES
+
+
+def test_an_administrator_may_partition_every_table_by_thread(place: Place) -> None:
+    script = CliRunner().invoke(main, ["schema", "postgres", "--schema", place.schema]).output
+    for table in TABLES:
+        if table != "schema_version":
+            script, found = re.subn(
+                rf'(CREATE TABLE ("{place.schema}"\.{table}) \(.*?\n\))( WITH \([^)]*\))?;',
+                r"\1 PARTITION BY HASH (thread_id);"
+                r" CREATE TABLE \2_0 PARTITION OF \2 FOR VALUES WITH (MODULUS 2, REMAINDER 0)\3;"
+                r" CREATE TABLE \2_1 PARTITION OF \2 FOR VALUES WITH (MODULUS 2, REMAINDER 1)\3;",
+                script,
+                flags=re.DOTALL,
+            )
+            assert found == 1
+    with psycopg.connect(place.server_url, autocommit=True) as administrator:
+        administrator.execute(script.encode())
+    threads = [str(number) for number in range(20)]
+    with open_saver(place.url) as saver:
+        for thread in threads:
+            config = put_values(saver, {"a": ["x" * 1000] * 20}, {"configurable": {"thread_id": thread}})
+            saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id=thread),))], "task")
+        saver.copy_thread("1", "copy")
+        saver.prune(threads)
+        saver.delete_thread("2")
+    with open_saver(place.url) as again:
+        assert {each.thread_id for each in again.interrupts()} == {*threads, "copy"} - {"2"}
+        assert (
+            again.get_tuple({"configurable": {"thread_id": "copy"}}).checkpoint["channel_values"]["a"][19] == "x" * 1000
+        )
+    for table in ("checkpoints", "chunks", "waiting"):
+        counts = [place.query(f"SELECT count(*) FROM {{s}}.{table}_{part}")[0][0] for part in (0, 1)]
+        assert all(counts), table

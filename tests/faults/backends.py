@@ -213,6 +213,12 @@ class PostgresBackend(Backend):
     def url_through(self, host: str, port: int) -> str:
         return _with_query(f"postgresql://postgres@{host}:{port}/postgres", {**self._options, "connect_timeout": "2"})
 
+    def url_behind_a_pooler(self, host: str, port: int) -> str:
+        """Without the name of an application, by which the pooler's own connections would be counted."""
+        return _with_query(
+            f"postgresql://postgres@{host}:{port}/postgres", {"schema": self._schema, "prepare": "false"}
+        )
+
     @contextmanager
     def impatient(self) -> Iterator[None]:
         with _changed(connections, ANSWER_SECONDS=2.0, POOL_SECONDS=1.5):

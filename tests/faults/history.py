@@ -122,10 +122,19 @@ def _listed(found: Iterable[CheckpointTuple]) -> Any:
 
 
 def race(
-    *, url: str, name: str, threads: Sequence[str], calls: int, seed: str, in_threads: int, in_loops: int, at: float
+    *,
+    url: str,
+    name: str,
+    threads: Sequence[str],
+    calls: int,
+    seed: str,
+    in_threads: int,
+    in_loops: int,
+    at: float,
+    deadline: float,
 ) -> dict[str, Any]:
     """Let callers loose on one saver: so many in threads, and in each of two event loops; from a time on."""
-    saver = open_saver(url)
+    saver = open_saver(url, deadline=deadline)
     callers = [
         _Caller(f"{name}-{n}", [*threads, f"{name}-{n}-alone"], calls, random.Random(f"{seed}-{name}-{n}"))
         for n in range(in_threads + 2 * in_loops)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from checkpoint_base import open_saver
 from tests.faults.backends import Backend
@@ -16,8 +19,21 @@ IN_LOOPS = 3
 """Tasks in each of two event loops of each process."""
 
 
-def raced(processes: Processes, backend: Backend, *, seed: str, calls: int, url: str = "") -> Figures:
-    """Let processes race on the backend, or on it through another URL, and check their history."""
+def raced(
+    processes: Processes,
+    backend: Backend,
+    *,
+    seed: str,
+    calls: int,
+    url: str = "",
+    deadline: float = 30,
+    strike: Callable[[], None] | None = None,
+    most: int = 1000,
+) -> Figures:
+    """Let processes race on the backend, or on it through another URL, and check their history.
+
+    Meanwhile ``strike`` is called over and over, at least once and at most so often.
+    """
     shared = [f"shared-{n}" for n in range(2)]
     with open_saver(backend.url) as saver:
         for thread in shared:
@@ -31,9 +47,11 @@ def raced(processes: Processes, backend: Backend, *, seed: str, calls: int, url:
             "in_threads": IN_THREADS,
             "in_loops": IN_LOOPS,
             "at": time.monotonic() + 0.3,
+            "deadline": deadline,
         }
-        answers = processes.do(*({**job, "name": f"process-{n}"} for n in range(PROCESSES)))
         figures = Figures()
+        with _striking(strike, most, figures):
+            answers = processes.do(*({**job, "name": f"process-{n}"} for n in range(PROCESSES)))
         events = []
         for answer in answers:
             if answer.error or answer.exit:
@@ -47,6 +65,38 @@ def raced(processes: Processes, backend: Backend, *, seed: str, calls: int, url:
             saver.delete_thread(info.thread_id)
     if left := backend.leftovers():
         figures.losses.append(f"{backend.name}, racing: every thread was deleted; left are {left}")
-    if connections := backend.connections():
+    give_up_at = time.monotonic() + 5  # a server takes a moment to notice
+    while (connections := backend.connections()) and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    if connections:
         figures.losses.append(f"{backend.name}, racing: {connections} connections were left open")
     return figures
+
+
+@contextmanager
+def _striking(strike: Callable[[], None] | None, most: int, figures: Figures) -> Iterator[None]:
+    """Call ``strike`` on another thread again and again while the block runs, and wait for its last return."""
+    if strike is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def work() -> None:
+        ended.wait(0.4)  # until the callers are at work
+        while figures.faults < most:
+            try:
+                strike()
+            except Exception as error:
+                figures.losses.append(f"the fault itself failed: {type(error).__name__}: {error}")
+                return
+            figures.faults += 1
+            if ended.wait(0.1):
+                return
+
+    striking = threading.Thread(target=work)
+    striking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        striking.join()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +15,10 @@ from tests.faults.acts import ACTS, acall, answered, call, config
 from tests.faults.atomicity import calls_on
 from tests.faults.backends import Backend, Servers
 from tests.faults.crashes import COLOURS
+from tests.faults.outages import CUTS, stopped
 from tests.faults.proxy import Fault, Proxy
 
 SERVED = ("postgres", "redis", "s3")
-
-CUTS = tuple(fault for fault in Fault if fault is not Fault.SILENCE)
 
 
 @pytest.fixture(params=SERVED)
@@ -147,25 +144,6 @@ def test_a_stopped_server_is_unavailable_until_it_continues(
                 assert time.monotonic() - began < 10, act.name
         assert calls.repeated(put, thread, through, colour, runner, "after it continued") == []
         assert calls.clear([thread]) == []
-
-
-@contextmanager
-def stopped(backend: Backend) -> Iterator[None]:
-    """The server and its children, stopped."""
-    assert backend.server is not None
-    family = [backend.server.pid, *children(backend.server.pid)]
-    for process in family:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in family:
-            os.kill(process, signal.SIGCONT)
-
-
-def children(process: int) -> list[int]:
-    with open(f"/proc/{process}/task/{process}/children") as listed:
-        return [int(one) for one in listed.read().split()]
 
 
 @pytest.mark.parametrize("colour", COLOURS)

@@ -1,7 +1,7 @@
 # Every target sets up what it needs: on a fresh Debian or Ubuntu, python3 (3.11 or newer) and make are enough.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest check docs bench format
+.PHONY: help demo test lowest soak check docs bench format
 .DELETE_ON_ERROR:
 
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
@@ -35,6 +35,10 @@ check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 docs: $(VENV)  ## build the pages of docs/ as a site, in build/site; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'docs: build/site/index.html'
+
+soak: $(VENV)  ## break things for long and write docs/reliability.md; MINUTES=30 SEED=1
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md; QUICK=1 for a smaller run
 	@$(BIN)/python -m tests.servers.install

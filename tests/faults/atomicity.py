@@ -10,13 +10,12 @@ from itertools import count
 from typing import Any
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
-from conformance_tests.worker import KILLED
 from tests.faults.acts import ACTS, Act, Expected, Step, acall, answered, call, config, expectations, grow, snapshot
 from tests.faults.backends import Backend
 from tests.faults.crashes import AT_ONCE
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fault, Proxy
-from tests.faults.worker import Processes
+from tests.faults.worker import KILLED, Processes
 
 _numbers = count()
 

@@ -421,6 +421,11 @@ class Servers(AbstractContextManager["Servers"]):
         with BACKENDS[name](self) as opened:
             yield opened
 
+    @property
+    def started(self) -> Mapping[str, Server]:
+        """The servers so far, by backend."""
+        return self._servers
+
     def server(self, name: str, variable: str, start: Callable[[], AbstractContextManager[Server]]) -> Server:
         """The server that an environment variable names, or one that is started for this session."""
         if name not in self._servers:

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from checkpoint_base import open_saver
-from conformance_tests.worker import KILLED, entries
+from conformance_tests.worker import entries
 from tests.faults.backends import Backend
 from tests.faults.figures import Figures
 from tests.faults.flow import FINAL
-from tests.faults.worker import Answer, Processes, done_again
+from tests.faults.worker import KILLED, Answer, Processes, done_again
 
 DURABILITIES = ("sync", "async", "exit")
 COLOURS = ("sync", "async")

@@ -26,11 +26,14 @@ from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, open_saver
 from checkpoint_base.transport import Retrying, Transport
-from conformance_tests.worker import KILLED, Answer, entries, write_down
+from conformance_tests.worker import Answer, entries, write_down
 from tests.faults import acts, history
 from tests.faults.flow import INPUT, State, answer_to, graph_on
 
 Job: TypeAlias = dict[str, Any]
+
+KILLED = 57
+"""The exit code of a process that ended itself where it was told to."""
 
 PATIENCE = 120
 """Seconds after which a process that has not finished is ended by its alarm."""

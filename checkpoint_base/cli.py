@@ -366,7 +366,9 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
 @click.option("--schema", "name", default="checkpoint_backends", show_default=True, help="The schema to create.")
 @click.option("--grant-to", "role", metavar="ROLE", help="Also let this role use what is in it.")
 def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: ARG001  # there is one so far
-    """Print the SQL that creates what a backend needs, for whoever may create it where an application may not.
+    """Print the SQL that sets a backend up.
+
+    It is for an administrator, where an application may not create tables.
 
     Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
     """

@@ -249,7 +249,7 @@ def _tables(text: str) -> Iterator[list[list[str]]]:
 
 def test_a_target_is_reached_or_not_by_its_figures() -> None:
     found = Results(quick=True)
-    common = {"workload": "chat", "backend": "SQLite", "size": 100}
+    common = {"workload": "chat", "backend": "SQLite", "size": chat_workload.target(quick=True)}
     for side, p50 in ((OURS, 0.003), ("langgraph-checkpoint-sqlite", 0.004), (SERIALISING, 0.002)):
         found.add(**common, side=side, operation="put", p50=p50)
     [outcome] = outcomes(found)
@@ -287,7 +287,7 @@ def test_results_of_several_runs_make_one_page_unless_one_was_small(tmp_path: Pa
 
 def test_make_bench_runs_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAKEFLAGS", raising=False)
-    command = ["make", "-n", "bench", "QUICK=1", "ARGS=--backend SQLite"]
+    command = ["make", "--no-print-directory", "-n", "bench", "QUICK=1", "ARGS=--backend SQLite"]
     said = subprocess.run(command, cwd=run.ROOT, capture_output=True, text=True, check=True).stdout
     assert said.rstrip().endswith("-m benchmarks.run --quick --backend SQLite")
 

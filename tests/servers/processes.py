@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ HOST = "127.0.0.1"
 
 # Of util-linux: a run that is killed leaves no servers behind.
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+
+# To Linux the parent is a thread, not a process: servers are children of one that lives as long as the run.
+_parent = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parent-of-servers")
 
 _STARTS_WITHIN = 30.0
 _STOPS_WITHIN = 20.0
@@ -89,7 +93,8 @@ def running(
 ) -> Iterator[int]:
     log = folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # the server
+        process = _parent.submit(
+            subprocess.Popen,  # the server
             [*_DIES_WITH_US, *(str(part) for part in command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -99,7 +104,7 @@ def running(
             extra_groups=[] if user else None,
             cwd=folder,
             start_new_session=True,  # Ctrl-C is for us, who then end it
-        )
+        ).result()
     try:
         deadline = time.monotonic() + _STARTS_WITHIN
         while not is_ready():

@@ -221,8 +221,8 @@ def _expect_all_unchanged(t: Trial, entries: Sequence[_Value], place: _InState) 
     for name, finding in _changes(place, entries):
         findings.setdefault(name, finding)
     said = "; ".join(f"{name}: {finding}" for name, finding in findings.items())
-    situation = f"stored {len(entries)} values; expected each to come back as it was, or to be refused"
-    t.expect_that(not findings, f"{situation}, which did not hold {len(findings)} times: {said}")
+    situation = f"stored {len(entries)} values, each to come back as it was or to be refused"
+    t.expect_that(not findings, f"{situation}; {len(findings)} did neither: {said}")
 
 
 def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ Request: TypeAlias = Call | Sequence[Call]
 _OF_STREAMS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
 # A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
-_CODE = re.compile(r"(?:^|[ -])(LOSTTHREAD|LOSTINDEX|[A-Z]{4,}|OOM)\b")
+_CODE = re.compile(r"(?:^|[ -])(LOSTTHREAD|LOSTINDEX|DAMAGEDTHREAD|[A-Z]{4,}|OOM)\b")
 # fmt: off
 _PASSING = frozenset((
     "ASK", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOREPLICAS", "OOM", "READONLY",
@@ -161,6 +161,12 @@ def translated(error: Exception) -> CheckpointError:
         return CorruptCheckpoint(
             f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
             "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
+        )
+    if "DAMAGEDTHREAD" in codes:
+        thread = said.partition("DAMAGEDTHREAD ")[2]
+        return CorruptCheckpoint(
+            f"thread {thread!r} and its index no longer agree, so one of them was damaged: "
+            "restore it from a backup, or delete the thread"
         )
     refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
     if refused or _FORBIDDEN_INSIDE.search(said):

@@ -7,12 +7,8 @@ local hash, index, copy = KEYS[1], KEYS[2], KEYS[3]
 local thread, source_meta, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found = redis.call('HMGET', hash, 'm', 'q')
 local meta, staged = found[1], found[2]
-if not meta then
-    local problem = why_absent(index, thread)
-    if problem then return problem end
-elseif not is_intact(index) then
-    return lost_index(index)
-end
+local problem = why_unknown(index, thread, meta)
+if problem then return problem end
 if redis.call('HLEN', copy) ~= tonumber(ARGV[4]) then return false end
 
 if meta then

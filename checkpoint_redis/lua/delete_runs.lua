@@ -14,10 +14,8 @@ end
 local metas = {}
 for thread in pairs(threads) do
     metas[thread] = redis.call('HGET', thread_key(index, thread), 'm') or nil
-    if not metas[thread] then
-        local problem = why_absent(index, thread)
-        if problem then return problem end
-    end
+    local problem = why_unknown(index, thread, metas[thread])
+    if problem then return problem end
 end
 for thread, meta in pairs(metas) do retain(thread_key(index, thread), index, thread, meta, runs) end
 sweep(index, now_ms())

@@ -98,6 +98,14 @@ local function why_absent(index, thread)
     return nil
 end
 
+-- Why a thread of this meta cannot be changed, if it cannot: it has no hash, its index was evicted, or one of the two was
+-- damaged, and entries that no longer belong to anything would be left.
+local function why_unknown(index, thread, meta)
+    if not meta then return why_absent(index, thread) end
+    if redis.call('ZSCORE', index, 'i' .. thread .. '\0' .. meta) then return nil end
+    return is_intact(index) and redis.error_reply('DAMAGEDTHREAD ' .. thread) or lost_index(index)
+end
+
 -- Drop staged chunks that nobody came back for.
 local function drop_staged(hash, index, thread, staged)
     local gone = {'q'}

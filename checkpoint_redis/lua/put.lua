@@ -12,12 +12,8 @@ local place = ns .. '\0' .. checkpoint
 
 local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'c' .. place, 'w' .. place)
 local meta, staged, latest, replaced, listed = found[1], found[2], found[3], found[4], found[5]
-if not meta then
-    local problem = why_absent(index, thread)
-    if problem then return problem end
-elseif not is_intact(index) then
-    return lost_index(index)
-end
+local problem = why_unknown(index, thread, meta)
+if problem then return problem end
 
 local new = parse_checkpoint(record)
 local absent, versions, no_parent = missing_chunks(hash, named), {}, 0

@@ -34,7 +34,7 @@ end
 -- A reader keeps a thread that expires alive; it never makes one expire, nor sooner.
 local function refresh(hash, index, thread, meta, ttl)
     local expires = tonumber(string.sub(meta, 33, 48))
-    if ttl == 0 or expires == 0 then return end
+    if ttl == 0 or expires == 0 or why_unknown(index, thread, meta) then return end
     local now = now_ms()
     if now + ttl > expires then set_meta(hash, index, thread, meta, meta, ttl, now, {}) end
 end

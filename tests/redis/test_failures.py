@@ -347,6 +347,29 @@ def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
             assert values_of(saver) == {"a": 2}
 
 
+@pytest.mark.parametrize("act", ["put", "put_writes", "prune", "delete_for_runs", "copy_thread onto it"])
+@pytest.mark.parametrize("damage", [b"", b"0017", b"\xff" * 48], ids=["emptied", "cut", "overwritten"])
+def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
+    damage: bytes, act: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1}, metadata={"source": "loop", "step": 1, "run_id": "run"})
+        put(saver, {"a": 1}, config_of("source"))
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        raw.hset(thread, b"m", damage)
+        before = raw.hgetall(thread), raw.zrange(index, 0, -1)
+        acts = every_act(saver, config) | {"copy_thread onto it": lambda: saver.copy_thread("source", "thread")}
+        with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
+            acts[act]()
+        assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+        assert values_of(saver) == {"a": 1}  # what it stores is whole
+        saver.delete_thread("thread")
+        assert not raw.exists(thread)
+        assert [member for member in raw.zrange(index, 0, -1) if b"thread" in member] == []
+        put(saver, {"a": 2})
+        assert values_of(saver) == {"a": 2}
+
+
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
 def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import sys
 import time
@@ -153,6 +154,7 @@ def _of(name: str) -> str:
 @click.option("--no-page", is_flag=True, help="Leave docs/reliability.md as it is.")
 def main(minutes: float, seed: int, json_file: str | None, no_page: bool) -> None:
     console = Console(stderr=True)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of connections that are broken on purpose
     table: dict[str, dict[str, Figures]] = {}
     began = time.monotonic()
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -411,6 +412,7 @@ def _main() -> None:
     # Each fork would import its adapter again otherwise.
     for package in ("checkpoint_postgres", "checkpoint_redis", "checkpoint_s3"):
         import_module(package)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of connections that are broken on purpose
     # Whatever prints must not speak in our name.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

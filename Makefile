@@ -29,6 +29,7 @@ check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 	@$(BIN)/ruff format --check --quiet || { echo 'not formatted: run make format' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/mypy --no-error-summary -p examples
+	@$(BIN)/mypy --no-error-summary -p benchmarks
 	@$(UV) lock --check --quiet || { echo 'uv.lock does not fit pyproject.toml: run uv lock' >&2; exit 1; }
 	@echo 'check: all good'
 

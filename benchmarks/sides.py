@@ -158,7 +158,11 @@ def _insert_into_file(_: str) -> Iterator[Write]:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("CREATE TABLE bare (id INTEGER PRIMARY KEY, body BLOB NOT NULL)")
-        yield lambda size: db.execute("INSERT INTO bare (body) VALUES (?)", (os.urandom(size),)) and None
+
+        def write(size: int) -> None:
+            db.execute("INSERT INTO bare (body) VALUES (?)", (os.urandom(size),))
+
+        yield write
         db.close()
 
 
@@ -182,7 +186,7 @@ def _administer(server: str, statement: str) -> None:
     import psycopg
 
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(statement)  # type: ignore[call-overload]  # no user's text is in it
+        admin.execute(statement)  # no user's text is in it
 
 
 def _set_up_peer(url: str) -> None:

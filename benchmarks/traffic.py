@@ -87,7 +87,7 @@ class Recorder(BaseCheckpointSaver[str]):
         return self._latest
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-        kept = {**checkpoint, "channel_values": dict(checkpoint["channel_values"])}
+        kept: Any = {**checkpoint, "channel_values": dict(checkpoint["channel_values"])}
         parent_id = config["configurable"].get("checkpoint_id")
         kind = "put" if self._grows in new_versions else "put, nothing new"
         self.calls.append(Put(kept, dict(metadata), dict(new_versions), parent_id, kind))

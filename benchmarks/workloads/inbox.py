@@ -84,7 +84,10 @@ def _fill_file(transport: SQLiteTransport, converse: Callable[[int], None], thre
     while batch := list(islice(numbers, 1000)):
 
         def work(db: Any, batch: list[int] = batch) -> None:
-            transport.execute = lambda request: request.work(db)  # type: ignore[method-assign]
+            def execute_here(request: Any) -> Any:
+                return request.work(db)
+
+            transport.execute = execute_here  # type: ignore[method-assign]
             try:
                 for number in batch:
                     converse(number)

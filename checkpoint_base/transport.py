@@ -7,6 +7,7 @@ calling thread, `arun` on the event loop. A yield is a round trip, so counting y
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Generator
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from checkpoint_base.errors import StoreUnavailable
+
+_LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -79,7 +82,7 @@ class Retrying:
     Every store operation is idempotent, so every request may be repeated, also one that was applied although its
     answer got lost. Pauses double from ``first_pause`` up to ``longest_pause`` seconds and are shortened at random, so
     that clients that failed together do not return together. No attempt starts after ``deadline`` seconds; the last
-    `StoreUnavailable` is raised then. A deadline of 0 never repeats.
+    `StoreUnavailable` is raised then. A deadline of 0 never repeats. Each repetition is logged, at level INFO.
     """
 
     inner: Transport
@@ -92,9 +95,10 @@ class Retrying:
         while True:
             try:
                 return self.inner.execute(request)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if (pause := next(pauses, None)) is None:
                     raise
+                _LOG.info("trying again: %s", error)
             time.sleep(pause)
 
     async def aexecute(self, request: Any) -> Any:
@@ -102,9 +106,10 @@ class Retrying:
         while True:
             try:
                 return await self.inner.aexecute(request)
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if (pause := next(pauses, None)) is None:
                     raise
+                _LOG.info("trying again: %s", error)
             await asyncio.sleep(pause)
 
     def close(self) -> None:

@@ -20,7 +20,17 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from checkpoint_base.rendering import Failure, add_row, console, number, print_json, say, table_of, visible
+from checkpoint_base.rendering import (
+    Failure,
+    add_row,
+    console,
+    number,
+    print_json,
+    print_table,
+    say,
+    table_of,
+    visible,
+)
 from conformance_tests.contract import CLAUSES, Capability
 
 if TYPE_CHECKING:
@@ -278,7 +288,7 @@ def _print_for_people(report: Report) -> None:
     for row in rows:
         untested = [row.untested or ""] * some_untested
         add_row(table, row.area, row.title, row.passed or "", row.failed or "", row.undeclared or "", *untested)
-    console().print(table)
+    print_table(table)
     for each in report.having("failed"):
         _print_failure(each)
     if undeclared := undeclared_rows(report):

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -609,11 +610,15 @@ def test_a_transfer_that_cannot_be_done_says_why(
     assert said in result.stderr
 
 
-def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(url: str, tmp_path: Path) -> None:
-    arguments = ["--store", url, "transfer", "--all", "--to", f"sqlite:///{tmp_path}/other.db"]
+def on_a_terminal(*arguments: str, columns: int = 80) -> tuple[int, str]:
+    """Run a command whose stdout and stderr are one terminal; return its exit code and what was shown there."""
     screen, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, columns))
     command = [sys.executable, "-m", "checkpoint_base.cli", *arguments]
-    started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal)
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    started = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env={**environment, "TERM": "xterm"}
+    )
     os.close(terminal)
     shown = b""
     while True:
@@ -622,10 +627,41 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(url: str, t
         except OSError:  # the process has ended, and with it the terminal
             break
     os.close(screen)
-    said, _ = started.communicate(timeout=60)
-    assert said.startswith(b"Copied ")
-    assert b"Copying" in shown
-    assert process(*arguments).stderr == ""
+    return started.wait(60), shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("doing", "done", "arguments"),
+    [
+        ("Copying", "Copied ", ["transfer", "--all", "--to", "sqlite:///{folder}/other.db"]),
+        ("Pruning", "Removed ", ["prune", "--all", "--yes"]),
+    ],
+    ids=["transfer", "prune"],
+)
+def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(
+    url: str, tmp_path: Path, doing: str, done: str, arguments: list[str]
+) -> None:
+    command = ["--store", url, *(part.format(folder=tmp_path) for part in arguments)]
+    code, shown = on_a_terminal(*command)
+    assert code == 0
+    assert doing in shown
+    assert done in shown.splitlines()[-1]
+    piped = process(*command)
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert piped.stdout.startswith(done)
+
+
+def test_whoever_waits_at_a_terminal_is_told_once_that_the_store_does_not_answer() -> None:
+    nobody = "redis://127.0.0.1:1/0?deadline=0.5"
+    code, shown = on_a_terminal("--store", nobody, "threads", columns=300)
+    waiting, error = shown.splitlines()
+    assert (code, waiting[:41], error[:32]) == (
+        3,
+        "The store does not answer yet; trying aga",
+        "Error: the store is unavailable:",
+    )
+    piped = process("--store", nobody, "threads")
+    assert (piped.returncode, piped.stderr.splitlines()) == (3, [error])
 
 
 # The store
@@ -647,8 +683,8 @@ def test_a_store_behind_the_command_is_told_its_place() -> None:
 
 def test_a_message_of_several_lines_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     rendering.Failure("connection failed\n\tIs the server running?\n").show()
-    rendering.complain("one\r\n  two")
-    assert capsys.readouterr().err == "Error: connection failed Is the server running?\none two\n"
+    rendering.complain("one:\r\n  two")
+    assert capsys.readouterr().err == "Error: connection failed. Is the server running?\none: two\n"
 
 
 def test_no_summary_of_a_command_is_cut_off_on_a_terminal_of_80_columns() -> None:
@@ -715,12 +751,12 @@ def test_a_store_that_does_not_answer_has_an_exit_code_of_its_own(
     call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def threads(*_: Any, **__: Any) -> Iterator[Any]:
-        raise StoreUnavailable("the store is \x1b[31mdown")
+        raise StoreUnavailable("the disk is \x1b[31mfull")
 
     monkeypatch.setattr(CheckpointSaver, "threads", threads)
     result = call("threads", "--json")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == "Error: the store is \\x1b[31mdown\n"
+    assert result.stderr == "Error: the store is unavailable: the disk is \\x1b[31mfull\n"
 
 
 @pytest.mark.parametrize("wish", ["strict=true", "strict=false", "strict=false&deadline=5", "deadline=5"])
@@ -787,8 +823,17 @@ def test_a_pipe_gets_one_line_for_each_item_with_its_ids_whole(tmp_path: Path) -
     assert len(lines) == 3
     assert lines[2].split()[0] == long
     assert "…" in lines[2]
+    assert [line for line in lines if line != line.rstrip()] == []
     shown = CliRunner().invoke(cli.main, ["--store", url, "show", long, "--json"])
     assert shown.stdout.count("y" * 10_000) == 3  # channel, write, interrupt
+
+
+def test_a_terminal_gets_a_time_on_two_lines_only_where_the_table_needs_the_room(url: str) -> None:
+    for columns, lines in ((100, 5), (70, 10)):
+        code, shown = on_a_terminal("--store", url, "threads", columns=columns)
+        rows = shown.partition("─\r\n")[2].splitlines()
+        assert (code, len(rows)) == (0, lines)
+        assert all(len(row) <= columns for row in rows)
 
 
 def test_a_reader_that_stops_reading_ends_the_command_quietly(url: str) -> None:

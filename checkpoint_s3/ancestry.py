@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
 from checkpoint_s3.layout import space_segment
-from checkpoint_s3.reading import Reader, entries_of, read_all_writes
+from checkpoint_s3.reader import Reader, entries_of, read_all_writes
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import List
 from checkpoint_s3.view import Group, grouped, objects
@@ -19,81 +19,98 @@ FIRST_HEADS = 16
 """How many heads are read at first, in the hope that parents are older neighbours. Four times as many follow."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ancestor:
+    """One of the chain: with the channels that were open when it was reached, and those that it has a value of."""
+
+    group: Group
+    opened: frozenset[str]
+    seeds: frozenset[str]
+
+
 def follow(
     reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
 ) -> Operation[Ancestry]:
+    """`CheckpointStore.ancestry`."""
+    groups = yield from _listed(reader, key)
+    if checkpoint_id is None:
+        checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)
+    if checkpoint_id is None or checkpoint_id not in groups:
+        return Ancestry()
+    chain = yield from _chain(reader, key.thread_id, groups, checkpoint_id, channels)
+    return (yield from _collected(reader, key.thread_id, chain))
+
+
+def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
+    """The checkpoints of a namespace by id, the newest first."""
     folder = reader.folder(key.thread_id)
     prefix = folder + space_segment(key.checkpoint_ns)
     state, page = yield from reader.listed(key.thread_id, List(prefix))
     pages = [page]
     while pages[-1].last is not None:
         pages.append((yield List(prefix, after=pages[-1].last)))
-    groups = {
-        group.checkpoint_id: group
-        for group in grouped(objects(entries_of(pages), folder), state.ledger)
-        if group.checkpoint is not None
-    }
+    found = grouped(objects(entries_of(pages), folder), state.ledger)
+    return {group.checkpoint_id: group for group in found if group.checkpoint is not None}
+
+
+def _chain(
+    reader: Reader, thread_id: str, groups: Mapping[str, Group], checkpoint_id: str, channels: Collection[str]
+) -> Operation[Sequence[_Ancestor]]:
+    """The ancestors of a checkpoint from its parent on, until no channel is open any more."""
     ids = [*groups]
-    if checkpoint_id is None:
-        checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)
-    if checkpoint_id is None or checkpoint_id not in groups:
-        return Ancestry()
     heads: dict[str, Head] = {}
     wanted, at_once = checkpoint_id, FIRST_HEADS
     opened, passed = set(channels), {checkpoint_id}
-    chain: list[
-        tuple[Group, frozenset[str], frozenset[str]]
-    ] = []  # with the channels that were open, and that end here
+    chain: list[_Ancestor] = []
     while opened:
         if wanted not in heads:
             at = ids.index(wanted)
             some = [id_ for id_ in ids[at:] if id_ not in heads][:at_once]
             found = yield from reader.heads(
-                [(key.thread_id, checkpoint) for id_ in some if (checkpoint := groups[id_].checkpoint)]
+                [(thread_id, checkpoint) for id_ in some if (checkpoint := groups[id_].checkpoint)]
             )
             heads.update(zip(some, found, strict=True))
             at_once *= 4
         if wanted != checkpoint_id:
             seeds = {channel for channel, version in heads[wanted].stored if channel in opened}
-            chain.append((groups[wanted], frozenset(opened), frozenset(seeds)))
+            chain.append(_Ancestor(groups[wanted], frozenset(opened), frozenset(seeds)))
             opened -= seeds
         parent_id = heads[wanted].record.parent_id
         if parent_id is None or parent_id not in groups or parent_id in passed:
             break
         passed.add(parent_id)
         wanted = parent_id
-    return (yield from _collected(reader, key.thread_id, chain))
+    return chain
 
 
-def _collected(
-    reader: Reader, thread_id: str, chain: Sequence[tuple[Group, frozenset[str], frozenset[str]]]
-) -> Operation[Ancestry]:
+def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Operation[Ancestry]:
     """Read the writes of all ancestors, and the state of those with a value that is wanted: one request."""
     folder = reader.folder(thread_id)
-    keys = [folder + each.name for group, _, _ in chain for each in group.writes]
+    keys = [folder + each.name for ancestor in chain for each in ancestor.group.writes]
     keys += [
         folder + part.text()
-        for group, _, seeds in chain
-        if seeds and group.checkpoint
-        for part in group.checkpoint.parsed.stack()
+        for ancestor in chain
+        if ancestor.seeds and ancestor.group.checkpoint
+        for part in ancestor.group.checkpoint.parsed.stack()
     ]
     bodies = yield from reader.bodies([*dict.fromkeys(keys)])
     writes: list[tuple[WriteRecord, ...]] = []
     values: dict[str, ValueRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
-    for group, opened, seeds in chain:
+    for ancestor in chain:
+        group, opened = ancestor.group, ancestor.opened
         found, brought = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
         kept = opened if group.retired is None else opened & group.retired
         writes.append(tuple(write for write in found if write.channel in kept))
         chunks.update(brought)
-        if seeds:
+        if ancestor.seeds:
             state = reader.read(thread_id, replace(group, writes=[]), bodies)
-            values |= {channel: state.values[channel] for channel in seeds}
+            values |= {channel: state.values[channel] for channel in ancestor.seeds}
             chunks.update(state.chunks)
     # Writes may stand on the state of their checkpoint.
     lacking = [
-        (thread_id, group)
-        for (group, _, _), some in zip(chain, writes, strict=True)
+        (thread_id, ancestor.group)
+        for ancestor, some in zip(chain, writes, strict=True)
         if closure((id_ for write in some for id_ in write.value.chunk_ids), chunks)[1]
     ]
     states = yield from reader.contents(lacking)

@@ -11,13 +11,12 @@ from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
 from checkpoint_s3.layout import CheckpointName, Label, WritesName, segment_text, thread_segment
-from checkpoint_s3.reading import Reader, State, Vanished, read_all_writes
+from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Copy, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
-_ATTEMPTS = 50
 _SALT_BYTES = 3
 
 
@@ -43,7 +42,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     writes = yield from _writes_to_add(reader, (source, target), originals, mine)
     if not copies.objects and not writes:
         return True
-    ((created_at, updated_at),) = yield from remover.times([(source, theirs, originals)])
+    ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
     segment = thread_segment(target)
     if segment_text(segment) is None:
         yield Put(f"{reader.root}n/{segment}", target.encode())
@@ -79,17 +78,8 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
         if not all(done):
             raise Vanished(folders[0])
     if writes:
-        done = yield writes
-        refused = [put for put, etag in zip(writes, done, strict=True) if etag is None]
-        stored = yield from reader.bodies([put.key for put in refused])
-        taken = [put.key.removeprefix(folders[1]) for put in refused if stored[put.key] != put.body]
-        if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
-            yield from remover.unveil(target, taken)
-            raise Vanished(folders[1])
-    marks = yield from reader.everything([reader.inbox(source)])
-    markers = [entry.key.removeprefix(reader.inbox(source)) for page in marks[0] for entry in page.entries]
-    if markers:
-        yield [Put(reader.inbox(target) + marker, os.urandom(8)) for marker in markers]
+        yield from _put_writes(reader, remover, target, writes)
+    yield from _put_markers(reader, source, target)
     yield from remover.amend(target, lifted)
     return True
 
@@ -171,6 +161,26 @@ def _writes_to_add(
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
             puts.append(Put(folders[1] + name.text(), object_, only_new=replacing is None, replacing=replacing))
     return puts
+
+
+def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Put]) -> Operation[None]:
+    done = yield puts
+    refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
+    stored = yield from reader.bodies([put.key for put in refused])
+    folder = reader.folder(target)
+    taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
+    if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
+        yield from remover.unveil(target, taken)
+        raise Vanished(folder)
+
+
+def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
+    """Mark the tasks that may be waiting in the source."""
+    theirs, mine = reader.inbox(source), reader.inbox(target)
+    (pages,) = yield from reader.everything([theirs])
+    markers = [entry.key.removeprefix(theirs) for entry in entries_of(pages)]
+    if markers:
+        yield [Put(mine + marker, os.urandom(8)) for marker in markers]
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

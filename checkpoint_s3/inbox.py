@@ -14,13 +14,11 @@ from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord,
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
 from checkpoint_s3.layout import id_segment, segment_id, space_segment, task_digest
-from checkpoint_s3.reading import Reader, State, entries_of, read_all_writes
-from checkpoint_s3.removal import Remover
+from checkpoint_s3.reader import Reader, State, entries_of, read_all_writes
 from checkpoint_s3.transport import Delete, Entry, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _ROOT = space_segment("")
-_MICROSECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +52,11 @@ class Inbox:
 
     Args:
         reader: what the store reads with.
-        remover: tells a thread's times.
         grace: seconds after which a marker that nothing answers to is taken for one that a crash has left.
     """
 
-    def __init__(self, reader: Reader, remover: Remover, grace: float) -> None:
+    def __init__(self, reader: Reader, grace: float) -> None:
         self._reader = reader
-        self._remover = remover
         self._grace = grace
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
@@ -87,7 +83,7 @@ class Inbox:
             ((state, groups),) = yield from self._reader.survey([query.thread_id])
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
-        times = yield from self._remover.times([(thread_id, *place) for thread_id, place in listed.items()])
+        times = yield from self._reader.times([(thread_id, *place) for thread_id, place in listed.items()])
         positions = [
             (updated_at, thread_id, created_at or updated_at)
             for thread_id, (created_at, updated_at) in zip(listed, times, strict=True)
@@ -173,7 +169,7 @@ class Inbox:
         """Delete markers that nothing answers to, and nothing will: of older checkpoints and of tasks that are done."""
         stale = []
         for marker in markers:
-            if now / _MICROSECOND - marker.entry.modified < self._grace:
+            if marker.entry.age(now) < self._grace:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)

@@ -9,7 +9,7 @@ import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -21,9 +21,10 @@ MAX_THREAD_CHARACTERS = 96
 
 MAX_NAMESPACE_CHARACTERS = 48
 
-TAG_BYTES = 12
-
 LEDGER = "!"
+
+Kind: TypeAlias = Literal["w", "x"]
+"""Whether writes are ordinary, or may be replaced."""
 
 # In the order of ASCII, so that encoded bytes sort as the bytes do.
 _SORTED = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
@@ -114,7 +115,7 @@ class WritesName:
 
     space: str
     checkpoint_id: str
-    kind: Literal["w", "x"]
+    kind: Kind
     task: str
     number: int
 
@@ -131,7 +132,7 @@ def parse_name(text: str) -> CheckpointName | WritesName | None:
             older = tuple(Label.parse(reference) for reference in found.group(2).split(".")[1:])
             return CheckpointName(f"{space}/", Label(segment_id(segment), bytes64(found.group(1))), older)
         if found := _WRITES.fullmatch(last):
-            kind: Literal["w", "x"] = "w" if found.group(1) == "w" else "x"
+            kind: Kind = "w" if found.group(1) == "w" else "x"
             return WritesName(f"{space}/", segment_id(segment), kind, found.group(2), int(found.group(3)))
     except ValueError:  # not written by this package
         return None

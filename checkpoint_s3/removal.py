@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Ledger, checkpoint_digest, ledger_object, read_writes_place, without
+from checkpoint_s3.format import Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment, thread_segment
-from checkpoint_s3.reading import Reader, State, entries_of
-from checkpoint_s3.transport import Delete, Get, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, grouped, names_of, objects
-
-if TYPE_CHECKING:
-    from checkpoint_s3.inbox import Inbox
+from checkpoint_s3.reader import Reader, State, entries_of
+from checkpoint_s3.transport import Delete, Entry, Get, Page, Put
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
 """How long a change of a ledger may take after the time that it says."""
@@ -25,10 +22,7 @@ CHANGING_SECONDS = 60
 COPYING_SECONDS = 24 * 3600
 """After this time a copy that was not completed is swept up."""
 
-RECENT_SECONDS = 2.0
-"""Objects that were modified so shortly before the last one of a thread are asked for their writer's time."""
-
-_MICROSECOND = 1_000_000
+_MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
 _NOTE_NONCE_BYTES = 8
 
@@ -38,11 +32,13 @@ class Remover:
 
     Args:
         reader: what the store reads with.
+        inbox: marks again what waits on a checkpoint that becomes the latest.
         grace: seconds that what is out of sight stays stored.
     """
 
-    def __init__(self, reader: Reader, grace: float) -> None:
+    def __init__(self, reader: Reader, inbox: Inbox, grace: float) -> None:
         self._reader = reader
+        self._inbox = inbox
         self._grace = grace
 
     # Removing
@@ -58,14 +54,14 @@ class Remover:
             yield from self._delete_markers(thread_id)
         yield from self.sweep()
 
-    def prune(self, thread_ids: Sequence[str], inbox: Inbox) -> Operation[None]:
+    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         for thread_id in dict.fromkeys(thread_ids):
-            yield from self._retain(thread_id, the_latest, inbox)
+            yield from self._retain(thread_id, the_latest)
         yield from self.sweep()
 
-    def delete_runs(self, run_ids: frozenset[str], inbox: Inbox) -> Operation[None]:
+    def delete_runs(self, run_ids: frozenset[str]) -> Operation[None]:
         digests = {run_digest(run_id) for run_id in run_ids}
-        surveyed = yield from self.survey_all()
+        surveyed = yield from self._reader.survey_all()
         suspects = [
             (thread_id, visible)
             for thread_id, groups in surveyed.items()
@@ -79,64 +75,17 @@ class Remover:
             if head.record.run_id is not None and head.record.run_id in run_ids
         }
         for thread_id in sorted(threads):
-            yield from self._retain(thread_id, all_but_runs(run_ids), inbox)
+            yield from self._retain(thread_id, all_but_runs(run_ids))
         yield from self.sweep()
 
-    def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
-        """Everything that there is, by name: the groups of each thread."""
-        root = self._reader.root
-        (marks,) = yield from self._reader.everything([f"{root}l/"])
-        (pages,) = yield from self._reader.everything([f"{root}t/"])
-        by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
-        for entry in entries_of(pages):
-            segment = entry.key[len(root) + 2 :].partition("/")[0]
-            by_segment.setdefault(segment, []).extend(objects([entry], f"{root}t/{segment}/"))
-        ids = yield from self._reader.thread_ids(by_segment)
-        marked = {entry.key for entry in entries_of(marks)}
-        with_ledger = [id_ for id_ in ids.values() if self._reader.ledger_key(id_) in marked]
-        ledgers: dict[str, Ledger] = {}
-        if with_ledger:
-            found = yield [Get(self._reader.ledger_key(id_)) for id_ in with_ledger]
-            ledgers = {
-                id_: self._reader.parsed_ledger(id_, body, 0.0).ledger
-                for id_, body in zip(with_ledger, found, strict=True)
-            }
-        return {id_: grouped(by_segment[segment], ledgers.get(id_, Ledger())) for segment, id_ in ids.items()}
-
-    def _retain(self, thread_id: str, choose: Choice, inbox: Inbox) -> Operation[None]:
+    def _retain(self, thread_id: str, choose: Choice) -> Operation[None]:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need."""
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [(group, checkpoint) for group in groups if (checkpoint := group.checkpoint)]
             heads = yield from self._reader.heads([(thread_id, checkpoint) for _, checkpoint in present])
-            hidden: list[CheckpointObject | WritesObject] = []
-            retired: dict[bytes, frozenset[str]] = {}
-            kept: list[Group] = []
-            for space in dict.fromkeys(group.space for group, _ in present):
-                here = {
-                    group.checkpoint_id: (group, checkpoint, head)
-                    for (group, checkpoint), head in zip(present, heads, strict=True)
-                    if group.space == space
-                }
-                skeletons = {
-                    id_: Skeleton(
-                        head.record.parent_id,
-                        head.record.run_id,
-                        dict(head.record.channels),
-                        frozenset(head.record.open_channels) if group.retired is None else group.retired,
-                        group.retired is not None,
-                    )
-                    for id_, (group, _, head) in here.items()
-                }
-                stored = frozenset[tuple[str, str]]().union(*(head.stored for _, _, head in here.values()))
-                decided = retain(skeletons, stored, choose)
-                for id_, (group, checkpoint, _) in here.items():
-                    if id_ in decided.removed:
-                        hidden += [checkpoint, *group.writes]
-                    elif id_ in decided.retired:
-                        retired[checkpoint.digest] = decided.retired[id_]
-                    else:
-                        kept.append(group)
+            places = [_Place(group, checkpoint, head) for (group, checkpoint), head in zip(present, heads, strict=True)]
+            hidden, retired, kept = _retained(places, choose)
             hidden += [
                 other
                 for group, _ in present
@@ -150,40 +99,13 @@ class Remover:
                 (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
             )
             if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
-                yield from inbox.mark_again(thread_id, latest)
-            ((created_at, updated_at),) = yield from self.times([(thread_id, state, groups)])
+                yield from self._inbox.mark_again(thread_id, latest)
+            ((created_at, updated_at),) = yield from self._reader.times([(thread_id, state, groups)])
             return _hiding(
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
         yield from self._change(thread_id, decide)
-
-    def times(
-        self, threads: Sequence[tuple[str, State, Sequence[Group]]]
-    ) -> Operation[Sequence[tuple[int | None, int]]]:
-        """When the first checkpoint of each thread was put (None: there is none), and when anything last was."""
-        recent: dict[str, tuple[int, WritesObject]] = {}
-        for at, (thread_id, _, groups) in enumerate(threads):
-            writes = [object_ for group in groups for object_ in group.writes]
-            checkpoints = [group.checkpoint for group in groups if group.checkpoint]
-            moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
-            latest = max(moments, default=0.0)
-            folder = self._reader.folder(thread_id)
-            recent |= {
-                folder + object_.name: (at, object_)
-                for object_ in writes
-                if object_.modified >= latest - RECENT_SECONDS
-            }
-        bodies = yield from self._reader.beginnings([*recent])
-        written: dict[int, list[int]] = {}
-        for (at, object_), body in zip(recent.values(), bodies, strict=True):
-            written.setdefault(at, []).append(read_writes_place(body, object_.name)[2])
-        found = []
-        for at, (_, state, groups) in enumerate(threads):
-            put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
-            created = [time for time in (state.ledger.created_at, *put) if time is not None]
-            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written.get(at, ())])))
-        return found
 
     def _change(
         self, thread_id: str, decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]]
@@ -230,12 +152,12 @@ class Remover:
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
-        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry.modified, page.now)]
+        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry, page)]
         if old:
             yield old
 
-    def _is_old(self, modified: float, now: int) -> bool:
-        return self._grace == 0 or now / _MICROSECOND - modified >= self._grace
+    def _is_old(self, entry: Entry, page: Page) -> bool:
+        return self._grace == 0 or entry.age(page.now) >= self._grace
 
     # Sweeping
 
@@ -245,7 +167,7 @@ class Remover:
         (pages,) = yield from self._reader.everything([f"{root}r/"])
         for page in pages:
             for entry in page.entries:
-                if self._is_old(entry.modified, page.now):
+                if self._is_old(entry, page):
                     yield from self._sweep(entry.key)
 
     def _sweep(self, note: str) -> Operation[None]:
@@ -261,11 +183,11 @@ class Remover:
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
         """Delete what is due of one thread; whether nothing is left that will become due."""
-        due_before = state.now - int((self._grace + min(self._grace, CHANGING_SECONDS)) * _MICROSECOND)
+        due_before = state.now - int((self._grace + min(self._grace, CHANGING_SECONDS)) * _MICROSECONDS)
         ledger = state.ledger
         due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
         late = {
-            token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECOND
+            token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECONDS
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
@@ -291,12 +213,53 @@ class Remover:
         veiled = {
             token: batch
             for token, batch in ledger.veiled.items()
-            if token not in late and (batch[1] or batch[0] > state.now - 2 * CHANGING_SECONDS * _MICROSECOND)
+            if token not in late and (batch[1] or batch[0] > state.now - 2 * CHANGING_SECONDS * _MICROSECONDS)
         }
         swept = replace(ledger, hidden=hidden, veiled=veiled)
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
             yield from self.replace(thread_id, state, swept)
         return not any(since > due_before for since, _ in hidden) and not veiled
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A checkpoint that is there, visible or retired."""
+
+    group: Group
+    checkpoint: CheckpointObject
+    head: Head
+
+    @property
+    def skeleton(self) -> Skeleton:
+        record, retired = self.head.record, self.group.retired
+        return Skeleton(
+            parent_id=record.parent_id,
+            run_id=record.run_id,
+            versions=dict(record.channels),
+            open_channels=frozenset(record.open_channels) if retired is None else retired,
+            retired=retired is not None,
+        )
+
+
+def _retained(
+    places: Sequence[_Place], choose: Choice
+) -> tuple[list[CheckpointObject | WritesObject], dict[bytes, frozenset[str]], list[Group]]:
+    """What of a thread is to be hidden, which checkpoints become retired, as a ledger has them, and which are kept."""
+    hidden: list[CheckpointObject | WritesObject] = []
+    retired: dict[bytes, frozenset[str]] = {}
+    kept: list[Group] = []
+    for space in dict.fromkeys(place.group.space for place in places):
+        here = {place.group.checkpoint_id: place for place in places if place.group.space == space}
+        stored = frozenset[Pair]().union(*(place.head.stored for place in here.values()))
+        decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
+        for id_, place in here.items():
+            if id_ in decided.removed:
+                hidden += [place.checkpoint, *place.group.writes]
+            elif id_ in decided.retired:
+                retired[place.checkpoint.digest] = decided.retired[id_]
+            else:
+                kept.append(place.group)
+    return hidden, retired, kept
 
 
 def _hiding(

@@ -9,9 +9,10 @@ from urllib.parse import unquote, urlsplit
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.urls import seconds, take_options, text
+from checkpoint_s3.connections import make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.store import GRACE_SECONDS, S3Store
-from checkpoint_s3.transport import S3Transport, make_client
+from checkpoint_s3.transport import S3Transport
 
 _EXAMPLE = "s3://bucket/prefix?endpoint_url=https://…&region_name=…"
 

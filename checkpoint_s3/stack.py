@@ -8,13 +8,9 @@ log-structured merge tree, and dead weight is left behind.
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
 
-from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     ChannelValue,
     CheckpointRecord,
@@ -24,7 +20,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ValueRecord,
 )
-from checkpoint_s3.format import Head, Items, Pair, checkpoint_digest, chunk_size, value_size
+from checkpoint_s3.format import Items, Pair, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
 
 MAX_OBJECTS = 9
@@ -32,11 +28,6 @@ MAX_OBJECTS = 9
 
 SPARE_BYTES = 64 * 1024
 """So much that nobody needs any more may lie in a checkpoint's objects, or as much as is needed, before it is left."""
-
-MEMORY_BYTES = 64 * 1024 * 1024
-DRAFT_BYTES = 4 * 1024 * 1024
-SNAPSHOTS = 4
-HEADS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,141 +153,6 @@ def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) ->
     alive = sum(live[taken:])
     dead = sum(segment.size for segment in base[taken:]) - alive
     return len(base) if dead > alive + SPARE_BYTES else taken
-
-
-@dataclass(slots=True)
-class Space:
-    """What is remembered of one namespace: the last checkpoints, what writes brought along, and how many there are."""
-
-    snapshots: OrderedDict[str, Snapshot] = field(default_factory=OrderedDict)
-    drafts: dict[ChunkId, Chunk] = field(default_factory=dict)
-    draft_bytes: int = 0
-    written: dict[tuple[str, str], tuple[int, set[int]]] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        # The last checkpoints of a namespace have nearly all in common.
-        return self.draft_bytes + max((snapshot.size for snapshot in self.snapshots.values()), default=0)
-
-
-@dataclass(slots=True)
-class Thread:
-    """What is remembered of a thread, and until when nothing of it can have been removed physically."""
-
-    spaces: dict[str, Space] = field(default_factory=dict)
-    fresh_until: float = 0.0
-    asked_at: float = 0.0
-    nonce: bytes | None = None
-    unseen: frozenset[bytes] = frozenset()
-    is_named: bool = False
-
-
-class Memory:
-    """What one process knows of the threads it worked on lately. Losing it costs requests, never data."""
-
-    def __init__(self) -> None:
-        self._begin_in_this_process()
-
-    def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
-        self._lock = Lock()
-        self._threads: OrderedDict[str, Thread] = OrderedDict()
-        self._sizes: dict[str, int] = {}
-        self._heads: OrderedDict[str, Head] = OrderedDict()
-        self._size = 0
-
-    def _guarded(self) -> Lock:
-        if os.getpid() != self._process:  # the lock may have been held when this process was forked
-            self._begin_in_this_process()
-        return self._lock
-
-    def thread(self, thread_id: str) -> Thread:
-        with self._guarded():
-            thread = self._threads.setdefault(thread_id, Thread())
-            self._threads.move_to_end(thread_id)
-            return thread
-
-    def forget(self, thread_id: str) -> None:
-        with self._guarded():
-            self._threads.pop(thread_id, None)
-            self._size -= self._sizes.pop(thread_id, 0)
-
-    def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
-        """Forget what a thread's ledger hides."""
-        thread = self.thread(thread_id)
-        with self._guarded():
-            thread.unseen = unseen
-            for space in thread.spaces.values():
-                space.written.clear()
-                hidden = [
-                    id_
-                    for id_, snapshot in space.snapshots.items()
-                    if checkpoint_digest(snapshot.name.text()) in unseen
-                ]
-                for id_ in hidden:
-                    del space.snapshots[id_]
-
-    def snapshot(self, key: CheckpointKey) -> Snapshot | None:
-        space = self.thread(key.thread_id).spaces.get(key.checkpoint_ns)
-        return space.snapshots.get(key.checkpoint_id) if space else None
-
-    def space(self, key: NamespaceKey) -> Space:
-        thread = self.thread(key.thread_id)
-        with self._guarded():
-            return thread.spaces.setdefault(key.checkpoint_ns, Space())
-
-    def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
-        thread = self.thread(key.thread_id)
-        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
-        with self._guarded():
-            if checkpoint_digest(snapshot.name.text()) in thread.unseen:
-                return  # removed while it was being read
-            space.snapshots[key.checkpoint_id] = snapshot
-            space.snapshots.move_to_end(key.checkpoint_id)
-            while len(space.snapshots) > SNAPSHOTS:
-                space.snapshots.popitem(last=False)
-            space.written = {place: known for place, known in space.written.items() if place[0] in space.snapshots}
-        self._weigh(key.thread_id)
-
-    def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:
-        """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
-        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
-        brought = sum(map(chunk_size, chunks.values()))
-        with self._guarded():
-            if space.draft_bytes + brought > DRAFT_BYTES:
-                space.drafts, space.draft_bytes = {}, 0
-            space.drafts.update(chunks)
-            space.draft_bytes += brought
-
-    def drafts(self, key: NamespaceKey) -> Mapping[ChunkId, Chunk]:
-        space = self.space(key)
-        with self._guarded():
-            return dict(space.drafts)
-
-    def heads(self, keys: Collection[str]) -> dict[str, Head]:
-        """The heads of objects that were read lately, as far as they are known: a key never gets another."""
-        with self._guarded():
-            return {key: self._heads[key] for key in keys if key in self._heads}
-
-    def remember_heads(self, heads: Mapping[str, Head]) -> None:
-        with self._guarded():
-            for key, head in heads.items():
-                self._heads[key] = head
-                self._heads.move_to_end(key)
-            while len(self._heads) > HEADS:
-                self._heads.popitem(last=False)
-
-    def _weigh(self, thread_id: str) -> None:
-        with self._guarded():
-            thread = self._threads.get(thread_id)
-            if thread is None:
-                return
-            size = sum(space.size for space in [*thread.spaces.values()])
-            self._size += size - self._sizes.get(thread_id, 0)
-            self._sizes[thread_id] = size
-            while self._size > MEMORY_BYTES and len(self._threads) > 1:
-                oldest, _ = self._threads.popitem(last=False)
-                self._size -= self._sizes.pop(oldest, 0)
 
 
 def snapshot_of(name: CheckpointName, segments: tuple[Segment, ...], stored: StoredCheckpoint) -> Snapshot:

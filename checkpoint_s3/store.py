@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -26,11 +26,13 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_s3.ancestry import follow
+from checkpoint_s3.bucket import prepare
 from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
 from checkpoint_s3.inbox import Inbox, has_terms
 from checkpoint_s3.layout import (
     CheckpointName,
+    Kind,
     WritesName,
     id_segment,
     label_of,
@@ -39,14 +41,17 @@ from checkpoint_s3.layout import (
     task_digest,
     thread_segment,
 )
-from checkpoint_s3.reading import Reader, Vanished, entries_of, read_all_writes
+from checkpoint_s3.memory import Memory
+from checkpoint_s3.reader import Reader, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.setting_up import prepare
-from checkpoint_s3.stack import Memory, Segment, Snapshot, closure, plan
+from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import List, Put, S3Transport
 from checkpoint_s3.view import Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
+
+Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
+"""Makes the content of an object of some writes."""
 
 GRACE_SECONDS = 120.0
 """How long what was removed, and is out of sight, stays stored for whoever has just read it."""
@@ -73,8 +78,8 @@ class S3Store(CheckpointStore):
         self._memory = Memory()
         # A lease on what is known ends long before anything of it can be deleted, with time for a request to arrive.
         self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace / 6)
-        self._remover = Remover(self._reader, grace)
-        self._inbox = Inbox(self._reader, self._remover, grace)
+        self._inbox = Inbox(self._reader, grace)
+        self._remover = Remover(self._reader, self._inbox, grace)
 
     @property
     def transport(self) -> S3Transport:
@@ -141,16 +146,24 @@ class S3Store(CheckpointStore):
             own = [chunk for id_, chunk in needed.items() if id_ not in state]
             return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
 
+        yield from self._put_objects(key, writes, body)
+        memory.remember_writes(key, chunks)
+        return Missing()
+
+    def _put_objects(self, key: CheckpointKey, writes: Sequence[WriteRecord], body: Body) -> Operation[None]:
+        """Store each write that may be replaced as an object, and the ordinary ones of a task as another one."""
+        calls = [
+            Put(self._writes_key(key, "x", write.task_id, -write.idx), body([write]))
+            for write in writes
+            if write.idx < 0
+        ]
         by_task: dict[str, list[WriteRecord]] = {}
-        calls: list[Put] = []
         for write in writes:
             if write.idx >= 0:
                 by_task.setdefault(write.task_id, []).append(write)
-            else:
-                calls.append(Put(self._writes_key(key, "x", write.task_id, -write.idx), body([write])))
         unsure = []
         tried = []
-        written = memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        written = self._memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
         for task_id, some in by_task.items():
             number, known = written.get((key.checkpoint_id, task_id), (0, set()))
             if known.issuperset(write.idx for write in some):
@@ -158,9 +171,10 @@ class S3Store(CheckpointStore):
                 continue
             tried.append((task_id, number))
             calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
-        folder = reader.folder(key.thread_id)
+        folder = self._reader.folder(key.thread_id)
         names = [call.key.removeprefix(folder) for call in calls]
-        if veiled := [name for name in names if checkpoint_digest(name) in memory.thread(key.thread_id).unseen]:
+        unseen = self._memory.thread(key.thread_id).unseen
+        if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
         answers = yield calls
         for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
@@ -172,15 +186,9 @@ class S3Store(CheckpointStore):
                 written[key.checkpoint_id, task_id] = (number + 1, known | indices)
         for task_id in unsure:
             yield from self._add_writes(key, task_id, by_task[task_id], body)
-        memory.remember_writes(key, chunks)
-        return Missing()
 
     def _add_writes(
-        self,
-        key: CheckpointKey,
-        task_id: str,
-        writes: Sequence[WriteRecord],
-        body: Callable[[Sequence[WriteRecord]], bytes],
+        self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body
     ) -> Operation[None]:
         """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
         folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
@@ -254,14 +262,8 @@ class S3Store(CheckpointStore):
         space = space_segment(key.checkpoint_ns)
         return f"{self._reader.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
 
-    def _writes_key(self, key: CheckpointKey, kind: str, task_id: str, number: int) -> str:
-        name = WritesName(
-            space_segment(key.checkpoint_ns),
-            key.checkpoint_id,
-            "w" if kind == "w" else "x",
-            task_digest(task_id),
-            number,
-        )
+    def _writes_key(self, key: CheckpointKey, kind: Kind, task_id: str, number: int) -> str:
+        name = WritesName(space_segment(key.checkpoint_ns), key.checkpoint_id, kind, task_digest(task_id), number)
         return self._reader.folder(key.thread_id) + name.text()
 
     # Reading
@@ -323,7 +325,7 @@ class S3Store(CheckpointStore):
         """The visible checkpoints that a query asks for, but for its terms, in its order."""
         surveyed: Mapping[str, Sequence[Group]]
         if query.thread_id is None:
-            surveyed = yield from self._remover.survey_all()
+            surveyed = yield from self._reader.survey_all()
         elif query.checkpoint_ns is not None:
             surveyed = {query.thread_id: (yield from self._space_groups(query))}
         else:
@@ -392,13 +394,13 @@ class S3Store(CheckpointStore):
         yield from self._remover.delete(thread_ids)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids), self._inbox))
+        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids)))
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _again_if_vanished(lambda: copy(self._reader, self._remover, source, target))
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids, self._inbox))
+        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids))
 
 
 def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:

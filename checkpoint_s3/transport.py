@@ -1,4 +1,4 @@
-"""Clients of S3, and calls on them."""
+"""Calls on a bucket, carried out on a client of boto3: one by one, or those of a request at the same time."""
 
 from __future__ import annotations
 
@@ -12,64 +12,13 @@ from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any, TypeAlias
 
-import boto3
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
-from botocore.parsers import ResponseParserError
-from botocore.utils import parse_timestamp
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import ClientError
 
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
-
-CONNECTIONS = 32
-"""How many requests a client of our own carries out at once."""
-
-CONNECT_SECONDS, READ_SECONDS = 5, 20
-"""How long one attempt waits. With the lease they stay below the grace period of removals (`docs/s3.md`)."""
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_s3.errors import BOTO_ERRORS, is_missing, is_unmet, translated
 
 PART_BYTES = 16 * 1024 * 1024
 """A larger object is uploaded in parts of this size, at the same time."""
-
-_GONE = frozenset(("NoSuchKey", "404", "NotFound"))
-_LATER = frozenset(
-    (
-        "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout",
-        "RequestTimeTooSkewed", "InternalError", "ServiceUnavailable", "BadDigest", "IncompleteBody", "NoSuchUpload",
-        "ConditionalRequestConflict", "OperationAborted", "ExpiredToken", "QuotaExceeded",
-    )
-)  # fmt: skip
-_BROKEN = (
-    HTTPClientError, BotoConnectionError, IncompleteReadError,
-    # botocore lets these through when an answer without a stream breaks off, and when something else answers.
-    HTTPError, ResponseParserError,
-)  # fmt: skip
-"""No connection, a timeout, or an answer that did not arrive whole."""
-
-_ADVICE = {
-    "NoSuchBucket": "create the bucket first",
-    "AccessDenied": "allow what docs/s3.md lists to these credentials",
-    "403": "allow what docs/s3.md lists to these credentials",
-    "AllAccessDisabled": "allow what docs/s3.md lists to these credentials",
-    "InvalidAccessKeyId": "check the access key",
-    "SignatureDoesNotMatch": "check the secret key, and the region",
-    "InvalidToken": "check the session token",
-    "PermanentRedirect": "name the bucket's region: region_name",
-    "AuthorizationHeaderMalformed": "name the bucket's region: region_name",
-    "IllegalLocationConstraintException": "name the bucket's region: region_name",
-    "NotImplemented": "this store lacks something that is needed; docs/s3.md lists what",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +60,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Answered by one `Page` of the keys with a prefix, behind ``after``; what follows a slash makes one folder."""
+    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``.
+
+    With ``folders``, keys with a slash behind the prefix are one folder for all that have the same text up to there.
+    """
 
     prefix: str
     after: str = ""
@@ -142,10 +94,17 @@ class Entry:
     etag: str
     modified: float
 
+    def age(self, now: int) -> float:
+        """Seconds since it was written; ``now`` as a `Page` has it."""
+        return now / 1_000_000 - self.modified
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """``last`` is where the next page continues, None when this is the last one. ``now`` is as in `Found`."""
+    """A part of a listing, in the order of keys. The next one begins behind ``last``, which is None when there is none.
+
+    ``now`` is as in `Found`.
+    """
 
     entries: Sequence[Entry]
     folders: Sequence[str]
@@ -230,8 +189,8 @@ class S3Transport:
                 if self._made is None:
                     try:
                         self._made = self._make()
-                    except (BotoCoreError, ValueError) as error:
-                        raise self._translated(error) from error
+                    except (*BOTO_ERRORS, ValueError) as error:
+                        raise translated(error, self.bucket) from error
         return self._made
 
     def _submitted(self, call: Call) -> Future[Any]:
@@ -259,15 +218,15 @@ class S3Transport:
                     return self._delete(client, call)
                 case List():
                     return self._list(client, call)
-        except (BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
-            raise self._translated(error) from error
+        except BOTO_ERRORS as error:
+            raise translated(error, self.bucket) from error
 
     def _get(self, client: Any, call: Get) -> Found | None:
         ranged = {} if call.first is None else {"Range": f"bytes=0-{call.first - 1}"}
         try:
             answer = client.get_object(Bucket=self.bucket, Key=call.key, **ranged)
         except ClientError as error:
-            if _code(error) in _GONE:
+            if is_missing(error):
                 return None
             raise
         stream = answer["Body"]  # as a context manager it would hand out urllib3's, which raises errors of its own
@@ -292,7 +251,7 @@ class S3Transport:
             )
         except ClientError as error:
             # A store answers 404 where there is nothing left to replace.
-            if _code(error) in ("PreconditionFailed", "412") or (call.replacing and _code(error) in _GONE):
+            if is_unmet(error) or (call.replacing and is_missing(error)):
                 return None
             raise
         return _bare(answer["ETag"])
@@ -312,7 +271,7 @@ class S3Transport:
             with ThreadPoolExecutor(4, thread_name_prefix="checkpoint-s3-parts") as executor:
                 parts = list(executor.map(sent, numbers))
             answer = client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
-        except (BotoCoreError, ClientError):
+        except BOTO_ERRORS:
             self._abort(client, place, upload)
             raise
         return _bare(answer["ETag"])
@@ -321,7 +280,7 @@ class S3Transport:
     def _abort(client: Any, place: Mapping[str, str], upload: str) -> None:
         try:
             client.abort_multipart_upload(**place, UploadId=upload)
-        except (BotoCoreError, ClientError):
+        except BOTO_ERRORS:
             return  # its parts stay until the lifecycle rule of docs/s3.md removes them; the first error is raised
 
     def _copy(self, client: Any, call: Copy) -> bool:
@@ -329,7 +288,7 @@ class S3Transport:
         try:
             client.copy_object(Bucket=self.bucket, Key=call.target, CopySource=source, **self._encryption)
         except ClientError as error:
-            if _code(error) in _GONE:
+            if is_missing(error):
                 return False
             raise
         return True
@@ -339,7 +298,7 @@ class S3Transport:
         try:
             client.delete_object(Bucket=self.bucket, Key=call.key, **condition)
         except ClientError as error:
-            if _code(error) not in ("PreconditionFailed", "412", *_GONE):
+            if not (is_unmet(error) or is_missing(error)):
                 raise
 
     def _list(self, client: Any, call: List) -> Page:
@@ -358,77 +317,6 @@ class S3Transport:
         if last is not None and last in folders:
             last += "~~"  # behind everything in the folder
         return Page(entries, folders, last, int(_now(answer) * 1_000_000))
-
-    def _translated(self, error: Exception) -> CheckpointError:
-        where = f"bucket {self.bucket!r}"
-        if isinstance(error, ClientError):
-            code = _code(error)
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            said = f"{where}: {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"
-            if code == "InvalidRange":  # the beginning of an object that is empty; none is written so
-                return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
-            if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
-                return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
-            if code in _LATER or status >= 500 or status in (409, 429):
-                return StoreUnavailable(said)
-            return CheckpointError(said)
-        if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-            return UnsupportedOperation(
-                f"{where}: {error}; configure them for boto3, for example in AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY"
-            )
-        if isinstance(error, NoRegionError):
-            return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-        if isinstance(error, _BROKEN):
-            return StoreUnavailable(f"{where}: {error}")
-        if isinstance(error, ValueError):
-            return UnsupportedOperation(f"{where}: {error}")
-        return CheckpointError(f"{where}: {error}")
-
-
-def client_config() -> Config:
-    """The settings of clients of our own. They do not retry: the saver does, and counts towards its deadline."""
-    return Config(
-        max_pool_connections=CONNECTIONS,
-        connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        user_agent_extra="checkpoint-backends",
-        # Objects carry checksums of their own, and older stores know no others. Together a third of a call's time.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        parameter_validation=False,
-    )
-
-
-# The description of S3 that clients are made of: reading it takes longer than all the rest.
-_LOADER = botocore.session.Session().get_component("data_loader")
-
-
-def make_client(session: Any = None, *, profile_name: str | None = None, **options: Any) -> Any:
-    """Make a client as boto3 finds credentials and region, of a session of its own: the default is not to be shared.
-
-    A ``session`` that is given is used as it is.
-    """
-    if session is None:
-        own = botocore.session.Session(profile=profile_name)
-        own.register_component("data_loader", _LOADER)
-        own.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-        session = boto3.session.Session(botocore_session=own)
-    return session.client("s3", config=client_config(), **options)
-
-
-def _moment(text: Any) -> Any:
-    """A time in an answer. botocore takes 0.2 ms to guess the form of each, and a listing has hundreds."""
-    try:
-        found = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return parse_timestamp(text)
-    return found if found.tzinfo else parse_timestamp(text)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _bare(etag: str) -> str:

@@ -25,7 +25,7 @@ from psycopg import sql
 
 from checkpoint_base import open_saver
 from checkpoint_postgres import connections
-from checkpoint_s3 import transport
+from checkpoint_s3 import connections as s3_connections
 from tests.servers.postgres import postgres
 from tests.servers.processes import Server
 from tests.servers.redis import redis
@@ -320,7 +320,7 @@ class S3Backend(Backend):
 
     @contextmanager
     def impatient(self) -> Iterator[None]:
-        with _changed(transport, CONNECT_SECONDS=1, READ_SECONDS=1):
+        with _changed(s3_connections, CONNECT_SECONDS=1, READ_SECONDS=1):
             yield
 
     def counts(self) -> dict[str, int]:

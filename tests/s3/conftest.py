@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from checkpoint_s3.transport import make_client
+from checkpoint_s3.connections import make_client
 from tests.servers import s3
 
 SERVICE = "CHECKPOINT_TEST_S3_URL"

@@ -16,7 +16,7 @@ from langgraph.types import Interrupt
 
 from checkpoint_base import open_saver
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import make_client
+from checkpoint_s3.connections import make_client
 from tests.s3.test_saver import checkpoint
 from tests.servers import s3
 

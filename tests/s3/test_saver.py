@@ -17,7 +17,8 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import PART_BYTES, make_client
+from checkpoint_s3.connections import make_client
+from checkpoint_s3.transport import PART_BYTES
 from tests.s3.conftest import ready
 from tests.s3.proxy import Cut, Fault, Proxy, Request
 from tests.servers import s3

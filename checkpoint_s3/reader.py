@@ -1,4 +1,4 @@
-"""Reading objects of threads: operations that the store's own are made of."""
+"""Reading objects of threads: operations that those of the store are made of."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ from checkpoint_s3.format import (
     read_items,
     read_ledger,
     read_writes,
+    read_writes_place,
 )
 from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
-from checkpoint_s3.stack import Memory, segments_of, snapshot_of
+from checkpoint_s3.memory import Memory
+from checkpoint_s3.stack import segments_of, snapshot_of
 from checkpoint_s3.transport import Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
-RECENT_SECONDS = 60
+REVEALED_SECONDS = 60
+"""So long after a change of a ledger, listings that began before it may still be under way."""
+
+LATEST_SECONDS = 2.0
+"""Objects that were modified so shortly before the last one of a thread are asked for their writer's time."""
 
 FORGET_SECONDS = 24 * 3600
 """What is known of a thread that nobody has asked for since is forgotten: its tombstone may have come and gone."""
@@ -107,7 +113,7 @@ class Reader:
         asked_at = _elapsed()
         found, page = yield [Get(self.ledger_key(thread_id)), call]
         state = self.parsed_ledger(thread_id, found, asked_at)
-        if state.ledger.veiled and state.age < RECENT_SECONDS:
+        if state.ledger.veiled and state.age < REVEALED_SECONDS:
             # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
             page = yield call
         return state, page
@@ -140,6 +146,25 @@ class Reader:
             found = objects(entries_of(pages), self.folder(thread_id))
             surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
         return surveyed
+
+    def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
+        """Everything that there is, by name: the groups of each thread."""
+        (marks,) = yield from self.everything([f"{self.root}l/"])
+        (pages,) = yield from self.everything([f"{self.root}t/"])
+        by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
+        for entry in entries_of(pages):
+            segment = entry.key[len(self.root) + 2 :].partition("/")[0]
+            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
+        ids = yield from self.thread_ids(by_segment)
+        marked = {entry.key for entry in entries_of(marks)}
+        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in marked]
+        ledgers: dict[str, Ledger] = {}
+        if with_ledger:
+            found = yield [Get(self.ledger_key(id_)) for id_ in with_ledger]
+            ledgers = {
+                id_: self.parsed_ledger(id_, body, 0.0).ledger for id_, body in zip(with_ledger, found, strict=True)
+            }
+        return {id_: grouped(by_segment[segment], ledgers.get(id_, Ledger())) for segment, id_ in ids.items()}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
         """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
@@ -198,6 +223,33 @@ class Reader:
                 name, folder = _checkpoint(group).parsed, self.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
+        return found
+
+    def times(
+        self, threads: Sequence[tuple[str, State, Sequence[Group]]]
+    ) -> Operation[Sequence[tuple[int | None, int]]]:
+        """When the first checkpoint of each thread was put (None: there is none), and when anything last was."""
+        recent: dict[str, tuple[int, WritesObject]] = {}
+        for at, (thread_id, _, groups) in enumerate(threads):
+            writes = [object_ for group in groups for object_ in group.writes]
+            checkpoints = [group.checkpoint for group in groups if group.checkpoint]
+            moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
+            latest = max(moments, default=0.0)
+            folder = self.folder(thread_id)
+            recent |= {
+                folder + object_.name: (at, object_)
+                for object_ in writes
+                if object_.modified >= latest - LATEST_SECONDS
+            }
+        bodies = yield from self.beginnings([*recent])
+        written: dict[int, list[int]] = {}
+        for (at, object_), body in zip(recent.values(), bodies, strict=True):
+            written.setdefault(at, []).append(read_writes_place(body, object_.name)[2])
+        found = []
+        for at, (_, state, groups) in enumerate(threads):
+            put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
+            created = [time for time in (state.ledger.created_at, *put) if time is not None]
+            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written.get(at, ())])))
         return found
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:

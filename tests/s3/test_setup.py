@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
-from checkpoint_s3.transport import make_client
+from checkpoint_s3.connections import make_client
 from tests.s3.conftest import ready
 from tests.s3.proxy import Proxy, ignoring, unsorted
 from tests.servers import s3

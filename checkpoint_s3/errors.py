@@ -1,0 +1,94 @@
+"""boto3's errors as those of `checkpoint_base.errors`."""
+
+from __future__ import annotations
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
+
+BOTO_ERRORS = (
+    BotoCoreError, ClientError,
+    # botocore lets these through when an answer without a stream breaks off, and when something else answers.
+    HTTPError, ResponseParserError,
+)  # fmt: skip
+"""What a call can raise."""
+
+_BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, HTTPError, ResponseParserError)
+"""No connection, a timeout, or an answer that did not arrive whole."""
+
+# Codes of what may pass; so does every answer with a status of 500 or more.
+_PASSING = frozenset(
+    (
+        "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout",
+        "RequestTimeTooSkewed", "InternalError", "ServiceUnavailable", "BadDigest", "IncompleteBody", "NoSuchUpload",
+        "ConditionalRequestConflict", "OperationAborted", "ExpiredToken", "QuotaExceeded",
+    )
+)  # fmt: skip
+
+_ADVICE = {
+    "NoSuchBucket": "create the bucket first",
+    "AccessDenied": "allow what docs/s3.md lists to these credentials",
+    "403": "allow what docs/s3.md lists to these credentials",
+    "AllAccessDisabled": "allow what docs/s3.md lists to these credentials",
+    "InvalidAccessKeyId": "check the access key",
+    "SignatureDoesNotMatch": "check the secret key, and the region",
+    "InvalidToken": "check the session token",
+    "PermanentRedirect": "name the bucket's region: region_name",
+    "AuthorizationHeaderMalformed": "name the bucket's region: region_name",
+    "IllegalLocationConstraintException": "name the bucket's region: region_name",
+    "NotImplemented": "this store lacks something that is needed; docs/s3.md lists what",
+}
+
+
+def translated(error: Exception, bucket: str) -> CheckpointError:
+    """Return the error to raise from an error of boto3, or of what it is built on."""
+    where = f"bucket {bucket!r}"
+    if isinstance(error, ClientError):
+        code = _code(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        said = f"{where}: {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+        if code == "InvalidRange":  # the beginning of an object that is empty; none is written so
+            return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
+        if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
+            return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
+        if code in _PASSING or status >= 500 or status in (409, 429):
+            return StoreUnavailable(said)
+        return CheckpointError(said)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return UnsupportedOperation(
+            f"{where}: {error}; configure them for boto3, for example in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if isinstance(error, NoRegionError):
+        return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
+    if isinstance(error, _BROKEN):
+        return StoreUnavailable(f"{where}: {error}")
+    if isinstance(error, ValueError):
+        return UnsupportedOperation(f"{where}: {error}")
+    return CheckpointError(f"{where}: {error}")
+
+
+def is_missing(error: ClientError) -> bool:
+    """Whether there is no such object."""
+    return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def is_unmet(error: ClientError) -> bool:
+    """Whether the condition of a call did not hold."""
+    return _code(error) in ("PreconditionFailed", "412")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

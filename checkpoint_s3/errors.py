@@ -5,11 +5,14 @@ from __future__ import annotations
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
+    ProfileNotFound,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -26,11 +29,14 @@ BOTO_ERRORS = (
 )  # fmt: skip
 """What a call can raise."""
 
-_BROKEN = (HTTPClientError, BotoConnectionError, IncompleteReadError, HTTPError, ResponseParserError)
+_PASSING = (
+    HTTPClientError, BotoConnectionError, IncompleteReadError, HTTPError, ResponseParserError,
+    CredentialRetrievalError,  # whoever issues them is another service, which may be down, too
+)  # fmt: skip
 """No connection, a timeout, or an answer that did not arrive whole."""
 
-# Codes of what may pass; so does every answer with a status of 500 or more.
-_PASSING = frozenset(
+# So may every answer with a status of 500 or more.
+_PASSING_CODES = frozenset(
     (
         "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout",
         "RequestTimeTooSkewed", "InternalError", "ServiceUnavailable", "BadDigest", "IncompleteBody", "NoSuchUpload",
@@ -64,7 +70,7 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
             return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
         if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
             return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
-        if code in _PASSING or status >= 500 or status in (409, 429):
+        if code in _PASSING_CODES or status >= 500 or status in (409, 429):
             return StoreUnavailable(said)
         return CheckpointError(said)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
@@ -73,10 +79,10 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
         )
     if isinstance(error, NoRegionError):
         return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-    if isinstance(error, _BROKEN):
+    if isinstance(error, _PASSING):
         return StoreUnavailable(f"{where}: {error}")
-    if isinstance(error, ValueError):
-        return UnsupportedOperation(f"{where}: {error}")
+    if isinstance(error, (ParamValidationError, ProfileNotFound, ValueError)):
+        return UnsupportedOperation(f"{where}: {' '.join(str(error).split())}")
     return CheckpointError(f"{where}: {error}")
 
 

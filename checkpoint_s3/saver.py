@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -68,6 +69,8 @@ class S3Saver(CheckpointSaver):
             raise UnsupportedOperation(
                 f"a prefix has up to {MAX_PREFIX_BYTES} bytes of UTF-8, all printable: {prefix!r}"
             )
+        if not (isfinite(grace) and grace >= 0):
+            raise UnsupportedOperation(f"grace={grace!r}: give a number of seconds, 0 or more")
         given = {"endpoint_url": endpoint_url, "region_name": region_name}
         if client is not None and (session, profile_name, endpoint_url, region_name) != (None,) * 4:
             raise UnsupportedOperation(

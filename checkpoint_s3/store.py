@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
@@ -185,7 +186,7 @@ class S3Store(CheckpointStore):
                 indices = {write.idx for write in by_task[task_id]}
                 written[key.checkpoint_id, task_id] = (number + 1, known | indices)
         for task_id in unsure:
-            yield from self._add_writes(key, task_id, by_task[task_id], body)
+            yield from _again_if_vanished(partial(self._add_writes, key, task_id, by_task[task_id], body))
 
     def _add_writes(
         self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body

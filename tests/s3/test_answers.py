@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,8 +13,11 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base.transport import Transport
 from checkpoint_s3 import S3Saver
+from checkpoint_s3.transport import Delete, List
 from tests.s3.conftest import ready
+from tests.s3.disturbing import between
 from tests.s3.proxy import Answer, Cut, CutShort, Fault, Moment, Proxy, Request, error_answer
 from tests.servers import s3
 
@@ -165,6 +171,39 @@ def test_an_object_that_arrives_in_part_is_asked_for_again(saver: S3Saver, url: 
         assert fault.met == 1
 
 
+def test_writes_are_stored_when_those_that_they_follow_are_removed_meanwhile(url: str) -> None:
+    class Removing:
+        """Removes what the first listing has found, before it can be read."""
+
+        def __init__(self, inner: Transport) -> None:
+            self.inner = inner
+            self.removed = 0
+
+        def execute(self, request: Any) -> Any:
+            answer = self.inner.execute(request)
+            if not self.removed and isinstance(request, list) and isinstance(request[0], List):
+                self.removed = len(answer[0].entries)
+                self.inner.execute([Delete(entry.key) for entry in answer[0].entries])
+            return answer
+
+        async def aexecute(self, request: Any) -> Any:
+            return self.execute(request)
+
+        def close(self) -> None:
+            self.inner.close()
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    with S3Saver.from_conn_string(url) as first, S3Saver.from_conn_string(url) as second:
+        config = put(first, 1)
+        first.put_writes(config, [("a", 1)], "task")
+        removing = between(second, Removing)
+        second.put_writes(config, [("a", 1), ("b", 2)], "task")
+    assert removing.removed == 1
+    assert read(url)[1] == [("task", "a", 1), ("task", "b", 2)]
+
+
 def test_a_checkpoint_that_never_gets_through_is_refused_and_not_there(saver: S3Saver, url: str, proxy: Proxy) -> None:
     put(saver, 1)
     saver.close()
@@ -233,6 +272,25 @@ def test_missing_credentials_say_so(radosgw_endpoint: str, monkeypatch: pytest.M
         open_saver(s3.s3_url(radosgw_endpoint, prefix="no-credentials")),
     ):
         pass
+
+
+def test_credentials_that_their_issuer_has_not_got_just_now_are_asked_for_again(
+    radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    issuer, asked, config = tmp_path / "issuer", tmp_path / "asked", tmp_path / "config"
+    url = ready(radosgw_endpoint) + "&profile_name=issued"
+    names = {"AccessKeyId": "AWS_ACCESS_KEY_ID", "SecretAccessKey": "AWS_SECRET_ACCESS_KEY"}
+    issued = {"Version": 1} | {field: os.environ[name] for field, name in names.items()}
+    issuer.write_text(f"echo >> {asked}\ntest $(wc -l < {asked}) -gt 2 && echo '{json.dumps(issued)}'\n")
+    config.write_text(f"[profile issued]\ncredential_process = sh {issuer}\n")
+    for name in names.values():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with pytest.raises(StoreUnavailable, match="custom-process"), S3Saver.from_conn_string(url, deadline=0):
+        pass
+    with S3Saver.from_conn_string(url, deadline=10) as saver:
+        assert saver.get_tuple(CONFIG) is None
+    assert asked.read_text().count("\n") == 3
 
 
 def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

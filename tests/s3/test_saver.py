@@ -20,7 +20,7 @@ from checkpoint_s3 import S3Saver
 from checkpoint_s3.connections import make_client
 from checkpoint_s3.transport import PART_BYTES
 from tests.s3.conftest import ready
-from tests.s3.proxy import Cut, Fault, Proxy, Request
+from tests.s3.proxy import Answer, Cut, Fault, Proxy, Request
 from tests.servers import s3
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -141,6 +141,23 @@ def test_arguments_that_exclude_each_other_are_refused() -> None:
         S3Saver.from_conn_string("s3://bucket?region_name=eu-west-1", region_name="us-east-1")
 
 
+@pytest.mark.parametrize("grace", [-1, float("nan"), float("inf")])
+def test_a_grace_period_is_a_number_of_seconds(grace: float) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"grace=.*0 or more"):
+        S3Saver("bucket", grace=grace)
+
+
+def test_what_boto3_cannot_use_is_refused_in_one_line(radosgw_endpoint: str) -> None:
+    place = {"endpoint_url": radosgw_endpoint, "region_name": s3.REGION}
+    for saver, said in (
+        (S3Saver("no bucket", **place), "'no bucket': .*Invalid bucket name"),
+        (S3Saver("bucket", profile_name="nobody"), "profile .nobody. could not be found"),
+    ):
+        with pytest.raises(UnsupportedOperation, match=said) as error, saver:
+            pass
+        assert "\n" not in str(error.value)
+
+
 def test_a_prefix_may_hold_any_printable_text(radosgw_endpoint: str) -> None:
     base = prefix_of(ready(radosgw_endpoint))
     url = s3.s3_url(radosgw_endpoint, prefix=f"{base}/a%20b%2B%23%3F%25/%C3%A9")
@@ -212,6 +229,14 @@ def is_part(request: Request) -> bool:
     return "partNumber=" in request.target
 
 
+def is_completion(request: Request) -> bool:
+    return request.method == "POST" and "uploadId=" in request.target
+
+
+NOT_OF_S3 = Answer(200, (("Content-Type", "text/html"),), b"<html>Try again later<br></html>")
+"""An answer of something between."""
+
+
 def uploads(endpoint: str, url: str) -> Any:
     client = make_client(endpoint_url=endpoint)
     try:
@@ -238,14 +263,15 @@ def test_an_upload_of_which_a_part_fails_is_done_again_or_leaves_nothing(
         assert fault.met == 1
     proxy.pass_all()
     assert found(through) == LARGE
-    with S3Saver.from_conn_string(through, deadline=0) as saver:
-        fault = proxy.arm(Fault(Cut, "before", is_part, times=100))
-        with pytest.raises(StoreUnavailable):
-            put(saver, **{**LARGE, "n": 2})
-        assert fault.met >= 1
-    proxy.pass_all()
-    assert found(through) == LARGE
-    assert uploads(radosgw_endpoint, through) == []
+    for error, fails in ((Cut, is_part), (NOT_OF_S3, is_completion)):
+        with S3Saver.from_conn_string(through, deadline=0) as saver:
+            fault = proxy.arm(Fault(error, "before", fails, times=100))
+            with pytest.raises(StoreUnavailable):
+                put(saver, **{**LARGE, "n": 2})
+            assert fault.met >= 1
+        proxy.pass_all()
+        assert found(through) == LARGE
+        assert uploads(radosgw_endpoint, through) == []
 
 
 def test_every_object_is_encrypted_as_it_was_asked_for(moto_endpoint: str) -> None:

@@ -21,6 +21,7 @@ class TestDict(SaverConformance):
             Capability.PRUNE,
             Capability.RUNS,
             Capability.DELTA,
+            Capability.LOOPS,
             Capability.INTERRUPTS,
             Capability.THREADS,
         }

@@ -14,10 +14,10 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.urls import OptionReader, number, seconds, switch, take_options, text
-from checkpoint_redis.clients import Clients, GivenClients, OwnClients
-from checkpoint_redis.places import parse_place
+from checkpoint_redis.connections import Clients, GivenClients, OwnClients
 from checkpoint_redis.store import RedisStore
 from checkpoint_redis.transport import RedisTransport
+from checkpoint_redis.urls import parse_deployment
 
 Client: TypeAlias = "redis.Redis | redis.RedisCluster | redis.asyncio.Redis | AsyncRedisCluster"
 
@@ -64,8 +64,8 @@ class RedisSaver(CheckpointSaver):
     ) -> None:
         clients: Clients
         if isinstance(connection, str):
-            place = parse_place(connection)
-            clients, is_cluster = OwnClients(place), place.is_cluster
+            deployment = parse_deployment(connection)
+            clients, is_cluster = OwnClients(deployment), deployment.is_cluster
         else:
             clients = GivenClients(connection)
             is_cluster = isinstance(connection, (redis.RedisCluster, AsyncRedisCluster))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import TypeAlias
-
-Argument: TypeAlias = bytes | str | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +16,6 @@ class Script:
     source: str
     digest: str
     writes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request: run one script, atomically. All keys are in one slot."""
-
-    script: Script
-    keys: Sequence[str]
-    arguments: Sequence[Argument] = ()
 
 
 def load_script(name: str, *, writes: bool = False) -> Script:

@@ -32,7 +32,7 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_redis import scripts
-from checkpoint_redis.packing import (
+from checkpoint_redis.format import (
     TIME_DIGITS,
     Entry,
     FoundChunks,
@@ -46,8 +46,8 @@ from checkpoint_redis.packing import (
     unpack_value,
     unpack_write,
 )
-from checkpoint_redis.scripts import Argument, Call, Script
-from checkpoint_redis.transport import RedisTransport
+from checkpoint_redis.scripts import Script
+from checkpoint_redis.transport import Argument, Call, RedisTransport
 
 T = TypeVar("T")
 

@@ -1,55 +1,37 @@
-"""Runs scripts on Redis, in both colours, and turns its errors into ours."""
+"""Scripts, run on clients of redis-py: one by one, or several in a pipeline."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from redis.client import NEVER_DECODE
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    ConnectionError,  # redis-py's own, which is no OSError
-    MaxConnectionsError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
-from checkpoint_redis.clients import Clients
-from checkpoint_redis.scripts import Call
+from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_redis.connections import Clients
+from checkpoint_redis.errors import is_of_dropped_connection, translated
+from checkpoint_redis.scripts import Script
 
 WAIT_MS = 5000
 """How long one attempt waits for replicas to confirm a write. The saver's deadline decides how many there are."""
 
+Argument: TypeAlias = bytes | str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request: run one script, atomically. All keys are in one slot."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Argument] = ()
+
+
 Request: TypeAlias = Call | Sequence[Call]
-
-_OF_STREAMS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
-
-# A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
-_CODE = re.compile(r"(?:^|[ -])(LOSTTHREAD|LOSTINDEX|DAMAGEDTHREAD|[A-Z]{4,}|OOM)\b")
-# fmt: off
-_PASSING = frozenset((
-    "ASK", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOREPLICAS", "OOM", "READONLY",
-    "TRYAGAIN", "UNBLOCKED",
-))
-# fmt: on
-_FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
-# A script's command that is refused has a code only sometimes.
-_FORBIDDEN_INSIDE = re.compile("The user executing the script can't|ACL failure in script")
 
 
 class RedisTransport:
@@ -145,58 +127,9 @@ class RedisTransport:
         except (RedisError, RedisClusterException, OSError) as error:
             raise translated(error) from error
         except AttributeError as error:
-            # redis-py's async cluster client may drop a connection that another call is about to write to.
-            if error.obj is not None or error.name not in _OF_STREAMS:
+            if not is_of_dropped_connection(error):
                 raise
             raise StoreUnavailable("Redis: the connection was closed before the request was sent") from error
-
-
-def translated(error: Exception) -> CheckpointError:
-    """The error of ours that says what a caller can do about one of redis-py's."""
-    said = str(error)
-    codes = set(_CODE.findall(said)) if isinstance(error, ResponseError) else set()
-    if "LOSTTHREAD" in codes or "LOSTINDEX" in codes:
-        what = said.partition("LOST")[2].partition(" ")[2]
-        what = f"thread {what!r}" if "LOSTTHREAD" in codes else f"the index {what!r}"
-        return CorruptCheckpoint(
-            f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
-            "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
-        )
-    if "DAMAGEDTHREAD" in codes:
-        thread = said.partition("DAMAGEDTHREAD ")[2]
-        return CorruptCheckpoint(
-            f"thread {thread!r} and its index no longer agree, so one of them was damaged: "
-            "restore it from a backup, or delete the thread"
-        )
-    refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
-    if refused or _FORBIDDEN_INSIDE.search(said):
-        return UnsupportedOperation(
-            f"Redis refuses this user or password: {said}. Check the URL, and the user's permissions (docs/redis.md)"
-        )
-    if isinstance(error, OutOfMemoryError) or "OOM" in codes:
-        return StoreUnavailable(
-            f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})"
-        )
-    if "WRONGTYPE" in codes:
-        return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
-    passing = (
-        ConnectionError,
-        RedisTimeoutError,
-        ClusterDownError,
-        TryAgainError,
-        ReadOnlyError,
-        MaxConnectionsError,
-        RedisClusterException,
-        OSError,
-    )
-    if isinstance(error, passing) or codes & _PASSING:
-        return StoreUnavailable(f"Redis: {said or type(error).__name__}")
-    # Last: a server that lets nobody write says so from within a script, too.
-    if isinstance(error, ResponseError) and "user_script:" in said:
-        return CorruptCheckpoint(
-            f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
-        )
-    return CheckpointError(f"Redis: {said}")
 
 
 def _command(call: Call, *, known: bool = True) -> Sequence[Any]:

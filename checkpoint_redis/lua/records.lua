@@ -1,4 +1,4 @@
--- Records as `checkpoint_redis.packing` writes them. A checkpoint begins with v (visible) or x (retired), which differ in
+-- Records as `checkpoint_redis.format` writes them. A checkpoint begins with v (visible) or x (retired), which differ in
 -- more than one bit.
 --
 --   checkpoint   parent, run (behind a +, or empty for none), channels, open channels, terms, then what only Python reads

@@ -17,8 +17,9 @@ from redis.crc import key_slot
 from benchmarks.traffic import chat, latest, replayed
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver, scripts
-from checkpoint_redis.scripts import Call, Script
+from checkpoint_redis.scripts import Script
 from checkpoint_redis.store import BUCKETS, PIECE_BYTES
+from checkpoint_redis.transport import Call
 from tests.conftest import CountingTransport
 from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
 

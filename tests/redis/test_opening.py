@@ -21,7 +21,7 @@ from redis.sentinel import Sentinel
 
 from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, open_redis
-from checkpoint_redis.places import parse_place
+from checkpoint_redis.urls import parse_deployment
 from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import Watched, redis
@@ -110,7 +110,7 @@ def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> Non
         with open_saver(f"redis://app:{quoted}@{place_}") as saver:
             put(saver, {"a": 1})
             assert values_of(saver) == {"a": 1}
-            shown = repr(parse_place(f"redis://app:{quoted}@{place_}"))
+            shown = repr(parse_deployment(f"redis://app:{quoted}@{place_}"))
             assert password not in shown
             assert quoted not in shown
         with (

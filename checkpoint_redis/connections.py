@@ -1,4 +1,4 @@
-"""redis-py's clients: made from a URL, one for blocking calls and one for each event loop, or given by the user."""
+"""Where connections come from: clients of our own, or what we were given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
-from checkpoint_redis.places import Place
+from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
 """How many requests of one event loop are under way at once; each takes a connection. Further ones wait in line."""
@@ -39,20 +39,20 @@ class Clients(Protocol):
 
 
 class OwnClients:
-    """Clients made when they are needed, in this process and on this loop, and closed with the saver."""
+    """A client for blocking calls and one for each event loop, made when they are first needed; all anew in a fork."""
 
     is_async = True
     _client: Any
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
         self._begin_in_this_process()
 
     def blocking(self) -> Any:
         self._after_fork()
         with self._making:
             if self._client is None:
-                self._client = self._place.client()
+                self._client = self._deployment.client()
             return self._client
 
     @asynccontextmanager
@@ -65,13 +65,13 @@ class OwnClients:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            self._place.close(client)
+            self._deployment.close(client)
         self._per_loop.close()
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            self._place.close(client)
+            self._deployment.close(client)
         await self._per_loop.aclose()
 
     def _begin_in_this_process(self) -> None:
@@ -87,10 +87,10 @@ class OwnClients:
             self._begin_in_this_process()
 
     async def _make(self) -> tuple[Any, asyncio.Semaphore]:
-        return self._place.async_client(), asyncio.Semaphore(ASYNC_REQUESTS)
+        return self._deployment.async_client(), asyncio.Semaphore(ASYNC_REQUESTS)
 
     async def _close(self, made: tuple[Any, asyncio.Semaphore]) -> None:
-        await self._place.aclose(made[0])
+        await self._deployment.aclose(made[0])
 
 
 class GivenClients:

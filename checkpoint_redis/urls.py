@@ -30,8 +30,8 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a saver's clients connect to; ``options`` are redis-py's. Never shown: it holds passwords."""
+class Deployment:
+    """What a saver's clients connect to; ``options`` are redis-py's. Never shown: it holds passwords."""
 
     hosts: tuple[tuple[str, int], ...] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
@@ -74,7 +74,7 @@ class Place:
         return {"retry": retry(NoBackoff(), 0), **self.options}
 
 
-def parse_place(url: str) -> Place:
+def parse_deployment(url: str) -> Deployment:
     """Read ``redis://``, ``rediss://``, ``unix://``, ``redis+cluster://h1:p1,h2:p2``, ``redis+sentinel://h1,h2/service``.
 
     The query holds redis-py's own options, such as ``socket_timeout``.
@@ -91,20 +91,20 @@ def parse_place(url: str) -> Place:
             "redis+sentinel:// or rediss+sentinel://"
         )
     if transport == "unix":
-        return Place((), _options(url))
+        return Deployment((), _options(url))
     authority, path, query = _split(rest)
     user, at, hosts = authority.rpartition("@")
     port = _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT
-    places = tuple(_host(host, port) for host in hosts.split(",")) if kind else ()
+    nodes = tuple(_host(host, port) for host in hosts.split(",")) if kind else ()
     if not kind:
         if "," in hosts:
             raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
-        return Place((), _options(url))
+        return Deployment((), _options(url))
     parts = [unquote(part) for part in path.split("/") if part]
     if kind == "cluster":
         if parts not in ([], ["0"]):
             raise UnsupportedOperation(f"a cluster has no databases and no services: leave out /{path}")
-        return Place(places, _options(f"{transport}://{user}{at}cluster{query}", cluster=True), is_cluster=True)
+        return Deployment(nodes, _options(f"{transport}://{user}{at}cluster{query}", cluster=True), is_cluster=True)
     if not parts or len(parts) > 2 or not (len(parts) == 1 or parts[1].isdecimal()):
         raise UnsupportedOperation(
             f"name the service that the Sentinels know: {scheme}://host:26379/service, or …/service/0"
@@ -113,7 +113,7 @@ def parse_place(url: str) -> Place:
     credentials = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
     shared = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
     sentinel_options = {**shared, **credentials, "retry": Retry(NoBackoff(), 0)}
-    return Place(places, options, service=parts[0], sentinel_options=sentinel_options)
+    return Deployment(nodes, options, service=parts[0], sentinel_options=sentinel_options)
 
 
 def _split(rest: str) -> tuple[str, str, str]:

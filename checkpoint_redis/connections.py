@@ -63,12 +63,14 @@ class OwnClients:
             yield client
 
     def close(self) -> None:
+        self._after_fork()
         client, self._client = self._client, None
         if client is not None:
             self._deployment.close(client)
         self._per_loop.close()
 
     async def aclose(self) -> None:
+        self._after_fork()
         client, self._client = self._client, None
         if client is not None:
             self._deployment.close(client)
@@ -87,7 +89,8 @@ class OwnClients:
             self._begin_in_this_process()
 
     async def _make(self) -> tuple[Any, asyncio.Semaphore]:
-        return self._deployment.async_client(), asyncio.Semaphore(ASYNC_REQUESTS)
+        most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)
+        return self._deployment.async_client(), asyncio.Semaphore(min(ASYNC_REQUESTS, most))
 
     async def _close(self, made: tuple[Any, asyncio.Semaphore]) -> None:
         await self._deployment.aclose(made[0])

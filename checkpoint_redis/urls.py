@@ -14,6 +14,7 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -26,6 +27,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _SENTINEL_PORT = 26379
 _REDIS_PORT = 6379
+_NOT_OF_A_CONNECTION = ("ssl", "unix_socket_path", "max_connections")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 
@@ -145,11 +147,13 @@ def _options(url: str, *, cluster: bool = False, extra: tuple[str, ...] = ()) ->
     elif connection is UnixDomainSocketConnection:
         options["unix_socket_path"] = options.pop("path")
         options.pop("socket_connect_timeout")
-    checked = {name: value for name, value in options.items() if name not in ("ssl", "unix_socket_path", *extra)}
+    checked = {name: value for name, value in options.items() if name not in (*_NOT_OF_A_CONNECTION, *extra)}
     try:
         connection(**checked)
     except TypeError as error:
         raise UnsupportedOperation(f"the URL of Redis has an option that redis-py does not know: {error}") from error
+    except (RedisError, ValueError) as error:
+        raise UnsupportedOperation(f"the URL of Redis has an option that cannot be used: {error}") from error
     if cluster or extra:
         options.pop("host")
         options.pop("port", None)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> Non
         ("redis://localhost/0?nonsense=1", "nonsense"),
         ("redis://one,two", r"redis\+cluster:// or redis\+sentinel://"),
         ("redis://localhost?socket_timeout=soon", "socket_timeout"),
+        ("redis://localhost?protocol=4", "protocol"),
         ("redis+cluster://localhost/1", "no databases"),
         ("redis+cluster://localhost:70000", "not a host with a port"),
         ("redis+cluster://one,,two", "not a host with a port"),
@@ -273,7 +275,40 @@ def test_a_forked_process_uses_connections_of_its_own(redis_url: str, prefix: st
         assert values_of(saver) == {"a": "child"}
 
 
+def test_closing_a_saver_in_a_forked_process_does_not_wait_for_the_loops_of_its_parent(
+    redis_url: str, prefix: str
+) -> None:
+    async def work() -> None:
+        async with RedisSaver(redis_url, prefix=prefix) as saver:
+            await aput(saver, {"a": 1})
+            put(saver, {"a": 2})
+            forked = multiprocessing.get_context("fork").Process(target=saver.close)
+            forked.start()
+            await asyncio.to_thread(forked.join, 10)
+            exit_code = forked.exitcode
+            forked.kill()
+            assert exit_code == 0
+            await aput(saver, {"a": 3})
+            assert values_of(saver) == {"a": 3}
+
+    asyncio.run(work())
+
+
 # Options
+
+
+def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, prefix: str) -> None:
+    url = with_prefix(any_url, prefix) + f"&max_connections=2&client_name={prefix}"
+
+    async def put_many() -> None:
+        async with RedisSaver.from_conn_string(url) as saver:
+            await asyncio.gather(*(aput(saver, {"a": n}, config_of(f"{n}")) for n in range(10)))
+
+    asyncio.run(put_many())
+    with RedisSaver.from_conn_string(url) as saver:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: put(saver, {"a": n}, config_of(f"{n}")), range(10, 20)))
+        assert {found.thread_id for found in saver.threads()} == {f"{n}" for n in range(20)}
 
 
 def test_savers_with_different_prefixes_share_nothing(redis_url: str, prefix: str) -> None:

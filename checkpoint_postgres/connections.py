@@ -388,5 +388,5 @@ def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:
 
 def _wrong_colour(what: str, colour: str) -> UnsupportedOperation:
     return UnsupportedOperation(
-        f"this saver was made of {what} and serves {colour} methods only: make one from a connection string for both"
+        f"this saver was made from {what} and serves {colour} methods only: make one from a connection string for both"
     )

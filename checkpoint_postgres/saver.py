@@ -16,6 +16,8 @@ from checkpoint_postgres.schema import DEFAULT_SCHEMA, Schema
 from checkpoint_postgres.store import PostgresStore
 from checkpoint_postgres.transport import PostgresTransport
 
+_SCHEMES = ("postgresql://", "postgres://")
+
 _URL_OPTIONS: dict[str, urls.OptionReader] = {
     "schema": urls.text,
     "prepare": urls.switch,
@@ -27,7 +29,7 @@ _URL_OPTIONS: dict[str, urls.OptionReader] = {
 class PostgresSaver(CheckpointSaver):
     """A `CheckpointSaver` in one schema of a PostgreSQL database, for any number of processes.
 
-    Of a connection string it makes a pool for sync callers and one for each event loop, when they are first needed. A
+    From a connection string it makes a pool for sync callers and one for each event loop, when they are first needed. A
     pool or a connection that it is given serves callers of its own colour only, stays open, and may have autocommit or
     not: every call commits what it stored. A given connection is not replaced when it is lost.
 
@@ -60,7 +62,7 @@ class PostgresSaver(CheckpointSaver):
             connections = OwnPools(conn, min_size=min(1, most) if min_size is None else min_size, max_size=most)
         elif min_size is not None or max_size is not None:
             raise UnsupportedOperation(
-                "min_size and max_size are for pools that the saver makes of a connection string"
+                "min_size and max_size are for pools that the saver makes from a connection string"
             )
         elif isinstance(conn, (ConnectionPool, AsyncConnectionPool)):
             connections = GivenPool(conn)
@@ -68,15 +70,23 @@ class PostgresSaver(CheckpointSaver):
             connections = GivenConnection(conn)
         else:
             raise UnsupportedOperation(
-                f"a PostgresSaver is made of a connection string, or a pool or connection of psycopg, not of a "
+                "a PostgresSaver is made from a connection string, or from a pool or connection of psycopg, not "
                 f"{type(conn).__name__}"
             )
         super().__init__(PostgresStore(PostgresTransport(connections, prepare=prepare), Schema(schema)), **options)
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver to use in ``with`` or ``async with``, which set it up and close it."""
-        return cls(conn_string, **options)
+        """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_postgres`."""
+        conninfo = conn_string
+        if conn_string.startswith(_SCHEMES):
+            conninfo, own = urls.take_options(conn_string, _URL_OPTIONS)
+            for name, value in own.items():
+                if options.setdefault(name, value) != value:
+                    raise UnsupportedOperation(
+                        f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
+                    )
+        return cls(conninfo, **options)
 
 
 class AsyncPostgresSaver(PostgresSaver):
@@ -97,8 +107,4 @@ def open_postgres(url: str, **options: Any) -> PostgresSaver:
     ``schema``, ``prepare``, ``min_size`` and ``max_size`` are arguments of `PostgresSaver`; everything else in the
     query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on.
     """
-    conninfo, own = urls.take_options(url, _URL_OPTIONS)
-    for name, value in own.items():
-        if options.setdefault(name, value) != value:
-            raise UnsupportedOperation(f"option {name} is {options[name]!r} as an argument and {value!r} in the URL")
-    return PostgresSaver(conninfo, **options)
+    return PostgresSaver.from_conn_string(url, **options)

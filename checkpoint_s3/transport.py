@@ -160,8 +160,9 @@ class S3Transport:
         return answers
 
     def close(self) -> None:
-        self._is_closed = True
+        self._after_fork()
         with self._changing:
+            self._is_closed = True
             executor, self._executor = self._executor, None
             client, self._made = self._made, None
         if executor is not None:
@@ -178,32 +179,38 @@ class S3Transport:
         self._executor = None
         self._changing = Lock()
 
-    def _client(self) -> Any:
-        if os.getpid() != self._process:  # connections must not be shared with the process that forked this one
+    def _after_fork(self) -> None:
+        """Connections must not be shared with the process that forked this one, nor be closed by both."""
+        if os.getpid() != self._process:
             self._of_parent = (self._made, self._executor)
             self._begin_in_this_process()
-        if self._is_closed:
-            raise UnsupportedOperation(f"the saver on bucket {self.bucket!r} is closed: open another one")
-        if self._made is None:
+
+    def _client(self) -> Any:
+        self._after_fork()
+        client = self._made
+        if client is None:
             with self._changing:
+                self._check_open()
                 if self._made is None:
                     try:
                         self._made = self._make()
                     except (*BOTO_ERRORS, ValueError) as error:
                         raise translated(error, self.bucket) from error
-        return self._made
+                client = self._made
+        return client
 
     def _submitted(self, call: Call) -> Future[Any]:
         client = self._client()
         with self._changing:
+            self._check_open()
             if self._executor is None:
                 size = client.meta.config.max_pool_connections
                 self._executor = ThreadPoolExecutor(size, thread_name_prefix="checkpoint-s3")
-            executor = self._executor
-        try:
-            return executor.submit(self._carry_out, client, call)
-        except RuntimeError as error:  # closed since we looked
-            raise UnsupportedOperation(f"the saver on bucket {self.bucket!r} is closed: open another one") from error
+            return self._executor.submit(self._carry_out, client, call)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnsupportedOperation(f"the saver on bucket {self.bucket!r} is closed: open another one")
 
     def _carry_out(self, client: Any, call: Call) -> Any:
         try:

@@ -99,7 +99,7 @@ def test_a_saver_from_a_connection_string_serves_both_colours_and_closes_what_it
         return (await saver.aget_tuple(CONFIG)).checkpoint["channel_values"]
 
     conninfo, _, schema = place.url.rpartition("&schema=")
-    with PostgresSaver.from_conn_string(conninfo, schema=schema, max_size=3) as saver:
+    with PostgresSaver.from_conn_string(f"{place.url}&max_size=3") as saver:
         put_values(saver, {"a": 1})
         assert asyncio.run(use_async(saver)) == {"a": 1}
         assert place.sessions() >= 1
@@ -157,7 +157,7 @@ def test_a_given_pool_stays_open(place: Place, autocommit: bool) -> None:
             put_values(saver, {"a": 1})
         assert not given.closed
         assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
-        with pytest.raises(UnsupportedOperation, match="made of a ConnectionPool and serves sync methods only"):
+        with pytest.raises(UnsupportedOperation, match="made from a ConnectionPool and serves sync methods only"):
             asyncio.run(saver.aget_tuple(CONFIG))
 
     async def use() -> None:
@@ -249,7 +249,7 @@ def test_what_is_wrong_with_a_url_is_told_without_its_secrets(url: str, message:
 
 
 def test_what_a_saver_cannot_be_made_of_is_told() -> None:
-    with pytest.raises(UnsupportedOperation, match="not of a int"):
+    with pytest.raises(UnsupportedOperation, match="or connection of psycopg, not int"):
         PostgresSaver(5)  # type: ignore[arg-type]
     with (
         ConnectionPool("", open=False) as pool,

@@ -191,6 +191,7 @@ def test_a_forked_process_has_connections_of_its_own(radosgw_url: str) -> None:
     def child(saver: S3Saver, n: int, results: Any) -> None:
         saver.put_writes(config, [("a", n)], f"task-{n}")
         results.put((n, saver.get_tuple(CONFIG).checkpoint["channel_values"]))  # type: ignore[union-attr]
+        saver.close()
 
     with S3Saver.from_conn_string(radosgw_url) as saver:
         config = put(saver, n=1)

@@ -405,6 +405,13 @@ def test_every_block_says_its_language_and_is_proven() -> None:
     assert len(in_language("python")) > 20
 
 
+def test_the_map_of_the_house_has_every_module() -> None:
+    house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = ("checkpoint_base", "conformance_tests", "benchmarks")
+    modules = {file.name for name in folders for file in (ROOT / name).glob("*.py")} - {"__init__.py"}
+    assert {name for name in modules if f" {name}" not in house} == set()
+
+
 def test_readme_begins_with_the_two_commands() -> None:
     shell = [words for block in in_language("sh") if block.page.name == "README.md" for words in commands(block)]
     assert shell[:2] == [["make", "demo"], ["make", "test"]]

@@ -152,6 +152,7 @@ def test_the_sdist_makes_the_same_wheel(wheel: Wheel, tmp_path: Path) -> None:
 def test_without_an_extra_no_driver_is_installed_and_the_demo_runs_on_sqlite(bare: Environment, examples: Path) -> None:
     assert set(bare.packages()).isdisjoint(set().union(*DRIVERS.values()))
     assert "It works" in bare.run("-m", "examples.demo", folder=examples)
+    assert [file.name for file in examples.iterdir()] == ["examples"]  # it cleans up behind itself
     assert (bare.python.parent / "checkpoints").exists()
 
 

@@ -9,9 +9,12 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 _EXTRA = ("langgraph.pregel", "langgraph.checkpoint.conformance", "hypothesis")
 """What the cases import, and only the extra installs."""
+
+_BASIS = ("checkpoint-backends", "langgraph-checkpoint", "langgraph")
+"""Packages whose versions a page names."""
 
 _COLOURS = frozenset((Capability.SYNC, Capability.ASYNC))
 
@@ -268,13 +274,20 @@ def _print(report: Report, as_json: bool, html: Path | None) -> None:
 
     if html:
         try:
-            html.write_text(page(report), encoding="utf-8")
+            html.write_text(page(report, _circumstances(report)), encoding="utf-8")
         except OSError as error:
             raise Failure(f"the page cannot be written to {str(html)!r}: {error}") from error
     if as_json:
         print_json(document(report))
     elif report.ran:
         _print_for_people(report)
+
+
+def _circumstances(report: Report) -> str:
+    made_with = ", ".join(f"{name} {version(name)}" for name in _BASIS)
+    return (
+        f"Run on {datetime.now(UTC):%-d %B %Y} in {report.seconds:.0f} s, with {made_with}, Python {python_version()}."
+    )
 
 
 def _print_for_people(report: Report) -> None:

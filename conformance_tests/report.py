@@ -16,6 +16,7 @@ from conformance_tests.runner import Result
 ClauseOutcome: TypeAlias = Literal["passed", "failed", "undeclared", "untested"]
 
 _LONGEST = 4000  # characters of a finding on a page; the JSON document has it whole
+_FEW = 3  # parts of a finding that fit in a line: what was done, what was expected, what came of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +186,15 @@ def document(report: Report) -> dict[str, Any]:
 # The page
 
 
-def page(report: Report) -> str:
-    """The report as one HTML page that needs nothing else: no script, no font, no picture."""
-    return "\n".join(_page(report)) + "\n"
+def page(report: Report, circumstances: str) -> str:
+    """The report as one HTML page that needs nothing else: no script, no font, no picture.
+
+    ``circumstances`` is a sentence on when and with what the run was made.
+    """
+    return "\n".join(_page(report, circumstances)) + "\n"
 
 
-def _page(report: Report) -> Iterator[str]:
+def _page(report: Report, circumstances: str) -> Iterator[str]:
     factory = _html(report.factory)
     yield "<!doctype html>"
     yield '<html lang="en">'
@@ -208,6 +212,7 @@ def _page(report: Report) -> Iterator[str]:
     yield f"<p><small>declared</small> {_pills(report.capabilities)}</p>"
     if missing := [capability for capability in Capability if capability not in report.capabilities]:
         yield f'<p class="undeclared"><small>not declared</small> {_pills(missing)}</p>'
+    yield f'<p class="why">{_html(circumstances)}</p>'
     yield "</header>"
     yield from _areas(report)
     yield from _failures(report)
@@ -243,7 +248,7 @@ def _failures(report: Report) -> Iterator[str]:
             colours += [str(result.colour)] if result.colour else []
         for (name, finding), colours in findings.items():
             yield f"<h4>{_html(_sentence(name))} {_pills(colours)}</h4>"
-            yield f"<pre>{_html(abridged(finding, _LONGEST))}</pre>"
+            yield f"<pre>{_finding(abridged(finding, _LONGEST))}</pre>"
         yield "</section>"
 
 
@@ -292,6 +297,15 @@ def _html(text: str) -> str:
 
 def _prose(text: str) -> str:
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", _html(text))
+
+
+def _finding(text: str) -> str:
+    """A finding, each of its parts on a line of its own if they are many."""
+    parts = text.split("; ")
+    if len(parts) <= _FEW:
+        return _html(text)
+    *others, last = map(_html, parts)
+    return "".join(f"<span>{part};</span>" for part in others) + f"<span>{last}</span>"
 
 
 def _sentence(name: str) -> str:
@@ -361,6 +375,7 @@ tbody a { color: inherit; text-decoration-color: var(--line); text-underline-off
 code, pre { font: .85em/1.5 ui-monospace, monospace }
 pre { margin: 0; padding: .6rem .8rem; border: 1px solid var(--line); border-radius: .4rem;
   background: var(--paper); white-space: pre-wrap }
+pre span { display: block; padding-left: 1.5em; text-indent: -1.5em }
 ul { padding-left: 1.2rem }
 details { border-bottom: 1px solid var(--line); padding: .35rem 0 }
 details ul { list-style: none; padding-left: .4rem; font-size: .9rem }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def fails_in_sync(t: Trial) -> None:
 
 def fails_again(t: Trial) -> None:
     t.fail("something else")
+
+
+def fails_in_many_parts(t: Trial) -> None:
+    t.fail("; ".join(f"part {number} <b>" for number in range(5)))
 
 
 def leaves(t: Trial) -> None:
@@ -264,7 +269,7 @@ class Page(HTMLParser):
 def test_the_page_shows_hostile_findings_as_text_and_needs_nothing_from_elsewhere(
     serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
 ) -> None:
-    only(made("PUT-2", fails), made("GET-1", passes), made("PRUNE-1", passes))
+    only(made("PUT-2", fails), made("PUT-3", fails_in_many_parts), made("GET-1", passes), made("PRUNE-1", passes))
     result = call(serve(), "--html", "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -276,6 +281,8 @@ def test_the_page_shows_hostile_findings_as_text_and_needs_nothing_from_elsewher
     assert r"</pre><script>alert(1)</script>\x1b]0;owned\x07 \u202e ``` | [x](y) &amp;" in page.text
     assert all(clause.id in page.text for clause in CLAUSES.values())
     assert result.stdout.splitlines()[-1] in page.text
+    assert ";".join(f"part {number} <b>" for number in range(5)) in page.text
+    assert f"langgraph-checkpoint {version('langgraph-checkpoint')}" in page.text
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 

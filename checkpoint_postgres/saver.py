@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from checkpoint_base import urls
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transport import run
+from checkpoint_base.urls import OptionReader, number, switch, take_options, text
 from checkpoint_postgres.connections import Connections, GivenConnection, GivenPool, OwnPools
 from checkpoint_postgres.schema import DEFAULT_SCHEMA, Schema
 from checkpoint_postgres.store import PostgresStore
@@ -18,11 +19,11 @@ from checkpoint_postgres.transport import PostgresTransport
 
 _SCHEMES = ("postgresql://", "postgres://")
 
-_URL_OPTIONS: dict[str, urls.OptionReader] = {
-    "schema": urls.text,
-    "prepare": urls.switch,
-    "min_size": urls.number,
-    "max_size": urls.number,
+_URL_OPTIONS: Mapping[str, OptionReader] = {
+    "schema": text,
+    "prepare": switch,
+    "min_size": number,
+    "max_size": number,
 }
 
 
@@ -80,7 +81,7 @@ class PostgresSaver(CheckpointSaver):
         """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_postgres`."""
         conninfo = conn_string
         if conn_string.startswith(_SCHEMES):
-            conninfo, own = urls.take_options(conn_string, _URL_OPTIONS)
+            conninfo, own = take_options(conn_string, _URL_OPTIONS)
             for name, value in own.items():
                 if options.setdefault(name, value) != value:
                     raise UnsupportedOperation(

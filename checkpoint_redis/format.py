@@ -39,7 +39,8 @@ def pack_checkpoint(record: CheckpointRecord) -> bytes:
 
 
 def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
-    """
+    """Undo `pack_checkpoint`.
+
     Raises:
         CorruptCheckpoint: these are not the bytes of a checkpoint.
     """
@@ -69,7 +70,8 @@ def pack_value(value: ValueRecord) -> bytes:
 
 
 def unpack_value(packed: bytes) -> ValueRecord:
-    """
+    """Undo `pack_value`.
+
     Raises:
         CorruptCheckpoint: these are not the bytes of a value.
     """
@@ -93,7 +95,8 @@ def pack_write(write: WriteRecord) -> bytes:
 
 
 def unpack_write(packed: bytes | None) -> WriteRecord:
-    """
+    """Undo `pack_write`.
+
     Raises:
         CorruptCheckpoint: these are not the bytes of a write.
     """

@@ -21,11 +21,11 @@ from checkpoint_redis.urls import parse_deployment
 
 Client: TypeAlias = "redis.Redis | redis.RedisCluster | redis.asyncio.Redis | AsyncRedisCluster"
 
-PREFIX = "checkpoints"
+DEFAULT_PREFIX = "checkpoints"
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
-_READERS: Mapping[str, OptionReader] = {
+_URL_OPTIONS: Mapping[str, OptionReader] = {
     "prefix": text,
     "ttl": seconds,
     "refresh_on_read": switch,
@@ -56,7 +56,7 @@ class RedisSaver(CheckpointSaver):
         self,
         connection: str | Client,
         *,
-        prefix: str = PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         ttl: float | None = None,
         refresh_on_read: bool = False,
         replicas: int = 0,
@@ -83,8 +83,8 @@ class RedisSaver(CheckpointSaver):
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
         """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
-        url, written = take_options(conn_string, _READERS)
-        for name, value in written.items():
+        url, own = take_options(conn_string, _URL_OPTIONS)
+        for name, value in own.items():
             if options.setdefault(name, value) != value:
                 raise UnsupportedOperation(
                     f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"

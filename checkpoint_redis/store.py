@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
@@ -46,7 +44,7 @@ from checkpoint_redis.format import (
     unpack_value,
     unpack_write,
 )
-from checkpoint_redis.scripts import Script
+from checkpoint_redis.pages import Source, merged
 from checkpoint_redis.transport import Argument, Call, RedisTransport
 
 T = TypeVar("T")
@@ -202,8 +200,7 @@ class RedisStore(CheckpointStore):
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         for _ in range(ATTEMPTS):
-            pages = [_Source[_Listed](call) for call in self._list_calls(query)]
-            found = yield from _merged(pages, query.limit, _read_checkpoint, newest=True)
+            found = yield from merged(self._list_sources(query), query.limit, _read_checkpoint, newest=True)
             incomplete = [
                 _Incomplete(thread_id, _roots([item.stored for item in items if item.rest]), chunks)
                 for thread_id, (items, chunks) in _by_thread(found).items()
@@ -235,14 +232,14 @@ class RedisStore(CheckpointStore):
         return Ancestry(writes, seeds, chunks.chunks)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        pages = [_Source[ThreadRecord](call) for call in self._inbox_calls("t", query)]
-        found = yield from _merged(pages, _limit(query), _read_thread, newest=query.order == "newest")
+        sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
+        found = yield from merged(sources, _limit(query), _read_thread, newest=query.order == "newest")
         return _in_order(query, found)
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
-            pages = [_Source[_Question](call) for call in self._inbox_calls("w", query)]
-            found = yield from _merged(pages, _limit(query), _read_question, newest=query.order == "newest")
+            sources: Sequence[Source[_Question]] = self._inbox_sources("w", query)
+            found = yield from merged(sources, _limit(query), _read_question, newest=query.order == "newest")
             incomplete = [
                 _Incomplete(
                     each.record.checkpoint.key.thread_id,
@@ -306,8 +303,7 @@ class RedisStore(CheckpointStore):
         keys = self._keys(thread_id)
         return [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
 
-    def _list_calls(self, query: ListQuery) -> Iterator[Callable[[bytes | None], Call]]:
-        """A call for each index to be read; given where to go on, or None for the beginning."""
+    def _list_sources(self, query: ListQuery) -> Sequence[Source[_Listed]]:
         after = query.after
         if query.thread_id is None:
             first, last = "c", "d"
@@ -344,11 +340,9 @@ class RedisStore(CheckpointStore):
             LOOKS,
             self._read_ttl if query.thread_id is not None else 0,
         )
-        for keys in places:
-            yield partial(_call_from, scripts.LIST, keys, (), highest, tail)
+        return [Source(scripts.LIST, keys, (), highest, tail) for keys in places]
 
-    def _inbox_calls(self, kind: str, query: InboxQuery) -> Iterator[Callable[[bytes | None], Call]]:
-        """As `_list_calls`."""
+    def _inbox_sources(self, kind: str, query: InboxQuery) -> Sequence[Source[Any]]:
         beyond = chr(ord(kind) + 1)
         if query.order == "newest":
             command, start, end = "ZREVRANGEBYLEX", f"({beyond}", f"[{kind}"
@@ -366,8 +360,7 @@ class RedisStore(CheckpointStore):
         else:
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
         tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
-        for keys in places:
-            yield partial(_call_from, scripts.INBOX, keys, (kind, command), start, tail)
+        return [Source(scripts.INBOX, keys, (kind, command), start, tail) for keys in places]
 
     def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
         """Fetch the chunks from the roots downwards that were not found, and bodies; whether all of them are there.
@@ -418,55 +411,7 @@ class _Incomplete:
     chunks: FoundChunks
 
 
-# Pages of several indexes
-
-
-@dataclass(slots=True)
-class _Source(Generic[T]):
-    """One index that a listing reads, and what of it has arrived: positions and items."""
-
-    call: Callable[[bytes | None], Call]
-    bound: bytes | None = None
-    is_done: bool = False
-    items: deque[tuple[Any, T]] = field(default_factory=deque)
-
-
-def _call_from(
-    script: Script,
-    keys: Sequence[str],
-    head: Sequence[Argument],
-    start: Argument,
-    tail: Sequence[Argument],
-    bound: bytes | None,
-) -> Call:
-    """The call that reads an index from ``start``, or goes on at the ``bound`` that the last one returned."""
-    return Call(script, keys, (*head, bound or start, *tail))
-
-
-def _merged(
-    sources: Sequence[_Source[T]],
-    limit: int,
-    read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, T]],
-    *,
-    newest: bool,
-) -> Operation[list[T]]:
-    """The first ``limit`` items of all sources by position. All that must be asked are asked at once."""
-    found: list[T] = []
-    first = max if newest else min
-    while len(found) < limit:
-        hungry = [source for source in sources if not source.items and not source.is_done]
-        if hungry:
-            replies = yield [source.call(source.bound) for source in hungry]
-            for source, (bound, *items) in zip(hungry, replies, strict=True):
-                chunks: dict[str, FoundChunks] = {}
-                source.items.extend(read(item, chunks) for item in items)
-                source.bound, source.is_done = bound, bound is None
-            continue
-        ready = [source for source in sources if source.items]
-        if not ready:
-            break
-        found.append(first(ready, key=lambda source: source.items[0][0]).items.popleft()[1])
-    return found
+# What listings find
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ import ormsgpack
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
 
 MAGIC = b"CKS3"
@@ -29,6 +31,9 @@ DIGEST_BYTES = 10
 
 Pair: TypeAlias = tuple[str, str]
 """A channel and one of its versions."""
+
+Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
+"""By the token of a copy: since when it is being made, and digests of the names that it uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,11 @@ class Head:
     record: CheckpointRecord
     stored: frozenset[Pair]
 
+    def has(self, terms: Collection[bytes]) -> bool:
+        """Whether all of these are among the record's terms."""
+        joined = self.record.terms
+        return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(terms)
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -73,16 +83,13 @@ class Ledger:
     updated_at: int = 0
     hidden: tuple[tuple[int, frozenset[bytes]], ...] = ()
     retired: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
-    veiled: Mapping[bytes, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
+    veiled: Veils = field(default_factory=dict)
 
     @property
     def unseen(self) -> frozenset[bytes]:
         return frozenset[bytes]().union(
             *(digests for _, digests in self.hidden), *(digests for _, digests in self.veiled.values())
         )
-
-
-Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
 
 
 def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
@@ -184,7 +191,7 @@ def head_end(body: bytes, where: str) -> int:
 def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
     """Read the head of a checkpoint's object; ``key`` has the thread, and the id that the object's name tells."""
     parts = _head(body, CHECKPOINT, where)
-    try:
+    with _reading(where):
         namespace, id_, parent_id, run_id, written_at, terms, opened, channels, header = parts
         record = CheckpointRecord(
             key=CheckpointKey(key.thread_id, namespace, id_),
@@ -197,48 +204,40 @@ def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
             written_at=written_at,
         )
         stored = frozenset((channel, version) for channel, version, is_stored in channels if is_stored)
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
     if id_ != key.checkpoint_id:
         raise CorruptCheckpoint(f"{where} holds another checkpoint, {id_!r}: somebody moved it")
     return Head(record, stored)
 
 
 def read_items(body: bytes, where: str) -> Items:
-    try:
+    with _reading(where):
         values, chunks = _tail(body, where)
         return Items(
             {(channel, version): ValueRecord(root, refs) for channel, version, root, refs in values},
             _chunks(chunks),
         )
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
 
 
 def read_writes(body: bytes, where: str) -> tuple[Sequence[WriteRecord], Mapping[ChunkId, Chunk]]:
     _head(body, WRITES, where)
-    try:
+    with _reading(where):
         rows, chunks = _tail(body, where)
         writes = [
             WriteRecord(task_id, idx, channel, path, ValueRecord(root, refs), questions, settles, written_at)
             for task_id, idx, channel, path, root, refs, questions, settles, written_at in rows
         ]
         return writes, _chunks(chunks)
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
 
 
 def read_writes_place(body: bytes, where: str) -> tuple[str, str, int]:
     """Namespace and checkpoint of an object of writes, and when the latest was written; its head is enough."""
-    try:
+    with _reading(where):
         checkpoint_ns, checkpoint_id, written_at, _ = _head(body, WRITES, where)
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
     return checkpoint_ns, checkpoint_id, written_at
 
 
 def read_ledger(body: bytes, where: str) -> Ledger:
-    try:
+    with _reading(where):
         nonce, created_at, updated_at, hidden, retired, veiled = _head(body, LEDGER, where)
         return Ledger(
             nonce,
@@ -248,6 +247,13 @@ def read_ledger(body: bytes, where: str) -> Ledger:
             {digest: frozenset(channels) for digest, channels in retired},
             {token: (since, _digests(joined)) for token, since, joined in veiled},
         )
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Raise `CorruptCheckpoint` for parts that are not what they should be, although their checksum is right."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         raise CorruptCheckpoint(f"{where} is damaged: {error}") from error
 

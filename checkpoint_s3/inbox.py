@@ -6,10 +6,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord, ThreadRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
@@ -102,7 +100,7 @@ class Inbox:
                 if latest is None:
                     if not query.terms:
                         page.append(ThreadRecord(thread_id, created_at, updated_at, None, 0))
-                elif has_terms(latest.head.record.terms, query.terms):
+                elif latest.head.has(query.terms):
                     questions = sum(write.questions for write in latest.pending)
                     page.append(ThreadRecord(thread_id, created_at, updated_at, latest.head.record, questions))
         return page
@@ -131,7 +129,7 @@ class Inbox:
         waiting = [
             (each, write)
             for each in latest.values()
-            if has_terms(each.head.record.terms, query.terms)
+            if each.head.has(query.terms)
             for write in each.pending
             if _is_behind((write.written_at, each.thread_id, write.task_id), query)
         ]
@@ -209,14 +207,7 @@ class Inbox:
         return found
 
 
-def has_terms(joined: bytes, wanted: Iterable[bytes]) -> bool:
-    return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(wanted)
-
-
-_Position = TypeVar("_Position", bound=tuple[int, str, str])
-
-
-def _is_behind(position: _Position, query: InboxQuery) -> bool:
+def _is_behind(position: tuple[int, str, str], query: InboxQuery) -> bool:
     if query.after is None:
         return True
     return position < query.after if query.order == "newest" else position > query.after

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.urls import seconds, take_options, text
+from checkpoint_base.urls import OptionReader, seconds, take_options, text
 from checkpoint_s3.connections import make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.store import GRACE_SECONDS, S3Store
@@ -17,7 +17,7 @@ from checkpoint_s3.transport import S3Transport
 
 _EXAMPLE = "s3://bucket/prefix?endpoint_url=https://…&region_name=…"
 
-_OPTIONS = {
+_URL_OPTIONS: Mapping[str, OptionReader] = {
     "endpoint_url": text,
     "region_name": text,
     "profile_name": text,
@@ -94,7 +94,7 @@ class S3Saver(CheckpointSaver):
                 or numbers may stand in the query.
             options: the arguments of `S3Saver`.
         """
-        url, found = take_options(conn_string, _OPTIONS)
+        url, own = take_options(conn_string, _URL_OPTIONS)
         try:
             parts = urlsplit(url)
         except ValueError as error:
@@ -108,12 +108,14 @@ class S3Saver(CheckpointSaver):
             )
         if parts.query:
             names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
-            raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_OPTIONS)}")
+            raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_URL_OPTIONS)}")
         if parts.fragment:
             raise UnsupportedOperation("the URL has a fragment: write %23 for a # in the prefix")
-        for name, value in found.items():
+        for name, value in own.items():
             if options.setdefault(name, value) != value:
-                raise UnsupportedOperation(f"option {name} is given in the URL and as an argument, differently")
+                raise UnsupportedOperation(
+                    f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
+                )
         return cls(parts.netloc, unquote(parts.path), **options)
 
 

@@ -30,7 +30,7 @@ from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
 from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
-from checkpoint_s3.inbox import Inbox, has_terms
+from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
     Kind,
@@ -311,9 +311,7 @@ class S3Store(CheckpointStore):
                     [(key.thread_id, group.checkpoint) for key, group in some if group.checkpoint]
                 )
                 matching = [
-                    (place, head.record)
-                    for place, head in zip(some, heads, strict=True)
-                    if has_terms(head.record.terms, query.terms)
+                    (place, head.record) for place, head in zip(some, heads, strict=True) if head.has(query.terms)
                 ]
                 if not query.contents:
                     page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]

@@ -40,7 +40,7 @@ ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
 
 LONG_ANSWER_SECONDS = 600.0
-"""The same for what may take as long as there is data: the server says nothing while it prunes, deletes or copies."""
+"""The same for what takes longer the more there is: the server says nothing while it prunes, deletes or copies."""
 
 RENEWED_EVERY = 1.0
 """Seconds in which the idle connections of a pool are replaced at most once, however many callers have lost theirs."""
@@ -57,7 +57,7 @@ _DEFAULTS: Mapping[str, str] = {
 }
 
 _TOLD_WITHIN = 2
-"""Seconds that connecting may take where it is only to tell why a pool could not."""
+"""Seconds for a connection that is made only to learn why a pool could not make one."""
 
 # A pool that has not connected for longer begins anew, or its pauses would become longer than a caller's deadline.
 _POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": 5.0}

@@ -51,7 +51,7 @@ class Schema:
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
     def script(self, role: str | None = None) -> str:
-        """What `setup` does where nothing is yet, as a script for psql, and the grants for a role that is to use it."""
+        """What `setup` does where there is nothing yet, as a script for psql; with grants for a role that will use it."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
         parts = [b"BEGIN", *create, *self.migrations, statements.set_version]

@@ -19,11 +19,11 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A request: one statement in a transaction of its own. Its response are its rows.
+    """A request: one statement in a transaction of its own. Its response is its rows.
 
     ``varies`` says that its best plan depends on its parameters, so that it is never prepared. ``takes_long`` says that
-    it changes as much as there is, for which the server may need minutes. A ``script`` is the text of several
-    statements, which have no parameters and return nothing.
+    how much it changes depends on how much is stored, so that the server may need minutes. A ``script`` is the text of
+    several statements, which have no parameters and return nothing.
     """
 
     sql: bytes

@@ -304,30 +304,17 @@ class RedisStore(CheckpointStore):
         return [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
 
     def _list_sources(self, query: ListQuery) -> Sequence[Source[_Listed]]:
-        after = query.after
         if query.thread_id is None:
-            first, last = "c", "d"
-            bounds = [last]
-            if query.checkpoint_id:
-                first, last = f"c{query.checkpoint_id}\0", f"c{query.checkpoint_id}\1"
-                bounds = [last]
-            if query.before:
-                bounds.append(f"c{query.before}")
-            if after:
-                bounds.append(f"c{after.checkpoint_id}\0{after.thread_id}\0{after.checkpoint_ns}")
-            places, budget = self._everywhere(), BUCKET_BYTES
+            begin, places, budget = "c", self._everywhere(), BUCKET_BYTES
         else:
-            place = f"o{query.thread_id}\0"
-            first, last = place, f"o{query.thread_id}\1"
-            bounds = [last]
-            if query.checkpoint_id:
-                first, last = f"{place}{query.checkpoint_id}\0", f"{place}{query.checkpoint_id}\1"
-                bounds = [last]
-            if query.before:
-                bounds.append(f"{place}{query.before}")
-            if after:
-                bounds.append(f"{place}{after.checkpoint_id}\0{after.checkpoint_ns}")
-            places, budget = [self._keys(query.thread_id)[::-1]], PIECE_BYTES
+            begin, places, budget = f"o{query.thread_id}\0", [self._keys(query.thread_id)[::-1]], PIECE_BYTES
+        first = f"{begin}{query.checkpoint_id}\0" if query.checkpoint_id else begin
+        bounds = [first[:-1] + chr(ord(first[-1]) + 1)]  # above all that begin so
+        if query.before:
+            bounds.append(begin + query.before)
+        if after := query.after:
+            thread = f"{after.thread_id}\0" if query.thread_id is None else ""
+            bounds.append(f"{begin}{after.checkpoint_id}\0{thread}{after.checkpoint_ns}")
         highest = f"({min(bounds)}".encode()
         tail = (
             f"[{first}",

@@ -18,7 +18,7 @@ _PROBES = "ca-fdbge0"
 
 
 def prepare(root: str, bucket: str) -> Operation[None]:
-    """Mark a bucket as ours, unless it is; refuse what belongs to others and stores that lack what is needed."""
+    """Mark a bucket as ours if it is not yet; refuse what belongs to others and stores that lack what is needed."""
     if bucket.endswith("--x-s3"):
         raise UnsupportedOperation(
             f"bucket {bucket!r} is an S3 directory bucket, whose listings are not sorted: use a general purpose bucket"

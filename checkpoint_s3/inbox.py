@@ -50,7 +50,7 @@ class Inbox:
 
     Args:
         reader: what the store reads with.
-        grace: seconds after which a marker that nothing answers to is taken for one that a crash has left.
+        grace: seconds after which a marker without a question is taken for one that a crash has left.
     """
 
     def __init__(self, reader: Reader, grace: float) -> None:
@@ -164,7 +164,7 @@ class Inbox:
         latest: Mapping[str, _Latest],
         now: int,
     ) -> Operation[None]:
-        """Delete markers that nothing answers to, and nothing will: of older checkpoints and of tasks that are done."""
+        """Delete markers that no pending question belongs to, now or later: of older checkpoints, of finished tasks."""
         stale = []
         for marker in markers:
             if marker.entry.age(now) < self._grace:

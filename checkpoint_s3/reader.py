@@ -30,13 +30,13 @@ from checkpoint_s3.transport import Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 REVEALED_SECONDS = 60
-"""So long after a change of a ledger, listings that began before it may still be under way."""
+"""For this long after a copy has come into sight, a listing may be one that began before."""
 
 LATEST_SECONDS = 2.0
-"""Objects that were modified so shortly before the last one of a thread are asked for their writer's time."""
+"""Writes stored within this time before a thread's last object are read for the times that their writers noted."""
 
 FORGET_SECONDS = 24 * 3600
-"""What is known of a thread that nobody has asked for since is forgotten: its tombstone may have come and gone."""
+"""What is known of a thread is forgotten if its ledger was not read for so long: a tombstone may have come and gone."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 

@@ -1,4 +1,4 @@
-"""Pruning and deleting threads; and sweeping up what was removed, once nobody can have it in hand."""
+"""Pruning and deleting threads; and deleting the objects of what was removed, once nobody can still be reading them."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Remover:
     # Sweeping
 
     def sweep(self) -> Operation[None]:
-        """Delete what was removed so long ago that nobody can have it in hand, in all threads."""
+        """Delete the objects, in all threads, of what was removed so long ago that nobody can still be reading them."""
         root = self._reader.root
         (pages,) = yield from self._reader.everything([f"{root}r/"])
         for page in pages:

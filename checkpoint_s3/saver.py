@@ -42,8 +42,8 @@ class S3Saver(CheckpointSaver):
         sse: how objects are encrypted by the store: ``"AES256"``, ``"aws:kms"`` or ``"aws:kms:dsse"``; the bucket's
             default without it.
         sse_kms_key_id: the key for ``aws:kms``.
-        grace: seconds that what was removed is stored for, out of sight, before it is deleted physically; the same for
-            all savers of a bucket (`docs/s3.md`). 0 only when nobody else works on it.
+        grace: seconds for which removed objects stay stored, out of sight, before they are deleted; the same in all
+            savers of a bucket (`docs/s3.md`). 0 only when nobody else works on it.
         options: those of `CheckpointSaver`.
     """
 

@@ -27,7 +27,7 @@ MAX_OBJECTS = 9
 """The most objects that a checkpoint's state is read from: with the listing, the ledger and a write, 12 requests."""
 
 SPARE_BYTES = 64 * 1024
-"""So much that nobody needs any more may lie in a checkpoint's objects, or as much as is needed, before it is left."""
+"""Older objects are left behind when they hold this much more that nobody needs than what is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _needed(
 
 
 def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) -> int:
-    """How many of the segments, from the newest on, the new object takes over what is needed of."""
+    """From how many of the segments, the newest first, the new object takes over what is needed."""
     characters = [reference_characters(segment.label) for segment in base]
     taken = 0
     while taken < len(base) and (

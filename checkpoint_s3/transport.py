@@ -23,7 +23,7 @@ PART_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Answered by `Found`, or None when there is no such object. ``first`` asks for so many bytes of it only."""
+    """Answered by `Found`, or None when there is no such object. ``first`` limits it to its first bytes."""
 
     key: str
     first: int | None = None
@@ -33,7 +33,7 @@ class Get:
 class Put:
     """Answered by the new object's ETag, or None when the condition did not hold.
 
-    ``only_new`` refuses to replace an object, ``replacing`` to replace another than the one with this ETag.
+    ``only_new``: only where there is none yet. ``replacing``: only in place of the object with this ETag.
     """
 
     key: str

@@ -22,7 +22,7 @@ _SQL = statements("checkpoint_postgres", "statements.sql")
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
 # A dollar could end the body of a function that the name stands in; quoting takes care of everything else.
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f$]")
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f$\ud800-\udfff]")
 
 
 class Schema:
@@ -33,7 +33,7 @@ class Schema:
     """
 
     def __init__(self, name: str = DEFAULT_SCHEMA) -> None:
-        if not name or len(name.encode()) > 63 or _UNUSABLE.search(name) or name.startswith("pg_"):
+        if not name or _UNUSABLE.search(name) or len(name.encode()) > 63 or name.startswith("pg_"):
             raise UnsupportedOperation(
                 f"schema {name!r}: a name has 1 to 63 bytes, no control characters, no $, and does not begin with pg_"
             )
@@ -51,7 +51,7 @@ class Schema:
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
     def script(self, role: str | None = None) -> str:
-        """What `setup` does where there is nothing yet, as a script for psql; with grants for a role that will use it."""
+        """The SQL of `setup` on an empty database, as a script for psql; with grants to a role if one is given."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
         parts = [b"BEGIN", *create, *self.migrations, statements.set_version]

@@ -65,7 +65,7 @@ class S3Saver(CheckpointSaver):
         if not bucket:
             raise UnsupportedOperation(f"no bucket is named: write {_EXAMPLE}")
         prefix = prefix.strip("/")
-        if len(prefix.encode()) > MAX_PREFIX_BYTES or not prefix.isprintable():
+        if not prefix.isprintable() or len(prefix.encode()) > MAX_PREFIX_BYTES:
             raise UnsupportedOperation(
                 f"a prefix has up to {MAX_PREFIX_BYTES} bytes of UTF-8, all printable: {prefix!r}"
             )

@@ -249,6 +249,8 @@ def test_what_is_wrong_with_a_url_is_told_without_its_secrets(url: str, message:
 
 
 def test_what_a_saver_cannot_be_made_of_is_told() -> None:
+    with pytest.raises(UnsupportedOperation, match="1 to 63 bytes"):
+        PostgresSaver("postgresql://localhost/x", schema="a\ud800")
     with pytest.raises(UnsupportedOperation, match="or connection of psycopg, not int"):
         PostgresSaver(5)  # type: ignore[arg-type]
     with (

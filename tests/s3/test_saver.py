@@ -132,6 +132,11 @@ def test_a_url_that_cannot_be_meant_is_refused(url: str, said: str) -> None:
     assert "secret" not in str(error.value)
 
 
+def test_a_prefix_that_is_no_text_is_refused() -> None:
+    with pytest.raises(UnsupportedOperation, match="all printable"):
+        S3Saver("bucket", "a\ud800")
+
+
 def test_arguments_that_exclude_each_other_are_refused() -> None:
     with pytest.raises(UnsupportedOperation, match="client= has its own session"):
         S3Saver("bucket", client=object(), endpoint_url="http://localhost")

@@ -454,7 +454,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), get_yaml_loader())["nav"]
     files = set(re.findall(r"'([\w-]+)\.md'", str(nav)))
-    assert files == {page.stem for page in PAGES if page.parent.name == "docs"}
+    assert files == {page.stem for page in PAGES if page.parent == ROOT / "docs"}
     for name in files:
         built = (tmp_path / "site" / f"{name}.html").read_text(encoding="utf-8")
         assert re.search(r"<h1[ >]", built), name

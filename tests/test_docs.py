@@ -307,7 +307,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python": check_python,
     "uvicorn": check_uvicorn,
     **dict.fromkeys(
-        ("export", "pytest", "langgraph", "psql", "pg_dump", "redis-cli", "aws", "createdb", "curl"), is_enough
+        ("export", "pytest", "langgraph", "psql", "pg_dump", "redis-cli", "aws", "createdb", "curl", "cd"), is_enough
     ),
 }
 

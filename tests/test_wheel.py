@@ -156,6 +156,11 @@ def test_without_an_extra_no_driver_is_installed_and_the_demo_runs_on_sqlite(bar
     assert (bare.python.parent / "checkpoints").exists()
 
 
+def test_the_application_for_a_langgraph_server_can_be_installed_beside_it(bare: Environment, tmp_path: Path) -> None:
+    uv("pip", "install", "--python", bare.python, ROOT / "examples" / "langgraph_server", folder=tmp_path)
+    assert "refunds" in bare.packages()
+
+
 def test_a_url_of_a_missing_extra_names_the_extra(bare: Environment, tmp_path: Path) -> None:
     program = (
         "import sys, checkpoint_base\n"

@@ -127,11 +127,7 @@ class RedisStore(CheckpointStore):
     ) -> Operation[Missing]:
         key = checkpoint.key
         ns = key.checkpoint_ns
-        named = _named((value.value for value in values), chunks)
-        entries = chunk_entries(chunks)
-        if _size(entries) > PIECE_BYTES:
-            yield self._staging(key.thread_id, entries)
-            named, entries = named | chunks.keys(), []
+        named, entries = yield from self._brought(key.thread_id, (value.value for value in values), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             ns,
@@ -160,11 +156,7 @@ class RedisStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        named = _named((write.value for write in writes), chunks)
-        entries = chunk_entries(chunks)
-        if _size(entries) > PIECE_BYTES:
-            yield self._staging(key.thread_id, entries)
-            named, entries = named | chunks.keys(), []
+        named, entries = yield from self._brought(key.thread_id, (write.value for write in writes), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             key.checkpoint_ns,
@@ -181,6 +173,20 @@ class RedisStore(CheckpointStore):
             arguments += entry
         absent = yield Call(scripts.PUT_WRITES, self._keys(key.thread_id), arguments)
         return Missing() if absent is None else Missing(frozenset(split_ids(absent)))
+
+    def _brought(
+        self, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
+    ) -> Operation[tuple[Collection[ChunkId], Sequence[Entry]]]:
+        """The chunks that must be stored already, and those to send along: none if they are large, and staged first."""
+        named = {id_ for value in values for id_ in value.chunk_ids}
+        named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
+        named.difference_update(chunks)
+        entries = chunk_entries(chunks)
+        if sum(len(content) for _, content in entries) <= PIECE_BYTES:
+            return named, entries
+        keys = self._keys(thread_id)
+        yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
+        return named | chunks.keys(), []
 
     # Reading
 
@@ -298,10 +304,6 @@ class RedisStore(CheckpointStore):
         # Braces in the thread's id do not matter: Redis looks at the first ones.
         bucket = f"{self._prefix}:{{{zlib.crc32(thread_id.encode()) % BUCKETS}}}:"
         return f"{bucket}thread:{thread_id}", f"{bucket}index"
-
-    def _staging(self, thread_id: str, entries: Sequence[Entry]) -> Sequence[Call]:
-        keys = self._keys(thread_id)
-        return [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
 
     def _list_sources(self, query: ListQuery) -> Sequence[Source[_Listed]]:
         if query.thread_id is None:
@@ -500,14 +502,6 @@ def _is_ready(layout: bytes | None, prefix: str) -> bool:
     return True
 
 
-def _named(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
-    """The chunks that must be stored already: referred to and not brought along."""
-    named = {id_ for value in values for id_ in value.chunk_ids}
-    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
-    named.difference_update(chunks)
-    return named
-
-
 def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
     return {
         id_
@@ -520,10 +514,6 @@ def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
 def _all(calls: Sequence[Call]) -> Operation[None]:
     for at in range(0, len(calls), THREADS_AT_ONCE):
         yield calls[at : at + THREADS_AT_ONCE]
-
-
-def _size(entries: Iterable[Entry]) -> int:
-    return sum(len(content) for _, content in entries)
 
 
 def _flat(entries: Iterable[Entry]) -> Iterator[bytes]:

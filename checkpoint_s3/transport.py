@@ -136,7 +136,7 @@ class S3Transport:
         self._begin_in_this_process()
 
     def execute(self, request: Request) -> Any:
-        if isinstance(request, (Get, Put, Copy, Delete, List)):
+        if isinstance(request, Call):
             return self._carry_out(self._client(), request)
         if not request:
             return []
@@ -150,7 +150,7 @@ class S3Transport:
         return [*(future.result() for future in futures), answer]
 
     async def aexecute(self, request: Request) -> Any:
-        if isinstance(request, (Get, Put, Copy, Delete, List)):
+        if isinstance(request, Call):
             return await asyncio.wrap_future(self._submitted(request))
         futures = [asyncio.wrap_future(self._submitted(call)) for call in request]
         answers = await asyncio.gather(*futures, return_exceptions=True)

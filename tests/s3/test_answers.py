@@ -13,12 +13,11 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation, open_saver
-from checkpoint_base.transport import Transport
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.transport import Delete, List
 from tests.s3.conftest import ready
-from tests.s3.disturbing import between
 from tests.s3.proxy import Answer, Cut, CutShort, Fault, Moment, Proxy, Request, error_answer
+from tests.s3.transports import Between, between
 from tests.servers import s3
 
 ERRORS = {
@@ -172,28 +171,17 @@ def test_an_object_that_arrives_in_part_is_asked_for_again(saver: S3Saver, url: 
 
 
 def test_writes_are_stored_when_those_that_they_follow_are_removed_meanwhile(url: str) -> None:
-    class Removing:
+    class Removing(Between):
         """Removes what the first listing has found, before it can be read."""
 
-        def __init__(self, inner: Transport) -> None:
-            self.inner = inner
-            self.removed = 0
+        removed = 0
 
         def execute(self, request: Any) -> Any:
-            answer = self.inner.execute(request)
+            answer = super().execute(request)
             if not self.removed and isinstance(request, list) and isinstance(request[0], List):
                 self.removed = len(answer[0].entries)
-                self.inner.execute([Delete(entry.key) for entry in answer[0].entries])
+                super().execute([Delete(entry.key) for entry in answer[0].entries])
             return answer
-
-        async def aexecute(self, request: Any) -> Any:
-            return self.execute(request)
-
-        def close(self) -> None:
-            self.inner.close()
-
-        async def aclose(self) -> None:
-            await self.inner.aclose()
 
     with S3Saver.from_conn_string(url) as first, S3Saver.from_conn_string(url) as second:
         config = put(first, 1)

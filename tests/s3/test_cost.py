@@ -18,7 +18,7 @@ from checkpoint_base import open_saver
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.stack import MAX_OBJECTS
 from checkpoint_s3.transport import Get, Put
-from tests.s3.counting import CountingTransport, counted
+from tests.s3.transports import Counting, counted
 
 PUT_PRICE, GET_PRICE = 0.005 / 1000, 0.0004 / 1000
 """List prices in dollars: PUT, COPY and LIST; GET. Deleting is free."""
@@ -180,7 +180,7 @@ def chat(saver: S3Saver, messages: int, thread_id: str) -> None:
         )
 
 
-def sent_bytes(transport: CountingTransport) -> int:
+def sent_bytes(transport: Counting) -> int:
     return sum(len(call.body) + len(call.key) for call in transport.calls if isinstance(call, Put))
 
 

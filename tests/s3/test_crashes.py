@@ -14,7 +14,7 @@ from checkpoint_base import open_saver
 from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.connections import make_client
 from tests.faults.acts import ACTS, Act, Expected, acall, answered, call, expectations, grow, snapshot
-from tests.s3.disturbing import Crash, Crashing, Repeating, between
+from tests.s3.transports import Crash, Crashing, Repeating, between
 from tests.servers import s3
 
 CHANGES = [act for act in ACTS if not act.is_question]

@@ -1,36 +1,54 @@
-"""Transports that end as a process does in the middle of an operation, or lose every answer once."""
+"""Transports between a saver and its store: they count, crash in the middle of an operation, or lose answers."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
+from checkpoint_s3.transport import Call, Copy, Delete, Put
 
-CALLS = (Get, Put, Copy, Delete, List)
+
+class Between:
+    """Passes on what it is asked for."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+
+    def execute(self, request: Any) -> Any:
+        return self.inner.execute(request)
+
+    async def aexecute(self, request: Any) -> Any:
+        return await self.inner.aexecute(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
 
 
 class Crash(Exception):
     """The process is gone."""
 
 
-class Crashing:
+class Crashing(Between):
     """Carries calls out one by one, those of a request in an order of chance, and ends after so many changes.
 
     Reading changes nothing, so ending before or after a read is ending after the change before it.
     """
 
     def __init__(self, inner: Transport, changes: float, seed: int) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.done = 0
         self._most = changes
         self._chance = random.Random(seed)
 
     def execute(self, request: Any) -> Any:
-        if isinstance(request, CALLS):
+        if isinstance(request, Call):
             return self._one(request)
         order = list(range(len(request)))
         self._chance.shuffle(order)
@@ -39,12 +57,6 @@ class Crashing:
 
     async def aexecute(self, request: Any) -> Any:
         return self.execute(request)
-
-    def close(self) -> None:
-        self.inner.close()
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
 
     def _one(self, call: Call) -> Any:
         if self.done >= self._most:
@@ -55,11 +67,8 @@ class Crashing:
         return answer
 
 
-class Repeating:
+class Repeating(Between):
     """Carries every request out twice, and tells of the second time only: as when all first answers get lost."""
-
-    def __init__(self, inner: Transport) -> None:
-        self.inner = inner
 
     def execute(self, request: Any) -> Any:
         self.inner.execute(request)
@@ -69,11 +78,37 @@ class Repeating:
         await self.inner.aexecute(request)
         return await self.inner.aexecute(request)
 
-    def close(self) -> None:
-        self.inner.close()
 
-    async def aclose(self) -> None:
-        await self.inner.aclose()
+class Counting(Between):
+    """Counts calls by their kind, and the steps that they take: ``steps`` holds the calls of each request."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self.steps: list[list[Call]] = []
+
+    def execute(self, request: Any) -> Any:
+        self._count(request)
+        return self.inner.execute(request)
+
+    async def aexecute(self, request: Any) -> Any:
+        self._count(request)
+        return await self.inner.aexecute(request)
+
+    def _count(self, request: Any) -> None:
+        calls = [request] if isinstance(request, Call) else list(request)
+        if calls:
+            self.steps.append(calls)
+
+    @property
+    def calls(self) -> list[Call]:
+        return [call for step in self.steps for call in step]
+
+    @property
+    def kinds(self) -> Counter[str]:
+        return Counter(type(call).__name__ for call in self.calls)
+
+    def forget(self) -> None:
+        self.steps.clear()
 
 
 def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
@@ -81,3 +116,8 @@ def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
     transport = make(saver.store.transport)
     saver._transport = Retrying(transport, deadline=5)
     return transport
+
+
+def counted(saver: S3Saver) -> Counting:
+    counting: Counting = between(saver, Counting)
+    return counting

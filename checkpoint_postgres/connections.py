@@ -102,7 +102,9 @@ def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunc
 
 
 class Connections(ABC):
-    """Lends connections to any number of threads and event loops, each to one caller at a time."""
+    """Lends connections to any number of threads and event loops, each to one caller at a time, until it is closed."""
+
+    _is_closed = False
 
     @abstractmethod
     def lent(self, *, takes_long: bool) -> AbstractContextManager[AnyConnection]:
@@ -115,11 +117,17 @@ class Connections(ABC):
     def alent(self, *, takes_long: bool) -> AbstractAsyncContextManager[AnyAsyncConnection]:
         """`lent`, for the running event loop."""
 
-    def close(self) -> None:  # noqa: B027  # what was given stays open
+    def close(self) -> None:
         """Close what was opened here: nothing of what was given."""
+        self._is_closed = True
 
-    async def aclose(self) -> None:  # noqa: B027
+    async def aclose(self) -> None:
         """`close`, asynchronously."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnsupportedOperation("the saver is closed: open another one")
 
 
 class OwnPools(Connections):
@@ -146,7 +154,6 @@ class OwnPools(Connections):
                 "with reserved characters of the password as %XX"
             ) from None
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
-        self._is_closed = False
         self._begin_in_this_process()
 
     def _begin_in_this_process(self) -> None:
@@ -157,8 +164,7 @@ class OwnPools(Connections):
         self._pools: PerLoop[_TrackingPool] = PerLoop(self._make_async_pool, _TrackingPool.close, _TrackingPool.abandon)
 
     def _check_usable(self) -> None:
-        if self._is_closed:
-            raise UnsupportedOperation("the saver is closed: open another one")
+        self._check_open()
         if os.getpid() != self._process:
             # Kept and not closed: that would end the parent's sessions.
             self._of_parent = (self._pool, self._pools)
@@ -215,8 +221,7 @@ class OwnPools(Connections):
         if not self._making_pool.acquire(timeout=POOL_SECONDS):
             raise StoreUnavailable(f"PostgreSQL has not accepted a connection for {POOL_SECONDS:.0f} seconds")
         try:
-            if self._is_closed:
-                raise UnsupportedOperation("the saver is closed: open another one")
+            self._check_open()
             if self._pool is None:
                 # A pool connects in the background: what is wrong with the first connection is told here.
                 Connection.connect(self._conninfo).close()
@@ -242,17 +247,31 @@ class OwnPools(Connections):
         )
 
 
-class GivenPool(Connections):
+class _Given(Connections):
+    """What was opened elsewhere, in this process."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    def _check_usable(self) -> None:
+        self._check_open()
+        if os.getpid() != self._process:
+            raise UnsupportedOperation(
+                "the pool or connection was opened before this process was forked: open another saver in each process"
+            )
+
+
+class GivenPool(_Given):
     """A pool of the user's, for callers of its colour."""
 
     def __init__(self, pool: Pool | AsyncPool) -> None:
+        super().__init__()
         self._pool = pool
-        self._process = os.getpid()
         self._renewals = _Renewals()
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002  # it waits as its owner has it
-        _check_process(self._process)
+        self._check_usable()
         if not isinstance(self._pool, ConnectionPool):
             raise _wrong_colour("an AsyncConnectionPool", "a…")
         with self._renewals.lent(self._pool) as connection:
@@ -260,25 +279,25 @@ class GivenPool(Connections):
 
     @asynccontextmanager
     async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
-        _check_process(self._process)
+        self._check_usable()
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
         async with self._renewals.alent(self._pool) as connection:
             yield connection
 
 
-class GivenConnection(Connections):
+class GivenConnection(_Given):
     """One connection of the user's, lent in turns."""
 
     def __init__(self, connection: AnyConnection | AnyAsyncConnection) -> None:
+        super().__init__()
         self._connection = connection
-        self._process = os.getpid()
         self._turn = threading.Lock()
         self._async_turn = asyncio.Lock()
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002
-        _check_process(self._process)
+        self._check_usable()
         if not isinstance(self._connection, Connection):
             raise _wrong_colour("an AsyncConnection", "a…")
         with self._turn:
@@ -287,7 +306,7 @@ class GivenConnection(Connections):
 
     @asynccontextmanager
     async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
-        _check_process(self._process)
+        self._check_usable()
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
         async with self._async_turn:
@@ -365,13 +384,6 @@ class _Renewals:
         if is_due:
             self._latest[pool] = now
         return is_due
-
-
-def _check_process(process: int) -> None:
-    if os.getpid() != process:
-        raise UnsupportedOperation(
-            "the pool or connection was opened before this process was forked: open another saver in each process"
-        )
 
 
 def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:

@@ -128,7 +128,9 @@ def test_a_given_connection_stays_open_and_what_was_acknowledged_is_committed(pl
             (1, 1)
         ]
         given.rollback()
-        assert saver.get_tuple(config).pending_writes == [("task", "b", 2)]
+        with pytest.raises(UnsupportedOperation, match="the saver is closed"):
+            saver.get_tuple(config)
+        assert PostgresSaver(given, schema=place.schema).get_tuple(config).pending_writes == [("task", "b", 2)]
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
@@ -143,7 +145,10 @@ def test_a_given_async_connection_stays_open_and_what_was_acknowledged_is_commit
                 await asyncio.gather(*(saver.aput_writes(config, [("b", n)], f"task {n}") for n in range(5)))
             assert not given.closed
             await given.rollback()
-            assert len((await saver.aget_tuple(config)).pending_writes) == 5
+            with pytest.raises(UnsupportedOperation, match="the saver is closed"):
+                await saver.aget_tuple(config)
+            again = AsyncPostgresSaver(given, schema=place.schema)
+            assert len((await again.aget_tuple(config)).pending_writes) == 5
 
     asyncio.run(use())
     assert place.query("SELECT (SELECT count(*) FROM {s}.checkpoints), (SELECT count(*) FROM {s}.writes)") == [(1, 5)]
@@ -156,21 +161,26 @@ def test_a_given_pool_stays_open(place: Place, autocommit: bool) -> None:
         with PostgresSaver(given, schema=place.schema) as saver:
             put_values(saver, {"a": 1})
         assert not given.closed
-        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+        with pytest.raises(UnsupportedOperation, match="the saver is closed"):
+            saver.get_tuple(CONFIG)
+        again = PostgresSaver(given, schema=place.schema)
+        assert again.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
         with pytest.raises(UnsupportedOperation, match="made from a ConnectionPool and serves sync methods only"):
-            asyncio.run(saver.aget_tuple(CONFIG))
+            asyncio.run(again.aget_tuple(CONFIG))
 
     async def use() -> None:
         async with AsyncConnectionPool(place.server_url, open=False, **options) as pool:
             async with PostgresSaver(pool, schema=place.schema) as saver:
                 assert (await saver.aget_tuple(CONFIG)).checkpoint["channel_values"] == {"a": 1}
+                with pytest.raises(UnsupportedOperation, match="AsyncConnectionPool and serves a… methods only"):
+                    saver.get_tuple(CONFIG)
             assert not pool.closed
-            with pytest.raises(UnsupportedOperation, match="AsyncConnectionPool and serves a… methods only"):
-                saver.get_tuple(CONFIG)
+            with pytest.raises(UnsupportedOperation, match="the saver is closed"):
+                await saver.aget_tuple(CONFIG)
 
     asyncio.run(use())
     with pytest.raises(UnsupportedOperation, match="pool is closed"):
-        saver.get_tuple(CONFIG)
+        again.get_tuple(CONFIG)
 
 
 def test_a_given_connection_with_a_transaction_of_its_user_is_refused_and_left_alone(place: Place) -> None:

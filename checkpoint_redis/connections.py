@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -21,27 +22,38 @@ ASYNC_REQUESTS = 64
 """How many requests of one event loop are under way at once; each takes a connection. Further ones wait in line."""
 
 
-class Clients(Protocol):
-    """Where a transport takes clients from."""
+class Clients(ABC):
+    """Hands out clients to any number of threads and event loops, until it is closed."""
 
-    is_async: bool
+    is_async = True
     """Whether there is a client for event loops. Otherwise their requests run on threads."""
 
+    _is_closed = False
+
+    @abstractmethod
     def blocking(self) -> Any:
         """The client for blocking calls."""
 
+    @abstractmethod
     def asynchronous(self) -> AbstractAsyncContextManager[Any]:
         """The running loop's client, for one request."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what was opened here: nothing of what was given."""
+        self._is_closed = True
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """`close`, asynchronously."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnsupportedOperation("the saver on Redis is closed: open another one")
 
 
-class OwnClients:
+class OwnClients(Clients):
     """A client for blocking calls and one for each event loop, made when they are first needed; all anew in a fork."""
 
-    is_async = True
     _client: Any
 
     def __init__(self, deployment: Deployment) -> None:
@@ -51,6 +63,7 @@ class OwnClients:
     def blocking(self) -> Any:
         self._after_fork()
         with self._making:
+            self._check_open()
             if self._client is None:
                 self._client = self._deployment.client()
             return self._client
@@ -58,23 +71,26 @@ class OwnClients:
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._after_fork()
+        self._check_open()
         client, turns = await self._per_loop.get()
         async with turns:
             yield client
 
     def close(self) -> None:
-        self._after_fork()
-        client, self._client = self._client, None
-        if client is not None:
-            self._deployment.close(client)
+        self._close_blocking()
         self._per_loop.close()
 
     async def aclose(self) -> None:
+        self._close_blocking()
+        await self._per_loop.aclose()
+
+    def _close_blocking(self) -> None:
         self._after_fork()
-        client, self._client = self._client, None
+        with self._making:
+            self._is_closed = True
+            client, self._client = self._client, None
         if client is not None:
             self._deployment.close(client)
-        await self._per_loop.aclose()
 
     def _begin_in_this_process(self) -> None:
         self._process = os.getpid()
@@ -96,7 +112,7 @@ class OwnClients:
         await self._deployment.aclose(made[0])
 
 
-class GivenClients:
+class GivenClients(Clients):
     """A client of the user's, which stays open."""
 
     def __init__(self, client: Any) -> None:
@@ -108,6 +124,7 @@ class GivenClients:
         self._client = client
 
     def blocking(self) -> Any:
+        self._check_open()
         if self.is_async:
             raise UnsupportedOperation(
                 "this saver was given an async client, and this call is blocking: use the method with an a before its "
@@ -117,13 +134,8 @@ class GivenClients:
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
+        self._check_open()
         yield self._client
-
-    def close(self) -> None:
-        """Nothing of ours is open."""
-
-    async def aclose(self) -> None:
-        """As `close`."""
 
 
 def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:

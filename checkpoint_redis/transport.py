@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
-from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import StoreUnavailable
 from checkpoint_redis.connections import Clients
 from checkpoint_redis.errors import is_of_dropped_connection, translated
 from checkpoint_redis.scripts import Script
@@ -45,7 +45,6 @@ class RedisTransport:
     def __init__(self, clients: Clients, *, replicas: int = 0) -> None:
         self._clients = clients
         self._replicas = replicas
-        self._is_closed = False
 
     def execute(self, request: Request) -> Any:
         with self._translating():
@@ -84,11 +83,9 @@ class RedisTransport:
                 return self._results(request, answers)
 
     def close(self) -> None:
-        self._is_closed = True
         self._clients.close()
 
     async def aclose(self) -> None:
-        self._is_closed = True
         await self._clients.aclose()
 
     def _must_wait(self, call: Call) -> bool:
@@ -120,8 +117,6 @@ class RedisTransport:
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
-        if self._is_closed:
-            raise UnsupportedOperation("the saver on Redis is closed: open another one")
         try:
             yield
         except (RedisError, RedisClusterException, OSError) as error:

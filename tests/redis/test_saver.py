@@ -241,6 +241,28 @@ def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: A
         asyncio.run(saver.aget_tuple(CONFIG))
 
 
+def test_a_closed_saver_says_so(redis_url: str, prefix: str) -> None:
+    with redis_py.Redis.from_url(redis_url) as client:
+        for connection in (redis_url, client):
+            with RedisSaver(connection, prefix=prefix) as saver:
+                put(saver, {"a": 1})
+            with pytest.raises(UnsupportedOperation, match="is closed: open another"):
+                saver.get_tuple(CONFIG)
+            with pytest.raises(UnsupportedOperation, match="is closed: open another"):
+                asyncio.run(saver.aget_tuple(CONFIG))
+        assert client.ping()
+
+    async def work() -> None:
+        async with aredis.Redis.from_url(redis_url) as given:
+            async with RedisSaver(given, prefix=prefix) as saver:
+                await aput(saver, {"a": 2})
+            with pytest.raises(UnsupportedOperation, match="is closed: open another"):
+                await saver.aget_tuple(CONFIG)
+            assert await given.ping()
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("place", ["redis", "cluster"])
 @pytest.mark.parametrize("goes_on", [True, False], ids=["the loop goes on", "the loop is closed"])
 def test_a_saver_that_is_closed_between_two_runs_of_a_loop_frees_its_connections(

@@ -33,9 +33,13 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a saver's clients connect to; ``options`` are redis-py's. Never shown: it holds passwords."""
+    """What a saver's clients connect to. Never shown: it holds passwords.
 
-    hosts: tuple[tuple[str, int], ...] = field(repr=False)
+    ``nodes`` are servers of a cluster, or the Sentinels that know a ``service``; one server's address is among the
+    ``options``, which are redis-py's.
+    """
+
+    nodes: tuple[tuple[str, int], ...] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     is_cluster: bool = False
     service: str | None = None
@@ -43,19 +47,19 @@ class Deployment:
 
     def client(self) -> Any:
         if self.is_cluster:
-            return RedisCluster(startup_nodes=[ClusterNode(*host) for host in self.hosts], **self.options)
+            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in self.nodes], **self.options)
         options = self._without_retries(Retry)
         if self.service is not None:
-            sentinel = Sentinel(self.hosts, sentinel_kwargs=self.sentinel_options, **options)
+            sentinel = Sentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
             return sentinel.master_for(self.service)
         return redis.Redis(**options)
 
     def async_client(self) -> Any:
         if self.is_cluster:
-            return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*host) for host in self.hosts], **self.options)
+            return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in self.nodes], **self.options)
         options = self._without_retries(redis.asyncio.retry.Retry)
         if self.service is not None:
-            sentinel = AsyncSentinel(self.hosts, sentinel_kwargs=self.sentinel_options, **options)
+            sentinel = AsyncSentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
             return sentinel.master_for(self.service)
         return redis.asyncio.Redis(**options)
 
@@ -96,8 +100,6 @@ def parse_deployment(url: str) -> Deployment:
         return Deployment((), _options(url))
     authority, path, query = _split(rest)
     user, at, hosts = authority.rpartition("@")
-    port = _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT
-    nodes = tuple(_host(host, port) for host in hosts.split(",")) if kind else ()
     if not kind:
         if "," in hosts:
             raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
@@ -106,22 +108,28 @@ def parse_deployment(url: str) -> Deployment:
     if kind == "cluster":
         if parts not in ([], ["0"]):
             raise UnsupportedOperation(f"a cluster has no databases and no services: leave out /{path}")
-        return Deployment(nodes, _options(f"{transport}://{user}{at}cluster{query}", cluster=True), is_cluster=True)
+        options = _options_of_nodes(f"{transport}://{user}{at}cluster{query}")
+        return Deployment(_nodes(hosts, _REDIS_PORT), options, is_cluster=True)
     if not parts or len(parts) > 2 or not (len(parts) == 1 or parts[1].isdecimal()):
         raise UnsupportedOperation(
             f"name the service that the Sentinels know: {scheme}://host:26379/service, or …/service/0"
         )
-    options = _options(f"{transport}://{user}{at}sentinel/{(parts[1:] or ['0'])[0]}{query}", extra=_SENTINEL_OPTIONS)
+    service, database = (*parts, "0")[:2]
+    options = _options_of_nodes(f"{transport}://{user}{at}sentinel/{database}{query}", _SENTINEL_OPTIONS)
     credentials = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
     shared = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
     sentinel_options = {**shared, **credentials, "retry": Retry(NoBackoff(), 0)}
-    return Deployment(nodes, options, service=parts[0], sentinel_options=sentinel_options)
+    return Deployment(_nodes(hosts, _SENTINEL_PORT), options, service=service, sentinel_options=sentinel_options)
 
 
 def _split(rest: str) -> tuple[str, str, str]:
     before, mark, query = rest.partition("?")
     authority, _, path = before.partition("/")
     return authority, path, mark + query
+
+
+def _nodes(hosts: str, port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(_host(host, port) for host in hosts.split(","))
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
@@ -135,7 +143,15 @@ def _host(text: str, port: int) -> tuple[str, int]:
     return found[0], found[1]
 
 
-def _options(url: str, *, cluster: bool = False, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+def _options_of_nodes(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`_options`, of a URL whose host stands for several."""
+    options = _options(url, extra)
+    options.pop("host")
+    options.pop("port", None)
+    return options
+
+
+def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
     """The options of redis-py that a URL stands for, checked."""
     try:
         options: dict[str, Any] = {**_DEFAULTS, **parse_url(url)}
@@ -154,7 +170,4 @@ def _options(url: str, *, cluster: bool = False, extra: tuple[str, ...] = ()) ->
         raise UnsupportedOperation(f"the URL of Redis has an option that redis-py does not know: {error}") from error
     except (RedisError, ValueError) as error:
         raise UnsupportedOperation(f"the URL of Redis has an option that cannot be used: {error}") from error
-    if cluster or extra:
-        options.pop("host")
-        options.pop("port", None)
     return options

@@ -29,6 +29,8 @@ local function is_intact(index) return redis.call('ZSCORE', index, '') end
 
 local function lost(what) return redis.error_reply('LOSTTHREAD ' .. what) end
 
+local function damaged(thread) return redis.error_reply('DAMAGEDTHREAD ' .. thread) end
+
 local function lost_index(index) return redis.error_reply('LOSTINDEX ' .. index) end
 
 -- The entries that come with a meta, each behind its score where they are to be added.
@@ -103,7 +105,7 @@ end
 local function why_unknown(index, thread, meta)
     if not meta then return why_absent(index, thread) end
     if redis.call('ZSCORE', index, 'i' .. thread .. '\0' .. meta) then return nil end
-    return is_intact(index) and redis.error_reply('DAMAGEDTHREAD ' .. thread) or lost_index(index)
+    return is_intact(index) and damaged(thread) or lost_index(index)
 end
 
 -- Drop staged chunks that nobody came back for.

@@ -272,7 +272,7 @@ class RedisBackend(Backend):
         with self._raw() as raw:
             for key in raw.scan_iter(match=f"{self._prefix}*", count=1000, _type="hash"):
                 found += [
-                    Cell((key, name), value, is_index=name[:1] in b"mw") for name, value in raw.hgetall(key).items()
+                    Cell((key, name), value, is_index=name[:1] in b"msw") for name, value in raw.hgetall(key).items()
                 ]
         return found
 

@@ -65,7 +65,7 @@ def damaged(backend: Backend, *, times: int, seed: str) -> Figures:
         thread = "damaged-0"
         grow(saver, thread)
         right = {name: answered(ask(saver, thread), thread) for name, ask in QUESTIONS.items()}
-        cells = [cell for cell in backend.cells() if cell.content]
+        cells = _cells(backend)
         for _ in range(times):
             cell = chance.choice(cells)
             changed = _damaged(cell, chance)
@@ -98,7 +98,7 @@ def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
         for number in range(times):
             thread = f"worked-on-{number:04}"
             grow(saver, thread)
-            cell = chance.choice([cell for cell in backend.cells() if cell.content])
+            cell = chance.choice(_cells(backend))
             act = CHANGES[number % len(CHANGES)]
             changed = _damaged(cell, chance)
             if changed is not None:
@@ -116,6 +116,11 @@ def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
                 figures.losses.append(f"{situation}: after {act.name} the threads were deleted; left are {left}")
                 break
     return figures
+
+
+def _cells(backend: Backend) -> list[Cell]:
+    """What can be damaged, in an order that does not depend on the server's."""
+    return sorted((cell for cell in backend.cells() if cell.content), key=str)
 
 
 def _damaged(cell: Cell, chance: random.Random) -> bytes | None:

@@ -34,7 +34,7 @@ class Outage:
     url: str
     strike: Callable[[], None]
     deadline: float = 30
-    most: int = 1000
+    most: int = 5
 
 
 Restarts: TypeAlias = Callable[[Servers], AbstractContextManager[Outage]]

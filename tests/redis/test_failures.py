@@ -370,6 +370,20 @@ def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
         assert values_of(saver) == {"a": 2}
 
 
+def test_a_checkpoint_that_damage_makes_look_retired_is_corrupt_and_not_absent(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        configs = [put(saver, {"a": number}) for number in range(2)]
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        for field, record in raw.hgetall(thread).items():
+            if field[:1] == b"c":
+                raw.hset(thread, field, b"x" + record[1:])
+        for config in (CONFIG, *configs):
+            with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
+                saver.get_tuple(config)
+
+
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
 def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:

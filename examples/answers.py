@@ -1,10 +1,10 @@
 """Answers to the questions of an inbox, given once, whichever of many workers are asked to give them.
 
 Two things must not happen when several workers share a store: that a question gets two answers, and that two workers
-run one thread at the same time. Both are kept out by what every saver guarantees, on every backend: an ordinary write
-is never replaced. So workers race to write under one name, read back, and whoever finds its own write has won.
+run one thread at the same time. What every saver guarantees on every backend prevents both: an ordinary write is never
+replaced. So workers race to write under one name, read it back, and the one that finds its own write has won.
 
-The writes stand on the checkpoint that waits, under tasks that no graph has; LangGraph does not look at them. They go
+The writes belong to the checkpoint that waits, under tasks that no graph has; LangGraph does not look at them. They go
 when the checkpoint goes.
 """
 

@@ -14,12 +14,15 @@ import redis
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
-from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
 from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
 """How many requests of one event loop are under way at once; each takes a connection. Further ones wait in line."""
+
+CONNECTING_SECONDS = 5.0
+"""How long one attempt waits while another caller connects. The saver's deadline decides how many there are."""
 
 
 class Clients(ABC):
@@ -62,11 +65,20 @@ class OwnClients(Clients):
 
     def blocking(self) -> Any:
         self._after_fork()
-        with self._making:
+        client = self._client
+        return self._made_client() if client is None else client
+
+    def _made_client(self) -> Any:
+        # A cluster's client connects when it is made. Whoever would wait for longer has a deadline to keep.
+        if not self._making.acquire(timeout=CONNECTING_SECONDS):
+            raise StoreUnavailable(f"Redis has not accepted a connection for {CONNECTING_SECONDS:.0f} seconds")
+        try:
             self._check_open()
             if self._client is None:
                 self._client = self._deployment.client()
             return self._client
+        finally:
+            self._making.release()
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
@@ -106,7 +118,10 @@ class OwnClients(Clients):
 
     async def _make(self) -> tuple[Any, asyncio.Semaphore]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)
-        return self._deployment.async_client(), asyncio.Semaphore(min(ASYNC_REQUESTS, most))
+        client = self._deployment.async_client()
+        if self._deployment.is_cluster:
+            await client.initialize()  # left to itself, it has every caller try in turn
+        return client, asyncio.Semaphore(min(ASYNC_REQUESTS, most))
 
     async def _close(self, made: tuple[Any, asyncio.Semaphore]) -> None:
         await self._deployment.aclose(made[0])

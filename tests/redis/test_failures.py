@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Annotated, Any, TypedDict
 
@@ -19,7 +22,7 @@ from langgraph.types import Command, interrupt
 from redis.asyncio.connection import Connection
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
-from checkpoint_redis import RedisSaver, transport
+from checkpoint_redis import RedisSaver, connections, transport
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import place, redis, redis_cluster, redis_sentinel
@@ -210,6 +213,44 @@ def test_nothing_that_listens_is_unavailable_from_the_beginning() -> None:
             open_saver(f"{scheme}://{HOST}:{free_port()}{path}", deadline=0),
         ):
             pass
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_callers_of_a_cluster_that_says_nothing_do_not_wait_for_one_another(
+    colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CONNECTING_SECONDS", 0.1)
+    callers = 6
+    with socket.create_server((HOST, 0), backlog=50) as silent:
+        url = f"redis+cluster://{HOST}:{silent.getsockname()[1]}?socket_timeout=2"
+        saver = RedisSaver.from_conn_string(url, deadline=0)
+        together = threading.Barrier(callers)
+
+        def get() -> None:
+            together.wait(30)
+            with pytest.raises(StoreUnavailable):
+                saver.get_tuple(CONFIG)
+
+        async def get_all() -> None:
+            async with contextlib.aclosing(saver):  # type: ignore[type-var]
+                calls = (saver.aget_tuple(CONFIG) for _ in range(callers))
+                found = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(each) for each in found] == [StoreUnavailable] * callers
+
+        if colour == "async":
+            asyncio.run(get_all())
+        else:
+            with ThreadPoolExecutor(callers) as pool:
+                for done in [pool.submit(get) for _ in range(callers)]:
+                    done.result()
+            saver.close()
+        silent.setblocking(False)
+        attempts = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                attempts += 1
+    assert 1 <= attempts < callers  # each waits for 2 seconds; one after the other, the last would wait for 12
 
 
 def test_a_server_of_a_cluster_that_is_down_makes_listings_fail_and_not_shorter(prefix: str) -> None:

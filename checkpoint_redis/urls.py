@@ -103,6 +103,8 @@ def parse_deployment(url: str) -> Deployment:
     if not kind:
         if "," in hosts:
             raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
+        if path.rstrip("/") and not path.rstrip("/").isdecimal():  # redis-py would use database 0
+            raise UnsupportedOperation(f"/{path} is not the number of a database: write {scheme}://{hosts}/0")
         return Deployment((), _options(url))
     parts = [unquote(part) for part in path.split("/") if part]
     if kind == "cluster":

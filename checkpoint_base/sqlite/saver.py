@@ -39,7 +39,7 @@ def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
             f"{url!r} names a host: write sqlite:///{parts.netloc}{parts.path} for a file in the current folder"
         )
     if parts.query:
-        raise UnsupportedOperation(f"unknown option in {url!r}: {parts.query!r}")
+        raise UnsupportedOperation(f"unknown option {parts.query!r}; known are strict, compression and deadline")
     if parts.fragment:
         raise UnsupportedOperation(f"{url!r} has a fragment: write %23 for a # in the file's name")
     return SQLiteSaver(unquote(parts.path[1:]) or MEMORY, **options)

@@ -130,6 +130,7 @@ def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> Non
         ("redis://one,two", r"redis\+cluster:// or redis\+sentinel://"),
         ("redis://localhost?socket_timeout=soon", "socket_timeout"),
         ("redis://localhost?protocol=4", "protocol"),
+        ("redis://localhost/app", "number of a database"),
         ("redis+cluster://localhost/1", "no databases"),
         ("redis+cluster://localhost:70000", "not a host with a port"),
         ("redis+cluster://one,,two", "not a host with a port"),

@@ -151,7 +151,7 @@ class OwnPools(Connections):
             # Not quoted, and not chained: it shows parts of what it could not read, and there may be a password in it.
             raise UnsupportedOperation(
                 "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, "
-                "with reserved characters of the password as %XX"
+                "with options that libpq knows, and reserved characters of the password as %XX"
             ) from None
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
         self._begin_in_this_process()

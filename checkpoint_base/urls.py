@@ -38,10 +38,7 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
         raise UnsupportedOperation(f"{_shown(url)!r} is not the URL of a store, such as sqlite:///file.db")
     opener = _opener(parts.scheme)
     before_fragment, hash_, fragment = url.partition("#")
-    remaining, own = take_options(before_fragment, _SAVER_OPTIONS)
-    for name, value in own.items():
-        if options.setdefault(name, value) != value:
-            raise UnsupportedOperation(f"option {name} is {options[name]!r} as an argument and {value!r} in the URL")
+    remaining, options = take_options(before_fragment, _SAVER_OPTIONS, options)
     return opener(f"{remaining}{hash_}{fragment}", **options)
 
 
@@ -72,13 +69,15 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     return opener
 
 
-def take_options(url: str, readers: Mapping[str, OptionReader]) -> tuple[str, dict[str, Any]]:
-    """Split an adapter's own options off a URL's query: return the URL without them, and their values.
+def take_options(
+    url: str, readers: Mapping[str, OptionReader], arguments: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """Split an adapter's own options off a URL's query: return the URL without them, and them with the arguments.
 
     Other entries of the query stay as they are; text is decoded before a reader sees it.
 
     Raises:
-        UnsupportedOperation: an option is badly written, or given twice.
+        UnsupportedOperation: an option is badly written, given twice, or another one among the arguments.
     """
     before_query, _, query = url.partition("?")
     options: dict[str, Any] = {}
@@ -90,8 +89,12 @@ def take_options(url: str, readers: Mapping[str, OptionReader]) -> tuple[str, di
         elif name in options:
             raise UnsupportedOperation(f"option {name} is given twice")
         else:
-            options[name] = readers[name](name, unquote_plus(text))
-    return before_query + ("?" + "&".join(remaining) if remaining else ""), options
+            value = options[name] = readers[name](name, unquote_plus(text))
+            if arguments.get(name, value) != value:
+                raise UnsupportedOperation(
+                    f"option {name} is {arguments[name]!r} as an argument and {value!r} in the URL"
+                )
+    return before_query + ("?" + "&".join(remaining) if remaining else ""), {**arguments, **options}
 
 
 def text(name: str, text: str) -> str:

@@ -81,12 +81,7 @@ class PostgresSaver(CheckpointSaver):
         """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_postgres`."""
         conninfo = conn_string
         if conn_string.startswith(_SCHEMES):
-            conninfo, own = take_options(conn_string, _URL_OPTIONS)
-            for name, value in own.items():
-                if options.setdefault(name, value) != value:
-                    raise UnsupportedOperation(
-                        f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
-                    )
+            conninfo, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(conninfo, **options)
 
 

@@ -83,12 +83,7 @@ class RedisSaver(CheckpointSaver):
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
         """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
-        url, own = take_options(conn_string, _URL_OPTIONS)
-        for name, value in own.items():
-            if options.setdefault(name, value) != value:
-                raise UnsupportedOperation(
-                    f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
-                )
+        url, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(url, **options)
 
 

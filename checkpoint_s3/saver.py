@@ -94,7 +94,7 @@ class S3Saver(CheckpointSaver):
                 or numbers may stand in the query.
             options: the arguments of `S3Saver`.
         """
-        url, own = take_options(conn_string, _URL_OPTIONS)
+        url, options = take_options(conn_string, _URL_OPTIONS, options)
         try:
             parts = urlsplit(url)
         except ValueError as error:
@@ -111,11 +111,6 @@ class S3Saver(CheckpointSaver):
             raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_URL_OPTIONS)}")
         if parts.fragment:
             raise UnsupportedOperation("the URL has a fragment: write %23 for a # in the prefix")
-        for name, value in own.items():
-            if options.setdefault(name, value) != value:
-                raise UnsupportedOperation(
-                    f"option {name} is {options[name]!r} as an argument and {value!r} in the URL"
-                )
         return cls(parts.netloc, unquote(parts.path), **options)
 
 

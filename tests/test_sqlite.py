@@ -326,6 +326,24 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    [connection] = saver.store.transport._idle
+
+    def child() -> None:
+        saver.close()
+        connection.execute("SELECT 1")  # raises if it was closed
+
+    forked = multiprocessing.get_context("fork").Process(target=child)
+    forked.start()
+    forked.join(30)
+    assert forked.exitcode == 0
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
     put(saver, {"a": ["x" * 2000] * 3})
     with saver._memory.seen._lock, saver._memory.encodings._lock:

@@ -124,6 +124,7 @@ class SQLiteTransport:
             self._leave(waiting)
 
     def close(self) -> None:
+        self._after_fork()
         self._is_closed = True
         for executor in [*self._executors.values()]:
             executor.shutdown()

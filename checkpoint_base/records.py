@@ -11,11 +11,13 @@ by plain fields here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
+
+Positioned = TypeVar("Positioned", "ThreadRecord", "InterruptRecord")
 
 ChunkId: TypeAlias = bytes
 """16 bytes: a digest of the chunk's content, unique within a thread."""
@@ -172,6 +174,17 @@ class InboxQuery:
     after: tuple[int, str, str] | None = None
     limit: int = 100
 
+    def is_behind(self, position: tuple[int, str, str]) -> bool:
+        """Whether a position comes behind ``after`` in this order."""
+        if self.after is None:
+            return True
+        return position < self.after if self.order == "newest" else position > self.after
+
+    def page(self, found: Iterable[Positioned]) -> Sequence[Positioned]:
+        """The page among all that was found, which has no order yet."""
+        behind = [item for item in found if self.is_behind(item.position)]
+        return sorted(behind, key=lambda item: item.position, reverse=self.order == "newest")[: self.limit]
+
 
 @dataclass(frozen=True, slots=True)
 class ThreadRecord:
@@ -219,6 +232,16 @@ class Ancestry:
     writes: tuple[tuple[WriteRecord, ...], ...] = ()
     seeds: Mapping[str, ValueRecord] = field(default_factory=dict)
     chunks: Mapping[ChunkId, Chunk] = field(default_factory=dict)
+
+
+def chunks_needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The chunks that values, or nodes among ``chunks``, stand on directly and that are not brought along.
+
+    A store looks for these and no others: a stored node's children are stored, since both come and go together.
+    """
+    needed = {id_ for value in values if value.refs for id_ in value.chunk_ids}
+    needed.update(id_ for chunk in chunks.values() if chunk.node for id_ in chunk.children)
+    return needed.difference(chunks)
 
 
 def split_ids(joined: bytes) -> tuple[ChunkId, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -24,6 +24,7 @@ from checkpoint_base.records import (
     ThreadRecord,
     ValueRecord,
     WriteRecord,
+    chunks_needed,
 )
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
@@ -122,7 +123,7 @@ class PostgresStore(CheckpointStore):
                 Blobs([value.value.root for value in values]),
                 Blobs([value.value.refs for value in values]),
                 *_chunk_columns(chunks),
-                Blobs(_needed((value.value for value in values), chunks)),
+                Blobs([*chunks_needed((value.value for value in values), chunks)]),
                 Texts([channel for channel, _ in unchanged]),
                 Texts([version for _, version in unchanged]),
             ),
@@ -153,7 +154,7 @@ class PostgresStore(CheckpointStore):
                 Blobs([write.value.root for write in writes]),
                 Blobs([write.value.refs for write in writes]),
                 *_chunk_columns(chunks),
-                Blobs(_needed((write.value for write in writes), chunks)),
+                Blobs([*chunks_needed((write.value for write in writes), chunks)]),
             ),
         )
         return Missing(frozenset(rows[0][0] or ()))
@@ -243,17 +244,6 @@ def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Bl
         Booleans([chunk.node for chunk in brought]),
         Blobs([chunk.body for chunk in brought]),
     )
-
-
-def _needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> list[ChunkId]:
-    """Ids that the values stand on and that are not brought along.
-
-    Direct references are enough: a stored node's children are stored, since both come and go in one transaction.
-    """
-    named = {id_ for value in values if value.refs for id_ in value.chunk_ids}
-    named.update(id_ for chunk in chunks.values() if chunk.node for id_ in chunk.children)
-    named.difference_update(chunks)
-    return list(named)
 
 
 def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from checkpoint_base.records import (
     ThreadRecord,
     ValueRecord,
     WriteRecord,
+    chunks_needed,
     split_ids,
 )
 from checkpoint_base.store import CheckpointStore
@@ -178,15 +179,13 @@ class RedisStore(CheckpointStore):
         self, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[tuple[Collection[ChunkId], Sequence[Entry]]]:
         """The chunks that must be stored already, and those to send along: none if they are large, and staged first."""
-        named = {id_ for value in values for id_ in value.chunk_ids}
-        named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
-        named.difference_update(chunks)
+        needed = chunks_needed(values, chunks)
         entries = chunk_entries(chunks)
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
-            return named, entries
+            return needed, entries
         keys = self._keys(thread_id)
         yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
-        return named | chunks.keys(), []
+        return needed | chunks.keys(), []
 
     # Reading
 
@@ -240,7 +239,7 @@ class RedisStore(CheckpointStore):
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
         found = yield from merged(sources, _limit(query), _read_thread, newest=query.order == "newest")
-        return _in_order(query, found)
+        return query.page(found)
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
@@ -256,7 +255,7 @@ class RedisStore(CheckpointStore):
             ]
             if (yield from self._complete(incomplete)):
                 break
-        return _in_order(query, [question.record for question in found])
+        return query.page([question.record for question in found])
 
     # Removing and copying
 
@@ -444,24 +443,9 @@ def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any,
     return found.position, _Question(found, chunks, rest)
 
 
-_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
-
-
 def _limit(query: InboxQuery) -> int:
     # What one thread has comes at once and in no order.
     return query.limit if query.thread_id is None else sys.maxsize
-
-
-def _in_order(query: InboxQuery, found: list[_Positioned]) -> Sequence[_Positioned]:
-    """A page of what was found; that of one thread has no order yet."""
-    if query.thread_id is None:
-        return found
-    newest = query.order == "newest"
-    ordered = sorted(found, key=lambda item: item.position, reverse=newest)
-    if query.after is not None:
-        after = query.after
-        ordered = [item for item in ordered if (item.position < after if newest else item.position > after)]
-    return ordered[: query.limit]
 
 
 def _by_thread(found: Iterable[_Listed]) -> Mapping[str, tuple[list[_Listed], FoundChunks]]:

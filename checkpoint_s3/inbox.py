@@ -85,7 +85,7 @@ class Inbox:
         positions = [
             (updated_at, thread_id, created_at or updated_at)
             for thread_id, (created_at, updated_at) in zip(listed, times, strict=True)
-            if _is_behind((updated_at, thread_id, ""), query)
+            if query.is_behind((updated_at, thread_id, ""))
         ]
         positions.sort(reverse=query.order == "newest")
         page: list[ThreadRecord] = []
@@ -131,7 +131,7 @@ class Inbox:
             for each in latest.values()
             if each.head.has(query.terms)
             for write in each.pending
-            if _is_behind((write.written_at, each.thread_id, write.task_id), query)
+            if query.is_behind((write.written_at, each.thread_id, write.task_id))
         ]
         waiting.sort(
             key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
@@ -205,9 +205,3 @@ class Inbox:
             writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
             found[thread_id] = _Latest(thread_id, group, head, writes, chunks)
         return found
-
-
-def _is_behind(position: tuple[int, str, str], query: InboxQuery) -> bool:
-    if query.after is None:
-        return True
-    return position < query.after if query.order == "newest" else position > query.after

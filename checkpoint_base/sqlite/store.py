@@ -26,6 +26,7 @@ from checkpoint_base.records import (
     ThreadRecord,
     ValueRecord,
     WriteRecord,
+    chunks_needed,
     split_ids,
 )
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
@@ -245,17 +246,11 @@ def _add_place(
 def _missing_chunks(
     db: sqlite3.Connection, thread: int | None, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
-    """Ids that the values stand on and that are neither brought along nor stored.
-
-    Only direct references are looked up: a stored node's children are stored, since both come and go in one
-    transaction.
-    """
-    named = {id_ for value in values for id_ in value.chunk_ids}
-    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
-    named.difference_update(chunks)
-    if not named:
+    """Ids that the values stand on and that are neither brought along nor stored."""
+    needed = chunks_needed(values, chunks)
+    if not needed:
         return frozenset()
-    return frozenset(id_ for (id_,) in db.execute(_SQL.missing_chunks, {"thread": thread, "ids": b"".join(named)}))
+    return frozenset(id_ for (id_,) in db.execute(_SQL.missing_chunks, {"thread": thread, "ids": b"".join(needed)}))
 
 
 def _missing_versions(
@@ -386,7 +381,7 @@ def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> It
 def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:
     statement = _SQL.threads_newest if query.order == "newest" else _SQL.threads_oldest
     rows = db.execute(_SQL.thread_by_id if query.thread_id else statement, _inbox_bounds(query)).fetchall()
-    return _in_order(query, [_thread_record(row) for row in rows])
+    return query.page([_thread_record(row) for row in rows])
 
 
 def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[InterruptRecord]:
@@ -396,7 +391,7 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
     for row in rows:
         write, newest = _write_record(row[:9]), row[9:]
         found.append(InterruptRecord(_record(newest), write, _load_chunks(db, _thread_of(newest), [write.value])))
-    return _in_order(query, found)
+    return query.page(found)
 
 
 def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
@@ -410,21 +405,6 @@ def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
         "after_task": task_id,
         "limit": query.limit,
     }
-
-
-_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
-
-
-def _in_order(query: InboxQuery, found: Sequence[_Positioned]) -> Sequence[_Positioned]:
-    """What is found for one thread comes in no order and at once; all else is a page already."""
-    if query.thread_id is None:
-        return found
-    newest = query.order == "newest"
-    ordered = sorted(found, key=lambda record: record.position, reverse=newest)
-    if query.after is not None:
-        after = query.after
-        ordered = [item for item in ordered if (item.position < after if newest else item.position > after)]
-    return ordered[: query.limit]
 
 
 def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Sequence[StoredCheckpoint]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from checkpoint_base import CheckpointStore
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -23,6 +23,7 @@ from checkpoint_base.records import (
     ThreadRecord,
     ValueRecord,
     WriteRecord,
+    chunks_needed,
 )
 from checkpoint_base.transport import Operation
 
@@ -215,7 +216,7 @@ class DictStore(CheckpointStore):
             if thread.created_at is not None and _has_terms(latest, query.terms):
                 questions = sum(write.questions for write in _pending(thread))
                 found.append(ThreadRecord(thread_id, thread.created_at, thread.updated_at, latest, questions))
-        return _page(query, found)
+        return query.page(found)
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         threads: Threads = yield Read()
@@ -224,7 +225,7 @@ class DictStore(CheckpointStore):
             latest = thread.checkpoints.get(("", _latest_id(thread, "")))
             if latest and _has_terms(latest, query.terms):
                 found += [InterruptRecord(latest, write, thread.chunks) for write in _pending(thread)]
-        return _page(query, found)
+        return query.page(found)
 
 
 # Finding
@@ -268,9 +269,7 @@ def _missing_chunks(
     thread: Thread, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
     """The chunks that values stand on, or nodes name, and that are neither brought along nor stored."""
-    named = {id_ for value in values for id_ in value.chunk_ids}
-    named.update(id_ for chunk in chunks.values() for id_ in chunk.children)
-    return frozenset(named - chunks.keys() - thread.chunks.keys())
+    return frozenset(chunks_needed(values, chunks) - thread.chunks.keys())
 
 
 def _can_be_parent(thread: Thread, checkpoint: CheckpointRecord) -> bool:
@@ -312,15 +311,6 @@ def _pending(thread: Thread) -> Iterator[WriteRecord]:
     writes = thread.writes.get(("", _latest_id(thread, "")), {}).values()
     settled = {write.task_id for write in writes if write.settles}
     return (write for write in writes if write.questions and write.task_id not in settled)
-
-
-_Positioned = TypeVar("_Positioned", ThreadRecord, InterruptRecord)
-
-
-def _page(query: InboxQuery, found: Iterable[_Positioned]) -> Sequence[_Positioned]:
-    newest, after = query.order == "newest", query.after
-    rest = [each for each in found if after is None or (each.position < after if newest else each.position > after)]
-    return sorted(rest, key=lambda each: each.position, reverse=newest)[: query.limit]
 
 
 # Removing and copying

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import platform
 import random
 import sys
 import time
@@ -175,16 +176,16 @@ def main(minutes: float, seed: int, json_file: str | None, no_page: bool) -> Non
                 row[name] += figures
             for loss in figures.losses:
                 console.print(f"lost: {loss}", style="red", markup=False)
-        versions = {each: each_server.version for each, each_server in servers.started.items()}
+        versions = [server.version for server in servers.started.values()]
     results = {
         "seed": seed,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "date": datetime.now(UTC).date().isoformat(),
-        "versions": {
-            "Python": sys.version.split()[0],
-            **{name: version(name) for name in ("langgraph", "langgraph-checkpoint")},
-            **versions,
-        },
+        "versions": [
+            f"Python {platform.python_version()}",
+            *(f"{name} {version(name)}" for name in ("langgraph", "langgraph-checkpoint")),
+            *versions,
+        ],
         "figures": {kind: {name: asdict(figures) for name, figures in row.items()} for kind, row in table.items()},
     }
     if json_file:
@@ -211,7 +212,7 @@ def page(results: dict[str, Any]) -> str:
     losses = len(total.losses)
     lines = [
         f"The last run, on {results['date']} with seed {results['seed']}, took {results['minutes']} minutes on "
-        + ", ".join(f"{name} {each}".removeprefix(f"{name} {name} ") for name, each in results["versions"].items())
+        + ", ".join(results["versions"])
         + ".\n\n",
         "| crashes | faults of connections and servers | changed values | operations checked | losses |\n",
         "| --- | --- | --- | --- | --- |\n",

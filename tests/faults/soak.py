@@ -218,7 +218,7 @@ def page(results: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |\n",
         f"| {total.crashes:,} | {total.faults:,} | {total.damages:,} | {total.operations:,} | {losses:,} |\n\n",
         "## By kind\n\n",
-        "Each cell has what was broken and, behind the slash, how many operations were checked meanwhile.\n\n",
+        "Each cell has what was broken and, after the slash, how many operations were checked meanwhile.\n\n",
         f"| | {' | '.join(NAMES.values())} |\n",
         f"|{' --- |' * (len(NAMES) + 1)}\n",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from benchmarks.workloads.graphs import MEMORY
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 CHARTS = ROOT / "docs" / "benchmarks"
 
 DOLLARS_PER_REQUEST = {"PUT": 5e-6, "POST": 5e-6, "LIST": 5e-6, "GET": 0.4e-6, "HEAD": 0.4e-6, "DELETE": 0.0}
 """S3 Standard in us-east-1, by its public list of prices; storage and traffic are extra."""
 
+_IN_README = re.compile(r"(<!-- benchmarks: .*? -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 _CALLS = ("put", "put, nothing new", "put_writes", "get_tuple")
 _AWAY_CALLS = tuple(f"{call}{AWAY}" for call in _CALLS)
 
@@ -32,6 +35,37 @@ def write(results: Results, page: Path = PAGE, charts: Path = CHARTS) -> None:
     for name, drawn in _charts(results).items():
         (charts / f"{name}.svg").write_text(drawn)
     page.write_text("\n".join(_page(results)) + "\n")
+
+
+def in_readme(readme: str, results: Results) -> str:
+    """The README with the summary of this run in its place."""
+    replaced, places = _IN_README.subn(lambda found: found[1] + "\n".join(_summary(results)) + found[2], readme)
+    if places != 1:
+        raise ValueError("README.md has no place for the summary: <!-- benchmarks: … --> and <!-- /benchmarks -->")
+    return replaced
+
+
+def _summary(results: Results) -> Iterator[str]:
+    size = target(results.quick)
+    yield f"| a chat of {size} messages | stored | written or sent by a `put` | `put` | `get_tuple` |"
+    yield "| --- | --: | --: | --: | --: |"
+    for backend in BACKENDS.values():
+        for name in _sides(backend):
+            rows = {
+                operation: results.find("chat", backend.name, name, operation, size)
+                for operation in ("all", "put, counted", "put", "get_tuple")
+            }
+            if not any(rows.values()) or (name == OURS and backend.name == "Redis with modules"):
+                continue
+            everything, counted, put, got = rows.values()
+            yield _row(
+                f"**{backend.name}**" if name == OURS else name,
+                _bytes(everything.at_rest if everything else None),
+                _bytes(counted.sent if counted else None),
+                _time(put.p50 if put else None),
+                _time(got.p50 if got else None),
+            )
+    yield ""
 
 
 # Charts

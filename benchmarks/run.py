@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import PAGE, write
+from benchmarks.page import PAGE, README, in_readme, write
 from benchmarks.results import Results
 from benchmarks.sides import BACKENDS
 from benchmarks.support import ROOT, _install_redis_stack, _python_with
@@ -90,7 +90,8 @@ def main() -> None:
     is_whole = (tuple(options.only), tuple(options.backend)) == (WORKLOADS, tuple(BACKENDS))
     if options.kept or options.page or is_whole:
         write(results)
-        print(f"written: {PAGE.relative_to(ROOT)}")
+        README.write_text(in_readme(README.read_text(), results))
+        print(f"written: {PAGE.relative_to(ROOT)} and the summary in {README.relative_to(ROOT)}")
     for outcome in outcomes(results):
         print(f"{'reached    ' if outcome.is_reached else 'not reached'}  {outcome.found:8.3f}  {outcome.what}")
     if results.not_run:

@@ -285,6 +285,23 @@ def test_results_of_several_runs_make_one_page_unless_one_was_small(tmp_path: Pa
         run.together(files)
 
 
+def test_the_readme_gets_the_figures_of_every_side(results: Results) -> None:
+    peer = BACKENDS["SQLite"].peers[0].name
+    kept = Results.of(json.loads(json.dumps(results.document())))
+    kept.rows += [
+        replace(row, side=peer, at_rest=row.at_rest and 5e9, p50=row.p50 and 2.0)
+        for row in results.rows
+        if row.side == OURS and row.workload == "chat"
+    ]
+    readme = page.in_readme("before\n<!-- benchmarks: x -->\nold\n<!-- /benchmarks -->\nafter\n", kept)
+    ours, theirs = [line for line in readme.splitlines() if line.startswith("|")][2:]
+    assert ours.startswith("| **SQLite** | ")
+    assert re.fullmatch(rf"\| {peer} \| 5 GB \| .*B \| 2.00 s \| 2.00 s \|", theirs)
+    assert "old" not in readme
+    with pytest.raises(ValueError, match="has no place for the summary"):
+        page.in_readme("before", kept)
+
+
 def test_make_bench_runs_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAKEFLAGS", raising=False)
     command = ["make", "--no-print-directory", "-n", "bench", "QUICK=1", "ARGS=--backend SQLite"]

@@ -52,7 +52,8 @@ def run(results: Results, backend: Backend) -> None:
     with all_of(backend) as (server, contenders):
         results.servers[backend.name] = server.version
         at = 0
-        for length in lengths(results.quick):
+        longest = max(contender.side.longest_chat for contender in contenders)
+        for length in (each for each in lengths(results.quick) if each <= longest):
             running = [contender for contender in contenders if contender.side.longest_chat >= length]
             upto = length // 2  # a turn adds two messages
             if upto < at:

@@ -357,9 +357,6 @@ class Bare:
     def put_writes(self, *_: Any) -> None:
         self._write(self._sizes["put_writes"])
 
-    def get_tuple(self, _: Any) -> None:
-        raise NotImplementedError("it only writes")
-
 
 # The field
 

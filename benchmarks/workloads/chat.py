@@ -100,7 +100,7 @@ def _acts(turn: Turn, saver: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The calls of a turn, and reading what they made, with their kinds."""
     for call in turn.calls:
         yield call.kind, partial(call.replay, saver, THREAD)
-    yield "get_tuple", partial(saver.get_tuple, latest(THREAD))
+    yield "get_tuple", lambda: saver.get_tuple(latest(THREAD))
 
 
 def _times(

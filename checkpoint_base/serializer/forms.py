@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from pydantic import SecretBytes, SecretStr
 from checkpoint_base.serializer import codes
 
 
-class Form:
+class Form(ABC):
     """How the instances of one class are taken apart and made again, with what it takes to know of the class."""
 
     code: ClassVar[int]
@@ -23,17 +24,17 @@ class Form:
         self.cls = cls
 
     @staticmethod
+    @abstractmethod
     def fits(cls: type) -> bool:
         """Whether classes like this one have this form, unless one that is asked earlier."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, obj: Any) -> list[Any]:
         """Return the plain value, and a dict of what else the instance holds if there is anything."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
         """Return an instance that `take` would take apart into these; neither ``__init__`` nor a validator runs."""
-        raise NotImplementedError
 
 
 class EnumMember(Form):

@@ -100,6 +100,10 @@ class Backend(ABC):
         """How many locks or open transactions savers hold on the server."""
         return 0
 
+
+class ServerBackend(Backend):
+    """A store that is reached over the network."""
+
     @property
     def address(self) -> tuple[str, int]:
         """Where the server listens."""
@@ -108,9 +112,9 @@ class Backend(ABC):
             raise ValueError(f"{self.url} names no port")
         return parts.hostname, parts.port
 
+    @abstractmethod
     def url_through(self, host: str, port: int) -> str:
         """The URL of the same store by another address, with timeouts that suit a test."""
-        raise NotImplementedError(f"{self.name} has no server")
 
 
 class SQLiteBackend(Backend):
@@ -162,7 +166,7 @@ def _columns(raw: sqlite3.Connection, table: str) -> tuple[list[str], list[str]]
     return [row[1] for row in info if row[5]], [row[1] for row in info if not row[5]]
 
 
-class PostgresBackend(Backend):
+class PostgresBackend(ServerBackend):
     name = "postgres"
 
     def __init__(self, server: Server, schema: str) -> None:
@@ -244,7 +248,7 @@ class PostgresBackend(Backend):
             return cursor.fetchall() if cursor.description else []
 
 
-class RedisBackend(Backend):
+class RedisBackend(ServerBackend):
     name = "redis"
 
     def __init__(self, server: Server, prefix: str) -> None:
@@ -306,7 +310,7 @@ S3_VARIABLE = "CHECKPOINT_TEST_S3_URL"
 TOMBSTONE_BYTES = 64
 
 
-class S3Backend(Backend):
+class S3Backend(ServerBackend):
     name = "s3"
     pace = 4
 

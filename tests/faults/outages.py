@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import redis as redis_py
 
-from tests.faults.backends import Backend, PostgresBackend, RedisBackend, Servers
+from tests.faults.backends import Backend, PostgresBackend, RedisBackend, ServerBackend, Servers
 from tests.faults.proxy import Fault, Proxy
 from tests.servers.pgbouncer import pgbouncer
 from tests.servers.postgres import cluster
@@ -121,9 +121,11 @@ def through_a_proxy(name: str, happens: Callable[[Backend, Proxy], None], *, dea
 
     @contextmanager
     def opened(servers: Servers) -> Iterator[Outage]:
-        with servers.backend(name) as backend, Proxy(*backend.address) as proxy:
-            url = backend.url_through(proxy.host, proxy.port)
-            yield Outage(backend, url, lambda: happens(backend, proxy), deadline)
+        with servers.backend(name) as backend:
+            assert isinstance(backend, ServerBackend)
+            with Proxy(*backend.address) as proxy:
+                url = backend.url_through(proxy.host, proxy.port)
+                yield Outage(backend, url, lambda: happens(backend, proxy), deadline)
 
     return opened
 

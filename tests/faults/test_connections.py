@@ -13,7 +13,7 @@ import pytest
 from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
 from tests.faults.acts import ACTS, acall, answered, call, config
 from tests.faults.atomicity import calls_on
-from tests.faults.backends import Backend, Servers
+from tests.faults.backends import ServerBackend, Servers
 from tests.faults.crashes import COLOURS
 from tests.faults.outages import CUTS, stopped
 from tests.faults.proxy import Fault, Proxy
@@ -22,14 +22,14 @@ SERVED = ("postgres", "redis", "s3")
 
 
 @pytest.fixture(params=SERVED)
-def backend(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, servers: Servers) -> Iterator[ServerBackend]:
     """An empty store of each backend that has a server."""
     with servers.backend(request.param) as opened, opened.impatient():
         yield opened
 
 
 @pytest.fixture
-def proxy(backend: Backend) -> Iterator[Proxy]:
+def proxy(backend: ServerBackend) -> Iterator[Proxy]:
     with Proxy(*backend.address) as running:
         yield running
 
@@ -41,7 +41,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @contextmanager
-def opened(backend: Backend, proxy: Proxy, runner: asyncio.Runner, deadline: float) -> Iterator[CheckpointSaver]:
+def opened(backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, deadline: float) -> Iterator[CheckpointSaver]:
     """A saver through the proxy, for calls of both colours."""
     saver = open_saver(backend.url_through(proxy.host, proxy.port), deadline=deadline)
     saver.setup()
@@ -54,7 +54,7 @@ def opened(backend: Backend, proxy: Proxy, runner: asyncio.Runner, deadline: flo
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_cut_connection_leaves_a_call_done_or_not_done(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     at = COLOURS.index(colour)
     with opened(backend, proxy, runner, deadline=0) as through, calls_on(backend) as calls:
@@ -67,7 +67,7 @@ def test_a_cut_connection_leaves_a_call_done_or_not_done(
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_server_that_says_nothing_is_unavailable(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     acts = [act for act in ACTS if act.name in ("put", "get_tuple")]
     with opened(backend, proxy, runner, deadline=0) as through, calls_on(backend) as calls:
@@ -78,7 +78,7 @@ def test_a_server_that_says_nothing_is_unavailable(
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_within_its_deadline_a_saver_gets_over_every_fault(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     with opened(backend, proxy, runner, deadline=20) as through, calls_on(backend) as calls:
         for number, act in enumerate(ACTS[COLOURS.index(colour) :: 2 * backend.pace]):
@@ -94,7 +94,7 @@ def test_within_its_deadline_a_saver_gets_over_every_fault(
             assert calls.clear([thread]) == []
 
 
-def test_latency_changes_no_answer(backend: Backend, proxy: Proxy, runner: asyncio.Runner) -> None:
+def test_latency_changes_no_answer(backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner) -> None:
     with opened(backend, proxy, runner, deadline=20) as through, calls_on(backend) as calls:
         proxy.latency = 0.02
         for act in ACTS[:: 2 * backend.pace]:
@@ -107,7 +107,7 @@ def test_latency_changes_no_answer(backend: Backend, proxy: Proxy, runner: async
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_what_cannot_be_reached_is_unavailable_within_the_deadline_and_never_empty(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     with opened(backend, proxy, runner, deadline=1) as through, calls_on(backend) as calls:
         thread = calls.new_thread()
@@ -129,7 +129,7 @@ def test_what_cannot_be_reached_is_unavailable_within_the_deadline_and_never_emp
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_a_stopped_server_is_unavailable_until_it_continues(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     """SIGSTOP, as of a machine that is suspended: connections stay open, and are even accepted."""
     with opened(backend, proxy, runner, deadline=0) as through, calls_on(backend) as calls:
@@ -148,7 +148,7 @@ def test_a_stopped_server_is_unavailable_until_it_continues(
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_cancelled_and_timed_out_calls_leave_no_connection_and_no_lock(
-    backend: Backend, proxy: Proxy, runner: asyncio.Runner, colour: str
+    backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, colour: str
 ) -> None:
     """Async calls are cancelled at any moment; sync ones lose their connection instead, many at a time."""
     with calls_on(backend) as calls:

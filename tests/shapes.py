@@ -9,6 +9,7 @@ from datetime import tzinfo
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import pydantic.v1
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -300,3 +301,16 @@ class OddZone(tzinfo):
 class NoZone(OddZone):
     def utcoffset(self, moment: Any) -> Any:
         return None
+
+
+class OldModel(pydantic.v1.BaseModel):
+    value: Any = None
+    pair: Any = (1, 2)
+
+
+class OldPrivate(OldModel):
+    _note: Any = pydantic.v1.PrivateAttr(default=None)
+
+
+class OldOpen(pydantic.v1.BaseModel, extra="allow"):
+    value: Any = None

@@ -1,0 +1,378 @@
+"""What the serializer makes of stored bytes: classes that may not be rebuilt, that have changed, and damage."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import logging
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import ormsgpack
+import pydantic
+import pydantic.v1
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langchain_core.messages import (
+    HumanMessage,
+)
+from langgraph.checkpoint.serde import _msgpack as langgraph_types
+from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Send
+
+from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.serializer import ExactSerializer
+from checkpoint_base.serializer import log as warnings
+from checkpoint_base.serializer.codes import TAG
+from conformance_tests import values
+from tests import shapes
+from tests.exactness import BERLIN, SERDE, again, exact, with_attributes
+
+# --- what may be rebuilt ---
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(warnings, "_warned", set())
+    caplog.set_level(logging.WARNING, logger="checkpoint_base.serializer")
+    return caplog
+
+
+@pytest.fixture
+def events() -> Any:
+    seen: list[Any] = []
+    unregister = register_serde_event_listener(seen.append)
+    yield seen
+    unregister()
+
+
+def test_by_default_an_unregistered_class_is_rebuilt_with_one_warning(log: Any, events: list[Any]) -> None:
+    for _ in range(2):
+        assert again([shapes.Point(1), shapes.Point(2)]) == [shapes.Point(1), shapes.Point(2)]
+    (record,) = log.records
+    assert "Deserializing unregistered type tests.shapes.Point" in record.message
+    assert events[0] == {"kind": "msgpack_unregistered_allowed", "module": "tests.shapes", "name": "Point"}
+
+
+def test_safe_classes_and_builtins_need_no_permission(log: Any, events: list[Any]) -> None:
+    value = [
+        HumanMessage("a"),
+        Send("n", 1),
+        Counter("a"),
+        (1,),
+        {2},
+        np.int64(1),
+        10**30,
+        OrderedDict(a=1),
+        Decimal(1),
+    ]
+    assert exact(again(value, ExactSerializer(strict=True))) == exact(value)
+    assert not log.records
+    assert not events
+
+
+PLAIN = {
+    "dataclass": (shapes.Point((1,), [shapes.Colour.RED]), {"x": (1,), "y": ["red"]}),
+    "namedtuple": (shapes.Pair(1, 2), {"left": 1, "right": 2}),
+    "model": (shapes.Model(name="a"), {"name": "a", "anything": None, "items": []}),
+    "model with private": (shapes.Private(value=1), {"value": 1}),
+    "v1 model": (shapes.OldModel(), {"value": None, "pair": (1, 2)}),
+    "enum": (shapes.Colour.PAIR, ("red", "blue")),
+    "str subclass": (shapes.Text("a"), "a"),
+    "list subclass": (with_attributes(shapes.Row([1]), note=2), [1]),
+    "secret": (pydantic.SecretStr("s"), "s"),
+    "nested class": (shapes.Outer.Inner(1), {"value": 1}),
+    "set of records": ({shapes.Frozen(1)}, [{"value": 1}]),
+    "dict of record keys": ({shapes.Frozen(1): 2}, [({"value": 1}, 2)]),
+}
+
+
+@pytest.mark.parametrize(("value", "plain"), PLAIN.values(), ids=PLAIN)
+def test_strict_reads_an_instance_of_another_class_as_plain_data(
+    value: Any, plain: Any, log: Any, events: list[Any]
+) -> None:
+    assert exact(again(value, ExactSerializer(strict=True))) == exact(plain)
+    assert "Blocked deserialization of" in log.records[0].message
+    assert events[0]["kind"] == "msgpack_blocked"
+
+
+def test_strict_imports_nothing_for_a_class_that_is_not_permitted() -> None:
+    code = (
+        "import sys\n"
+        "from checkpoint_base.serializer import ExactSerializer\n"
+        "data = bytes.fromhex(sys.argv[1])\n"
+        "print(ExactSerializer(strict=True).loads_typed(('msgpack.exact', data)), 'tests.shapes' in sys.modules)"
+    )
+    data = SERDE.dumps_typed(shapes.Point(1))[1].hex()
+    run = subprocess.run([sys.executable, "-c", code, data], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "{'x': 1, 'y': 0} False"
+
+
+def test_naming_classes_permits_them_and_no_others(log: Any) -> None:
+    serde = ExactSerializer(allowed=[shapes.Point, shapes.Outer.Inner, ("tests.shapes", "Outer.Kind")])
+    value = [shapes.Point(1), shapes.Outer.Inner(2), shapes.Outer.Kind.A]
+    assert again(value, serde) == value
+    assert not log.records
+    assert again(shapes.Frozen(1), serde) == {"value": 1}
+
+
+def test_langgraph_s_allowlist_extends_a_strict_serializer() -> None:
+    strict = ExactSerializer(strict=True)
+    for extra in ([("tests.shapes", "Point"), ("tests.shapes", "Outer.Inner")], [shapes.Point, shapes.Outer.Inner]):
+        clone = strict.with_msgpack_allowlist(extra)
+        assert type(clone) is ExactSerializer
+        assert again([shapes.Point(1), shapes.Outer.Inner(1)], clone) == [shapes.Point(1), shapes.Outer.Inner(1)]
+        assert again(shapes.Point(1), strict) == {"x": 1, "y": 0}
+    stock = JsonPlusSerializer().dumps_typed(shapes.Point(1))
+    assert clone.loads_typed(stock) == shapes.Point(1)
+    assert strict.loads_typed(stock) == {"x": 1, "y": 0}
+
+
+def test_the_environment_s_strict_mode_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(langgraph_types, "STRICT_MSGPACK_ENABLED", True)
+    assert again(shapes.Point(1), ExactSerializer()) == {"x": 1, "y": 0}
+
+
+def test_pickle_cannot_be_turned_on() -> None:
+    with pytest.raises(TypeError):
+        ExactSerializer(pickle_fallback=True)  # type: ignore[call-arg]
+    with pytest.raises(SerializationError, match="'pickle'"):
+        SERDE.loads_typed(("pickle", b""))
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "other"),
+    [
+        (shapes.Point(1), b"Point", b"Model"),
+        (shapes.Point(1), b"Point", b"Plain"),
+        (shapes.Text("a"), b"Text", b"Word"),
+        (shapes.Whole(1), b"Whole", b"Level"),
+        (shapes.Vector([1, 2]), b"Vector", b"Triple"),
+        (shapes.Pair(1, 2), b"Pair", b"Slot"),
+        (shapes.Colour.RED, b"Colour", b"Access"),
+        (shapes.Colour.RED, b"Colour", b"Generi"),
+        (pydantic.SecretStr("echo"), b"\xaepydantic.types\xa9SecretStr", b"\xa2os\xa6system"),
+    ],
+)
+def test_only_a_class_of_the_kind_that_was_stored_is_rebuilt(value: Any, name: bytes, other: bytes) -> None:
+    tag, data = SERDE.dumps_typed([value])
+    assert name in data
+    forged = re.sub(re.escape(name), other, data)
+    if len(name) != len(other):
+        payload = bytes(data[4:]).replace(name, other)
+        forged = ormsgpack.packb([ormsgpack.Ext(data[3], payload)])
+    with pytest.raises(SerializationError):
+        SERDE.loads_typed((tag, forged))
+
+
+# --- classes that have changed ---
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Store an instance of one class, then put another class in its place."""
+
+    def store(old: Any, obj: Any, new: Any) -> Any:
+        for cls in (old, new):
+            if cls is not None:
+                cls.__module__, cls.__qualname__, cls.__name__ = "tests.shapes", "Changing", "Changing"
+        monkeypatch.setattr(shapes, "Changing", old, raising=False)
+        data = SERDE.dumps_typed(obj)
+        if new is None:
+            monkeypatch.delattr(shapes, "Changing")
+        else:
+            monkeypatch.setattr(shapes, "Changing", new)
+        return data
+
+    return store
+
+
+def dataclass_with(**fields: Any) -> Any:
+    return dataclasses.make_dataclass("Changing", [(name, Any, default) for name, default in fields.items()])
+
+
+NEEDED = dataclasses.field()
+
+
+def test_a_dataclass_gets_the_defaults_of_new_fields(stored: Any) -> None:
+    old = dataclass_with(a=NEEDED)
+    new = dataclass_with(a=NEEDED, b=(5,), c=dataclasses.field(default_factory=list))
+    assert SERDE.loads_typed(stored(old, old((1,)), new)) == new((1,), (5,), [])
+
+
+def test_a_dataclass_drops_removed_fields_with_one_warning(stored: Any, log: Any) -> None:
+    old, new = dataclass_with(a=1, gone=2), dataclass_with(a=1, b=3)
+    data = stored(old, old(7, 8), new)
+    for _ in range(2):
+        assert SERDE.loads_typed(data) == new(7, 3)
+    assert [record.message for record in log.records if "no longer" in record.message] == [
+        "tests.shapes.Changing no longer has the stored fields ['gone'], which are dropped."
+    ]
+
+
+def test_a_new_field_without_a_default_is_an_error_that_names_it(stored: Any) -> None:
+    old, new = dataclass_with(a=NEEDED), dataclass_with(a=NEEDED, b=dataclasses.field())
+    data = stored(old, old(1), new)
+    with pytest.raises(SerializationError, match=r"shapes\.Changing has changed .*new fields: \['b'\], removed: \[\]"):
+        SERDE.loads_typed(data)
+    assert ExactSerializer(strict=True).loads_typed(data) == {"a": 1}
+
+
+def test_a_namedtuple_gets_the_defaults_of_new_fields(stored: Any) -> None:
+    from collections import namedtuple
+
+    old, new = namedtuple("Old", "a b"), namedtuple("New", "b a c", defaults=[3])
+    assert SERDE.loads_typed(stored(old, old(1, 2), new)) == new(a=1, b=2, c=3)
+
+
+def test_a_model_gets_the_defaults_of_new_fields(stored: Any) -> None:
+    class Old(pydantic.BaseModel):
+        a: Any
+
+    class New(pydantic.BaseModel):
+        a: Any
+        b: list[int] = pydantic.Field(default_factory=lambda: [1])
+        _p: int = 3
+
+    back = SERDE.loads_typed(stored(Old, Old(a=(1,)), New))
+    assert (type(back), back.a, back.b, back._p) == (New, (1,), [1], 3)
+    assert back.model_fields_set == {"a"}
+
+
+def test_a_model_with_removed_fields_is_validated_anew(stored: Any) -> None:
+    class Old(pydantic.BaseModel):
+        a: int
+        gone: int
+
+    class New(pydantic.BaseModel):
+        a: int
+        doubled: int = 0
+
+        def model_post_init(self, context: Any, /) -> None:
+            self.doubled = self.a * 2
+
+    class Closed(pydantic.BaseModel, extra="forbid"):
+        a: int
+
+    assert SERDE.loads_typed(stored(Old, Old(a=1, gone=2), New)) == New(a=1)
+    with pytest.raises(SerializationError, match=r"removed: \['gone'\]"):
+        SERDE.loads_typed(stored(Old, Old(a=1, gone=2), Closed))
+
+
+def test_a_v1_model_gets_the_defaults_of_new_fields(stored: Any) -> None:
+    class Old(pydantic.v1.BaseModel):
+        a: int
+
+    class New(pydantic.v1.BaseModel):
+        a: int
+        b: int = 4
+
+    assert SERDE.loads_typed(stored(Old, Old(a=1), New)) == New(a=1, b=4)
+
+
+def test_a_class_that_is_gone_is_an_error_and_never_a_silent_dict(stored: Any) -> None:
+    old = dataclass_with(a=1)
+    data = stored(old, old(2), None)
+    with pytest.raises(SerializationError, match=r"no class Changing .*strict=True"):
+        SERDE.loads_typed(data)
+    assert ExactSerializer(strict=True).loads_typed(data) == {"a": 2}
+
+
+def test_a_module_that_is_gone_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SERDE.dumps_typed(shapes.Point(1))
+    monkeypatch.delitem(sys.modules, "tests.shapes")
+    monkeypatch.setattr("tests.__path__", [])
+    with pytest.raises(SerializationError, match=r"Cannot import tests\.shapes for its Point \(ModuleNotFoundError"):
+        SERDE.loads_typed(data)
+
+
+def test_a_class_of_another_kind_under_the_same_name_is_refused(stored: Any) -> None:
+    old = dataclass_with(a=1)
+    data = stored(old, old(1), type("Changing", (str,), {}))
+    with pytest.raises(SerializationError, match="not the kind of class"):
+        SERDE.loads_typed(data)
+
+
+def test_an_enum_member_that_is_gone_is_an_error_that_names_it(stored: Any) -> None:
+    old, new = enum.Enum("Changing", {"A": 1, "B": 2}), enum.Enum("Changing", {"A": 1})
+    with pytest.raises(SerializationError, match=r"shapes\.Changing \(ValueError: 2 is not a valid Changing"):
+        SERDE.loads_typed(stored(old, old.B, new))
+
+
+def test_a_windows_path_cannot_be_rebuilt_elsewhere() -> None:
+    data = SERDE.dumps_typed(pathlib.PurePosixPath("a"))[1].replace(b"\xadPurePosixPath", b"\xabWindowsPath")
+    payload = data[3:]
+    with pytest.raises(SerializationError, match=r"WindowsPath\('a'\) on this machine"):
+        SERDE.loads_typed((TAG, ormsgpack.packb(ormsgpack.Ext(data[2], payload))))
+
+
+# --- damage ---
+
+RICH = [
+    HumanMessage("héllo", id="1"),
+    shapes.Model(anything={1: shapes.Point((1, 10**30), b"\xc4")}),
+    {datetime(2020, 1, 1, tzinfo=BERLIN), Decimal("1.5"), uuid.UUID(int=3), values.Word.HELLO},
+    [np.arange(3), np.float32(1), bytearray(b"x"), "\ud800", shapes.Text("s"), deque([1], 2), Counter("a")],
+    [defaultdict(list, a=[1]), shapes.Triple(1, 2), Send("n", re.compile("a+")), pathlib.PurePosixPath("p"), 1 + 2j],
+]
+
+
+def read_damaged(data: bytes) -> None:
+    try:
+        SERDE.loads_typed((TAG, data))
+    except (CorruptCheckpoint, SerializationError) as error:
+        assert str(error)  # noqa: PT017
+
+
+def test_every_truncation_is_reported_as_damage() -> None:
+    data = SERDE.dumps_typed(RICH)[1]
+    for length in range(len(data)):
+        with pytest.raises(CorruptCheckpoint, match="is damaged"):
+            SERDE.loads_typed((TAG, data[:length]))
+
+
+@pytest.mark.filterwarnings("ignore")  # a damaged pattern or dtype may be a deprecated one
+@pytest.mark.parametrize("seed", range(6))
+def test_flipped_bits_give_a_value_or_one_of_our_errors(seed: int, caplog: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(warnings, "_warned", set())
+    caplog.set_level(logging.CRITICAL)
+    chance = random.Random(seed)
+    whole = SERDE.dumps_typed(RICH)[1]
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 1, 2, 8])):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        read_damaged(bytes(data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 127), st.binary(max_size=12), st.lists(st.integers(-5, 300) | st.text(max_size=3), max_size=5))
+def test_any_bytes_under_any_code_give_a_value_or_one_of_our_errors(code: int, raw: bytes, items: list[Any]) -> None:
+    read_damaged(raw)
+    read_damaged(ormsgpack.packb(ormsgpack.Ext(code, raw)))
+    read_damaged(ormsgpack.packb([ormsgpack.Ext(code, ormsgpack.packb(items))]))
+    read_damaged(ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(["tests.shapes", "Point", *items]))))
+
+
+def test_damaged_bytes_of_the_stock_serializer_are_reported_as_damage() -> None:
+    tag, data = JsonPlusSerializer().dumps_typed({"a": "bc"})
+    with pytest.raises(CorruptCheckpoint):
+        SERDE.loads_typed((tag, data[:-1]))
+
+
+def test_numpy_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SERDE.dumps_typed([np.arange(3)])
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(SerializationError, match="install numpy"):
+        SERDE.loads_typed(data)

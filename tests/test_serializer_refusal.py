@@ -1,0 +1,196 @@
+"""What the serializer refuses to store, and how it says so."""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect
+from collections import defaultdict
+from datetime import time
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.messages import (
+    HumanMessage,
+)
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.types import Interrupt, Send
+
+from checkpoint_base.errors import SerializationError
+from tests import shapes
+from tests.exactness import SERDE, pydantic_attributes, with_attributes
+
+
+def generator() -> Any:
+    yield 1
+
+
+def local_class() -> Any:
+    @dataclasses.dataclass
+    class Local:
+        x: int = 1
+
+    return Local()
+
+
+def renamed_class() -> Any:
+    missing = dataclasses.make_dataclass("Missing", ["x"])
+    missing.__module__ = "tests.shapes"  # Python 3.12 sets it to this module, whatever the namespace says
+    return missing(1)
+
+
+def itself() -> Any:
+    value: Any = []
+    value.append(value)
+    return value
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "exception": (ValueError("x"), r"of type ValueError cannot be rebuilt exactly: store str\(error\) instead"),
+    "base exception": (shapes.Broken(), r"shapes\.Broken .*store str\(error\)"),
+    "dataclass exception": (shapes.FailureRecord(1), r"store str\(error\)"),
+    "function": (generator, "store the name"),
+    "lambda": (lambda: 1, "store the name"),
+    "builtin": (len, "store the name"),
+    "class": (shapes.Point, "store its qualified name"),
+    "dataclass class": (shapes.Model, "store its qualified name"),
+    "enum class": (shapes.Colour, "store its qualified name"),
+    "module": (shapes, "store its name"),
+    "iterator": (iter([1]), "store a list of its items"),
+    "range": (range(3), "tuple of its bounds"),
+    "memoryview": (memoryview(b"a"), r"store bytes\(view\)"),
+    "strided memoryview": (memoryview(b"abc")[::2], r"store bytes\(view\)"),
+    "object": (object(), "store a dataclass, a pydantic model or plain data"),
+    "unknown class": (shapes.Plain(), "shapes.Plain .*store a dataclass"),
+    "local class": (local_class(), "defined inside a function: move the class to module level"),
+    "missing class": (renamed_class(), r"cannot be imported as tests\.shapes\.Missing"),
+    "defaultdict of code": (defaultdict(lambda: 0), "default factory"),
+    "object array": (np.array([None]), "dtype object"),
+    "structured array": (np.zeros(1, dtype=[("a", "i4")]), "dtype"),
+    "subclass of array": (np.ma.masked_array([1]), "store a dataclass"),
+    "text array": (np.array(["a", "bcd"]), r"value.tolist\(\)"),
+    "np.str": (np.str_("a"), r"dtype <U1"),
+    "np.longlong": (np.longlong(1), r"value.item\(\)"),
+    "OrderedDict subclass": (shapes.Ordered(b=1), "store its builtin, or a dataclass"),
+    "defaultdict subclass": (shapes.Defaults(int), "store its builtin, or a dataclass"),
+    "Counter subclass": (shapes.Tally("aab"), "store its builtin, or a dataclass"),
+    "deque subclass": (shapes.Tail([1, 2]), "store its builtin, or a dataclass"),
+    "bytearray subclass": (shapes.RawBuffer(b"a"), "store its builtin, or a dataclass"),
+    "complex subclass": (shapes.Complex(1), "store its builtin, or a dataclass"),
+    "str subclass with slots": (shapes.SlottedText("a"), r"\['note'\] in __slots__: make them fields"),
+    "dataclass over slots": (shapes.WithSlotBase(1), r"\['__hidden', 'note'\] in __slots__"),
+    "v1 model with private": (shapes.OldPrivate(), r"\['_note'\] in __slots__"),
+    "zone without offset": (time(1, tzinfo=shapes.NoZone()), "ZoneInfo"),
+    "instance that cannot be read": (shapes.Failing(TypeError("disk gone")), "could not be read .TypeError: disk gone"),
+}
+
+PLACES = {
+    "value": lambda value: value,
+    'value["items"][3].x': lambda value: {"items": [1, 2, 3, shapes.Point(value)]},
+    "value[0][1]": lambda value: [(0, value)],
+    'value.anything["k"]': lambda value: shapes.Model.model_construct(anything={"k": value}),
+    'value.additional_kwargs["k"]': lambda value: HumanMessage("a", additional_kwargs={"k": value}),
+    "value.more": lambda value: shapes.Open(more=value),
+    "value._client": lambda value: pydantic_attributes(shapes.Private(), _client=value),
+    "value.cache": lambda value: with_attributes(shapes.Point(1), cache=value),
+    "value[7].arg": lambda value: {7: Send("n", value)},
+    "value.value[1]": lambda value: _DeltaSnapshot([1, value]),
+    "value.left": lambda value: shapes.Pair(value, 1),
+    'value["a"][0]': lambda value: shapes.Table({"a": 1}) | {"a": [value]},
+    "value.value.value": lambda value: Interrupt(shapes.Slots(value), id="1"),
+}
+
+
+@pytest.mark.parametrize(("value", "advice"), REFUSED.values(), ids=REFUSED)
+def test_a_refusal_names_the_type_and_what_to_do(value: Any, advice: str) -> None:
+    for place, held in {"value": value, 'value["a"][1]': {"a": (0, value)}, "value.x": shapes.Point(value)}.items():
+        with pytest.raises(SerializationError, match=advice) as caught:
+            SERDE.dumps_typed(held)
+        assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
+
+
+@pytest.mark.parametrize(("place", "holder"), PLACES.items(), ids=PLACES)
+def test_a_refusal_names_the_place(place: str, holder: Any) -> None:
+    for value in (ValueError("x"), shapes.Failing(TypeError("disk gone")), local_class()):
+        with pytest.raises(SerializationError) as caught:
+            SERDE.dumps_typed(holder(value))
+        assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
+
+
+def test_a_refusal_names_the_element_of_a_set_and_the_key_of_a_dict() -> None:
+    with pytest.raises(SerializationError, match=r"value\[1\] element ValueError\('x'\): the value of type ValueError"):
+        SERDE.dumps_typed([1, {ValueError("x")}])
+    with pytest.raises(SerializationError, match=r"value key <function .*: the value of type function"):
+        SERDE.dumps_typed({generator: 1})
+
+
+def test_a_coroutine_is_refused() -> None:
+    async def work() -> None: ...
+
+    running = work()
+    with pytest.raises(SerializationError, match="await it"):
+        SERDE.dumps_typed([running])
+    running.close()
+
+
+def nested(depth: int, wrap: Any) -> Any:
+    value: Any = None
+    for _ in range(depth):
+        value = wrap(value)
+    return value
+
+
+def self_holding_record() -> Any:
+    value = shapes.Point(1)
+    value.y = {"me": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        itself(),
+        self_holding_record(),
+        {1: itself()},
+        nested(5000, lambda value: [value]),
+        nested(5000, lambda value: {1: value}),
+        nested(500, lambda value: (value,)),
+        nested(500, shapes.Frozen),
+    ],
+    ids=["list", "record", "odd dict", "lists", "odd dicts", "tuples", "records"],
+)
+def test_a_value_that_contains_itself_or_is_too_deep_is_refused(value: Any) -> None:
+    with pytest.raises(SerializationError, match="contains itself, or is nested more than"):
+        SERDE.dumps_typed(value)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        *(lambda value: (value,), shapes.Frozen, lambda value: {1: value}, lambda value: {"a": value}),
+        *(lambda value: [value], lambda value: shapes.Row([value]), lambda value: defaultdict(None, a=value)),
+        *(lambda value: shapes.Inner(value=value), lambda value: _DeltaSnapshot(value)),
+    ],
+)
+def test_whatever_is_not_too_deep_to_be_written_can_be_read_from_a_deeper_stack(wrap: Any) -> None:
+    depth = bisect(range(1, 400), 0, key=lambda depth: not storable(nested(depth, wrap)))
+    assert depth > 60
+    data = SERDE.dumps_typed(nested(depth, wrap))
+
+    def read(below: int) -> Any:
+        return read(below - 1) if below else SERDE.loads_typed(data)
+
+    assert type(read(200)) is type(wrap(1))
+
+
+def storable(value: Any) -> bool:
+    try:
+        SERDE.dumps_typed(value)
+    except SerializationError:
+        return False
+    return True
+
+
+def test_an_interruption_is_not_taken_for_a_refusal() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        SERDE.dumps_typed([shapes.Failing(KeyboardInterrupt())])

@@ -1,0 +1,298 @@
+"""What the command line changes, read back by another saver."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from langgraph.types import Command
+
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, open_saver
+from tests.cli.conftest import (
+    EVERY_THREAD,
+    HOSTILE_ID,
+    Terminal,
+    checkpoints,
+    everything,
+    graph,
+    on_a_terminal,
+    process,
+    start,
+)
+
+# Changes
+
+
+def test_delete_with_yes_removes_the_named_threads_only(call: Callable[..., Result], url: str) -> None:
+    before = everything(url)
+    result = call("delete", "ann-1", HOSTILE_ID, "ann-1", "--yes")
+    assert (result.exit_code, result.stderr) == (0, "")
+    count = len(before["ann-1"]) + len(before[HOSTILE_ID])
+    assert result.stdout.startswith("Deleted threads 'ann-1', '[red]x")
+    assert f"with {count} checkpoints." in result.stdout
+    assert everything(url) == {**before, "ann-1": [], HOSTILE_ID: []}
+
+
+def test_delete_removes_nothing_if_one_of_the_threads_is_missing(call: Callable[..., Result], url: str) -> None:
+    before = everything(url)
+    result = call("delete", "ann-1", "nobody", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: there is no thread 'nobody'; nothing was deleted\n"
+    assert everything(url) == before
+
+
+def test_a_damaged_thread_can_be_deleted(
+    call: Callable[..., Result], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: Any, **__: Any) -> Iterator[Any]:
+        raise CorruptCheckpoint("damaged: restore it from a backup, or delete the thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointSaver, "threads", damaged)
+        patch.setattr(CheckpointSaver, "history", damaged)
+        assert call("history", "ann-1").exit_code == 1
+        result = call("delete", "ann-1", "--yes")
+    assert result.stdout == "Deleted thread 'ann-1' with damaged checkpoints.\n"
+    assert checkpoints(url, "ann-1") == []
+
+
+@pytest.mark.parametrize("arguments", [["delete", "ann-1"], ["prune", "--all"], ["prune", "ann-1", "--json"]])
+def test_without_a_terminal_to_ask_nothing_is_done(call: Callable[..., Result], url: str, arguments: list[str]) -> None:
+    before = everything(url)
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--yes" in result.stderr
+    assert everything(url) == before
+
+
+def test_a_confirmed_deletion_is_done(url: str) -> None:
+    count = len(checkpoints(url, "ann-1"))
+    code, stdout, stderr = Terminal.open("--store", url, "delete", "ann-1").type("Yes\n")
+    assert code == 0
+    assert stderr == f"Delete thread 'ann-1' with {count} checkpoints? [y/N] "
+    assert stdout == f"Deleted thread 'ann-1' with {count} checkpoints.\n"
+    assert checkpoints(url, "ann-1") == []
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "nothing", "end of file"])
+def test_a_declined_deletion_is_not_done(url: str, answer: str) -> None:
+    before = everything(url)
+    code, stdout, stderr = Terminal.open("--store", url, "delete", "ann-1").type(answer)
+    assert (code, stdout) == (1, "")
+    assert "Error: nothing was done: you did not confirm" in stderr
+    assert everything(url) == before
+
+
+def test_an_interrupt_at_the_question_ends_with_130_and_no_traceback(url: str) -> None:
+    before = everything(url)
+    terminal = Terminal.open("--store", url, "delete", "ann-1")
+    assert terminal.process.stderr is not None
+    asked = terminal.process.stderr.read(len("Delete thread"))
+    time.sleep(0.3)
+    terminal.process.send_signal(signal.SIGINT)
+    code, stdout, stderr = terminal.end()
+    assert asked == "Delete thread"
+    assert (code, stdout) == (130, "")
+    assert "Traceback" not in stderr
+    assert everything(url) == before
+
+
+def test_a_confirmed_pruning_prints_only_json_on_stdout(url: str) -> None:
+    code, stdout, stderr = Terminal.open("--store", url, "prune", "ann-1", "--json").type("y\n")
+    assert code == 0
+    assert json.loads(stdout)["removed"] > 0
+    assert stderr.startswith("Remove ")
+
+
+def test_copy_copies_a_thread_and_says_how_much(call: Callable[..., Result], url: str) -> None:
+    expected = checkpoints(url, "ann-1")
+    result = call("copy", "ann-1", "twin")
+    assert result.stdout == f"Copied {len(expected)} checkpoints of thread 'ann-1' to 'twin'.\n"
+    assert checkpoints(url, "twin") == checkpoints(url, "ann-1") == expected
+    assert call("copy", "ann-1", "twin").stdout.startswith("Copied 0 checkpoints")
+    with open_saver(url) as saver:
+        graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "twin"}})
+        assert not list(saver.interrupts(thread_id="twin"))
+        assert len(list(saver.interrupts(thread_id="ann-1"))) == 1
+
+
+def test_copy_refuses_a_target_with_a_history_of_its_own(call: Callable[..., Result], url: str) -> None:
+    before = everything(url)
+    conflict, same = call("copy", "ann-1", "bob-1"), call("copy", "ann-1", "ann-1")
+    assert (conflict.exit_code, conflict.stdout) == (1, "")
+    assert "'bob-1'" in conflict.stderr
+    assert (same.exit_code, same.stdout) == (2, "")
+    assert everything(url) == before
+
+
+@pytest.mark.parametrize("strategy", ["keep-latest", "delete"])
+def test_a_dry_run_says_what_pruning_removes_and_changes_nothing(
+    ask: Callable[..., Any], call: Callable[..., Result], url: str, strategy: str
+) -> None:
+    before = everything(url)
+    plan = ask("prune", "--all", "--dry-run", "--strategy", strategy)
+    table = call("prune", "--all", "--dry-run", "--strategy", strategy)
+    assert everything(url) == before
+    assert plan["dry_run"] is True
+    assert plan["checkpoints"] == sum(map(len, before.values()))
+    assert table.stderr == ""
+    assert table.stdout.splitlines()[-1] == (
+        f"Would remove {plan['removed']} of {plan['checkpoints']} checkpoints in 5 threads."
+    )
+    done = ask("prune", "--all", "--yes", "--strategy", strategy)
+    after = everything(url)
+    assert done == {**plan, "dry_run": False}
+    for each in plan["threads"]:
+        thread = each["thread_id"]
+        assert each["checkpoints"] == len(before[thread])
+        assert each["removed"] == len(before[thread]) - len(after[thread])
+    assert all(len(left) == (2 if strategy == "keep-latest" else 0) for left in after.values())
+
+
+def test_a_pruned_thread_can_still_be_answered(call: Callable[..., Result], url: str) -> None:
+    result = call("prune", "ann-1", "--yes")
+    assert re.fullmatch(r"Removed \d+ of \d+ checkpoints in 1 thread\.\n", result.stdout)
+    assert result.stderr == ""
+    with open_saver(url) as saver:
+        assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
+
+
+def test_pruning_names_threads_or_all_of_them_and_not_both(call: Callable[..., Result]) -> None:
+    for arguments in ([], ["ann-1", "--all"]):
+        result = call("prune", *arguments, "--yes")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--all" in result.stderr
+
+
+def test_with_nothing_to_prune_nobody_is_asked(call: Callable[..., Result]) -> None:
+    call("prune", "--all", "--yes")
+    result = call("prune", "--all")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Removed 0 of ")
+
+
+def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
+    call: Callable[..., Result], url: str
+) -> None:
+    before = everything(url)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        damage = "UPDATE checkpoints SET header = x'00' WHERE namespace IN (SELECT n.namespace FROM namespaces n "
+        file.execute(damage + "JOIN threads t ON t.thread = n.thread WHERE t.thread_id = 'bob-1')")
+        assert file.total_changes
+    file.close()
+    for options, verb in ((["--dry-run"], "Would remove"), (["--yes"], "Removed")):
+        result = call("prune", "--all", *options)
+        assert result.exit_code == 1
+        assert result.stdout.splitlines()[-1].startswith(f"{verb} ")
+        assert result.stdout.endswith("in 4 threads.\n")
+        first, last = result.stderr.splitlines()
+        assert re.match(r"checkpoint \S+ of thread 'bob-1': ", first)
+        assert last.startswith("Error: 1 thread could not be read, and nothing of it was removed")
+    assert {thread: len(checkpoints(url, thread)) for thread in EVERY_THREAD if thread != "bob-1"} == {
+        "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
+    }  # fmt: skip
+    document = json.loads(call("prune", "--all", "--yes", "--json").stdout)
+    assert [each["thread_id"] for each in document["damaged"]] == ["bob-1"]
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        left = file.execute("SELECT count(*) FROM checkpoints WHERE header = x'00'").fetchone()
+    file.close()
+    assert left == (len(before["bob-1"]),)
+
+
+# Copying to another store
+
+
+def test_transfer_copies_threads_to_another_store_and_says_how_much(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    before = everything(url)
+    count = len(before["ann-1"])
+    assert call("transfer", "ann-1", "--to", other).stdout == f"Copied {count} checkpoints of 1 thread.\n"
+    assert checkpoints(other, "ann-1") == before["ann-1"]
+    total = sum(map(len, before.values()))
+    assert call("transfer", "--all", "--to", other).stdout == (
+        f"Copied {total - count} checkpoints of 5 threads; {count} were there already.\n"
+    )
+    assert everything(other) == everything(url) == before
+    document = ask("transfer", "--all", "--to", other)
+    assert (document["sent"], document["checkpoints"], document["failed"]) == (0, total, [])
+    with open_saver(other) as saver:
+        assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
+
+
+def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_end(
+    call: Callable[..., Result], url: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    with open_saver(other) as saver:
+        start(saver, "bob-1", "its own")
+    own = checkpoints(other, "bob-1")
+    result = call("transfer", "--all", "--to", other)
+    assert result.exit_code == 1
+    assert result.stdout.endswith("of 4 threads.\n")
+    assert result.stderr.startswith("thread 'bob-1' has checkpoints in the target that it does not have in the source")
+    assert result.stderr.splitlines()[-1] == "Error: 1 thread could not be copied"
+    assert everything(other) == {**everything(url), "bob-1": own}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
+        (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
+        (["--all"], 2, "--to"),
+        (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
+        (["--all", "--to", "nosuch://x"], 1, "no installed package opens nosuch:// URLs"),
+        (["--all", "--to", "sqlite:///{folder}/none/x.db"], 1, "none/x.db"),
+    ],
+    ids=str,
+)
+def test_a_transfer_that_cannot_be_done_says_why(
+    call: Callable[..., Result], tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    result = call("transfer", *(part.format(folder=tmp_path) for part in arguments))
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("doing", "done", "arguments"),
+    [
+        ("Copying", "Copied ", ["transfer", "--all", "--to", "sqlite:///{folder}/other.db"]),
+        ("Pruning", "Removed ", ["prune", "--all", "--yes"]),
+    ],
+    ids=["transfer", "prune"],
+)
+def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(
+    url: str, tmp_path: Path, doing: str, done: str, arguments: list[str]
+) -> None:
+    command = ["--store", url, *(part.format(folder=tmp_path) for part in arguments)]
+    code, shown = on_a_terminal(*command)
+    assert code == 0
+    assert doing in shown
+    assert done in shown.splitlines()[-1]
+    piped = process(*command)
+    assert (piped.returncode, piped.stderr) == (0, "")
+    assert piped.stdout.startswith(done)
+
+
+def test_whoever_waits_at_a_terminal_is_told_once_that_the_store_does_not_answer() -> None:
+    nobody = "redis://127.0.0.1:1/0?deadline=0.5"
+    code, shown = on_a_terminal("--store", nobody, "threads", columns=300)
+    waiting, error = shown.splitlines()
+    assert (code, waiting[:41], error[:32]) == (
+        3,
+        "The store does not answer yet; trying aga",
+        "Error: the store is unavailable:",
+    )
+    piped = process("--store", nobody, "threads")
+    assert (piped.returncode, piped.stderr.splitlines()) == (3, [error])

@@ -1,0 +1,261 @@
+"""Stores that cannot be opened, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
+from tests.cli.conftest import (
+    HOSTILE,
+    HOSTILE_ID,
+    Colour,
+    Point,
+    on_a_terminal,
+    process,
+    start,
+)
+
+# The store
+
+
+def test_no_store_is_a_usage_error_that_says_how_to_give_one() -> None:
+    result = CliRunner().invoke(cli.main, ["threads"], env={"CHECKPOINT_STORE": None})
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--store URL" in result.stderr
+    assert "CHECKPOINT_STORE" in result.stderr
+
+
+def test_a_store_behind_the_command_is_told_its_place() -> None:
+    result = CliRunner().invoke(cli.main, ["threads", "--store", "sqlite:///app.db"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: write --store before the command: checkpoints --store URL COMMAND" in result.stderr
+    assert "--colour" in CliRunner().invoke(cli.main, ["threads", "--colour"]).stderr
+
+
+def test_a_message_of_several_lines_is_printed_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    rendering.Failure("connection failed\n\tIs the server running?\n").show()
+    rendering.complain("one:\r\n  two")
+    assert capsys.readouterr().err == "Error: connection failed. Is the server running?\none: two\n"
+
+
+def test_no_summary_of_a_command_is_cut_off_on_a_terminal_of_80_columns() -> None:
+    with click.Context(cli.main, info_name="checkpoints", terminal_width=80) as ctx:
+        listed = cli.main.get_help(ctx).partition("Commands:\n")[2].splitlines()
+        assert [line.split()[0] for line in listed] == cli.main.list_commands(ctx)
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_help_needs_no_store() -> None:
+    for command in ([], *([name] for name in cli.main.list_commands(click.Context(cli.main)))):
+        result = CliRunner().invoke(cli.main, [*command, "--help"], env={"CHECKPOINT_STORE": None})
+        assert result.exit_code == 0
+        assert "Example: checkpoints " in result.stdout
+
+
+def test_the_environment_can_name_the_store(url: str) -> None:
+    done = process("threads", "--json", CHECKPOINT_STORE=url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["threads"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("nosuch://host/name", "nosuch"),
+        ("just-a-name", "is not the URL"),
+        ("sqlite://[host/app.db", "is not the URL"),
+        ("sqlite://host/app.db", "names a host"),
+        ("sqlite:///{folder}?colour=red", "colour"),
+        ("sqlite:///{folder}", "there is no file"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path, store: str, said: str) -> None:
+    (tmp_path / "app.db").touch()
+    path = tmp_path / "app.db" if "?" in store else tmp_path
+    result = CliRunner().invoke(cli.main, ["--store", store.format(folder=path), "threads"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize("command", [["threads"], ["show", "x"], ["delete", "x", "--yes"], ["prune", "--all"]], ids=str)
+def test_a_file_that_does_not_exist_is_an_error_and_is_not_made(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "missing file.db"
+    for written in (str(path), str(path).replace(" ", "%20")):
+        result = CliRunner().invoke(cli.main, ["--store", f"sqlite:///{written}", *command])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "missing file.db" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_another_program_is_an_error_and_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database " * 100)
+    before = path.read_bytes()
+    result = CliRunner().invoke(cli.main, ["--store", f"sqlite:///{path}", "threads"])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "notes.txt" in result.stderr
+    assert path.read_bytes() == before
+
+
+def test_a_store_that_does_not_answer_has_an_exit_code_of_its_own(
+    call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads(*_: Any, **__: Any) -> Iterator[Any]:
+        raise StoreUnavailable("the disk is \x1b[31mfull")
+
+    monkeypatch.setattr(CheckpointSaver, "threads", threads)
+    result = call("threads", "--json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "Error: the store is unavailable: the disk is \\x1b[31mfull\n"
+
+
+@pytest.mark.parametrize("wish", ["strict=true", "strict=false", "strict=false&deadline=5", "deadline=5"])
+def test_the_url_of_an_application_works_whatever_it_says_of_strictness(url: str, wish: str) -> None:
+    result = CliRunner().invoke(cli.main, ["--store", f"{url}?{wish}", "threads", "--json"])
+    assert result.exit_code == 0
+    assert len(json.loads(result.stdout)["threads"]) == 5
+
+
+def test_no_class_of_the_state_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "app_of_somebody.py").write_text(
+        "import sys\nfrom dataclasses import dataclass\n"
+        "print('imported', file=sys.stderr)\n@dataclass\nclass Order:\n    number: int\n"
+    )
+    fill = (
+        "import sys, app_of_somebody\nfrom checkpoint_base import open_saver\nfrom tests.cli.conftest import start\n"
+        + ("with open_saver(sys.argv[1]) as saver:\n    start(saver, 'a', app_of_somebody.Order(7))\n")
+    )
+    url, path = f"sqlite:///{tmp_path}/app.db", f"{tmp_path}:{Path(__file__).parents[2]}"
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    subprocess.run([sys.executable, "-c", fill, url], env=environment, check=True, capture_output=True)
+    done = process("--store", url, "show", "a", "--json", PYTHONPATH=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["channels"]["topic"] == {"number": 7}
+
+
+# What is printed
+
+
+def test_hostile_ids_and_values_are_shown_as_escapes(call: Callable[..., Result], ask: Callable[..., Any]) -> None:
+    # `call` checks that nothing unsafe is in the output of these.
+    shown = r"[red]x[/red]\x1b[31m\u202e\x9b1m\r"
+    assert shown in call("threads").stdout
+    assert shown in call("interrupts").stdout
+    assert shown in call("show", HOSTILE_ID).stdout
+    assert (
+        "[bold]x[/bold]\\x1b]0;owned\\x07\\x9b31m\\u202e\\ud800\\x00\\u2028\\r\\nend" in call("show", HOSTILE_ID).stdout
+    )
+    assert shown in call("prune", "--all", "--dry-run").stdout
+    assert call("history", HOSTILE_ID).exit_code == 0
+    assert "\\x1b[2J" in call("show", "nobody\x1b[2J").stderr
+    assert ask("show", HOSTILE_ID)["thread_id"] == HOSTILE_ID
+    assert ask("show", HOSTILE_ID)["channels"]["topic"] == HOSTILE.replace("\ud800", "\\ud800")
+
+
+def test_ids_that_no_store_can_hold_are_refused(call: Callable[..., Result]) -> None:
+    for thread in ("a\0b", "a\udcffb", "", "x" * 1000):
+        result = call("show", thread)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: thread_id ")
+
+
+def test_what_is_printed_suits_an_output_that_knows_ascii_only(url: str) -> None:
+    done = process("--store", url, "show", HOSTILE_ID, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+
+
+def test_a_pipe_gets_one_line_for_each_item_with_its_ids_whole(tmp_path: Path) -> None:
+    long = "x" * 512
+    url = f"sqlite:///{tmp_path}/long.db"
+    with open_saver(url) as saver:
+        start(saver, long, "y" * 10_000)
+    lines = process("--store", url, "interrupts").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[2].split()[0] == long
+    assert "…" in lines[2]
+    assert [line for line in lines if line != line.rstrip()] == []
+    shown = CliRunner().invoke(cli.main, ["--store", url, "show", long, "--json"])
+    assert shown.stdout.count("y" * 10_000) == 3  # channel, write, interrupt
+
+
+def test_a_terminal_gets_a_time_on_two_lines_only_where_the_table_needs_the_room(url: str) -> None:
+    for columns, lines in ((100, 5), (70, 10)):
+        code, shown = on_a_terminal("--store", url, "threads", columns=columns)
+        rows = shown.partition("─\r\n")[2].splitlines()
+        assert (code, len(rows)) == (0, lines)
+        assert all(len(row) <= columns for row in rows)
+
+
+def test_a_reader_that_stops_reading_ends_the_command_quietly(url: str) -> None:
+    command = f"{sys.executable} -m checkpoint_base.cli --store {url} show ann-1 --json | head -c 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"\x00\xff", {"base64": "AP8="}),
+        (2**70, str(2**70)),
+        (-(2**63), -(2**63)),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
+        (timedelta(days=1), "1 day, 0:00:00"),
+        (UUID(int=5), str(UUID(int=5))),
+        (Decimal("1.50"), "1.50"),
+        ({1: "a", "1": "b", (2, 3): None, "\ud800": 0}, {"1": "a", "'1'": "b", "(2, 3)": None, "\\ud800": 0}),
+        ({3, 1, 2}, [1, 2, 3]),
+        ((1, [2, (3,)]), [1, [2, [3]]]),
+        (Colour.RED, "red"),
+        (Point(3), {"x": 3}),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.float32(1.5), 1.5),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_value_has_a_form_in_json(tmp_path: Path, value: Any, shown: Any) -> None:
+    url = f"sqlite:///{tmp_path}/values.db"
+    with open_saver(url) as saver:
+        start(saver, "a", value)
+    result = CliRunner().invoke(cli.main, ["--store", url, "show", "a", "--json"])
+    document = json.loads(result.stdout)
+    assert document["channels"]["topic"] == shown
+    assert document["pending_interrupts"][0]["value"] == {"publish": shown}
+    assert CliRunner().invoke(cli.main, ["--store", url, "show", "a"]).exit_code == 0
+
+
+def test_a_value_that_cannot_be_described_does_not_stop_the_rest(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    class Spiteful:
+        def __repr__(self) -> str:
+            raise KeyError("no")
+
+    class Loud:
+        def __repr__(self) -> str:
+            return "loud \ud800\x9b"
+
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    rendering.print_json({"spiteful": [Spiteful()], "loud": Loud(), "deep": deep, "class": Point, "number": 10**5000})
+    document = json.loads(capsysbinary.readouterr().out)
+    assert document["spiteful"] == ["<Spiteful>"]
+    assert document["loud"] == "loud \\ud800\x9b"
+    assert document["number"] == "<int>"

@@ -1,0 +1,219 @@
+"""What the command line tells of threads, interrupts and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from checkpoint_base import CheckpointSaver, open_saver
+from tests.cli.conftest import (
+    EVERY_THREAD,
+    WAITING,
+    checkpoints,
+)
+
+# Listings
+
+
+def test_threads_are_listed_newest_first_with_their_times_steps_and_interrupts(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str
+) -> None:
+    listed = ask("threads")["threads"]
+    with open_saver(url) as saver:
+        infos = list(saver.threads())
+    assert [each["thread_id"] for each in listed] == [*reversed(EVERY_THREAD)]
+    assert [datetime.fromisoformat(each["updated_at"]) for each in listed] == [info.updated_at for info in infos]
+    assert [each["pending_interrupts"] for each in listed] == [0, 1, 1, 1, 1]
+    lines = call("threads").stdout.splitlines()
+    assert lines[0].split() == ["thread", "updated", "(UTC)", "created", "(UTC)", "step", "interrupts"]
+    assert lines[2].split() == [
+        "done",
+        *infos[0].updated_at.strftime("%Y-%m-%d %H:%M:%S").split(),
+        *infos[0].created_at.strftime("%Y-%m-%d %H:%M:%S").split(),
+        str(infos[0].step),
+    ]
+
+
+def test_threads_can_be_listed_oldest_first(ask: Callable[..., Any]) -> None:
+    assert [each["thread_id"] for each in ask("threads", "--order", "oldest")["threads"]] == [*EVERY_THREAD]
+
+
+def test_a_metadata_filter_is_json_if_it_reads_as_json_and_else_text(ask: Callable[..., Any]) -> None:
+    def found(*filters: str) -> set[str]:
+        options = [part for filter_ in filters for part in ("--metadata", filter_)]
+        return {each["thread_id"] for each in ask("threads", *options)["threads"]}
+
+    assert found("user=ann") == {"ann-1", "ann-2"}
+    assert found("age=7") == found('room="7"') == set(WAITING)
+    assert found("room=7") == found('age="7"') == set()
+    assert found("user=ann", "age=7") == {"ann-1", "ann-2"}
+    assert found("user=ann", "age=8") == set()
+
+
+@pytest.mark.parametrize("entries", [["user"], ["=ann"], ["user=ann", "user=bob"]], ids=str)
+def test_a_metadata_filter_that_is_none_is_a_usage_error(call: Callable[..., Result], entries: list[str]) -> None:
+    result = call("threads", *(part for entry in entries for part in ("--metadata", entry)))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "KEY=VALUE" in result.stderr
+
+
+@pytest.mark.parametrize(("command", "count"), [("threads", 5), ("interrupts", 4)])
+def test_following_the_cursors_lists_everything_once(ask: Callable[..., Any], command: str, count: int) -> None:
+    whole = ask(command)
+    assert whole["next"] is None
+    for limit in (1, 2, count):
+        pages: list[Any] = []
+        after: list[str] = []
+        while True:
+            page = ask(command, "--limit", str(limit), *after)
+            pages += page[command]
+            if page["next"] is None:
+                break
+            assert len(page[command]) == limit
+            after = ["--after", page["next"]]
+        assert pages == whole[command]
+        assert len(pages) == count
+
+
+@pytest.mark.parametrize("command", ["threads", "interrupts"])
+def test_a_table_ends_with_the_cursor_only_if_more_follows(call: Callable[..., Result], command: str) -> None:
+    first = call(command, "--limit", "3").stdout
+    cursor = first.splitlines()[-1].partition("There are more: --after ")[2]
+    rest = call(command, "--limit", "3", "--after", cursor).stdout
+    assert "--after" not in rest
+    assert "ann-1" not in first
+    assert "ann-1" in rest
+
+
+def test_a_text_that_is_no_cursor_is_refused(call: Callable[..., Result]) -> None:
+    result = call("threads", "--after", "elsewhere")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: 'elsewhere' is not a cursor")
+
+
+def test_interrupts_are_listed_with_the_question(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str
+) -> None:
+    listed = ask("interrupts")["interrupts"]
+    with open_saver(url) as saver:
+        pending = list(saver.interrupts())
+    assert [each["interrupt_id"] for each in listed] == [each.interrupt_id for each in pending]
+    assert listed[-1]["thread_id"] == "ann-1"
+    assert listed[-1]["value"] == {"publish": "bread"}
+    assert datetime.fromisoformat(listed[-1]["created_at"]) == pending[-1].created_at
+    row = next(line for line in call("interrupts").stdout.splitlines() if line.startswith("ann-1"))
+    assert row.split()[3:] == [pending[-1].interrupt_id, '{"publish":"bread"}']
+
+
+def test_interrupts_can_be_those_of_one_thread_or_of_some_metadata(ask: Callable[..., Any]) -> None:
+    assert [each["thread_id"] for each in ask("interrupts", "--thread", "bob-1")["interrupts"]] == ["bob-1"]
+    assert [each["thread_id"] for each in ask("interrupts", "--metadata", "user=ann")["interrupts"]] == [
+        "ann-2",
+        "ann-1",
+    ]
+
+
+def test_an_empty_listing_says_so(call: Callable[..., Result], ask: Callable[..., Any]) -> None:
+    assert call("threads", "--metadata", "user=nobody").stdout == "No threads.\n"
+    assert call("interrupts", "--thread", "done").stdout == "Nothing waits for an answer.\n"
+    assert ask("interrupts", "--thread", "done") == {"interrupts": [], "next": None}
+
+
+# One thread
+
+
+def test_show_has_the_latest_checkpoint_whole(call: Callable[..., Result], ask: Callable[..., Any], url: str) -> None:
+    shown = ask("show", "ann-1")
+    with open_saver(url) as saver:
+        latest = saver.get_tuple({"configurable": {"thread_id": "ann-1"}})
+        (question,) = saver.interrupts(thread_id="ann-1")
+    assert latest is not None
+    assert latest.parent_config is not None
+    assert shown["thread_id"] == "ann-1"
+    assert shown["checkpoint_ns"] == ""
+    assert shown["checkpoint_id"] == latest.checkpoint["id"]
+    assert shown["parent_id"] == latest.parent_config["configurable"]["checkpoint_id"]
+    assert shown["created_at"] == latest.checkpoint["ts"]
+    assert (shown["source"], shown["step"]) == ("loop", latest.metadata["step"])
+    assert shown["metadata"]["user"] == "ann"
+    assert set(shown["channels"]) == set(latest.checkpoint["channel_values"])
+    assert shown["channels"]["topic"] == "bread"
+    assert [(each["type"], each["content"]) for each in shown["channels"]["messages"]] == [
+        ("human", "hello"),
+        ("ai", "a draft"),
+    ]
+    assert [(each["task_id"], each["channel"]) for each in shown["pending_writes"]] == [
+        (question.task_id, "__interrupt__")
+    ]
+    assert [each["interrupt_id"] for each in shown["pending_interrupts"]] == [question.interrupt_id]
+    table = call("show", "ann-1").stdout
+    for seen in (shown["checkpoint_id"], shown["parent_id"], question.task_id, question.interrupt_id, "user = ann"):
+        assert seen in table
+
+
+def test_show_finds_a_checkpoint_by_its_id_and_namespace(ask: Callable[..., Any], url: str) -> None:
+    for namespace, id_ in checkpoints(url, "ann-1"):
+        shown = ask("show", "ann-1", "--ns", namespace, "--checkpoint-id", id_)
+        assert (shown["checkpoint_ns"], shown["checkpoint_id"]) == (namespace, id_)
+        assert bool(shown["pending_interrupts"]) == (id_ == ask("show", "ann-1")["checkpoint_id"])
+
+
+def test_history_is_what_list_lists(call: Callable[..., Result], ask: Callable[..., Any], url: str) -> None:
+    expected = checkpoints(url, "ann-1")
+    assert {namespace for namespace, _ in expected} == {"", "inner"}
+    listed = ask("history", "ann-1")["checkpoints"]
+    assert [(each["checkpoint_ns"], each["checkpoint_id"]) for each in listed] == expected
+    root = ask("history", "ann-1", "--ns", "")["checkpoints"]
+    assert [each["checkpoint_id"] for each in root] == [id_ for namespace, id_ in expected if not namespace]
+    assert [each["parent_id"] for each in root] == [*(each["checkpoint_id"] for each in root[1:]), None]
+    assert ask("history", "ann-1", "--limit", "2")["checkpoints"] == listed[:2]
+    lines = call("history", "ann-1").stdout.splitlines()
+    assert lines[0].split()[-1] == "namespace"
+    assert [line.split()[0] for line in lines[2:]] == [id_ for _, id_ in expected]
+
+
+def test_history_loads_no_value(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CheckpointSaver, "get_tuple", None)
+    monkeypatch.setattr(CheckpointSaver, "list", None)
+    assert call("history", "ann-1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "nobody"],
+        ["show", "nobody", "--json"],
+        ["history", "nobody"],
+        ["history", "nobody", "--json"],
+        ["delete", "nobody", "--yes"],
+        ["copy", "nobody", "somebody"],
+        ["prune", "nobody", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_a_thread_that_does_not_exist_is_an_error(call: Callable[..., Result], arguments: list[str]) -> None:
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: there is no thread 'nobody'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["show", "ann-1", "--checkpoint-id", "elsewhere"], "'elsewhere'"),
+        (["show", "ann-1", "--ns", "outer"], "'outer'"),
+        (["history", "ann-1", "--ns", "outer"], "'outer'"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_that_does_not_exist_is_an_error(
+    call: Callable[..., Result], arguments: list[str], missing: str
+) -> None:
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: thread 'ann-1' has no checkpoint")
+    assert missing in result.stderr

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +43,24 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """`close`, without blocking the running event loop."""
+
+
+class Closable:
+    """What a transport opens or is given, until it is closed: whoever asks for it afterwards is told."""
+
+    _is_closed = False
+
+    def close(self) -> None:
+        """Close what was opened here: nothing of what was given."""
+        self._is_closed = True
+
+    async def aclose(self) -> None:
+        """`close`, without blocking the running event loop."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnsupportedOperation("the saver is closed: open another one")
 
 
 def run(operation: Operation[T], transport: Transport) -> T:

@@ -20,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
+from checkpoint_base.transport import Closable
 
 AnyConnection: TypeAlias = Connection[Any]
 AnyAsyncConnection: TypeAlias = AsyncConnection[Any]
@@ -101,10 +102,8 @@ def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunc
         return done.value
 
 
-class Connections(ABC):
+class Connections(Closable, ABC):
     """Lends connections to any number of threads and event loops, each to one caller at a time, until it is closed."""
-
-    _is_closed = False
 
     @abstractmethod
     def lent(self, *, takes_long: bool) -> AbstractContextManager[AnyConnection]:
@@ -116,18 +115,6 @@ class Connections(ABC):
     @abstractmethod
     def alent(self, *, takes_long: bool) -> AbstractAsyncContextManager[AnyAsyncConnection]:
         """`lent`, for the running event loop."""
-
-    def close(self) -> None:
-        """Close what was opened here: nothing of what was given."""
-        self._is_closed = True
-
-    async def aclose(self) -> None:
-        """`close`, asynchronously."""
-        self._is_closed = True
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise UnsupportedOperation("the saver is closed: open another one")
 
 
 class OwnPools(Connections):

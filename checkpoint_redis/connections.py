@@ -16,6 +16,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
+from checkpoint_base.transport import Closable
 from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
@@ -25,13 +26,11 @@ CONNECTING_SECONDS = 5.0
 """How long one attempt waits while another caller connects. The saver's deadline decides how many there are."""
 
 
-class Clients(ABC):
+class Clients(Closable, ABC):
     """Hands out clients to any number of threads and event loops, until it is closed."""
 
     is_async = True
     """Whether there is a client for event loops. Otherwise their requests run on threads."""
-
-    _is_closed = False
 
     @abstractmethod
     def blocking(self) -> Any:
@@ -40,18 +39,6 @@ class Clients(ABC):
     @abstractmethod
     def asynchronous(self) -> AbstractAsyncContextManager[Any]:
         """The running loop's client, for one request."""
-
-    def close(self) -> None:
-        """Close what was opened here: nothing of what was given."""
-        self._is_closed = True
-
-    async def aclose(self) -> None:
-        """`close`, asynchronously."""
-        self._is_closed = True
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise UnsupportedOperation("the saver on Redis is closed: open another one")
 
 
 class OwnClients(Clients):

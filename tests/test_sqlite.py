@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
 import random
 import re
 import shutil
@@ -30,6 +28,7 @@ from checkpoint_base import (
 )
 from checkpoint_base.sqlite import store as sqlite_store
 from checkpoint_base.sqlite import transport as sqlite_transport
+from tests.forking import done_in_a_fork
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 
@@ -169,7 +168,6 @@ def test_a_lock_that_stays_is_unavailable(path: Path, monkeypatch: pytest.Monkey
         put(saver, {"a": 1})
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteSaver) -> None:
     put(saver, {"a": "parent"})
 
@@ -177,10 +175,7 @@ def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteS
         put(saver, {"a": "child"})
         asyncio.run(saver.aget_tuple(CONFIG))
 
-    forked = multiprocessing.get_context("fork").Process(target=child)
-    forked.start()
-    forked.join(30)
-    assert forked.exitcode == 0
+    done_in_a_fork(child)
     put(saver, {"a": "parent again"})
     found = {found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)}
     assert found == {"parent", "child", "parent again"}
@@ -325,7 +320,6 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
         assert len(list(saver.list(CONFIG))) == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
     [connection] = saver.store.transport._idle
@@ -334,23 +328,16 @@ def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alon
         saver.close()
         connection.execute("SELECT 1")  # raises if it was closed
 
-    forked = multiprocessing.get_context("fork").Process(target=child)
-    forked.start()
-    forked.join(30)
-    assert forked.exitcode == 0
+    done_in_a_fork(child)
     found = saver.get_tuple(CONFIG)
     assert found is not None
     assert found.checkpoint["channel_values"] == {"a": 1}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
     put(saver, {"a": ["x" * 2000] * 3})
     with saver._memory.seen._lock, saver._memory.encodings._lock:
-        forked = multiprocessing.get_context("fork").Process(target=put, args=(saver, {"a": ["x" * 2000] * 3}))
-        forked.start()
-        forked.join(30)
-    assert forked.exitcode == 0
+        done_in_a_fork(lambda: put(saver, {"a": ["x" * 2000] * 3}))
 
 
 def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:

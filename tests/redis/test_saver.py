@@ -23,6 +23,7 @@ from redis.sentinel import Sentinel
 from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, open_redis
 from checkpoint_redis.urls import parse_deployment
+from tests.forking import done_in_a_fork
 from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import Watched, redis
@@ -291,10 +292,7 @@ def test_a_forked_process_uses_connections_of_its_own(redis_url: str, prefix: st
             put(saver, {"a": "child"})
             asyncio.run(saver.aget_tuple(CONFIG))
 
-        forked = multiprocessing.get_context("fork").Process(target=child)
-        forked.start()
-        forked.join(30)
-        assert forked.exitcode == 0
+        done_in_a_fork(child)
         assert values_of(saver) == {"a": "child"}
 
 

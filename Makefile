@@ -41,7 +41,7 @@ soak: $(VENV)  ## break things for long and write docs/reliability.md; MINUTES=3
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
-bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md; QUICK=1 for a smaller run
+bench: $(VENV)  ## measure beside the peers and write docs/benchmarks.md; QUICK=1 for a smaller run, which leaves the README as it is
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
 

@@ -90,8 +90,10 @@ def main() -> None:
     is_whole = (tuple(options.only), tuple(options.backend)) == (WORKLOADS, tuple(BACKENDS))
     if options.kept or options.page or is_whole:
         write(results)
-        README.write_text(in_readme(README.read_text(), results))
-        print(f"written: {PAGE.relative_to(ROOT)} and the summary in {README.relative_to(ROOT)}")
+        print(f"written: {PAGE.relative_to(ROOT)}")
+        if not results.quick and all(any(row.backend == name for row in results.rows) for name in BACKENDS):
+            README.write_text(in_readme(README.read_text(), results))
+            print(f"written: the summary in {README.relative_to(ROOT)}")
     for outcome in outcomes(results):
         print(f"{'reached    ' if outcome.is_reached else 'not reached'}  {outcome.found:8.3f}  {outcome.what}")
     if results.not_run:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -120,9 +121,10 @@ def main(ctx: click.Context, store: str | None) -> None:
     """
     logging.getLogger().addHandler(_SILENCE)
     repeated = logging.getLogger(transport.__name__)
+    ctx.call_on_close(partial(repeated.setLevel, repeated.level))
     repeated.setLevel(logging.INFO)
     repeated.addHandler(waiting := _Waiting())
-    ctx.call_on_close(lambda: repeated.removeHandler(waiting))
+    ctx.call_on_close(partial(repeated.removeHandler, waiting))
     ctx.obj = store
 
 

@@ -7,7 +7,7 @@ may share one, so the saver compares again what a store has found.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from numbers import Number
 from typing import Any
@@ -36,6 +36,11 @@ def terms_of(metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
     """Return the terms of the entries that can be found by one: those whose value is a text or a number."""
     found = (_term(key, value) for key, value in metadata.items())
     return tuple(term for term in found if term is not None)
+
+
+def has_terms(terms: bytes, wanted: Sequence[bytes]) -> bool:
+    """Whether all wanted terms are among a record's, which are joined."""
+    return not wanted or {terms[at : at + TERM_BYTES] for at in range(0, len(terms), TERM_BYTES)}.issuperset(wanted)
 
 
 def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> bool:

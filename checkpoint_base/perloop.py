@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
+from checkpoint_base.errors import UnsupportedOperation
+
 T = TypeVar("T")
 
 
@@ -39,10 +41,11 @@ class PerLoop(Generic[T]):
         if is_first:
             self._abandon_ended()
             try:
-                future.set_result(await self._make())
+                await self._provide(future)
             except BaseException as error:
                 with self._changing:
-                    self._made.pop(loop, None)
+                    if self._made.get(loop) is future:
+                        del self._made[loop]
                 if isinstance(error, asyncio.CancelledError):
                     future.cancel()  # whoever waits with us tries again
                 else:
@@ -56,6 +59,16 @@ class PerLoop(Generic[T]):
             if future.cancelled():
                 return await self.get()
             raise
+
+    async def _provide(self, future: asyncio.Future[T]) -> None:
+        resource = await self._make()
+        with self._changing:
+            is_wanted = self._made.get(future.get_loop()) is future
+            if is_wanted:
+                future.set_result(resource)
+        if not is_wanted:
+            await self._close(resource)
+            raise UnsupportedOperation("the saver was closed in the meantime: open another one")
 
     async def aclose(self) -> None:
         """Close the resources of every loop, each on its own."""

@@ -181,7 +181,7 @@ class InboxQuery:
         return position < self.after if self.order == "newest" else position > self.after
 
     def page(self, found: Iterable[Positioned]) -> Sequence[Positioned]:
-        """The page among all that was found, which has no order yet."""
+        """The page among all that was found, in no order; what was found is no page already."""
         behind = [item for item in found if self.is_behind(item.position)]
         return sorted(behind, key=lambda item: item.position, reverse=self.order == "newest")[: self.limit]
 

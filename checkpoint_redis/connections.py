@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from threading import Lock
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from threading import Lock, Semaphore
 from typing import Any
 
 import redis
@@ -33,8 +33,8 @@ class Clients(Closable, ABC):
     """Whether there is a client for event loops. Otherwise their requests run on threads."""
 
     @abstractmethod
-    def blocking(self) -> Any:
-        """The client for blocking calls."""
+    def blocking(self) -> AbstractContextManager[Any]:
+        """The client for blocking calls, for one request."""
 
     @abstractmethod
     def asynchronous(self) -> AbstractAsyncContextManager[Any]:
@@ -50,10 +50,23 @@ class OwnClients(Clients):
         self._deployment = deployment
         self._begin_in_this_process()
 
-    def blocking(self) -> Any:
+    @contextmanager
+    def blocking(self) -> Iterator[Any]:
         self._after_fork()
         client = self._client
-        return self._made_client() if client is None else client
+        if client is None:
+            client = self._made_client()
+        if self._turns is None:
+            yield client
+            return
+        if not self._turns.acquire(timeout=CONNECTING_SECONDS):
+            raise StoreUnavailable(
+                f"all connections to Redis have been busy for {CONNECTING_SECONDS:.0f} seconds: raise max_connections"
+            )
+        try:
+            yield client
+        finally:
+            self._turns.release()
 
     def _made_client(self) -> Any:
         # A cluster's client connects when it is made. Whoever would wait for longer has a deadline to keep.
@@ -80,7 +93,7 @@ class OwnClients(Clients):
         self._per_loop.close()
 
     async def aclose(self) -> None:
-        self._close_blocking()
+        await asyncio.to_thread(self._close_blocking)  # it waits while a client is being made
         await self._per_loop.aclose()
 
     def _close_blocking(self) -> None:
@@ -95,6 +108,8 @@ class OwnClients(Clients):
         self._process = os.getpid()
         self._making = Lock()
         self._client = None
+        most = self._deployment.options.get("max_connections")
+        self._turns = None if most is None else Semaphore(most)
         self._per_loop = PerLoop(self._make, self._close, _abandon)
 
     def _after_fork(self) -> None:
@@ -125,14 +140,15 @@ class GivenClients(Clients):
             )
         self._client = client
 
-    def blocking(self) -> Any:
+    @contextmanager
+    def blocking(self) -> Iterator[Any]:
         self._check_open()
         if self.is_async:
             raise UnsupportedOperation(
                 "this saver was given an async client, and this call is blocking: use the method with an a before its "
                 "name (aput, aget_tuple, ainvoke), or open the saver with a URL, which serves both"
             )
-        return self._client
+        yield self._client
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:

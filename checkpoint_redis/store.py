@@ -239,7 +239,7 @@ class RedisStore(CheckpointStore):
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
         found = yield from merged(sources, _limit(query), _read_thread, newest=query.order == "newest")
-        return query.page(found)
+        return found if query.thread_id is None else query.page(found)
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
@@ -255,7 +255,8 @@ class RedisStore(CheckpointStore):
             ]
             if (yield from self._complete(incomplete)):
                 break
-        return query.page([question.record for question in found])
+        records = [question.record for question in found]
+        return records if query.thread_id is None else query.page(records)
 
     # Removing and copying
 

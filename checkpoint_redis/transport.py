@@ -47,8 +47,7 @@ class RedisTransport:
         self._replicas = replicas
 
     def execute(self, request: Request) -> Any:
-        with self._translating():
-            client = self._clients.blocking()
+        with self._translating(), self._clients.blocking() as client:
             calls = [request] if isinstance(request, Call) else request
             if len(calls) == 1 and not self._must_wait(calls[0]):
                 call = calls[0]

@@ -165,6 +165,10 @@ def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
     elif connection is UnixDomainSocketConnection:
         options["unix_socket_path"] = options.pop("path")
         options.pop("socket_connect_timeout")
+    if options.get("max_connections", 1) < 1:
+        raise UnsupportedOperation(
+            f"option max_connections={options['max_connections']}: write a whole number, 1 or more"
+        )
     checked = {name: value for name, value in options.items() if name not in (*_NOT_OF_A_CONNECTION, *extra)}
     try:
         connection(**checked)

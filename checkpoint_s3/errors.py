@@ -26,6 +26,7 @@ BOTO_ERRORS = (
     BotoCoreError, ClientError,
     # botocore lets these through when an answer without a stream breaks off, and when something else answers.
     HTTPError, ResponseParserError,
+    OSError,  # files and programs that credentials come from
 )  # fmt: skip
 """What a call can raise."""
 
@@ -79,7 +80,9 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
         )
     if isinstance(error, NoRegionError):
         return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
-    if isinstance(error, _PASSING):
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return UnsupportedOperation(f"{where}: the credentials that boto3 is configured for cannot be had: {error}")
+    if isinstance(error, (*_PASSING, OSError)):
         return StoreUnavailable(f"{where}: {error}")
     if isinstance(error, (ParamValidationError, ProfileNotFound, ValueError)):
         return UnsupportedOperation(f"{where}: {' '.join(str(error).split())}")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -16,7 +16,6 @@ import ormsgpack
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
 
 MAGIC = b"CKS3"
@@ -62,11 +61,6 @@ class Head:
 
     record: CheckpointRecord
     stored: frozenset[Pair]
-
-    def has(self, terms: Collection[bytes]) -> bool:
-        """Whether all of these are among the record's terms."""
-        joined = self.record.terms
-        return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(terms)
 
 
 @dataclass(frozen=True, slots=True)

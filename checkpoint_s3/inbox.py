@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.metadata import has_terms
 from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord, ThreadRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
@@ -100,7 +101,7 @@ class Inbox:
                 if latest is None:
                     if not query.terms:
                         page.append(ThreadRecord(thread_id, created_at, updated_at, None, 0))
-                elif latest.head.has(query.terms):
+                elif has_terms(latest.head.record.terms, query.terms):
                     questions = sum(write.questions for write in latest.pending)
                     page.append(ThreadRecord(thread_id, created_at, updated_at, latest.head.record, questions))
         return page
@@ -129,7 +130,7 @@ class Inbox:
         waiting = [
             (each, write)
             for each in latest.values()
-            if each.head.has(query.terms)
+            if has_terms(each.head.record.terms, query.terms)
             for write in each.pending
             if query.is_behind((write.written_at, each.thread_id, write.task_id))
         ]

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.urls import OptionReader, seconds, take_options, text
-from checkpoint_s3.connections import make_client
+from checkpoint_s3.connections import CONNECTIONS, make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.store import GRACE_SECONDS, S3Store
 from checkpoint_s3.transport import S3Transport
@@ -82,7 +82,13 @@ class S3Saver(CheckpointSaver):
         def make() -> Any:
             return client or make_client(session, profile_name=profile_name, **given)
 
-        transport = S3Transport(bucket, make, owned=client is None, encryption=_encryption(sse, sse_kms_key_id))
+        transport = S3Transport(
+            bucket,
+            make,
+            owned=client is None,
+            connections=CONNECTIONS if client is None else client.meta.config.max_pool_connections,
+            encryption=_encryption(sse, sse_kms_key_id),
+        )
         super().__init__(S3Store(transport, prefix, grace), **options)
 
     @classmethod

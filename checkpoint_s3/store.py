@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.metadata import has_terms
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -311,7 +312,9 @@ class S3Store(CheckpointStore):
                     [(key.thread_id, group.checkpoint) for key, group in some if group.checkpoint]
                 )
                 matching = [
-                    (place, head.record) for place, head in zip(some, heads, strict=True) if head.has(query.terms)
+                    (place, head.record)
+                    for place, head in zip(some, heads, strict=True)
+                    if has_terms(head.record.terms, query.terms)
                 ]
                 if not query.contents:
                     page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_s3.connections import CONNECT_SECONDS
 from checkpoint_s3.errors import BOTO_ERRORS, is_missing, is_unmet, translated
 
 PART_BYTES = 16 * 1024 * 1024
@@ -119,32 +120,41 @@ class S3Transport:
         bucket: its name.
         make: makes a client, here and again in a forked process.
         owned: whether clients that ``make`` returns are ours to close.
+        connections: how many requests a client carries out at once.
         encryption: what every object that is written is to be encrypted with, as boto3 names it.
     """
 
     def __init__(
-        self, bucket: str, make: Callable[[], Any], *, owned: bool, encryption: Mapping[str, str] | None = None
+        self,
+        bucket: str,
+        make: Callable[[], Any],
+        *,
+        owned: bool,
+        connections: int,
+        encryption: Mapping[str, str] | None = None,
     ) -> None:
         self.bucket = bucket
         self._make = make
         self._owned = owned
+        self._connections = connections
         self._encryption = dict(encryption or {})
         self._is_closed = False
         self._changing: Lock
+        self._making: Lock
         self._made: Any
         self._executor: ThreadPoolExecutor | None
         self._begin_in_this_process()
 
     def execute(self, request: Request) -> Any:
         if isinstance(request, Call):
-            return self._carry_out(self._client(), request)
+            return self._carry_out(request)
         if not request:
             return []
         *others, last = request
         futures = [self._submitted(call) for call in others]
         try:
             # One on this thread: it would only wait.
-            answer = self._carry_out(self._client(), last)
+            answer = self._carry_out(last)
         finally:
             wait(futures)
         return [*(future.result() for future in futures), answer]
@@ -164,9 +174,10 @@ class S3Transport:
         with self._changing:
             self._is_closed = True
             executor, self._executor = self._executor, None
-            client, self._made = self._made, None
         if executor is not None:
             executor.shutdown()
+        with self._making:
+            client, self._made = self._made, None
         if client is not None and self._owned:
             client.close()
 
@@ -178,6 +189,7 @@ class S3Transport:
         self._made = None
         self._executor = None
         self._changing = Lock()
+        self._making = Lock()
 
     def _after_fork(self) -> None:
         """Connections must not be shared with the process that forked this one, nor be closed by both."""
@@ -188,31 +200,37 @@ class S3Transport:
     def _client(self) -> Any:
         self._after_fork()
         client = self._made
-        if client is None:
-            with self._changing:
-                self._check_open()
-                if self._made is None:
-                    try:
-                        self._made = self._make()
-                    except (*BOTO_ERRORS, ValueError) as error:
-                        raise translated(error, self.bucket) from error
-                client = self._made
+        return self._made_client() if client is None else client
+
+    def _made_client(self) -> Any:
+        # It may ask whoever issues credentials. Whoever would wait for longer has a deadline to keep.
+        if not self._making.acquire(timeout=CONNECT_SECONDS):
+            raise StoreUnavailable(f"bucket {self.bucket!r}: no client has been made for {CONNECT_SECONDS} seconds")
+        try:
+            self._check_open()
+            client = self._made
+            if client is None:
+                client = self._made = self._make()
+        except (*BOTO_ERRORS, ValueError) as error:
+            raise translated(error, self.bucket) from error
+        finally:
+            self._making.release()
         return client
 
     def _submitted(self, call: Call) -> Future[Any]:
-        client = self._client()
+        self._after_fork()
         with self._changing:
             self._check_open()
             if self._executor is None:
-                size = client.meta.config.max_pool_connections
-                self._executor = ThreadPoolExecutor(size, thread_name_prefix="checkpoint-s3")
-            return self._executor.submit(self._carry_out, client, call)
+                self._executor = ThreadPoolExecutor(self._connections, thread_name_prefix="checkpoint-s3")
+            return self._executor.submit(self._carry_out, call)
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise UnsupportedOperation(f"the saver on bucket {self.bucket!r} is closed: open another one")
 
-    def _carry_out(self, client: Any, call: Call) -> Any:
+    def _carry_out(self, call: Call) -> Any:
+        client = self._client()
         try:
             match call:
                 case Get():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.perloop import PerLoop
 from checkpoint_base.transport import Operation, Retrying, arun, run
 
 
@@ -117,3 +118,32 @@ def test_pauses_grow_and_differ_between_clients() -> None:
     assert one != other
     assert one[-1] > 10 * one[0]
     assert all(pause <= 0.02 * 2**number for number, pause in enumerate(one))
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_what_is_made_for_a_loop_while_everything_is_closed_is_closed_too(colour: str) -> None:
+    closed: list[str] = []
+
+    async def work() -> None:
+        is_made = asyncio.Event()
+
+        async def make() -> str:
+            await is_made.wait()
+            return "resource"
+
+        async def close(resource: str) -> None:
+            closed.append(resource)
+
+        each = PerLoop(make, close, closed.append)
+        callers = [asyncio.ensure_future(each.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        if colour == "sync":
+            each.close()
+        else:
+            await each.aclose()
+        is_made.set()
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {UnsupportedOperation}
+
+    asyncio.run(work())
+    assert closed == ["resource"]

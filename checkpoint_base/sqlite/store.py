@@ -381,7 +381,8 @@ def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> It
 def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:
     statement = _SQL.threads_newest if query.order == "newest" else _SQL.threads_oldest
     rows = db.execute(_SQL.thread_by_id if query.thread_id else statement, _inbox_bounds(query)).fetchall()
-    return query.page([_thread_record(row) for row in rows])
+    found = [_thread_record(row) for row in rows]
+    return found if query.thread_id is None else query.page(found)
 
 
 def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[InterruptRecord]:
@@ -391,7 +392,7 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
     for row in rows:
         write, newest = _write_record(row[:9]), row[9:]
         found.append(InterruptRecord(_record(newest), write, _load_chunks(db, _thread_of(newest), [write.value])))
-    return query.page(found)
+    return found if query.thread_id is None else query.page(found)
 
 
 def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:

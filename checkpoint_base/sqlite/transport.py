@@ -21,7 +21,7 @@ from checkpoint_base.errors import (
     StoreUnavailable,
     UnsupportedOperation,
 )
-from checkpoint_base.metadata import TERM_BYTES
+from checkpoint_base.metadata import TERM_BYTES, has_terms
 
 MEMORY = ":memory:"
 
@@ -346,5 +346,4 @@ def _attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) 
 
 
 def _has_terms(terms: bytes, wanted: bytes) -> bool:
-    stored = {terms[at : at + TERM_BYTES] for at in range(0, len(terms), TERM_BYTES)} if wanted else set()
-    return all(wanted[at : at + TERM_BYTES] in stored for at in range(0, len(wanted), TERM_BYTES))
+    return has_terms(terms, [wanted[at : at + TERM_BYTES] for at in range(0, len(wanted), TERM_BYTES)])

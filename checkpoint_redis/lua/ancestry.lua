@@ -9,7 +9,7 @@ local found = redis.call('HMGET', hash, 'm', 's' .. ns)
 if not found[1] then return why_absent(index, thread) end
 if checkpoint == '' then checkpoint = found[2] end
 local record = checkpoint and redis.call('HGET', hash, 'c' .. ns .. '\0' .. checkpoint)
-if not record then return false end
+if not record then return checkpoint and why_invisible(index, thread, ns, checkpoint, found[2]) end
 refresh(hash, index, thread, found[1], tonumber(ARGV[4]))
 
 local open, left = {}, 0

@@ -10,12 +10,7 @@ if checkpoint == '' then checkpoint = found[2] end
 if not checkpoint then return false end
 local place = ns .. '\0' .. checkpoint
 local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place)
-if not is_visible(stored[1]) then
-    -- Never there, deleted or retired; unless something still says that it is there.
-    local is_known = found[2] == checkpoint or redis.call('ZSCORE', index, 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns)
-    if not is_known then return false end
-    return stored[1] and damaged(thread) or lost(thread)
-end
+if not is_visible(stored[1]) then return why_invisible(index, thread, ns, checkpoint, found[2]) end
 refresh(hash, index, thread, found[1], tonumber(ARGV[4]))
 local wanted, seen, chunks, rest, budget = {}, {}, {}, {}, {left = tonumber(ARGV[5])}
 local values, writes = values_and_writes(

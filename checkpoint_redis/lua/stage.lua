@@ -6,10 +6,8 @@
 local hash, index, thread = KEYS[1], KEYS[2], ARGV[1]
 local found = redis.call('HMGET', hash, 'm', 'q')
 local meta, staged = found[1], found[2]
-if not meta then
-    local problem = why_absent(index, thread)
-    if problem then return problem end
-end
+local problem = why_unknown(index, thread, meta)
+if problem then return problem end
 local now = now_ms()
 local deadline = digits(now + tonumber(ARGV[2]))
 local is_listed, ids, stored = {}, {}, {}

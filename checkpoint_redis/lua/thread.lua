@@ -39,6 +39,13 @@ local function refresh(hash, index, thread, meta, ttl)
     if now + ttl > expires then set_meta(hash, index, thread, meta, meta, ttl, now, {}) end
 end
 
+-- Why a checkpoint is not to be seen: an error if something still says that it is there; otherwise it never was, was
+-- deleted, or is retired (nil).
+local function why_invisible(index, thread, ns, checkpoint, latest)
+    local is_known = checkpoint == latest or redis.call('ZSCORE', index, 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns)
+    return is_known and damaged(thread) or nil
+end
+
 local function later(one, other) return tonumber(one) > tonumber(other) and one or other end
 
 -- The ids that are not stored, joined.

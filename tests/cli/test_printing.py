@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -259,3 +260,10 @@ def test_a_value_that_cannot_be_described_does_not_stop_the_rest(capsysbinary: p
     assert document["spiteful"] == ["<Spiteful>"]
     assert document["loud"] == "loud \\ud800\x9b"
     assert document["number"] == "<int>"
+
+
+def test_a_command_leaves_the_log_as_it_was(call: Callable[..., Result]) -> None:
+    repeated = logging.getLogger("checkpoint_base.transport")
+    before = repeated.level, [*repeated.handlers]
+    call("threads")
+    assert (repeated.level, repeated.handlers) == before

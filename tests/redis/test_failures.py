@@ -388,7 +388,18 @@ def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
             assert values_of(saver) == {"a": 2}
 
 
-@pytest.mark.parametrize("act", ["put", "put_writes", "prune", "delete_for_runs", "copy_thread onto it"])
+DAMAGED_ACTS = [
+    "put",
+    "put of a large value",
+    "put_writes",
+    "prune",
+    "delete_for_runs",
+    "copy_thread",
+    "copy_thread onto it",
+]
+
+
+@pytest.mark.parametrize("act", DAMAGED_ACTS)
 @pytest.mark.parametrize("damage", [b"", b"0017", b"\xff" * 48], ids=["emptied", "cut", "overwritten"])
 def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
     damage: bytes, act: str, redis_url: str, raw: Any, prefix: str
@@ -399,10 +410,14 @@ def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
         thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
         raw.hset(thread, b"m", damage)
         before = raw.hgetall(thread), raw.zrange(index, 0, -1)
-        acts = every_act(saver, config) | {"copy_thread onto it": lambda: saver.copy_thread("source", "thread")}
+        acts = every_act(saver, config) | {
+            "put of a large value": lambda: put(saver, {"a": [os.urandom(1000) for _ in range(2000)]}),
+            "copy_thread onto it": lambda: saver.copy_thread("source", "thread"),
+        }
         with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
             acts[act]()
         assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+        assert saver.get_tuple(config_of("copy")) is None
         assert values_of(saver) == {"a": 1}  # what it stores is whole
         saver.delete_thread("thread")
         assert not raw.exists(thread)
@@ -423,6 +438,27 @@ def test_a_checkpoint_that_damage_makes_look_retired_is_corrupt_and_not_absent(
         for config in (CONFIG, *configs):
             with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
                 saver.get_tuple(config)
+
+
+def test_a_checkpoint_that_is_lost_has_no_empty_history(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        raw.hdel(thread, *(field for field in raw.hkeys(thread) if field[:1] == b"c"))
+        with pytest.raises(CorruptCheckpoint, match="no longer agree"):
+            saver.get_delta_channel_history(config=CONFIG, channels=["a"])
+
+
+def test_one_damaged_time_ends_no_listing_early(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for number in range(250):
+            put(saver, {"a": number}, config_of(f"t{number}"))
+        thread = saver.store._keys("t100")[0]  # type: ignore[attr-defined]
+        meta = raw.hget(thread, b"m")
+        for order, digit in (("newest", b"9"), ("oldest", b"0")):
+            raw.hset(thread, b"m", meta[:16] + digit + meta[17:])
+            found = {info.thread_id for info in saver.threads(order=order)}
+            assert {f"t{number}" for number in range(250)} - found <= {"t100"}
 
 
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])

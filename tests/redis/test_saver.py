@@ -131,6 +131,8 @@ def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> Non
         ("redis://one,two", r"redis\+cluster:// or redis\+sentinel://"),
         ("redis://localhost?socket_timeout=soon", "socket_timeout"),
         ("redis://localhost?protocol=4", "protocol"),
+        ("redis://localhost?max_connections=0", "max_connections=0: write a whole number"),
+        ("redis+cluster://localhost?max_connections=-1", "max_connections=-1: write a whole number"),
         ("redis://localhost/app", "number of a database"),
         ("redis+cluster://localhost/1", "no databases"),
         ("redis+cluster://localhost:70000", "not a host with a port"),
@@ -322,11 +324,11 @@ def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, pr
     url = with_prefix(any_url, prefix) + f"&max_connections=2&client_name={prefix}"
 
     async def put_many() -> None:
-        async with RedisSaver.from_conn_string(url) as saver:
+        async with RedisSaver.from_conn_string(url, deadline=0) as saver:
             await asyncio.gather(*(aput(saver, {"a": n}, config_of(f"{n}")) for n in range(10)))
 
     asyncio.run(put_many())
-    with RedisSaver.from_conn_string(url) as saver:
+    with RedisSaver.from_conn_string(url, deadline=0) as saver:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: put(saver, {"a": n}, config_of(f"{n}")), range(10, 20)))
         assert {found.thread_id for found in saver.threads()} == {f"{n}" for n in range(20)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -279,6 +280,23 @@ def test_credentials_that_their_issuer_has_not_got_just_now_are_asked_for_again(
     with S3Saver.from_conn_string(url, deadline=10) as saver:
         assert saver.get_tuple(CONFIG) is None
     assert asked.read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_program_for_credentials_that_is_not_there_says_so(
+    colour: str, radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url, config = ready(radosgw_endpoint) + "&profile_name=issued", tmp_path / "config"
+    config.write_text(f"[profile issued]\ncredential_process = {tmp_path}/nothing\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    saver = S3Saver.from_conn_string(url)
+    set_up = saver.setup if colour == "sync" else lambda: asyncio.run(saver.asetup())
+    with pytest.raises(
+        UnsupportedOperation, match=r"credentials that boto3 is configured for cannot be had: .*nothing"
+    ):
+        set_up()
 
 
 def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from checkpoint_base import CheckpointStore
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
-from checkpoint_base.metadata import TERM_BYTES
+from checkpoint_base.metadata import has_terms
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -136,7 +136,7 @@ class DictStore(CheckpointStore):
             and query.checkpoint_id in (None, record.key.checkpoint_id)
             and (query.before is None or record.key.checkpoint_id < query.before)
             and (query.after is None or _list_order(record.key) < _list_order(query.after))
-            and _has_terms(record, query.terms)
+            and has_terms(record.terms, query.terms)
         ]
         found.sort(key=lambda record: _list_order(record.key), reverse=True)
         page = found[: query.limit]
@@ -213,7 +213,7 @@ class DictStore(CheckpointStore):
         found = []
         for thread_id, thread in _chosen(threads, query.thread_id).items():
             latest = thread.checkpoints.get(("", _latest_id(thread, "")))
-            if thread.created_at is not None and _has_terms(latest, query.terms):
+            if thread.created_at is not None and has_terms(latest.terms if latest else b"", query.terms):
                 questions = sum(write.questions for write in _pending(thread))
                 found.append(ThreadRecord(thread_id, thread.created_at, thread.updated_at, latest, questions))
         return query.page(found)
@@ -223,7 +223,7 @@ class DictStore(CheckpointStore):
         found = []
         for thread in _chosen(threads, query.thread_id).values():
             latest = thread.checkpoints.get(("", _latest_id(thread, "")))
-            if latest and _has_terms(latest, query.terms):
+            if latest and has_terms(latest.terms, query.terms):
                 found += [InterruptRecord(latest, write, thread.chunks) for write in _pending(thread)]
         return query.page(found)
 
@@ -299,11 +299,6 @@ def _ancestors(thread: Thread, place: Place) -> Iterator[CheckpointRecord]:
 
 def _list_order(key: CheckpointKey) -> tuple[str, str, str]:
     return (key.checkpoint_id, key.thread_id, key.checkpoint_ns)
-
-
-def _has_terms(record: CheckpointRecord | None, terms: Collection[bytes]) -> bool:
-    joined = record.terms if record else b""
-    return {joined[at : at + TERM_BYTES] for at in range(0, len(joined), TERM_BYTES)}.issuperset(terms)
 
 
 def _pending(thread: Thread) -> Iterator[WriteRecord]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoint_base import CorruptCheckpoint
 from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, Codec, Encoding
-from checkpoint_base.msgpack import element_ends, outer_container
+from checkpoint_base.msgpack import element_ends, extension, outer_container
 from checkpoint_base.records import Chunk, ValueRecord
 
 TAG = "msgpack"
@@ -84,6 +84,14 @@ def test_element_ends_are_the_ends_of_the_packed_elements(values: list[Any]) -> 
     assert list(element_ends(data, container.prefix_bytes, 1)) == expected
 
 
+def test_an_extension_is_what_ormsgpack_reads() -> None:
+    for size in (3, 255, 256, 65_535, 65_536):
+        payload = b"x" * size
+        seen: list[tuple[int, bytes]] = []
+        ormsgpack.unpackb(extension(7, payload), ext_hook=lambda *found: seen.append(found))  # noqa: B023
+        assert seen == [(7, payload)]
+
+
 @given(values=st.dictionaries(st.text(), plain, min_size=1))
 def test_pairs_of_a_map_stay_together(values: dict[str, Any]) -> None:
     data = ormsgpack.packb(values)
@@ -127,7 +135,9 @@ def test_a_list_and_its_delta_snapshot_share_their_chunks() -> None:
     codec = Codec()
     packed = ormsgpack.packb(texts(*[1000] * 100))
     before = codec.encode(TAG, packed)
-    assert new_bytes(before, codec.encode(TAG, ormsgpack.packb(ormsgpack.Ext(7, packed)))) == 0
+    for _ in range(2):
+        packed = ormsgpack.packb(ormsgpack.Ext(7, packed))
+        assert new_bytes(before, codec.encode(TAG, packed)) == 0
 
 
 def test_an_appended_text_shares_what_came_before() -> None:

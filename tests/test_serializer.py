@@ -359,13 +359,13 @@ def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
 
 
 def test_an_element_has_the_same_bytes_in_a_list_a_tuple_and_a_snapshot() -> None:
-    messages = [HumanMessage("a" * 300, id="1"), AIMessage("b", id="2", additional_kwargs={"k": (1, 2)})]
-    first, second = (SERDE.dumps_typed([message])[1][1:] for message in messages)
+    points = [shapes.Point("a" * 300), shapes.Point({"k": (1, 2)})]
+    first, second = (SERDE.dumps_typed([point])[1][1:] for point in points)
     elements = first + second
-    for value in (messages, tuple(messages), _DeltaSnapshot(messages), deque(messages)):
+    for value in (points, tuple(points), _DeltaSnapshot(points), deque(points)):
         data = SERDE.dumps_typed(value)[1]
         assert data.endswith(elements)
-    spelled = SERDE.dumps_typed([*messages, {1: "a key that is no str"}, bytearray(b"x")])[1]
+    spelled = SERDE.dumps_typed([*points, {1: "a key that is no str"}, bytearray(b"x")])[1]
     assert spelled[1:].startswith(elements)
 
 

@@ -21,6 +21,9 @@ ORDERED_DICT: Final = 22  # [key, value, key, value, ...]
 DEFAULT_DICT: Final = 23  # [name of the factory or nil, key, value, key, value, ...]
 DEQUE: Final = 24  # [maxlen or nil, element, ...]
 COUNTER: Final = 25  # [key, count, key, count, ...]
+# A list of pydantic models: [kinds, number, model, number, model, ...]. A kind is [number, module, qualified name, set
+# names]. A model is a map of its fields if it has its kind's number, and as it is by itself if it has nil.
+MODELS: Final = 26
 
 # Values of libraries.
 SNAPSHOT: Final = 32  # LangGraph's _DeltaSnapshot; no array but its value, so that a list's begins with a list's header

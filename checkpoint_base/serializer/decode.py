@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ormsgpack
@@ -68,6 +68,8 @@ class Decoder:
                 return _DeltaSnapshot(value)
             if type(value) is not list:
                 raise ValueError("an array was expected")  # noqa: TRY301
+            if code == codes.MODELS:
+                return self._models(*value)
             if make := _MAKERS.get(code):
                 return self._made(make, code, value)
             if code in classes.CODES:
@@ -87,29 +89,39 @@ class Decoder:
                 return _PLAIN[code](parts)
             raise
 
+    def _models(self, kinds: list[Any], *rest: Any) -> list[Any]:
+        forms = {
+            number: (self._form(codes.MODEL, module, qualname), {"set": was_set})
+            for number, module, qualname, was_set in kinds
+        }
+        models = []
+        parts = iter(rest)
+        for number, model in zip(parts, parts, strict=True):
+            if number is None:
+                models.append(model)
+            else:
+                form, more = forms[number]
+                models.append(model if form is None else _rebuilt(form, model, more))
+        return models
+
     def _instance(self, code: int, module: str, qualname: str, plain: Any, more: Any = None) -> Any:
+        form = self._form(code, module, qualname)
+        return plain if form is None else _rebuilt(form, plain, more or {})
+
+    def _form(self, code: int, module: str, qualname: str) -> Form | None:
+        """Return the form of a class's instances, None if they are to stay plain data."""
         key = (module, qualname)
         try:
             form = self._forms[key]
         except KeyError:
             form = self._forms[key] = self._permitted(module, qualname)
-        if form is None:
-            return plain
-        if form.code != code:
+        if form is not None and form.code != code:
             raise SerializationError(
                 f"{module}.{qualname} is not the kind of class that was stored under this name: {NEXT_STEP}"
             )
-        try:
-            return form.make(plain, more or {})
-        except SerializationError:
-            raise
-        except Exception as error:
-            raise SerializationError(
-                f"Cannot rebuild {module}.{qualname} ({type(error).__name__}: {error}): {NEXT_STEP}"
-            ) from error
+        return form
 
     def _permitted(self, module: str, qualname: str) -> Form | None:
-        """Return the form of a class's instances, None if they are to stay plain data."""
         if type(module) is not str or type(qualname) is not str:
             raise ValueError("the name of a class was expected")
         if not permits(self._allowed, module, qualname):
@@ -125,3 +137,13 @@ class Decoder:
         if form is None:
             raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {NEXT_STEP}")
         return form
+
+
+def _rebuilt(form: Form, plain: Any, more: Mapping[str, Any]) -> Any:
+    try:
+        return form.make(plain, more)
+    except SerializationError:
+        raise
+    except Exception as error:
+        name = f"{form.cls.__module__}.{form.cls.__qualname__}"
+        raise SerializationError(f"Cannot rebuild {name} ({type(error).__name__}: {error}): {NEXT_STEP}") from error

@@ -12,6 +12,12 @@ from checkpoint_base.serializer import codes
 from checkpoint_base.serializer.forms import inherits_v1
 from checkpoint_base.serializer.records import ValidatedRecord
 
+# What `object.__setattr__` would look up for each instance anew.
+_set_fields = vars(BaseModel)["__dict__"].__set__
+_set_names = vars(BaseModel)["__pydantic_fields_set__"].__set__
+_set_extra = vars(BaseModel)["__pydantic_extra__"].__set__
+_set_private = vars(BaseModel)["__pydantic_private__"].__set__
+
 
 class Model(ValidatedRecord):
     code = codes.MODEL
@@ -39,12 +45,10 @@ class Model(ValidatedRecord):
 
     def build(self, fields: dict[str, Any], more: Mapping[str, Any]) -> Any:
         obj = object.__new__(self.cls)
-        if "attributes" in more:
-            fields = fields | more["attributes"]
-        object.__setattr__(obj, "__dict__", fields)
-        object.__setattr__(obj, "__pydantic_fields_set__", set(more["set"]))
-        object.__setattr__(obj, "__pydantic_extra__", more.get("extra", {} if self._takes_extra else None))
-        object.__setattr__(obj, "__pydantic_private__", self._with_new_private(more.get("private")))
+        _set_fields(obj, fields | more["attributes"] if "attributes" in more else fields)
+        _set_names(obj, set(more["set"]))
+        _set_extra(obj, more.get("extra", {} if self._takes_extra else None))
+        _set_private(obj, self._with_new_private(more.get("private")))
         return obj
 
     def _with_new_private(self, stored: dict[str, Any] | None) -> dict[str, Any] | None:

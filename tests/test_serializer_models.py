@@ -1,0 +1,186 @@
+"""Lists of pydantic models, whose kinds are stored once, come back like any other value."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+import ormsgpack
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
+from langgraph.checkpoint.serde.types import _DeltaSnapshot
+
+from checkpoint_base.errors import SerializationError
+from checkpoint_base.serializer import ExactSerializer, modellists
+from checkpoint_base.serializer.codes import MODELS, TAG
+from tests import shapes
+from tests.exactness import SERDE, again, exact, pydantic_attributes, with_attributes
+
+
+def stored_as(value: Any) -> int:
+    """The code of the extension that a value is stored as; -1 for none."""
+    codes = [-1]
+    ormsgpack.unpackb(SERDE.dumps_typed(value)[1], ext_hook=lambda code, _: codes.append(code))
+    return codes[-1]
+
+
+def without(model: Any, name: str) -> Any:
+    del model.__dict__[name]
+    return model
+
+
+ODD: dict[str, Any] = {
+    "private": pydantic_attributes(shapes.Private(value=1), _seen=[1]),
+    "extra": shapes.Open(value=1, more=(2,)),
+    "attribute": with_attributes(shapes.Model(), note=(1,)),
+    "cached property": shapes.Cached(value=1),
+    "field without a value": without(shapes.Model(), "items"),
+    "value that ormsgpack refuses": shapes.Model(anything={1: "\ud800"}),
+    "bytearray": shapes.Model(anything=[{"raw": bytearray(b"x")}]),
+    "empty bytearray": shapes.Model(anything=bytearray()),
+    "model in a model": shapes.Model(items=[shapes.Inner(value=shapes.Model())]),
+    "list of models in a field": shapes.Model(anything=[shapes.Open(a=1), shapes.Point(1)]),
+    "generic": shapes.IntBox(value=1),
+    "tuple": shapes.Model(anything=((1, 2), {3})),
+    "other fields set": shapes.Model(name="n"),
+    "constructed without validation": shapes.Model.model_construct(name=1),
+    "frozen": shapes.FrozenModel(value={"a": (1,)}),
+    "message with calls": AIMessage(
+        [{"type": "text", "text": "t"}],
+        tool_calls=[{"name": "f", "args": {"a": (1,)}, "id": "1"}],
+        usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+    ),
+}
+_ = ODD["cached property"].double
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_models_come_back_exactly_whatever_else_they_hold(odd: Any) -> None:
+    for value in ([odd], [HumanMessage("a", id="1"), odd, shapes.Model(), odd]):
+        assert stored_as(value) == MODELS
+        for holder in (value, tuple(value), _DeltaSnapshot(value), shapes.Point(value)):
+            assert exact(again(holder)) == exact(holder)
+
+
+def test_fields_that_were_set_differ_from_fields_that_were_not() -> None:
+    back = again([shapes.Model(), shapes.Model(name="n"), shapes.Model(items=[]), shapes.Model(name="other")])
+    assert [model.model_fields_set for model in back] == [set(), {"name"}, {"items"}, {"name"}]
+
+
+def test_the_fields_set_of_one_model_are_not_another_s() -> None:
+    first, second = again([shapes.Model(), shapes.Model()])
+    first.name = "changed"
+    assert second.model_fields_set == set()
+
+
+def test_the_order_of_the_fields_of_each_model_is_kept() -> None:
+    turned = shapes.Model()
+    fields = dict(reversed(turned.__dict__.items()))
+    turned.__dict__.clear()
+    turned.__dict__.update(fields)
+    back = again([shapes.Model(), turned])
+    assert [[*model.__dict__] for model in back] == [["name", "anything", "items"], ["items", "anything", "name"]]
+
+
+@pytest.mark.parametrize("other", [1, None, {"role": "user"}, shapes.Point(1), [shapes.Model()], shapes.OldModel()])
+def test_a_list_that_holds_other_values_too_is_stored_element_by_element(other: Any) -> None:
+    for value in ([shapes.Model(), other], [other, shapes.Model()]):
+        assert stored_as(value) != MODELS
+        assert exact(again(value)) == exact(value)
+
+
+_TEXT = st.text(max_size=300)
+_MESSAGES = st.one_of(
+    st.builds(HumanMessage, _TEXT, id=st.none() | _TEXT),
+    st.builds(AIMessage, _TEXT, response_metadata=st.dictionaries(_TEXT, st.integers() | st.binary() | _TEXT)),
+    st.builds(SystemMessage, _TEXT, additional_kwargs=st.dictionaries(_TEXT, st.tuples(st.floats(allow_nan=False)))),
+    st.builds(
+        lambda text, id_, artifact: ToolMessage(text, tool_call_id=id_, artifact=artifact),
+        *(_TEXT, _TEXT, st.binary() | st.sets(st.integers())),
+    ),
+    _TEXT.map(lambda id_: RemoveMessage(id=id_)),
+)
+
+
+@given(st.lists(_MESSAGES, max_size=20))
+def test_any_messages_come_back_exactly(messages: list[Any]) -> None:
+    assert exact(again(messages)) == exact(messages)
+
+
+def test_a_message_has_the_same_bytes_whatever_stands_beside_it() -> None:
+    messages = [
+        HumanMessage("a" * 300, id="1"),
+        AIMessage("b", id="2", additional_kwargs={"k": (1, 2)}),
+        ToolMessage("c", tool_call_id="3"),
+        HumanMessage("d"),
+        AIMessage("e", id="5"),
+    ]
+    alone = [content(SERDE.dumps_typed([message])[1]) for message in messages]
+    for began in range(len(messages)):
+        for ended in range(began + 1, len(messages) + 1):
+            for wrap in (list, tuple, _DeltaSnapshot):
+                data = SERDE.dumps_typed(wrap(messages[began:ended]))[1]
+                assert data.endswith(b"".join(alone[began:ended]))
+
+
+def content(data: bytes) -> bytes:
+    """What follows the kinds in the bytes of a list of models."""
+    payloads: list[bytes] = []
+    ormsgpack.unpackb(data, ext_hook=lambda _, payload: payloads.append(bytes(payload)))
+    kinds, *_ = ormsgpack.unpackb(payloads[0], ext_hook=lambda *_: None)
+    return payloads[0].partition(ormsgpack.packb(kinds))[2]
+
+
+def test_kinds_whose_digests_are_equal_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modellists.zlib, "crc32", lambda _: 7)
+    value = [HumanMessage("a"), AIMessage("b"), shapes.Model(), shapes.Model(name="c"), HumanMessage("d")]
+    assert exact(again(value)) == exact(value)
+
+
+def test_the_name_of_a_class_is_stored_once() -> None:
+    data = SERDE.dumps_typed([HumanMessage(str(number), id=str(number)) for number in range(100)])[1]
+    assert data.count(b"langchain_core.messages.human") == 1
+
+
+def test_strict_reads_models_of_a_class_that_is_not_permitted_as_plain_data() -> None:
+    value = [HumanMessage("a"), shapes.Model(name="a"), pydantic_attributes(shapes.Private(value=1), _seen=[1])]
+    plain = [HumanMessage("a"), {"name": "a", "anything": None, "items": []}, {"value": 1}]
+    assert exact(again(value, ExactSerializer(strict=True))) == exact(plain)
+
+
+def test_an_element_that_cannot_be_stored_is_named() -> None:
+    with pytest.raises(SerializationError, match=r"Cannot store value\[1\]\.anything\[\"f\"\]: the value of type"):
+        SERDE.dumps_typed([shapes.Model(), shapes.Model(anything={"f": iter(())})])
+
+    class Local(pydantic.BaseModel):
+        pass
+
+    with pytest.raises(SerializationError, match=r"Cannot store value\[1\]: .* defined inside a function"):
+        SERDE.dumps_typed([shapes.Model(), Local()])
+
+
+def test_a_class_of_another_kind_under_the_name_of_a_model_is_refused() -> None:
+    payload = ormsgpack.packb([[[1, "tests.shapes", "Point", []]], 1, {"x": 1}])
+    with pytest.raises(SerializationError, match=r"tests\.shapes\.Point is not the kind of class"):
+        SERDE.loads_typed((TAG, ormsgpack.packb(ormsgpack.Ext(MODELS, payload))))
+
+
+def test_models_stored_one_by_one_are_read() -> None:
+    """As this serializer wrote lists before it knew kinds; a deque is still written so."""
+    value = [HumanMessage("a", id="1"), shapes.Open(b=1)]
+    old = SERDE.dumps_typed(deque(value))[1]
+    payloads: list[bytes] = []
+    ormsgpack.unpackb(old, ext_hook=lambda _, payload: payloads.append(bytes(payload)))
+    assert payloads[0][:2] == b"\x93\xc0"
+    assert exact(SERDE.loads_typed((TAG, b"\x92" + payloads[0][2:]))) == exact(value)
+
+
+def test_long_conversations_in_any_language_hold_no_bytearray() -> None:
+    """Bytes of texts and of their lengths may look like the head of a bytearray."""
+    words = random.Random(1)
+    value = [HumanMessage("łódź " * words.randint(1, 400), id=str(number)) for number in range(200)]
+    assert exact(again(value)) == exact(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -53,3 +55,15 @@ def test_a_chat_of_400_costs_a_thirtieth_of_the_peer_and_one_of_800_about_twice_
     size_of_400 = chat_file(tmp_path / "400.db", 400)
     assert size_of_400 <= PEER_BYTES_FOR_400 / 30
     assert chat_file(tmp_path / "800.db", 800) <= 2.2 * size_of_400
+
+
+def test_a_message_that_a_task_writes_and_the_state_then_holds_is_stored_once(tmp_path: Path) -> None:
+    builder = StateGraph(Chat)
+    builder.add_node("reply", lambda state: {"messages": [AIMessage("the answer ".ljust(1000, "."), id="2")]})
+    builder.add_edge(START, "reply")
+    with SQLiteSaver(tmp_path / "chat.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+        graph.invoke({"messages": [HumanMessage("?" * 1000, id="1")]}, {"configurable": {"thread_id": "1"}})
+    with closing(sqlite3.connect(tmp_path / "chat.db")) as file:
+        bodies = [body for (body,) in file.execute("SELECT body FROM chunks")]
+    assert sum(b"the answer" in body for body in bodies) == 1

@@ -21,8 +21,8 @@ ORDERED_DICT: Final = 22  # [key, value, key, value, ...]
 DEFAULT_DICT: Final = 23  # [name of the factory or nil, key, value, key, value, ...]
 DEQUE: Final = 24  # [maxlen or nil, element, ...]
 COUNTER: Final = 25  # [key, count, key, count, ...]
-# A list of pydantic models: [kinds, number, model, number, model, ...]. A kind is [number, module, qualified name, set
-# names]. A model is a map of its fields if it has its kind's number, and as it is by itself if it has nil.
+# A list of pydantic models: [row, ...]. A row is [kind, map of the fields], where a kind is JSON of [module, qualified
+# name, set names]; or [nil, model] for a model that holds more than its fields.
 MODELS: Final = 26
 
 # Values of libraries.

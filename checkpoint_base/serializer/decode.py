@@ -16,6 +16,7 @@ from checkpoint_base.serializer.allowlist import permits
 from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.forms import Form
 from checkpoint_base.serializer.leaves import make_leaf
+from checkpoint_base.serializer.modellists import parts_of_kind
 from checkpoint_base.serializer.records import NEXT_STEP
 
 _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
@@ -69,7 +70,7 @@ class Decoder:
             if type(value) is not list:
                 raise ValueError("an array was expected")  # noqa: TRY301
             if code == codes.MODELS:
-                return self._models(*value)
+                return self._models(value)
             if make := _MAKERS.get(code):
                 return self._made(make, code, value)
             if code in classes.CODES:
@@ -89,19 +90,15 @@ class Decoder:
                 return _PLAIN[code](parts)
             raise
 
-    def _models(self, kinds: list[Any], *rest: Any) -> list[Any]:
-        forms = {
-            number: (self._form(codes.MODEL, module, qualname), {"set": was_set})
-            for number, module, qualname, was_set in kinds
-        }
+    def _models(self, rows: list[Any]) -> list[Any]:
+        kinds: dict[str | None, tuple[Form | None, dict[str, Any]]] = {None: (None, {})}
         models = []
-        parts = iter(rest)
-        for number, model in zip(parts, parts, strict=True):
-            if number is None:
-                models.append(model)
-            else:
-                form, more = forms[number]
-                models.append(model if form is None else _rebuilt(form, model, more))
+        for kind, model in rows:
+            if kind not in kinds:
+                module, qualname, was_set = parts_of_kind(kind)
+                kinds[kind] = self._form(codes.MODEL, module, qualname), {"set": was_set}
+            form, more = kinds[kind]
+            models.append(model if form is None else _rebuilt(form, model, more))
         return models
 
     def _instance(self, code: int, module: str, qualname: str, plain: Any, more: Any = None) -> Any:

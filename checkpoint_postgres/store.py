@@ -103,6 +103,7 @@ class PostgresStore(CheckpointStore):
             if len(channel) + len(version) > MAX_CHANNEL_BYTES // 4:
                 _check_length(channel, version)
         key = checkpoint.key
+        values = sorted(values, key=lambda value: (value.channel, value.version))
         rows: Rows = yield Statement(
             self._sql.put,
             (
@@ -138,6 +139,7 @@ class PostgresStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
+        writes = sorted(writes, key=lambda write: (write.task_id, write.idx))
         rows: Rows = yield Statement(
             self._sql.put_writes,
             (
@@ -238,7 +240,7 @@ def _numbers(terms: bytes) -> list[int]:
 
 
 def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Blobs]:
-    brought = chunks.values()
+    brought = sorted(chunks.values(), key=lambda chunk: chunk.id)
     return (
         Blobs([chunk.id for chunk in brought]),
         Booleans([chunk.node for chunk in brought]),

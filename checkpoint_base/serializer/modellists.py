@@ -37,7 +37,7 @@ def take_models(models: list[Any]) -> list[Any] | None:
                 kind = kind_of_names
                 break
         else:
-            kind = json.dumps([cls.__module__, cls.__qualname__, sorted(was_set)])
+            kind = _kind(cls, tuple(sorted(was_set)))
             kinds.append((set(was_set), kind))
         rows.append([kind, fields])
     return rows
@@ -47,6 +47,11 @@ def parts_of_kind(kind: str) -> tuple[str, str, list[str]]:
     """Return the module and the qualified name of a kind's class, and the names of the fields that were set."""
     module, qualname, was_set = json.loads(kind)
     return module, qualname, was_set
+
+
+@lru_cache(maxsize=4096)
+def _kind(cls: Any, was_set: tuple[str, ...]) -> str:
+    return json.dumps([cls.__module__, cls.__qualname__, was_set])
 
 
 @lru_cache(maxsize=4096)

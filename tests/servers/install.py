@@ -8,28 +8,36 @@ import subprocess
 import sys
 from pathlib import Path
 
-NEEDED: dict[str, tuple[str, tuple[str, ...]]] = {
-    # the environment variable that names a server instead, and Debian's packages with the program that tells of each
-    "CHECKPOINT_TEST_POSTGRES_URL": ("initdb", ("postgresql", "pgbouncer")),
-    "CHECKPOINT_TEST_REDIS_URL": ("redis-server", ("redis-server", "redis-sentinel")),
-    "CHECKPOINT_TEST_S3_URL": ("radosgw", ("ceph-mon", "ceph-osd", "radosgw", "ceph-common")),
+SERVERS: dict[str, dict[str, str]] = {
+    # the environment variable that names a server instead, and the programs that stand for Debian's packages
+    "CHECKPOINT_TEST_POSTGRES_URL": {"initdb": "postgresql"},
+    "CHECKPOINT_TEST_REDIS_URL": {"redis-server": "redis-server", "redis-sentinel": "redis-sentinel"},
+    "CHECKPOINT_TEST_S3_URL": {
+        **{program: program for program in ("ceph-mon", "ceph-osd", "radosgw")},
+        "ceph-authtool": "ceph-common",
+    },
 }
+BESIDE_THEM = {"pgbouncer": "pgbouncer"}
+"""What no other server and no container replaces."""
+
+
+def missing_packages(*, containers: bool) -> list[str]:
+    """The packages of all programs that are not here and that neither a named server nor a container replaces."""
+    replaced = [programs for variable, programs in SERVERS.items() if containers or variable in os.environ]
+    needed = [*(programs for programs in SERVERS.values() if programs not in replaced), BESIDE_THEM]
+    return [package for programs in needed for program, package in programs.items() if not _is_here(program)]
 
 
 def main() -> int:
-    missing = [
-        package
-        for variable, (program, packages) in NEEDED.items()
-        if variable not in os.environ and not _is_here(program)
-        for package in packages
-    ]
-    if not missing or _docker_answers():
+    if not (missing := missing_packages(containers=False)):
+        return 0
+    if not (missing := missing_packages(containers=_docker_answers())):
         return 0
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
     if os.getuid() != 0 or not shutil.which("apt-get"):
         print(
             f"The tests need servers that are not here. Install them (sudo {' '.join(command)}), start Docker, or name "
-            f"servers in {', '.join(NEEDED)}; then repeat.",
+            f"servers in {', '.join(SERVERS)}; then repeat.",
             file=sys.stderr,
         )
         return 1

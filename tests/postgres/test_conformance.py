@@ -72,8 +72,6 @@ class TestBehindPgBouncer(_OnPostgres):
 class TestAsOwnerOfOneSchema(_OnPostgres):
     """On the newest PostgreSQL, as a role that owns one schema and may do nothing else in the database."""
 
-    every_colour = False
-
     @pytest.fixture
     def url(self, owned: str) -> str:
         return owned

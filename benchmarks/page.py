@@ -298,8 +298,9 @@ def _concurrency(results: Results) -> Iterator[str]:
         return
     yield "## Many conversations at once"
     yield ""
-    yield "Each thread or task has a conversation of its own and makes the calls of a graph one after the other. Away"
-    yield "means behind a proxy that makes every round trip that much longer, as between two zones of a cloud."
+    yield "Each thread or task has a conversation of its own and makes the calls of a graph one after the other; it has"
+    yield "had another one before, so connections are there. Away means behind a proxy that makes every round trip that"
+    yield "much longer, as between two zones of a cloud."
     yield ""
     yield "| backend | with | side | calls/s | |"
     yield "| --- | --- | --- | --: | --- |"

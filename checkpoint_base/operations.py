@@ -461,6 +461,8 @@ class Operations:
 
     def _page_size(self, limit: int | None, filter_: Mapping[str, Any] | None) -> int:
         """As many as are wanted, or whole pages where the store cannot tell which of them match."""
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise UnsupportedOperation(f"limit={limit!r}: give a number of items from 0 on, or None for all")
         if limit is None or len(self._terms(filter_ or {})) < len(filter_ or {}):
             return _MAX_PAGE
         return max(1, min(limit, _MAX_PAGE))

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -389,6 +390,16 @@ def test_setting_up_takes_no_request_twice(path: Path) -> None:
     assert saver.get_tuple(CONFIG) is None
     assert transport.requests == 2
     saver.close()
+
+
+@pytest.mark.parametrize("limit", [-1, 2.5, "3"])
+def test_a_limit_that_is_no_number_of_items_is_refused(limit: Any, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    listings = (partial(saver.list, CONFIG), partial(saver.history, CONFIG), saver.threads, saver.interrupts)
+    asynchronous = (partial(saver.alist, CONFIG), partial(saver.ahistory, CONFIG), saver.athreads, saver.ainterrupts)
+    for listing in (*listings, *asynchronous):
+        with pytest.raises(UnsupportedOperation, match=f"limit={limit!r}: give a number of items from 0 on"):
+            listing(limit=limit)
 
 
 @pytest.mark.parametrize("deadline", [-1.0, float("nan"), float("inf")])

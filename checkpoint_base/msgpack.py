@@ -91,3 +91,9 @@ def extension(code: int, payload: bytes) -> bytes:
     """Return an extension value; ormsgpack's own, of half a megabyte, take thirty times as long."""
     first = 0xC7 + (len(payload) > 0xFF) + (len(payload) > 0xFFFF)
     return b"".join((bytes((first,)), len(payload).to_bytes(_LENGTH_BYTES[first], "big"), bytes((code,)), payload))
+
+
+def array_header(elements: int) -> bytes:
+    if elements < 16:
+        return bytes((0x90 | elements,))
+    return b"\xdc" + elements.to_bytes(2, "big") if elements <= 0xFFFF else b"\xdd" + elements.to_bytes(4, "big")

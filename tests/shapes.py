@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pydantic.v1
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 T = TypeVar("T")
@@ -168,6 +168,14 @@ class Cached(BaseModel):
 class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True)
     value: Any = None
+
+
+class Words(RootModel[list[str]]):
+    pass
+
+
+class CountedWords(RootModel[list[str]]):
+    _seen: int = PrivateAttr(default=0)
 
 
 class AnyBox(BaseModel, Generic[T]):

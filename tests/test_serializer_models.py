@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections import deque
 from typing import Any
 
@@ -15,9 +14,10 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from checkpoint_base.errors import SerializationError
+from checkpoint_base.errors import CorruptCheckpoint, SerializationError
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.serializer.codes import MODELS, TAG
+from checkpoint_base.serializer.encode import Encoder
 from tests import shapes
 from tests.exactness import SERDE, again, exact, pydantic_attributes, with_attributes
 
@@ -50,6 +50,8 @@ ODD: dict[str, Any] = {
     "other fields set": shapes.Model(name="n"),
     "constructed without validation": shapes.Model.model_construct(name=1),
     "frozen": shapes.FrozenModel(value={"a": (1,)}),
+    "root model": shapes.Words(["a", "b"]),
+    "root model with private": pydantic_attributes(shapes.CountedWords(["a"]), _seen=5),
     "message with calls": AIMessage(
         [{"type": "text", "text": "t"}],
         tool_calls=[{"name": "f", "args": {"a": (1,)}, "id": "1"}],
@@ -87,11 +89,81 @@ def test_the_order_of_the_fields_of_each_model_is_kept() -> None:
     assert [[*model.__dict__] for model in back] == [["name", "anything", "items"], ["items", "anything", "name"]]
 
 
-@pytest.mark.parametrize("other", [1, None, {"role": "user"}, shapes.Point(1), [shapes.Model()], shapes.OldModel()])
-def test_a_list_that_holds_other_values_too_is_stored_element_by_element(other: Any) -> None:
-    for value in ([shapes.Model(), other], [other, shapes.Model()]):
-        assert stored_as(value) != MODELS
+OTHERS = [
+    1,
+    None,
+    {"role": "user"},
+    ("user", "hi"),
+    shapes.Point(1),
+    [shapes.Model()],
+    shapes.OldModel(),
+    bytearray(b"x"),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+def test_what_is_no_model_may_stand_among_models(other: Any) -> None:
+    for value in ([shapes.Model(), other, shapes.Model()], [other, shapes.Model()], (shapes.Model(), other)):
         assert exact(again(value)) == exact(value)
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=repr)
+def test_a_model_has_the_same_bytes_before_anything_else(other: Any) -> None:
+    messages = [HumanMessage("a" * 300, id="1"), AIMessage("b", id="2")]
+    rows = content(SERDE.dumps_typed(messages)[1])
+    assert content(SERDE.dumps_typed([*messages, other])[1]).startswith(rows)
+
+
+def test_only_odd_elements_are_taken_apart_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages: list[Any] = [HumanMessage("łódź " * number, id=str(number)) for number in range(300)]
+    seen = spelled(monkeypatch)
+    SERDE.dumps_typed(messages)  # the bytes of texts and of their lengths may look like the head of a bytearray
+    assert seen == []
+    for odd in ({1: 2}, bytearray(b"x"), "\ud800"):
+        messages[150] = HumanMessage("odd", id="odd", additional_kwargs={"odd": odd})
+        SERDE.dumps_typed(messages)
+        assert messages[150].content in seen
+        assert not any("łódź" in text for text in seen)
+        seen.clear()
+
+
+def spelled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are looked at one by one from now on."""
+    seen: list[str] = []
+    spell = Encoder._spelled
+
+    def noting(self: Encoder, value: Any) -> Any:
+        if type(value) is str:
+            seen.append(value)
+        return spell(self, value)
+
+    monkeypatch.setattr(Encoder, "_spelled", noting)
+    return seen
+
+
+def test_thousands_of_kinds_in_one_list() -> None:
+    """Rows of sparse data: each has other fields set."""
+    names = [[name for bit, name in enumerate(Sparse.model_fields) if number >> bit & 1] for number in range(4096)]
+    models = [Sparse.model_construct({*each}, **dict.fromkeys(each, 1)) for each in names]
+    assert [model.model_fields_set for model in again(models)] == [set(each) for each in names]
+
+
+Sparse = pydantic.create_model("Sparse", **{f"field{number}": (int, 0) for number in range(12)})
+Sparse.__module__ = __name__
+
+
+def test_a_class_that_could_not_be_stored_can_once_it_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(pydantic.BaseModel):
+        value: int
+
+    Late.__qualname__ = "Late"
+    Late.__module__ = "tests.shapes"
+    with pytest.raises(SerializationError, match=r"cannot be imported as tests\.shapes\.Late"):
+        SERDE.dumps_typed([Late(value=1)])
+    monkeypatch.setattr(shapes, "Late", Late, raising=False)
+    tag, data = SERDE.dumps_typed([Late(value=1)])
+    assert b'["tests.shapes","Late",["value"]]' in data
+    assert SERDE.loads_typed((tag, data)) == [Late(value=1)]
 
 
 _TEXT = st.text(max_size=300)
@@ -129,11 +201,11 @@ def test_a_message_has_the_same_bytes_whatever_stands_beside_it() -> None:
 
 
 def content(data: bytes) -> bytes:
-    """The one row in the bytes of a list of one model."""
+    """The rows in the bytes of a list of at most 15 models."""
     payloads: list[bytes] = []
     ormsgpack.unpackb(data, ext_hook=lambda _, payload: payloads.append(bytes(payload)))
-    assert payloads[0][:1] == b"\x91"
-    return payloads[0][1:]
+    assert payloads[-1][0] & 0xF0 == 0x90
+    return payloads[-1][1:]
 
 
 def test_strict_reads_models_of_a_class_that_is_not_permitted_as_plain_data() -> None:
@@ -159,6 +231,16 @@ def test_a_class_of_another_kind_under_the_name_of_a_model_is_refused() -> None:
         SERDE.loads_typed((TAG, ormsgpack.packb(ormsgpack.Ext(MODELS, payload))))
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [1, b'["tests.shapes","Model",[]]', "", "{", '{"a":1,"b":2,"c":3}', '["a","b"]', '["a","b","c"]', "[1,2,[]]"],
+)
+def test_a_kind_that_is_none_is_damage(kind: Any) -> None:
+    payload = ormsgpack.packb([[kind, {"x": 1}]])
+    with pytest.raises(CorruptCheckpoint):
+        SERDE.loads_typed((TAG, ormsgpack.packb(ormsgpack.Ext(MODELS, payload))))
+
+
 def test_models_stored_one_by_one_are_read() -> None:
     """As this serializer wrote lists before it knew kinds; a deque is still written so."""
     value = [HumanMessage("a", id="1"), shapes.Open(b=1)]
@@ -167,10 +249,3 @@ def test_models_stored_one_by_one_are_read() -> None:
     ormsgpack.unpackb(old, ext_hook=lambda _, payload: payloads.append(bytes(payload)))
     assert payloads[0][:2] == b"\x93\xc0"
     assert exact(SERDE.loads_typed((TAG, b"\x92" + payloads[0][2:]))) == exact(value)
-
-
-def test_long_conversations_in_any_language_hold_no_bytearray() -> None:
-    """Bytes of texts and of their lengths may look like the head of a bytearray."""
-    words = random.Random(1)
-    value = [HumanMessage("łódź " * words.randint(1, 400), id=str(number)) for number in range(200)]
-    assert exact(again(value)) == exact(value)

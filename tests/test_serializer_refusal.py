@@ -170,6 +170,7 @@ def test_a_value_that_contains_itself_or_is_too_deep_is_refused(value: Any) -> N
         *(lambda value: (value,), shapes.Frozen, lambda value: {1: value}, lambda value: {"a": value}),
         *(lambda value: [value], lambda value: shapes.Row([value]), lambda value: defaultdict(None, a=value)),
         *(lambda value: shapes.Inner(value=value), lambda value: _DeltaSnapshot(value)),
+        *(lambda value: [shapes.Inner(value=value)], lambda value: (shapes.Open(x=value),)),
     ],
 )
 def test_whatever_is_not_too_deep_to_be_written_can_be_read_from_a_deeper_stack(wrap: Any) -> None:

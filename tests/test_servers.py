@@ -8,7 +8,16 @@ import pytest
 
 from tests.servers import install
 
-EVERYTHING = {program for programs in (*install.SERVERS.values(), install.BESIDE_THEM) for program in programs}
+PACKAGES = {
+    "initdb": "postgresql",
+    "pgbouncer": "pgbouncer",
+    "redis-server": "redis-server",
+    "redis-sentinel": "redis-sentinel",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "radosgw": "radosgw",
+    "ceph-authtool": "ceph-common",
+}
 
 
 @pytest.fixture
@@ -17,28 +26,30 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path))
     for variable in install.SERVERS:
         monkeypatch.delenv(variable, raising=False)
-    for program in EVERYTHING:
+    for program in PACKAGES:
         (tmp_path / program).touch(0o755)
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("program", "package"),
-    [
-        (program, package)
-        for programs in (*install.SERVERS.values(), install.BESIDE_THEM)
-        for program, package in programs.items()
-    ],
-)
-def test_a_package_is_installed_for_each_program_that_is_missing(program: str, package: str, here: Path) -> None:
+@pytest.mark.parametrize(("program", "package"), PACKAGES.items())
+def test_a_package_is_installed_for_each_program_that_is_missing(
+    program: str, package: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "DEBIANS_POSTGRESQL", here / "nothing")
     assert install.missing_packages(containers=False) == []
     (here / program).unlink()
-    found_elsewhere = any(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
-    assert install.missing_packages(containers=False) == ([] if found_elsewhere else [package])
+    assert install.missing_packages(containers=False) == [package]
+
+
+def test_programs_in_debian_s_folder_of_postgresql_are_found(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "DEBIANS_POSTGRESQL", here / "postgresql")
+    (here / "postgresql/15/bin").mkdir(parents=True)
+    (here / "initdb").rename(here / "postgresql/15/bin/initdb")
+    assert install.missing_packages(containers=False) == []
 
 
 def test_a_named_server_and_a_container_need_no_programs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in EVERYTHING - {"initdb", "pgbouncer"}:
+    for program in PACKAGES.keys() - {"initdb", "pgbouncer"}:
         (here / program).unlink()
     assert install.missing_packages(containers=True) == []
     monkeypatch.setenv("CHECKPOINT_TEST_REDIS_URL", "redis://elsewhere")
@@ -49,3 +60,19 @@ def test_a_named_server_and_a_container_need_no_programs(here: Path, monkeypatch
 def test_no_container_replaces_pgbouncer(here: Path) -> None:
     (here / "pgbouncer").unlink()
     assert install.missing_packages(containers=True) == ["pgbouncer"]
+
+
+@pytest.mark.parametrize(
+    ("gone", "offered"),
+    [("pgbouncer", False), ("radosgw", True)],
+)
+def test_who_cannot_install_is_told_what_helps(
+    gone: str, offered: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / gone).unlink()
+    monkeypatch.setattr(install.os, "getuid", lambda: 1000)
+    assert install.main() == (1 if offered else 0)
+    told = capsys.readouterr().err
+    assert f"apt-get install -y -qq --no-install-recommends {gone}" in told
+    assert ("start Docker" in told) is offered
+    assert ("CHECKPOINT_TEST_S3_URL" in told) is offered

@@ -21,8 +21,9 @@ ORDERED_DICT: Final = 22  # [key, value, key, value, ...]
 DEFAULT_DICT: Final = 23  # [name of the factory or nil, key, value, key, value, ...]
 DEQUE: Final = 24  # [maxlen or nil, element, ...]
 COUNTER: Final = 25  # [key, count, key, count, ...]
-# A list of pydantic models: [row, ...]. A row is [kind, map of the fields], where a kind is JSON of [module, qualified
-# name, set names]; or [nil, model] for a model that holds more than its fields.
+# A list whose first element is a pydantic model: [row, ...]. A row is [kind, map of the fields], where a kind is JSON:
+# [module, qualified name, set names]; or [nil, element] for one that is no model or holds more than fields. In the
+# payload of another extension it stands for the array of these elements.
 MODELS: Final = 26
 
 # Values of libraries.

@@ -91,19 +91,19 @@ class Decoder:
             raise
 
     def _models(self, rows: list[Any]) -> list[Any]:
-        kinds: dict[str | None, tuple[Form | None, dict[str, Any]]] = {None: (None, {})}
-        models = []
-        for kind, model in rows:
+        kinds: dict[Any, tuple[Form | None, str, dict[str, Any]]] = {None: (None, "", {})}
+        elements = []
+        for kind, element in rows:
             if kind not in kinds:
                 module, qualname, was_set = parts_of_kind(kind)
-                kinds[kind] = self._form(codes.MODEL, module, qualname), {"set": was_set}
-            form, more = kinds[kind]
-            models.append(model if form is None else _rebuilt(form, model, more))
-        return models
+                kinds[kind] = self._form(codes.MODEL, module, qualname), f"{module}.{qualname}", {"set": was_set}
+            form, name, more = kinds[kind]
+            elements.append(element if form is None else _rebuilt(form, name, element, more))
+        return elements
 
     def _instance(self, code: int, module: str, qualname: str, plain: Any, more: Any = None) -> Any:
         form = self._form(code, module, qualname)
-        return plain if form is None else _rebuilt(form, plain, more or {})
+        return plain if form is None else _rebuilt(form, f"{module}.{qualname}", plain, more or {})
 
     def _form(self, code: int, module: str, qualname: str) -> Form | None:
         """Return the form of a class's instances, None if they are to stay plain data."""
@@ -136,11 +136,10 @@ class Decoder:
         return form
 
 
-def _rebuilt(form: Form, plain: Any, more: Mapping[str, Any]) -> Any:
+def _rebuilt(form: Form, name: str, plain: Any, more: Mapping[str, Any]) -> Any:
     try:
         return form.make(plain, more)
     except SerializationError:
         raise
     except Exception as error:
-        name = f"{form.cls.__module__}.{form.cls.__qualname__}"
         raise SerializationError(f"Cannot rebuild {name} ({type(error).__name__}: {error}): {NEXT_STEP}") from error

@@ -12,7 +12,7 @@ import ormsgpack
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from ormsgpack import Ext
 
-from checkpoint_base.msgpack import extension
+from checkpoint_base.msgpack import array_header, extension
 from checkpoint_base.serializer import arrays, classes, codes
 from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.leaves import LEAVES
@@ -50,25 +50,20 @@ class Encoder:
 
     def pack(self, value: Any) -> bytes:
         """Return a value as msgpack, in native speed unless it holds what ormsgpack refuses or would change."""
-        failed = self._failed
         self._depth += 1
         try:
             if self._depth > MAX_NESTING:
                 raise Refused(TOO_DEEP)
-            if type(value) is list and value and (parts := take_models(value)) is not None:
-                return extension(codes.MODELS, self.pack(parts))
-            if failed < _ATTEMPTS:
-                try:
-                    data = ormsgpack.packb(value, self._extension, _OPTIONS)
-                except ormsgpack.MsgpackEncodeError:
-                    if self.failure is not None:
-                        raise
-                else:
-                    # A bytearray is packed as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6.
-                    in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
-                    if not (in_doubt and _holds_buffer(value)):
-                        return data
-            self._failed += 1
+            rows = take_models(value) if type(value) is list else None
+            return self._packed(value) if rows is None else extension(codes.MODELS, self._packed_rows(rows))
+        finally:
+            self._depth -= 1
+
+    def _packed(self, value: Any) -> bytes:
+        failed = self._failed
+        try:
+            if (data := self._packed_natively(value)) is not None:
+                return data
             try:
                 return ormsgpack.packb(self._spelled(value), self._extension, _OPTIONS)
             except ormsgpack.MsgpackEncodeError as error:
@@ -76,8 +71,33 @@ class Encoder:
                     raise
                 raise Refused(TOO_DEEP) from error  # nothing else is left that ormsgpack itself could refuse
         finally:
-            self._depth -= 1
             self._failed = failed
+
+    def _packed_rows(self, rows: list[Any]) -> bytes:
+        """Return a list as `_packed` would; if one element is odd, the others are still packed in native speed."""
+        failed = self._failed
+        try:
+            if (data := self._packed_natively(rows)) is not None:
+                return data
+            return b"".join([array_header(len(rows)), *map(self._packed, rows)])
+        finally:
+            self._failed = failed
+
+    def _packed_natively(self, value: Any) -> bytes | None:
+        """Return what ormsgpack makes of a value; None if that is nothing or not the value, which is then counted."""
+        if self._failed < _ATTEMPTS:
+            try:
+                data = ormsgpack.packb(value, self._extension, _OPTIONS)
+            except ormsgpack.MsgpackEncodeError:
+                if self.failure is not None:
+                    raise
+            else:
+                # A bytearray is packed as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6.
+                in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
+                if not (in_doubt and _holds_buffer(value)):
+                    return data
+        self._failed += 1
+        return None
 
     def _extension(self, obj: Any) -> Ext:
         try:

@@ -9,55 +9,65 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from checkpoint_base.serializer.classes import storable_form
+from checkpoint_base.serializer.classes import form_of, storable_form
 from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.refusal import Refused
 
 
-def take_models(models: list[Any]) -> list[Any] | None:
-    """Return a row for each model; None if not all of these are models that can be stored.
+def take_models(elements: list[Any]) -> list[Any] | None:
+    """Return a row for each element; None if the first is no model.
 
-    A model that holds more or less than its fields stands for itself, without a kind.
+    What is no model, cannot be stored, or holds more or less than its fields stands for itself, without a kind: an
+    element has the same bytes whatever stands behind the first one.
     """
+    first: Any = type(elements[0]) if elements else None
+    if first is None or not isinstance(form_of(first), Model):
+        return None
     rows: list[Any] = []
-    known: dict[type, tuple[Model, list[tuple[set[str], str]]]] = {}
-    for model in models:
-        cls: Any = type(model)
+    known: dict[type, tuple[Model | None, dict[frozenset[str], str]]] = {}
+    for element in elements:
+        cls: Any = type(element)
         if cls not in known:
-            if (form := _form_of_models(cls)) is None:
-                return None
-            known[cls] = form, []
+            known[cls] = _form_of_models(cls), {}
         form, kinds = known[cls]
-        fields, was_set = model.__dict__, model.__pydantic_fields_set__
-        if fields.keys() != form.names or model.__pydantic_extra__ or model.__pydantic_private__:
-            rows.append([None, model])
+        if form is None:
+            rows.append([None, element])
             continue
-        for names, kind_of_names in kinds:
-            if names == was_set:
-                kind = kind_of_names
-                break
-        else:
-            kind = _kind(cls, tuple(sorted(was_set)))
-            kinds.append((set(was_set), kind))
+        fields = element.__dict__
+        if fields.keys() != form.names or element.__pydantic_extra__ or element.__pydantic_private__:
+            rows.append([None, element])
+            continue
+        was_set = frozenset(element.__pydantic_fields_set__)
+        kind = kinds.get(was_set)
+        if kind is None:
+            kind = kinds[was_set] = _kind(cls, was_set)
         rows.append([kind, fields])
     return rows
 
 
-def parts_of_kind(kind: str) -> tuple[str, str, list[str]]:
+def parts_of_kind(kind: Any) -> tuple[str, str, list[str]]:
     """Return the module and the qualified name of a kind's class, and the names of the fields that were set."""
+    if type(kind) is not str:
+        raise ValueError("the kind of a model was expected")
     module, qualname, was_set = json.loads(kind)
+    if type(was_set) is not list or not all(type(name) is str for name in (module, qualname, *was_set)):
+        raise ValueError("the kind of a model was expected")
     return module, qualname, was_set
 
 
-@lru_cache(maxsize=4096)
-def _kind(cls: Any, was_set: tuple[str, ...]) -> str:
-    return json.dumps([cls.__module__, cls.__qualname__, was_set])
-
-
-@lru_cache(maxsize=4096)
 def _form_of_models(cls: Any) -> Model | None:
     try:
-        form = storable_form(cls)
+        return _storable_form_of_models(cls)
     except Refused:
         return None
+
+
+@lru_cache(maxsize=4096)
+def _storable_form_of_models(cls: Any) -> Model | None:
+    form = storable_form(cls)
     return form if isinstance(form, Model) else None
+
+
+@lru_cache(maxsize=4096)
+def _kind(cls: Any, was_set: frozenset[str]) -> str:
+    return json.dumps([cls.__module__, cls.__qualname__, sorted(was_set)], separators=(",", ":"))

@@ -175,8 +175,12 @@ def _verdict(outcome: Outcome) -> str:
         return "reached"
     margin = outcome.found / outcome.bound if outcome.at_least else outcome.bound / outcome.found
     if outcome.is_reached:
-        return f"reached, {margin:.2g} times better" if margin >= 1.05 else "reached"
-    return f"**not reached**, {1 / margin:.2g} times short"
+        return f"reached, {_rough(margin)} times better" if margin >= 1.05 else "reached"
+    return f"**not reached**, {_rough(1 / margin)} times short"
+
+
+def _rough(margin: float) -> str:
+    return f"{margin:.0f}" if margin >= 10 else f"{margin:.2g}"
 
 
 def _chat(results: Results, backend: Backend) -> Iterator[str]:

@@ -198,7 +198,9 @@ def thread_names(threads: Sequence[str]) -> str:
 
 
 def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
-    return track(items, doing, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    if not sys.stderr.isatty():  # some versions of rich leave an empty line for what they do not show
+        return items
+    return track(items, doing, console=Console(stderr=True), transient=True)
 
 
 def complain(message: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoint_base import CorruptCheckpoint
 from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, Codec, Encoding
-from checkpoint_base.msgpack import element_ends, extension, outer_container
+from checkpoint_base.msgpack import array_header, element_ends, extension, outer_container
 from checkpoint_base.records import Chunk, ValueRecord
 
 TAG = "msgpack"
@@ -82,6 +82,11 @@ def test_element_ends_are_the_ends_of_the_packed_elements(values: list[Any]) -> 
     packed = [len(ormsgpack.packb(value)) for value in values]
     expected = list(accumulate(packed, initial=container.prefix_bytes))[1:]
     assert list(element_ends(data, container.prefix_bytes, 1)) == expected
+
+
+@pytest.mark.parametrize("elements", [0, 15, 16, 65_535, 65_536])
+def test_the_header_of_an_array_is_that_of_ormsgpack(elements: int) -> None:
+    assert array_header(elements) + b"\xc0" * elements == ormsgpack.packb([None] * elements)
 
 
 def test_an_extension_is_what_ormsgpack_reads() -> None:

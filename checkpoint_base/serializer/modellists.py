@@ -30,18 +30,19 @@ def take_models(elements: list[Any]) -> list[Any] | None:
         if cls not in known:
             known[cls] = _form_of_models(cls), {}
         form, kinds = known[cls]
-        if form is None:
-            rows.append([None, element])
-            continue
-        fields = element.__dict__
-        if fields.keys() != form.names or element.__pydantic_extra__ or element.__pydantic_private__:
+        if (
+            form is None
+            or element.__dict__.keys() != form.names
+            or element.__pydantic_extra__
+            or element.__pydantic_private__
+        ):
             rows.append([None, element])
             continue
         was_set = frozenset(element.__pydantic_fields_set__)
-        kind = kinds.get(was_set)
+        kind = kinds.get(was_set)  # quicker than asking the cache of `_kind` each time
         if kind is None:
             kind = kinds[was_set] = _kind(cls, was_set)
-        rows.append([kind, fields])
+        rows.append([kind, element.__dict__])
     return rows
 
 

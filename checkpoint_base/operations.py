@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -77,6 +77,9 @@ _NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
 _CALLED_TASK_PATH = "~__pregel_push, ~"
 
 _NO_VALUE = ValueRecord(b"")
+
+_Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
+"""By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 _MAX_PAGE = 100
@@ -263,10 +266,18 @@ class Operations:
             histories[names[name]]["seed"] = self._decode(seed, found.chunks, f"channel {names[name]!r} of {where}")
         return histories
 
-    def tuples(self, stored: StoredCheckpoint, filter_: Mapping[str, Any] | None) -> Iterator[CheckpointTuple]:
-        header, metadata = self._header(stored.record)
-        if matches(metadata, filter_):
-            yield self._tuple(stored, header, metadata)
+    def tuple_reader(
+        self, filter_: Mapping[str, Any] | None
+    ) -> Callable[[StoredCheckpoint], Iterator[CheckpointTuple]]:
+        """Read the checkpoints of one listing in turn: a value that is that of the one before is not joined again."""
+        joined: _Joined = {}
+
+        def read(stored: StoredCheckpoint) -> Iterator[CheckpointTuple]:
+            header, metadata = self._header(stored.record)
+            if matches(metadata, filter_):
+                yield self._tuple(stored, header, metadata, joined)
+
+        return read
 
     def infos(self, stored: StoredCheckpoint, filter_: Mapping[str, Any] | None) -> Iterator[CheckpointInfo]:
         header, metadata = self._header(stored.record)
@@ -342,20 +353,25 @@ class Operations:
         stored: StoredCheckpoint,
         header: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
+        joined: _Joined | None = None,
     ) -> CheckpointTuple:
         record = stored.record
         where = _place(record.key)
         if header is None or metadata is None:
             header, metadata = self._header(record)
+        joined = {} if joined is None else joined
+        values = {}
+        for channel, _ in record.channels:
+            if channel in stored.values:
+                name = unescape(channel)
+                what = f"channel {name!r} of {where}"
+                source = (record.key.thread_id, stored.values[channel])
+                if channel not in joined or joined[channel][0] != source:
+                    joined[channel] = source, self._join(stored.values[channel], stored.chunks, what)
+                values[name] = self._rebuild(joined[channel][1], what)
         checkpoint = {
             **header,
-            "channel_values": {
-                unescape(channel): self._decode(
-                    stored.values[channel], stored.chunks, f"channel {unescape(channel)!r} of {where}"
-                )
-                for channel, _ in record.channels
-                if channel in stored.values
-            },
+            "channel_values": values,
             "channel_versions": {unescape(channel): _version(version) for channel, version in record.channels},
         }
         return CheckpointTuple(
@@ -411,10 +427,17 @@ class Operations:
         return type_, bytes(data)
 
     def _decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, beside: bytes = b"") -> Any:
+        return self._rebuild(self._join(record, chunks, what, beside=beside), what)
+
+    def _join(
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, beside: bytes = b""
+    ) -> tuple[str, bytes]:
         try:
-            typed = self.codec.decode(record, chunks, beside=beside)
+            return self.codec.decode(record, chunks, beside=beside)
         except CorruptCheckpoint as error:
             raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
+
+    def _rebuild(self, typed: tuple[str, bytes], what: str) -> Any:
         try:
             return self.serde.loads_typed(typed)
         except CorruptCheckpoint as error:

@@ -150,7 +150,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             limit: the most to yield.
         """
         query = self._operations.list_query(config, filter, before, limit)
-        return self._paged(self.store.list, query, lambda found: self._operations.tuples(found, filter), limit)
+        return self._paged(self.store.list, query, self._operations.tuple_reader(filter), limit)
 
     def alist(
         self,
@@ -162,7 +162,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, asynchronously."""
         query = self._operations.list_query(config, filter, before, limit)
-        return self._apaged(self.store.list, query, lambda found: self._operations.tuples(found, filter), limit)
+        return self._apaged(self.store.list, query, self._operations.tuple_reader(filter), limit)
 
     def put(
         self,

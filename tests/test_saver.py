@@ -25,6 +25,7 @@ from checkpoint_base import (
     SQLiteSaver,
     UnsupportedOperation,
 )
+from checkpoint_base.codec import Codec
 from checkpoint_base.listings import Cursor
 from tests.conftest import counted
 
@@ -233,6 +234,34 @@ def test_history_reads_neither_values_nor_writes(saver: SQLiteSaver, path: Path)
 
 
 # Serializers
+
+
+def test_a_listing_joins_a_value_once_and_rebuilds_it_for_each_checkpoint(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = put(saver, {"notes": [{"text": "x" * 9000}]})
+    version = saver.get_tuple(config).checkpoint["channel_versions"]["notes"]  # type: ignore[union-attr]
+    for step in (2, 3):
+        checkpoint: Any = empty_checkpoint()
+        checkpoint.update(channel_values={"notes": [{"text": "x" * 9000}]}, channel_versions={"notes": version})
+        config = saver.put(config, checkpoint, {"source": "loop", "step": step}, {})
+    put(saver, {"notes": [{"text": "x" * 9000}]}, config_of("another", checkpoint_ns=""))
+
+    joined: list[str] = []
+    decode = Codec.decode
+
+    def watched(self: Codec, record: Any, *arguments: Any, **options: Any) -> Any:
+        if record.refs:
+            joined.append(record.refs)
+        return decode(self, record, *arguments, **options)
+
+    monkeypatch.setattr(Codec, "decode", watched)
+    everything = list(saver.list(None))
+    assert len(everything) == 4
+    assert len(joined) == 2, "one for each thread: each has the chunks of its own to be checked"
+
+    everything[1].checkpoint["channel_values"]["notes"][0]["text"] = "changed by who was given it"
+    assert [found.checkpoint["channel_values"]["notes"][0]["text"][0] for found in everything] == ["x", "c", "x", "x"]
 
 
 def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> None:

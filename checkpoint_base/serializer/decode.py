@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import ormsgpack
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
@@ -17,6 +18,7 @@ from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.forms import Form
 from checkpoint_base.serializer.leaves import make_leaf
 from checkpoint_base.serializer.modellists import parts_of_kind
+from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.records import NEXT_STEP
 
 _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
@@ -91,15 +93,23 @@ class Decoder:
             raise
 
     def _models(self, rows: list[Any]) -> list[Any]:
-        kinds: dict[Any, tuple[Form | None, str, dict[str, Any]]] = {None: (None, "", {})}
+        makers: dict[Any, Callable[[Any], Any]] = {None: _as_it_is}
         elements = []
         for kind, element in rows:
-            if kind not in kinds:
-                module, qualname, was_set = parts_of_kind(kind)
-                kinds[kind] = self._form(codes.MODEL, module, qualname), f"{module}.{qualname}", {"set": was_set}
-            form, name, more = kinds[kind]
-            elements.append(element if form is None else _rebuilt(form, name, element, more))
+            make = makers.get(kind)
+            if make is None:
+                make = makers[kind] = self._maker(kind)
+            elements.append(make(element))
         return elements
+
+    def _maker(self, kind: Any) -> Callable[[Any], Any]:
+        """Return what makes a model of this kind from its fields."""
+        module, qualname, was_set = parts_of_kind(kind)
+        form = self._form(codes.MODEL, module, qualname)
+        if form is None:
+            return _as_it_is
+        slow = partial(_rebuilt, form, f"{module}.{qualname}", more={"set": was_set})
+        return cast(Model, form).maker(was_set, slow)
 
     def _instance(self, code: int, module: str, qualname: str, plain: Any, more: Any = None) -> Any:
         form = self._form(code, module, qualname)
@@ -134,6 +144,10 @@ class Decoder:
         if form is None:
             raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {NEXT_STEP}")
         return form
+
+
+def _as_it_is(element: Any) -> Any:
+    return element
 
 
 def _rebuilt(form: Form, name: str, plain: Any, more: Mapping[str, Any]) -> Any:

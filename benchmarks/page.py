@@ -176,7 +176,8 @@ def _verdict(outcome: Outcome) -> str:
     margin = outcome.found / outcome.bound if outcome.at_least else outcome.bound / outcome.found
     if outcome.is_reached:
         return f"reached, {_rough(margin)} times better" if margin >= 1.05 else "reached"
-    return f"**not reached**, {_rough(1 / margin)} times short"
+    short = f"**not reached**, {_rough(1 / margin)} times short"
+    return f"{short}; {outcome.floor_name} alone is {outcome.floor:.2g}" if outcome.floor else short
 
 
 def _rough(margin: float) -> str:

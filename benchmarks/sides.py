@@ -384,7 +384,7 @@ BACKENDS: dict[str, Backend] = {
         Backend(
             name="PostgreSQL",
             sides=(
-                _ours({"min_size": POOL, "max_size": POOL}, f"`open_saver` with a pool of {POOL}"),
+                _ours({"max_size": POOL}, f"`open_saver` with a pool of {POOL}"),
                 _peer("langgraph-checkpoint-postgres", "PostgresSaver", "AsyncPostgresSaver"),
             ),
             server=postgres,

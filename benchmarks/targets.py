@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.results import Results, Row
-from benchmarks.sides import BARE, OURS, SERIALISING
+from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING
 from benchmarks.workloads.chat import AWAY, target
 from benchmarks.workloads.concurrency import DISTANCE, THREADS
 
@@ -15,13 +15,18 @@ _FAR = f", {DISTANCE * 1000:.0f} ms away"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target, what was found, and whether that is within it; ``bound`` is the most, or the least for ``at_least``."""
+    """A target, what was found, and whether that is within it; ``bound`` is the most, or the least for ``at_least``.
+
+    ``floor`` is what the least that any saver could do would be found at, and ``floor_name`` what that is.
+    """
 
     what: str
     found: float
     bound: float
     unit: str = "x"
     at_least: bool = False
+    floor: float | None = None
+    floor_name: str = ""
 
     @property
     def is_reached(self) -> bool:
@@ -53,8 +58,15 @@ def _overheads(
         theirs = overhead(results, backend, peer, operation, size, where)
         if ours is not None and theirs is not None:
             # A microsecond at least: in a noisy run the serializer alone may have taken longer than the whole.
-            ratio = ours / max(theirs, 1e-6)
-            yield Outcome(f"{backend}: overhead of {operation}{where}, p50, against {peer}", ratio, bound)
+            theirs = max(theirs, 1e-6)
+            bare = None if where else results.find("chat", backend, BARE, operation, size)
+            yield Outcome(
+                f"{backend}: overhead of {operation}{where}, p50, against {peer}",
+                ours / theirs,
+                bound,
+                floor=bare.p50 / theirs if bare and bare.p50 else None,
+                floor_name=BACKENDS[backend].bare_name,
+            )
 
 
 def _at_rest(results: Results, backend: str, peer: str, size: int, bound: float) -> Iterator[Outcome]:

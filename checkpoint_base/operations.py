@@ -84,6 +84,9 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 _MAX_PAGE = 100
 
+_THREADS_AT_ONCE = 100
+"""Threads that one request removes from: a store may keep writers waiting while it does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -235,10 +238,9 @@ class Operations:
         keys = [thread_key(thread_id) for thread_id in thread_ids]
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
-        if keys and strategy == "delete":
-            yield from self.store.delete_threads(keys)
-        elif keys:
-            yield from self.store.prune(keys)
+        remove = self.store.delete_threads if strategy == "delete" else self.store.prune
+        for at in range(0, len(keys), _THREADS_AT_ONCE):
+            yield from remove(keys[at : at + _THREADS_AT_ONCE])
 
     # Reading
 

@@ -114,6 +114,19 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
     assert len(list(saver.list(CONFIG))) == 1
 
 
+@pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
+def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLiteSaver) -> None:
+    names = [f"t{number}" for number in range(250)]
+    for name in names:
+        put(saver, {"a": 1}, put(saver, {"a": 0}, config_of(name, checkpoint_ns="")))
+    transport = counted(saver)
+    saver.prune(names, strategy=strategy)
+    assert transport.requests == 3, "other writers wait for one request, not for all"
+    left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
+    assert sorted(left) == ([] if strategy == "delete" else sorted(names))
+    assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())
+
+
 @pytest.mark.parametrize(
     "cursor",
     [

@@ -57,10 +57,10 @@ class SeenChunks:
         self._lock = Lock()
 
     def unseen(self, thread_id: str, chunks: Mapping[ChunkId, Chunk]) -> Mapping[ChunkId, Chunk]:
-        """Those of the chunks that are not known to be stored in the thread."""
+        """Those of the chunks that are not known to be stored in the thread, in their order."""
         with self._lock:
-            new = chunks.keys() - self._seen.get(thread_id, ())
-        return {id_: chunks[id_] for id_ in new}
+            seen = self._seen.get(thread_id, ())
+            return {id_: chunk for id_, chunk in chunks.items() if id_ not in seen}
 
     def add(self, thread_id: str, chunk_ids: Collection[ChunkId]) -> None:
         if not chunk_ids:

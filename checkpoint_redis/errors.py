@@ -8,6 +8,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
+    ClusterError,
     ConnectionError,  # redis-py's own, which is no OSError
     MaxConnectionsError,
     NoPermissionError,
@@ -24,8 +25,8 @@ from redis.exceptions import (
 from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
 
 _PASSING = (
-    ConnectionError, RedisTimeoutError, OSError, ClusterDownError, TryAgainError, ReadOnlyError, MaxConnectionsError,
-    RedisClusterException,
+    ConnectionError, RedisTimeoutError, OSError, ClusterDownError, ClusterError, TryAgainError, ReadOnlyError,
+    MaxConnectionsError, RedisClusterException,
 )  # fmt: skip
 
 # A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
@@ -36,6 +37,8 @@ _PASSING_CODES = frozenset(
         "TRYAGAIN", "UNBLOCKED",
     )
 )  # fmt: skip
+# What ends a script for now: a slot that is on its way to another server, or an administrator.
+_PASSING_INSIDE = re.compile("access a non local key|killed by user")
 _OF_STREAMS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
@@ -71,7 +74,7 @@ def translated(error: Exception) -> CheckpointError:
         )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
-    if isinstance(error, _PASSING) or codes & _PASSING_CODES:
+    if isinstance(error, _PASSING) or codes & _PASSING_CODES or _PASSING_INSIDE.search(said):
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
     # Last: a server that lets nobody write says so from within a script, too.
     if isinstance(error, ResponseError) and "user_script:" in said:
@@ -79,6 +82,12 @@ def translated(error: Exception) -> CheckpointError:
             f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
         )
     return CheckpointError(f"Redis: {said}")
+
+
+def lost_thread(error: ResponseError) -> str | None:
+    """The id of the thread of which a script says that it is lost."""
+    _, said, thread_id = str(error).partition("LOSTTHREAD ")
+    return thread_id if said else None
 
 
 def is_of_dropped_connection(error: AttributeError) -> bool:

@@ -128,7 +128,8 @@ def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
         elif len(body) <= LARGE_LEAF_BYTES:
             entries.append((b"#" + id_, b"l" + body))
         else:
-            entries += ((b"+" + id_, body), (b"#" + id_, b"L%d" % len(body)))
+            # In this order: what is staged is dropped by its entry.
+            entries += ((b"#" + id_, b"L%d" % len(body)), (b"+" + id_, body))
     return entries
 
 

@@ -17,13 +17,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Source(Generic[T]):
-    """An index that is read for a page: by which call, where it goes on, and positions and items that have arrived."""
+    """An index that is read for a page: by which call, where it goes on, and positions and items that have arrived.
+
+    ``tail`` is what stands behind the bound in the first call, and ``later_tail`` in any other one of the page.
+    """
 
     script: Script
     keys: Sequence[str]
     head: Sequence[Argument]
     bound: Argument
     tail: Sequence[Argument]
+    later_tail: Sequence[Argument]
     is_done: bool = False
     items: deque[tuple[Any, T]] = field(default_factory=deque)
 
@@ -39,15 +43,19 @@ def merged(
     *,
     newest: bool,
 ) -> Operation[list[T]]:
-    """The first ``limit`` items of all sources by position. All that must be asked are asked at once."""
+    """The first ``limit`` items of all sources by position. All that must be asked are asked at once.
+
+    ``read`` is given an answer's item, and the chunks of each thread that the page has so far.
+    """
     found: list[T] = []
+    chunks: dict[str, FoundChunks] = {}
     first = max if newest else min
     while len(found) < limit:
         hungry = [source for source in sources if not source.items and not source.is_done]
         if hungry:
             replies = yield [source.call for source in hungry]
             for source, (bound, *items) in zip(hungry, replies, strict=True):
-                chunks: dict[str, FoundChunks] = {}
+                source.tail = source.later_tail
                 source.items.extend(read(item, chunks) for item in items)
                 if bound is None:
                     source.is_done = True

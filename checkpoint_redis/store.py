@@ -128,7 +128,7 @@ class RedisStore(CheckpointStore):
     ) -> Operation[Missing]:
         key = checkpoint.key
         ns = key.checkpoint_ns
-        named, entries = yield from self._brought(key.thread_id, (value.value for value in values), chunks)
+        needed, staged, entries = yield from self._brought(key.thread_id, (value.value for value in values), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             ns,
@@ -137,7 +137,8 @@ class RedisStore(CheckpointStore):
             digits(checkpoint.written_at),
             self._ttl,
             int(bool(checkpoint.open_channels)),
-            b"".join(named),
+            b"".join(needed),
+            b"".join(staged),
             2 * len(values),
             2 * len(entries),
             len(unchanged),
@@ -157,7 +158,7 @@ class RedisStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        named, entries = yield from self._brought(key.thread_id, (write.value for write in writes), chunks)
+        needed, staged, entries = yield from self._brought(key.thread_id, (write.value for write in writes), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             key.checkpoint_ns,
@@ -165,7 +166,8 @@ class RedisStore(CheckpointStore):
             digits(max(write.written_at for write in writes)),
             self._ttl,
             int(any(write.questions for write in writes)),
-            b"".join(named),
+            b"".join(needed),
+            b"".join(staged),
             3 * len(writes),
         ]
         for write in writes:
@@ -177,15 +179,18 @@ class RedisStore(CheckpointStore):
 
     def _brought(
         self, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[tuple[Collection[ChunkId], Sequence[Entry]]]:
-        """The chunks that must be stored already, and those to send along: none if they are large, and staged first."""
+    ) -> Operation[tuple[Collection[ChunkId], Collection[ChunkId], Sequence[Entry]]]:
+        """The chunks that must be stored already, those that were staged now, and those to send along.
+
+        What somebody else has staged is not stored: its writer may have died before all of it was there.
+        """
         needed = chunks_needed(values, chunks)
         entries = chunk_entries(chunks)
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
-            return needed, entries
+            return needed, (), entries
         keys = self._keys(thread_id)
         yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
-        return needed | chunks.keys(), []
+        return needed, chunks.keys(), []
 
     # Reading
 
@@ -207,8 +212,8 @@ class RedisStore(CheckpointStore):
         for _ in range(ATTEMPTS):
             found = yield from merged(self._list_sources(query), query.limit, _read_checkpoint, newest=True)
             incomplete = [
-                _Incomplete(thread_id, _roots([item.stored for item in items if item.rest]), chunks)
-                for thread_id, (items, chunks) in _by_thread(found).items()
+                _Incomplete(thread_id, _roots([item.stored for item in items if item.rest]), items[0].chunks)
+                for thread_id, items in _by_thread(found).items()
             ]
             if (yield from self._complete(incomplete)):
                 break
@@ -329,7 +334,8 @@ class RedisStore(CheckpointStore):
             LOOKS,
             self._read_ttl if query.thread_id is not None else 0,
         )
-        return [Source(scripts.LIST, keys, (), highest, tail) for keys in places]
+        # A further answer would send the chunks again that its checkpoints share with those before: it names them only.
+        return [Source(scripts.LIST, keys, (), highest, (*tail, budget), (*tail, 0)) for keys in places]
 
     def _inbox_sources(self, kind: str, query: InboxQuery) -> Sequence[Source[Any]]:
         beyond = chr(ord(kind) + 1)
@@ -349,7 +355,7 @@ class RedisStore(CheckpointStore):
         else:
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
         tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
-        return [Source(scripts.INBOX, keys, (kind, command), start, tail) for keys in places]
+        return [Source(scripts.INBOX, keys, (kind, command), start, tail, tail) for keys in places]
 
     def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
         """Fetch the chunks from the roots downwards that were not found, and bodies; whether all of them are there.
@@ -419,7 +425,7 @@ class _Question:
 
 def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Listed]:
     *parts, flat, rest = item
-    # Chunks that several checkpoints of a thread share come once in an answer.
+    # Chunks that several checkpoints of a thread share come once in a page.
     shared = chunks.setdefault(item[0].decode(), FoundChunks())
     shared.add_flat(flat)
     stored, _ = _stored_checkpoint(parts, shared)
@@ -449,14 +455,10 @@ def _limit(query: InboxQuery) -> int:
     return query.limit if query.thread_id is None else sys.maxsize
 
 
-def _by_thread(found: Iterable[_Listed]) -> Mapping[str, tuple[list[_Listed], FoundChunks]]:
-    grouped: dict[str, tuple[list[_Listed], FoundChunks]] = {}
+def _by_thread(found: Iterable[_Listed]) -> Mapping[str, list[_Listed]]:
+    grouped: dict[str, list[_Listed]] = {}
     for item in found:
-        selected, chunks = grouped.setdefault(item.stored.record.key.thread_id, ([], item.chunks))
-        selected.append(item)
-        if chunks is not item.chunks:  # its bucket was asked twice
-            item.chunks.chunks.update(chunks.chunks)
-            chunks.chunks.update(item.chunks.chunks)
+        grouped.setdefault(item.stored.record.key.thread_id, []).append(item)
     return grouped
 
 

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.client import NEVER_DECODE
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.cluster import RedisCluster
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_redis.connections import Clients
-from checkpoint_redis.errors import is_of_dropped_connection, translated
-from checkpoint_redis.scripts import Script
+from checkpoint_redis.errors import is_of_dropped_connection, lost_thread, translated
+from checkpoint_redis.scripts import LOAD, Script
 
 WAIT_MS = 5000
 """How long one attempt waits for replicas to confirm a write. The saver's deadline decides how many there are."""
@@ -50,16 +52,15 @@ class RedisTransport:
         with self._translating(), self._clients.blocking() as client:
             calls = [request] if isinstance(request, Call) else request
             if len(calls) == 1 and not self._must_wait(calls[0]):
-                call = calls[0]
-                try:
-                    answers = [client.execute_command(*_command(call), **{NEVER_DECODE: True})]
-                except NoScriptError:
-                    answers = [client.execute_command(*_command(call, known=False), **{NEVER_DECODE: True})]
+                answers = [self._answer(client, calls[0])]
             else:
                 answers = self._pipelined(client, calls).execute(raise_on_error=False)
                 if unknown := _unknown(answers):
                     again = self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
                     answers = _mended(answers, unknown, again)
+            if doubt := _doubt(client, calls, answers):
+                client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
+                raise _moving(doubt)
             return self._results(request, answers)
 
     async def aexecute(self, request: Request) -> Any:
@@ -69,16 +70,15 @@ class RedisTransport:
             async with self._clients.asynchronous() as client:
                 calls = [request] if isinstance(request, Call) else request
                 if len(calls) == 1 and not self._must_wait(calls[0]):
-                    call = calls[0]
-                    try:
-                        answers = [await client.execute_command(*_command(call), **{NEVER_DECODE: True})]
-                    except NoScriptError:
-                        answers = [await client.execute_command(*_command(call, known=False), **{NEVER_DECODE: True})]
+                    answers = [await self._aanswer(client, calls[0])]
                 else:
                     answers = await self._pipelined(client, calls).execute(raise_on_error=False)
                     if unknown := _unknown(answers):
                         again = await self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
                         answers = _mended(answers, unknown, again)
+                if doubt := _doubt(client, calls, answers):
+                    await client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
+                    raise _moving(doubt)
                 return self._results(request, answers)
 
     def close(self) -> None:
@@ -87,6 +87,25 @@ class RedisTransport:
     async def aclose(self) -> None:
         await self._clients.aclose()
 
+    def _answer(self, client: Any, call: Call) -> Any:
+        """The answer to a call, or the error that the server answered with."""
+        try:
+            try:
+                return client.execute_command(*_command(call), **{NEVER_DECODE: True})
+            except NoScriptError:
+                return client.execute_command(*_command(call, known=False), **{NEVER_DECODE: True})
+        except ResponseError as error:
+            return error
+
+    async def _aanswer(self, client: Any, call: Call) -> Any:
+        try:
+            try:
+                return await client.execute_command(*_command(call), **{NEVER_DECODE: True})
+            except NoScriptError:
+                return await client.execute_command(*_command(call, known=False), **{NEVER_DECODE: True})
+        except ResponseError as error:
+            return error
+
     def _must_wait(self, call: Call) -> bool:
         return self._replicas > 0 and call.script.writes
 
@@ -94,7 +113,8 @@ class RedisTransport:
         """A pipeline of calls, or of ``only`` some with their source, because the server did not know the scripts."""
         pipeline = client.pipeline(transaction=False)
         for at in range(len(calls)) if only is None else only:
-            pipeline.execute_command(*_command(calls[at], known=only is None), **{NEVER_DECODE: True})
+            options = {NEVER_DECODE: True, **_target(client, calls[at])}
+            pipeline.execute_command(*_command(calls[at], known=only is None), **options)
         if any(self._must_wait(call) for call in calls):
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
         return pipeline
@@ -128,8 +148,35 @@ class RedisTransport:
 
 def _command(call: Call, *, known: bool = True) -> Sequence[Any]:
     script = call.script
-    head = ("EVALSHA", script.digest) if known else ("EVAL", script.source)
-    return (*head, len(call.keys), *call.keys, *call.arguments)
+    name, source = ("EVALSHA", script.digest) if known else ("EVAL", script.source)
+    words = (source, len(call.keys), *call.keys, *call.arguments)
+    # Not left to the client, which a user may have given another encoding.
+    return [name, *(word.encode() if type(word) is str else word for word in words)]
+
+
+def _target(client: Any, call: Call) -> dict[str, Any]:
+    """Where a call of a pipeline goes, for redis-py's blocking client, which asks a server for each call's keys."""
+    return {"target_nodes": client.get_node_from_key(call.keys[0])} if isinstance(client, RedisCluster) else {}
+
+
+def _doubt(client: Any, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
+    """What to ask because a thread seemed to be lost to a script that did not declare it.
+
+    While its slot moves from one server of a cluster to another, a key is not where such a script looks. A request that
+    declares the key is sent where it is, or refused for now.
+    """
+    if not isinstance(client, (RedisCluster, AsyncRedisCluster)):
+        return None
+    for call, answer in zip(calls, answers, strict=False):
+        if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread(answer)):
+            index = call.keys[0]
+            keys = (f"{index.removesuffix('index')}thread:{thread_id}", index)
+            return Call(LOAD, keys, (thread_id, "", "", 0, 0))
+    return None
+
+
+def _moving(doubt: Call) -> StoreUnavailable:
+    return StoreUnavailable(f"Redis: {doubt.keys[0]} is on its way from one server of the cluster to another")
 
 
 def _unknown(answers: Sequence[Any]) -> list[int]:

@@ -27,6 +27,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 _SENTINEL_PORT = 26379
 _REDIS_PORT = 6379
+# Messages quote no part of a URL but its options' names: a password that is not escaped may stand anywhere in it.
+_ESCAPED = "reserved characters of the password as %XX"
 _NOT_OF_A_CONNECTION = ("ssl", "unix_socket_path", "max_connections")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
@@ -104,12 +106,17 @@ def parse_deployment(url: str) -> Deployment:
         if "," in hosts:
             raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
         if path.rstrip("/") and not path.rstrip("/").isdecimal():  # redis-py would use database 0
-            raise UnsupportedOperation(f"/{path} is not the number of a database: write {scheme}://{hosts}/0")
+            raise UnsupportedOperation(
+                f"behind the host there is not the number of a database: write {scheme}://user:password@host:6379/0, "
+                f"with {_ESCAPED}"
+            )
         return Deployment((), _options(url))
     parts = [unquote(part) for part in path.split("/") if part]
     if kind == "cluster":
         if parts not in ([], ["0"]):
-            raise UnsupportedOperation(f"a cluster has no databases and no services: leave out /{path}")
+            raise UnsupportedOperation(
+                f"a cluster has no databases and no services: write nothing behind the hosts, and {_ESCAPED}"
+            )
         options = _options_of_nodes(f"{transport}://{user}{at}cluster{query}")
         return Deployment(_nodes(hosts, _REDIS_PORT), options, is_cluster=True)
     if not parts or len(parts) > 2 or not (len(parts) == 1 or parts[1].isdecimal()):
@@ -141,7 +148,9 @@ def _host(text: str, port: int) -> tuple[str, int]:
     except ValueError:
         found = (None, port)
     if not found[0]:
-        raise UnsupportedOperation(f"{text!r} is not a host with a port: write host1:1234,host2:1234")
+        raise UnsupportedOperation(
+            f"what stands for a host is not a host with a port: write host1:1234,host2:1234, and {_ESCAPED}"
+        )
     return found[0], found[1]
 
 
@@ -158,7 +167,12 @@ def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         options: dict[str, Any] = {**_DEFAULTS, **parse_url(url)}
     except ValueError as error:
-        raise UnsupportedOperation(f"the URL of Redis cannot be read: {error}") from error
+        about_option = str(error).startswith("Invalid value for")  # what else there is shows parts of the URL
+        raise UnsupportedOperation(
+            f"the URL of Redis cannot be read: {error}"
+            if about_option
+            else f"the URL of Redis cannot be read: write redis://user:password@host:port/0, with {_ESCAPED}"
+        ) from None
     connection = options.pop("connection_class", redis.Connection)
     if connection is SSLConnection:
         options["ssl"] = True

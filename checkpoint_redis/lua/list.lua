@@ -1,12 +1,14 @@
 -- uses: bytes index records thread contents
 -- KEYS: index, and the thread if there is only one
 -- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 if only one namespace and that namespace, terms,
---       whether with contents, most checkpoints to return, bytes to reply with, members to look at, ttl to refresh with
+--       whether with contents, most checkpoints to return, bytes of them to reply with, members to look at, ttl to refresh
+--       with, bytes of chunks to reply with beside them
 -- Returns: where to go on or nothing at the end, then for each checkpoint
 --          thread, ns, id, record, values, writes, chunks, joined ids of further chunks
 local index = KEYS[1]
 local highest, lowest, one_ns, only_ns, terms, with_contents = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6] == '1'
 local limit, budget, looks, ttl = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9]), tonumber(ARGV[10])
+local chunk_budget = {left = tonumber(ARGV[11])}
 if not is_intact(index) then return lost_index(index) end
 sweep(index, now_ms())
 
@@ -44,7 +46,8 @@ while true do
                         seen_of[thread] = seen_of[thread] or {}
                         values, writes = values_and_writes(
                             hash, ns, checkpoint, parsed.channels, stored[2], wanted, seen_of[thread], budget)
-                        walk(hash, wanted, seen_of[thread], budget, chunks, rest)
+                        walk(hash, wanted, seen_of[thread], chunk_budget, chunks, rest)
+                        budget.left = budget.left - 16 * #rest
                     end
                     reply[#reply + 1] = {thread, ns, checkpoint, stored[1], values, writes, chunks, table.concat(rest)}
                     found = found + 1

@@ -1,13 +1,13 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index
--- ARGV: thread, ns, checkpoint, record, written_at, ttl, needs parent, named chunks, number of value arguments, of chunk
---       arguments, of unchanged fields; then value field and value …, chunk field and entry …, unchanged fields …
+-- ARGV: thread, ns, checkpoint, record, written_at, ttl, needs parent, chunks that must be stored, chunks staged for this put,
+--       number of value arguments, of chunk arguments, of unchanged fields; then value field and value …, chunk field and entry …, unchanged fields …
 -- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, whether the parent is.
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, record, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local named = ARGV[8]
-local values_end = 11 + tonumber(ARGV[9])
-local chunks_end = values_end + tonumber(ARGV[10])
+local needed, own = ARGV[8], ARGV[9]
+local values_end = 12 + tonumber(ARGV[10])
+local chunks_end = values_end + tonumber(ARGV[11])
 local place = ns .. '\0' .. checkpoint
 
 local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'c' .. place, 'w' .. place)
@@ -16,7 +16,7 @@ local problem = why_unknown(index, thread, meta)
 if problem then return problem end
 
 local new = parse_checkpoint(record)
-local absent, versions, no_parent = missing_chunks(hash, named), {}, 0
+local absent, versions, no_parent = missing_chunks(hash, needed, own, staged), {}, 0
 for at = chunks_end + 1, #ARGV do
     if redis.call('HEXISTS', hash, ARGV[at]) == 0 then versions[#versions + 1] = at - chunks_end end
 end
@@ -38,9 +38,9 @@ if not latest or not is_above(latest, checkpoint) then
     latest = checkpoint
     stored[3], stored[4] = 's' .. ns, checkpoint
 end
-for at = 12, chunks_end do stored[#stored + 1] = ARGV[at] end
+for at = 13, chunks_end do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, named, ARGV, values_end + 1, chunks_end) end
+if staged then claim_staged(hash, index, thread, staged, own, ARGV, values_end + 1, chunks_end) end
 
 local added = {
     0, 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns,

@@ -1,24 +1,24 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index
--- ARGV: thread, ns, checkpoint, written_at, ttl, whether a write asks, named chunks, number of write arguments; then
---       task and idx with a NUL behind each, 1 if the first wins, write …; then chunk field and entry …
+-- ARGV: thread, ns, checkpoint, written_at, ttl, whether a write asks, chunks that must be stored, chunks staged for
+--       these writes, number of write arguments; then task and idx with a NUL behind each, 1 if the first wins, write …; then chunk field and entry …
 -- Returns nothing, or the joined ids of chunks that are missing.
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local named = ARGV[7]
-local writes_end = 8 + tonumber(ARGV[8])
+local needed, own = ARGV[7], ARGV[8]
+local writes_end = 9 + tonumber(ARGV[9])
 local place = ns .. '\0' .. checkpoint
 
 local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'w' .. place)
 local meta, staged, latest, listed = found[1], found[2], found[3], found[4] or ''
 local problem = why_unknown(index, thread, meta)
 if problem then return problem end
-local absent = missing_chunks(hash, named)
+local absent = missing_chunks(hash, needed, own, staged)
 if absent ~= '' then return absent end
 
 local now = now_ms()
 local stored, more = {}, {}
-for at = 9, writes_end, 3 do
+for at = 10, writes_end, 3 do
     local field = 'p' .. place .. '\0' .. string.sub(ARGV[at], 1, -2)
     local is_there = redis.call('HEXISTS', hash, field) == 1
     if not is_there then more[#more + 1] = ARGV[at] end
@@ -34,7 +34,7 @@ if #more > 0 then
 end
 for at = writes_end + 1, #ARGV do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, named, ARGV, writes_end + 1, #ARGV) end
+if staged then claim_staged(hash, index, thread, staged, own, ARGV, writes_end + 1, #ARGV) end
 
 local created, updated, waiting = NEVER, written_at, ''
 if meta then

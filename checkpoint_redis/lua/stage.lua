@@ -31,12 +31,10 @@ if listed ~= '' then
     stored[#stored + 1] = deadline .. listed
 end
 call_in_batches('HSET', hash, stored)
-if listed ~= '' then
-    if meta then
-        redis.call('ZADD', index, 0, 'q' .. deadline .. '\0' .. thread)
-    else
-        redis.call('PEXPIREAT', hash, string.format('%.0f', now + tonumber(ARGV[2])))
-    end
+if not meta then
+    redis.call('PEXPIREAT', hash, string.format('%.0f', now + tonumber(ARGV[2])))
+elseif listed ~= '' then
+    redis.call('ZADD', index, 0, 'q' .. deadline .. '\0' .. thread)
 end
 sweep(index, now)
 return false

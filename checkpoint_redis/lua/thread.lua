@@ -48,19 +48,25 @@ end
 
 local function later(one, other) return tonumber(one) > tonumber(other) and one or other end
 
--- The ids that are not stored, joined.
-local function missing_chunks(hash, named)
-    local missing = {}
-    each_id(named, function(id)
+-- The ids that are missing, joined: of those `needed`, what is not stored or only staged, by a writer that may have died
+-- before the chunks below were; of those staged for this request, what has been dropped since.
+local function missing_chunks(hash, needed, own, staged)
+    local missing, is_staged = {}, {}
+    if staged then each_id(string.sub(staged, 17), function(id) is_staged[id] = true end) end
+    local function look(id)
         if redis.call('HEXISTS', hash, '#' .. id) == 0 then missing[#missing + 1] = id end
+    end
+    each_id(needed, function(id)
+        if is_staged[id] then missing[#missing + 1] = id else look(id) end
     end)
+    each_id(own, look)
     return table.concat(missing)
 end
 
 -- Chunks that a stored value stands on are staged no longer.
-local function claim_staged(hash, index, thread, staged, named, brought, first, last)
+local function claim_staged(hash, index, thread, staged, own, brought, first, last)
     local claimed, left = {}, {}
-    each_id(named, function(id) claimed[id] = true end)
+    each_id(own, function(id) claimed[id] = true end)
     for at = first, last, 2 do claimed[string.sub(brought[at], 2)] = true end
     each_id(string.sub(staged, 17), function(id)
         if not claimed[id] then left[#left + 1] = id end

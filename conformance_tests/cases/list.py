@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -295,6 +296,26 @@ def a_long_history_is_listed_whole_and_in_order(t: Trial) -> None:
     t.expect(
         [tuple_.checkpoint["channel_values"].get("n") for tuple_ in listed], list(newest_first), f"{situation}; values"
     )
+
+
+@case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC), long=True)
+def a_history_of_many_megabytes_is_listed_whole(t: Trial) -> None:
+    # More than stores hand over at once: a list that every step extends, and bytes that are new at every step.
+    chance = random.Random(11)
+    saver, thread = t.open(), t.thread()
+    messages = [chance.randbytes(500).hex() for _ in range(1500)]
+    states: list[dict[str, Any]] = []
+    for number in range(10):
+        messages = [*messages, f"message {number}"]
+        states.insert(0, {"messages": messages, "bytes": chance.randbytes(300_000), "n": number})
+        versions = dict.fromkeys(states[0], f"{number + 1:032}.1")
+        t.put(saver, thread, states[0], id_=_id(number), versions=versions)
+    listed = t.open().list(t.config(thread))
+    situation = "put 10 checkpoints of 1.5 MB and 300 KB that is new in each"
+    t.expect(_numbers(listed), list(range(9, -1, -1)), f"{situation}; listed")
+    for tuple_, state in zip(listed, states, strict=True):
+        same = tuple_.checkpoint["channel_values"] == state
+        t.expect_that(same, f"{situation}; the values of number {state['n']} changed")
 
 
 @case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC))

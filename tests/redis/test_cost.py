@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis as redis_py
 from langgraph.types import Interrupt
 from redis.crc import key_slot
 
@@ -22,6 +23,7 @@ from checkpoint_redis.store import BUCKETS, PIECE_BYTES
 from checkpoint_redis.transport import Call
 from tests.conftest import CountingTransport
 from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
+from tests.servers.processes import Server
 
 SCANS = {"SCAN", "KEYS", "HSCAN", "SSCAN", "ZSCAN", "HGETALL", "HKEYS", "HVALS", "RANDOMKEY"}
 
@@ -191,6 +193,31 @@ def test_a_large_value_is_written_and_read_in_bounded_pieces(
         assert values_of(reader, config_of("copy")) == {"large": value}
 
 
+@pytest.mark.parametrize("grows", ["a chat", "bytes", "long leaves"])
+def test_a_listing_of_much_is_read_in_bounded_pieces_and_no_chunk_comes_twice(
+    grows: str, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    source = random.Random(9)
+    chat = [source.randbytes(500).hex() for _ in range(1500)]
+    values: list[dict[str, Any]] = []
+    config = CONFIG
+    for number in range(12):
+        chat = [*chat, source.randbytes(500).hex()]
+        value = {"a chat": chat, "bytes": source.randbytes(300_000), "long leaves": [source.randbytes(50_000)] * 8}
+        values.insert(0, {"n": number, "large": value[grows]})
+        config = put(saver, values[0], config)
+    stored = 1_600_000 if grows == "a chat" else 12 * 300_000
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        for listed in (CONFIG, None):
+            found: list[Any] = []
+            _, transport = in_pieces(
+                reader, lambda listed=listed, found=found: found.extend(reader.list(listed)), redis_url, prefix
+            )
+            assert [each.checkpoint["channel_values"] for each in found] == values
+            assert sum(transport.sizes) < 1.3 * stored
+            assert transport.requests <= 6
+
+
 def test_large_writes_and_questions_are_written_and_read_in_bounded_pieces(
     saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:
@@ -238,3 +265,20 @@ def test_a_chat_of_400_messages_takes_a_tenth_of_the_peer_s_memory_and_much_less
     assert len(found.checkpoint["channel_values"]["messages"]) == 400
     used = sum(raw.memory_usage(key, samples=0) for key in raw.scan_iter(match=f"{prefix}*", count=10_000))
     assert used <= PEER_BYTES_FOR_400 / 60
+
+
+def test_a_cluster_is_not_asked_where_the_keys_of_a_call_are(cluster_server: Server, prefix: str) -> None:
+    """redis-py asks the server for the keys of each call of a pipeline, one after the other, unless it is told."""
+
+    def asked() -> int:
+        total = 0
+        for each in cluster_server.url.partition("://")[2].split(","):
+            with redis_py.Redis(port=int(each.rpartition(":")[2])) as client:
+                total += client.info("commandstats").get("cmdstat_command|getkeys", {"calls": 0})["calls"]
+        return total
+
+    with RedisSaver(cluster_server.url, prefix=prefix) as saver:
+        before = asked()
+        put(saver, {"large": random.Random(3).randbytes(3_000_000)})
+        assert len(list(saver.threads())) == 1
+        assert asked() == before

@@ -13,7 +13,7 @@ from langgraph.types import Interrupt
 
 from checkpoint_base import CheckpointSaver, ConflictError
 from checkpoint_base.transport import Retrying
-from checkpoint_redis import RedisSaver, store
+from checkpoint_redis import RedisSaver, scripts, store
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 
 Keys = Callable[[], set[bytes]]
@@ -237,6 +237,73 @@ def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, pr
         swept(saver)
         with RedisSaver(redis_url, prefix=prefix) as reader:
             assert values_of(reader) == LARGE
+
+
+@pytest.mark.parametrize("pieces", ["all", "all but the last", "the first"])
+@pytest.mark.parametrize("gone", ["deleted", "pruned"])
+def test_pieces_that_nobody_took_over_are_nothing_to_rely_on(
+    gone: str, pieces: str, soon: None, redis_url: str, raw: Any, prefix: str
+) -> None:
+    value = {"large": [random.Random(n).randbytes(2000) for n in range(1500)]}
+    staged = {"all": slice(None), "all but the last": slice(-1), "the first": slice(1)}[pieces]
+    with RedisSaver(redis_url, prefix=prefix) as knows, RedisSaver(redis_url, prefix=prefix) as dies:
+        put(knows, value)  # so it has seen every chunk
+        if gone == "pruned":
+            put(knows, {"large": 1})
+            knows.prune(["thread"])
+        else:
+            knows.delete_thread("thread")
+        execute = dies.store.transport.execute
+
+        def cut_off(request: Any) -> Any:
+            if isinstance(request, list) and request[0].script is scripts.STAGE:
+                execute(request[staged])
+                raise Crash
+            return execute(request)
+
+        dies.store.transport.execute = cut_off  # type: ignore[method-assign]
+        with pytest.raises(Crash):
+            put(dies, value)
+
+        put(knows, value)
+        with RedisSaver(redis_url, prefix=prefix) as reader:
+            assert values_of(reader) == value
+            time.sleep(0.4)
+            swept(reader)
+            assert values_of(reader) == value
+        assert not raw.hexists(key_of(knows), b"q")
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["a new thread", "a thread that stays"])
+def test_the_body_of_a_long_leaf_without_its_entry_goes_too(
+    begins: bool, soon: None, redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PIECE_BYTES", 64 * 1024)
+    value = {"large": random.Random(5).randbytes(5_000_000)}
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        if begins:
+            put(saver, {"a": 1})
+        before = raw.hlen(key_of(saver))
+        execute, sent = saver.store.transport.execute, []
+
+        def cut_off(request: Any) -> Any:
+            if isinstance(request, list) and request[0].script is scripts.STAGE:
+                sent.extend(request)
+                execute(request[:1])
+                raise Crash
+            return execute(request)
+
+        saver.store.transport.execute = cut_off  # type: ignore[method-assign]
+        with pytest.raises(Crash):
+            put(saver, value)
+        assert len(sent) > 50
+        assert raw.hlen(key_of(saver)) > before
+        time.sleep(0.4)
+        swept(saver)
+        assert raw.hlen(key_of(saver)) == before
+        saver.store.transport.execute = execute  # type: ignore[method-assign]
+        put(saver, value)
+        assert values_of(saver) == value
 
 
 def test_a_copy_that_was_cut_off_leaves_nothing(soon: None, redis_url: str, prefix: str, keys: Keys) -> None:

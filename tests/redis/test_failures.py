@@ -20,9 +20,12 @@ import redis as redis_py
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from redis.asyncio.connection import Connection
+from redis.cluster import RedisCluster
+from redis.crc import key_slot
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
 from checkpoint_redis import RedisSaver, connections, transport
+from checkpoint_redis.errors import translated
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import place, redis, redis_cluster, redis_sentinel
@@ -122,6 +125,91 @@ def test_a_cluster_whose_slots_move_meanwhile_is_followed(prefix: str) -> None:
         assert moved > 5
         assert all(values_of(saver, config)["n"] >= 3 for config in threads)
         assert len(list(saver.threads())) == 40
+
+
+async def listed(items: Any) -> list[Any]:
+    return [item async for item in items]
+
+
+OF_MANY: dict[str, Callable[[RedisSaver], Any]] = {
+    "list": lambda saver: list(saver.list(None)),
+    "threads": lambda saver: list(saver.threads()),
+    "alist": lambda saver: asyncio.run(listed(saver.alist(None))),
+    "athreads": lambda saver: asyncio.run(listed(saver.athreads())),
+    "delete_for_runs": lambda saver: saver.delete_for_runs(["run"]),
+    "adelete_for_runs": lambda saver: asyncio.run(saver.adelete_for_runs(["run"])),
+}
+
+
+@pytest.mark.parametrize("act", OF_MANY)
+@pytest.mark.parametrize("moved", ["a thread", "the index"])
+def test_a_slot_that_is_half_moved_is_waited_for_and_nothing_in_it_is_lost(
+    moved: str, act: str, cluster_server: Server, prefix: str
+) -> None:
+    with RedisSaver(cluster_server.url, prefix=prefix, deadline=30) as saver, ExitStack() as stack:
+        index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
+        keys = {name: saver.store._keys(name) for name in (f"t{number}" for number in range(1000))}  # type: ignore[attr-defined]
+        names = [name for name in keys if keys[name][1] == index][:5]
+        for name in names:
+            put(saver, {"n": name}, config_of(name), {"source": "loop", "step": 1, "run_id": "run"})
+        servers = {}
+        for each in cluster_server.url.partition("://")[2].split(","):
+            port = int(each.rpartition(":")[2])
+            servers[port] = stack.enter_context(redis_py.Redis(port=port, decode_responses=True))
+        slot = key_slot(index.encode())
+        [source] = [at for at, each in servers.items() if each.execute_command("CLUSTER COUNTKEYSINSLOT", slot)]
+        target = next(port for port in servers if port != source)
+        ids = {port: client.execute_command("CLUSTER MYID") for port, client in servers.items()}
+        servers[target].execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[source])
+        servers[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
+
+        def move(*keys: str) -> None:
+            for key in keys:
+                servers[source].execute_command("MIGRATE", HOST, target, key, 0, 5000)
+
+        def finish() -> None:
+            move(*servers[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 1000))
+            for port in (target, *(port for port in servers if port != target)):
+                servers[port].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
+
+        move(keys[names[0]][0] if moved == "a thread" else index)
+        try:
+            with RedisSaver(cluster_server.url, prefix=prefix, deadline=0.3) as impatient:
+                for read in (lambda: values_of(impatient, config_of(names[0])), lambda: OF_MANY[act](impatient)):
+                    with pytest.raises(StoreUnavailable):
+                        read()
+        finally:
+            finishing = threading.Timer(0.3, finish)
+            finishing.start()
+            try:
+                found = OF_MANY[act](saver)
+            finally:
+                finishing.join()
+        with RedisSaver(cluster_server.url, prefix=prefix) as reader:
+            kept = sorted(waiting.thread_id for waiting in reader.threads())
+    assert kept == ([] if "delete" in act else sorted(names))
+    assert found is None or len(found) == 5
+
+
+def test_a_thread_that_a_cluster_has_lost_is_corrupt(prefix: str, cluster_server: Server) -> None:
+    with RedisSaver(cluster_server.url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        key = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        with RedisCluster.from_url(cluster_server.url.split(",")[0].replace("redis+cluster", "redis")) as client:
+            assert client.delete(key) == 1
+        for act in (lambda: list(saver.list(None)), lambda: list(saver.threads()), lambda: values_of(saver)):
+            with pytest.raises(CorruptCheckpoint, match="'thread' is gone from Redis"):
+                act()
+
+
+def test_a_script_that_an_administrator_ends_is_no_damage(prefix: str) -> None:
+    with redis("--lua-time-limit", "50") as server, redis_py.Redis.from_url(server.url) as client:
+        killing = threading.Timer(0.5, lambda: redis_py.Redis.from_url(server.url).execute_command("SCRIPT KILL"))
+        killing.start()
+        with pytest.raises(redis_py.ResponseError) as killed:
+            client.eval("while true do redis.call('GET', KEYS[1]) end", 1, "x")
+        killing.join()
+    assert isinstance(translated(killed.value), StoreUnavailable)
 
 
 def move_slots(source: int, target: int, prefix: str) -> int:

@@ -150,6 +150,32 @@ def test_a_url_that_cannot_be_read_is_refused_before_anything_is_connected_to(ur
         open_redis(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:hun/ter2@host:6379/0",
+        "redis://user:hun?ter2@host:6379/0",
+        "redis://user:hun#ter2@host:6379/0",
+        "redis://user:hunter2:6379/0",
+        "redis://user:hun/ter2@host:6379/app",
+        "redis://user:hunter2@one:1,two:2/0",
+        "rediss://:hun[ter2@host:6379/0",
+        "redis+cluster://user:hun/ter2@one:1,two:2",
+        "redis+cluster://user:hun?ter2@one:1",
+        "redis+cluster://user:hun#ter2@one:1",
+        "redis+cluster://user:hunter2:6379",
+        "redis+sentinel://user:hun/ter2@one:1/service",
+        "redis+sentinel://user:hun#ter2@one:1/service",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_refused_and_not_shown(url: str) -> None:
+    for opened in (open_redis, open_saver):
+        with pytest.raises(UnsupportedOperation) as refused:
+            opened(url)
+        said = f"{refused.value} {refused.value.__cause__}"
+        assert not [part for part in ("hun", "ter2") if part in said], said
+
+
 # Clients
 
 
@@ -204,6 +230,35 @@ def test_an_async_client_that_is_given_serves_async_calls_and_stays_open(
         await client.aclose()
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_the_encoding_of_a_given_client_changes_nothing(
+    colour: str, cluster: bool, encoding: str, redis_url: str, cluster_server: Server, prefix: str
+) -> None:
+    values, config = {"réponse": "日本", "n": 1}, config_of("té")
+
+    async def use() -> Any:
+        client = async_client(cluster, redis_url, cluster_server, encoding=encoding)
+        async with RedisSaver(client, prefix=prefix) as saver:
+            await aput(saver, values, config)
+            found = await saver.aget_tuple(config)
+        await client.aclose()
+        return found
+
+    if colour == "async":
+        assert asyncio.run(use()).checkpoint["channel_values"] == values
+    else:
+        client = sync_client(cluster, redis_url, cluster_server, encoding=encoding)
+        with RedisSaver(client, prefix=prefix) as saver:
+            put(saver, values, config)
+            assert values_of(saver, config) == values
+        client.close()
+    with RedisSaver(cluster_server.url if cluster else redis_url, prefix=prefix) as reader:
+        assert values_of(reader, config) == values
+        assert [found.thread_id for found in reader.threads()] == ["té"]
 
 
 def test_a_client_that_sentinels_gave_is_taken(watched_server: Watched, prefix: str) -> None:
@@ -332,6 +387,13 @@ def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, pr
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: put(saver, {"a": n}, config_of(f"{n}")), range(10, 20)))
         assert {found.thread_id for found in saver.threads()} == {f"{n}" for n in range(20)}
+
+
+def test_a_cluster_may_be_spoken_to_on_one_connection_for_each_server(cluster_server: Server, prefix: str) -> None:
+    with RedisSaver.from_conn_string(f"{cluster_server.url}?prefix={prefix}&max_connections=1", deadline=5) as saver:
+        for number in range(10):
+            put(saver, {"a": number}, config_of(f"t{number}"))
+        assert len(list(saver.list(None))) == 10
 
 
 def test_savers_with_different_prefixes_share_nothing(redis_url: str, prefix: str) -> None:

@@ -16,6 +16,8 @@ from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS
 
 TERM_BYTES = 8
 
+_NUMPY_BOOLS = ("bool_", "bool")  # which are no Number, and equal one; in numpy 1 and 2
+
 
 def merged_metadata(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``metadata`` with the scalar entries of the config beside it, as LangGraph's savers store it.
@@ -58,7 +60,7 @@ def _equal(one: Any, other: Any) -> bool:
 def _term(key: str, value: Any) -> bytes | None:
     if isinstance(value, str):
         content = b"s" + value.encode("utf-8", "surrogatepass")
-    elif isinstance(value, Number):
+    elif isinstance(value, Number) or type(value).__name__ in _NUMPY_BOOLS:
         # Python promises equal hashes for equal numbers of any type (1, 1.0, True, Decimal(1)), in every process.
         try:
             content = b"n%d" % hash(value)

@@ -87,6 +87,31 @@ def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
         yield at
 
 
+def nesting(data: bytes) -> int:
+    """Return how deep arrays and maps stand in one another in ``data``; extensions are not looked into."""
+    head, length_bytes, objects_of = _HEAD, _LENGTH_BYTES, _OBJECTS_EACH
+    at, size, deepest = 0, len(data), 0
+    missing: list[int] = []  # objects of each array or map that is open
+    while at < size:
+        first = data[at]
+        width = length_bytes[first]
+        length = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else first & 0x0F
+        at += head[first]
+        if objects_of[first]:
+            missing.append(length * objects_of[first] + 1)  # and itself
+            deepest = max(deepest, len(missing))
+        elif width:
+            at += length
+        elif 0xA0 <= first <= 0xBF:
+            at += first & 0x1F
+        while missing:
+            missing[-1] -= 1
+            if missing[-1]:
+                break
+            missing.pop()
+    return deepest
+
+
 def extension(code: int, payload: bytes) -> bytes:
     """Return an extension value; ormsgpack's own, of half a megabyte, take thirty times as long."""
     first = 0xC7 + (len(payload) > 0xFF) + (len(payload) > 0xFFFF)

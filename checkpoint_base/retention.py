@@ -91,6 +91,7 @@ def _needed_ancestors(
         parent_id = skeletons[id_].parent_id
         while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
             passed.add(parent_id)
+            missing -= needed.get(parent_id, set())  # another one has gone on from here for these
             needed.setdefault(parent_id, set()).update(missing)
             ancestor = skeletons[parent_id]
             found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}

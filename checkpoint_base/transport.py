@@ -109,7 +109,7 @@ class Retrying:
     longest_pause: float = 1.0
 
     def execute(self, request: Any) -> Any:
-        pauses = self._pauses()
+        pauses = self._pauses(time.monotonic() + self.deadline)
         while True:
             try:
                 return self.inner.execute(request)
@@ -120,7 +120,7 @@ class Retrying:
             time.sleep(pause)
 
     async def aexecute(self, request: Any) -> Any:
-        pauses = self._pauses()
+        pauses = self._pauses(time.monotonic() + self.deadline)
         while True:
             try:
                 return await self.inner.aexecute(request)
@@ -136,8 +136,7 @@ class Retrying:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    def _pauses(self) -> Generator[float, None, None]:
-        give_up_at = time.monotonic() + self.deadline
+    def _pauses(self, give_up_at: float) -> Generator[float, None, None]:
         longest = self.first_pause
         while True:
             pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing

@@ -21,6 +21,10 @@ class Colour(enum.Enum):
     PAIR = ("red", "blue")
 
 
+class Strange(enum.Enum):
+    NAN = float("nan")
+
+
 class Wrapped(enum.Enum):
     """Its members show another value than the one that leads to them."""
 
@@ -304,6 +308,15 @@ class OddZone(tzinfo):
 
     def tzname(self, moment: Any) -> str:
         return "odd"
+
+
+class Changing(OddZone):
+    """As pytz's zones are: what it is depends on the date."""
+
+    def utcoffset(self, moment: Any) -> Any:
+        from datetime import timedelta
+
+        return moment and timedelta(hours=1 + (3 < moment.month < 11))
 
 
 class NoZone(OddZone):

@@ -17,6 +17,7 @@ import ormsgpack
 import pydantic
 import pydantic.v1
 import pytest
+from dateutil.tz import tzoffset, tzutc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
@@ -274,6 +275,17 @@ def test_a_time_zone_of_an_unknown_class_becomes_its_offset() -> None:
     value = datetime(2024, 1, 1, tzinfo=shapes.OddZone())
     assert again(value) == value
     assert again(value).tzinfo == timezone(timedelta(hours=2))
+
+
+def test_fixed_offsets_of_libraries_become_the_standard_library_s() -> None:
+    moments = [
+        pydantic.TypeAdapter(datetime).validate_python("2026-03-28T12:00:00+02:00"),
+        datetime(2026, 3, 28, 12, tzinfo=tzutc()),
+        datetime(2026, 3, 28, 12, tzinfo=tzoffset(None, 7200)),
+    ]
+    for moment in moments:
+        assert again(moment) == moment
+        assert type(again(moment).tzinfo) is timezone
 
 
 def test_the_order_of_a_dict_is_kept_whatever_its_keys() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -32,7 +33,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Send
 
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
-from checkpoint_base.serializer import ExactSerializer
+from checkpoint_base.serializer import ExactSerializer, codes
 from checkpoint_base.serializer import log as warnings
 from checkpoint_base.serializer.codes import TAG
 from conformance_tests import values
@@ -105,6 +106,52 @@ def test_strict_reads_an_instance_of_another_class_as_plain_data(
     assert exact(again(value, ExactSerializer(strict=True))) == exact(plain)
     assert "Blocked deserialization of" in log.records[0].message
     assert events[0]["kind"] == "msgpack_blocked"
+
+
+def test_strict_loses_no_entry_to_plain_data_that_equals_it() -> None:
+    value = [{shapes.Colour.RED: "member", "red": "text"}, {shapes.Colour.RED, "red"}, {shapes.Colour.RED: 1, 2: 3}]
+    pairs, elements, other = again(value, ExactSerializer(strict=True))
+    assert sorted(pairs) == [("red", "member"), ("red", "text")]
+    assert elements == ["red", "red"]
+    assert other == {"red": 1, 2: 3}
+
+
+def test_what_is_nested_deeper_than_anything_is_stored_is_damaged_and_harmless() -> None:
+    bomb = b"\x01"
+    for _ in range(120):
+        bomb = b"\x91" * 240 + b"\xc9" + len(bomb).to_bytes(4, "big") + bytes((codes.TUPLE,)) + b"\x91" + bomb
+    program = (
+        "import sys\n"
+        "from checkpoint_base.serializer import ExactSerializer\n"
+        "try: ExactSerializer(strict=True).loads_typed(('msgpack.exact', sys.stdin.buffer.read()))\n"
+        "except Exception as error: print(type(error).__name__)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=False)
+    assert (run.returncode, run.stdout) == (0, b"CorruptCheckpoint\n"), run.stderr
+
+
+def test_too_little_stack_is_not_taken_for_damage() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = (value,)
+    data = SERDE.dumps_typed(value)
+    outcomes: dict[str, int] = {}
+
+    def read(below: int) -> None:
+        if below:
+            read(below - 1)
+            return
+        try:
+            SERDE.loads_typed(data)
+        except Exception as error:
+            outcomes[f"{type(error).__name__}: {error}"] = below
+
+    for below in range(700, 980, 4):
+        with suppress(RecursionError):
+            read(below)
+    assert len(outcomes) == 1
+    assert next(iter(outcomes)).startswith("SerializationError: Too little stack or memory is left")
+    assert SERDE.loads_typed(data) == value
 
 
 def test_strict_imports_nothing_for_a_class_that_is_not_permitted() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from bisect import bisect
 from collections import defaultdict
-from datetime import time
+from datetime import datetime, time
+from time import struct_time
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from dateutil.tz import gettz
 from langchain_core.messages import (
     HumanMessage,
 )
@@ -80,6 +85,14 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "str subclass with slots": (shapes.SlottedText("a"), r"\['note'\] in __slots__: make them fields"),
     "dataclass over slots": (shapes.WithSlotBase(1), r"\['__hidden', 'note'\] in __slots__"),
     "v1 model with private": (shapes.OldPrivate(), r"\['_note'\] in __slots__"),
+    "tuple that C makes": (struct_time(range(9)), r"store tuple\(value\) instead"),
+    "enum of NaN": (shapes.Strange.NAN, "cannot be found by its value"),
+    "zone of dateutil": (
+        datetime(2026, 3, 28, 12, tzinfo=gettz("Europe/Berlin")),
+        r"dateutil.* use zoneinfo\.ZoneInfo",
+    ),
+    "zone of pytz": (datetime(2026, 3, 28, 12, tzinfo=shapes.Changing()), r"Changing: use zoneinfo\.ZoneInfo"),
+    "zone beside the cache": (ZoneInfo.no_cache("Europe/Berlin"), r"is not what ZoneInfo\(key\) gives"),
     "zone without offset": (time(1, tzinfo=shapes.NoZone()), "ZoneInfo"),
     "instance that cannot be read": (shapes.Failing(TypeError("disk gone")), "could not be read .TypeError: disk gone"),
 }
@@ -182,6 +195,43 @@ def test_whatever_is_not_too_deep_to_be_written_can_be_read_from_a_deeper_stack(
         return read(below - 1) if below else SERDE.loads_typed(data)
 
     assert type(read(200)) is type(wrap(1))
+
+
+def layered(extensions: int, lists: int) -> Any:
+    """Lists in tuples in lists …: each is within what ormsgpack and Python bear, and together they may not be."""
+    value: Any = 1
+    for _ in range(extensions):
+        for _ in range(lists):
+            value = [value]
+        value = (value,)
+    return value
+
+
+def test_what_would_take_more_stack_than_a_small_thread_has_is_refused() -> None:
+    for extensions, lists in ((126, 240), (60, 240), (4, 240), (120, 5)):
+        with pytest.raises(SerializationError, match="nested more than"):
+            SERDE.dumps_typed(layered(extensions, lists))
+    for extensions, lists in ((2, 240), (100, 4), (1, 250)):
+        value = layered(extensions, lists)
+        assert SERDE.dumps_typed(SERDE.loads_typed(SERDE.dumps_typed(value))) == SERDE.dumps_typed(value)
+
+
+def test_what_may_be_stored_can_be_written_and_read_on_a_small_stack() -> None:
+    program = (
+        "import threading\n"
+        "from checkpoint_base.serializer import ExactSerializer\n"
+        "from tests.test_serializer_refusal import layered\n"
+        "serde, done = ExactSerializer(), []\n"
+        "def work():\n"
+        "    for extensions, lists in ((2, 240), (100, 4), (1, 250)):\n"
+        "        done.append(serde.loads_typed(serde.dumps_typed(layered(extensions, lists))))\n"
+        "threading.stack_size(1 << 20)\n"
+        "thread = threading.Thread(target=work)\n"
+        "thread.start(); thread.join()\n"
+        "print(len(done))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "3\n"), run.stderr
 
 
 def storable(value: Any) -> bool:

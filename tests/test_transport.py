@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from itertools import pairwise
@@ -111,10 +112,30 @@ def test_no_attempt_starts_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -
     assert 20 <= len(attempts) <= 60
 
 
+def test_the_deadline_counts_from_the_call_and_not_from_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Slow:
+        def execute(self, request: Any) -> Any:
+            nonlocal now
+            attempts.append(now)
+            now += 5
+            raise StoreUnavailable("it has not answered for 5 seconds")
+
+    attempts: list[float] = []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(StoreUnavailable):
+        run(adding(1), Retrying(Slow(), deadline=3))  # type: ignore[arg-type]
+    assert attempts == [0.0]
+
+
 def test_pauses_grow_and_differ_between_clients() -> None:
     random.seed(1)
     retrying = Retrying(Echo(), deadline=100)
-    one, other = ([next(pauses) for _ in range(8)] for pauses in (retrying._pauses(), retrying._pauses()))
+    one, other = (
+        [next(pauses) for _ in range(8)] for pauses in (retrying._pauses(math.inf), retrying._pauses(math.inf))
+    )
     assert one != other
     assert one[-1] > 10 * one[0]
     assert all(pause <= 0.02 * 2**number for number, pause in enumerate(one))

@@ -38,6 +38,8 @@ def storable_form(cls: Any) -> Form:
         fields = form.names if isinstance(form, Record) else ()
         if stray := [name for name in declared_slots(cls) if name not in fields]:
             raise Refused(f"keeps {stray} in __slots__: make them fields of a dataclass")
+    if isinstance(form, BuiltinSubclass) and not form.can_be_made:
+        raise Refused(f"is of a class that only its own constructor makes: store {form.base.__name__}(value) instead")
     if find(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
         if "<locals>" in cls.__qualname__:
             raise Refused("is of a class defined inside a function: move the class to module level")

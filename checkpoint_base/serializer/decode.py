@@ -12,9 +12,11 @@ import ormsgpack
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.msgpack import nesting
 from checkpoint_base.serializer import arrays, classes, codes
 from checkpoint_base.serializer.allowlist import permits
 from checkpoint_base.serializer.containers import CONTAINERS
+from checkpoint_base.serializer.encode import MAX_LEVELS, MAX_NESTING
 from checkpoint_base.serializer.forms import Form
 from checkpoint_base.serializer.leaves import make_leaf
 from checkpoint_base.serializer.modellists import parts_of_kind
@@ -40,11 +42,13 @@ def damaged(tag: str, payload: bytes, error: BaseException) -> CorruptCheckpoint
 class Decoder:
     """One call of `loads_typed`: unpacks values, and remembers the first failure, which ormsgpack would hide."""
 
-    __slots__ = ("_allowed", "_blocked", "_failure", "_forms")
+    __slots__ = ("_allowed", "_blocked", "_depth", "_failure", "_forms", "_levels_left")
 
     def __init__(self, allowed: set[tuple[str, ...]] | bool | None) -> None:
         self._allowed = allowed
         self._blocked = False
+        self._depth = 0  # in extensions
+        self._levels_left = MAX_LEVELS
         self._failure: BaseException | None = None
         self._forms: dict[tuple[str, str], Form | None] = {}
 
@@ -55,13 +59,25 @@ class Decoder:
             failure = self._failure or error
             if isinstance(failure, SerializationError) or not isinstance(failure, Exception):
                 raise failure from failure.__cause__
+            # If nothing but the call of `_extension` has failed, there was no room for that.
+            if isinstance(failure, RecursionError | MemoryError) or "ext_hook" in str(failure):
+                raise SerializationError(
+                    "Too little stack or memory is left to rebuild it: read it where fewer calls are under way."
+                ) from failure
             raise damaged(codes.TAG, data, failure) from failure
 
     def _unpack(self, data: bytes) -> Any:
         return ormsgpack.unpackb(data, ext_hook=self._extension)
 
     def _extension(self, code: int, data: bytes) -> Any:
+        levels_left = self._levels_left
+        self._depth += 1
         try:
+            # Nothing is deeper than it is long. Two extensions deep, no stack is too small for what ormsgpack reads.
+            if self._depth > 2 and len(data) > levels_left:
+                self._levels_left -= nesting(data)
+            if self._depth > 2 * MAX_NESTING or self._levels_left < 0:  # a tuple of models is two extensions
+                raise ValueError("it is nested deeper than anything that was stored")  # noqa: TRY301
             if code == codes.TEXT:
                 return data.decode("utf-8", "surrogatepass")
             if code == codes.BYTEARRAY:
@@ -82,15 +98,20 @@ class Decoder:
             if self._failure is None:
                 self._failure = error
             raise
+        finally:
+            self._depth -= 1
+            self._levels_left = levels_left
 
     def _made(self, make: Callable[[list[Any]], Any], code: int, parts: list[Any]) -> Any:
-        try:
+        if not (self._blocked and code in _PLAIN):
             return make(parts)
+        # A class that is not permitted left plain data: without a hash, or equal to what stands beside it.
+        plain = _PLAIN[code](parts)
+        try:
+            made = make(parts)
         except TypeError:
-            # A class that is not permitted left a dict where its instance had a hash.
-            if self._blocked and code in _PLAIN:
-                return _PLAIN[code](parts)
-            raise
+            return plain
+        return made if len(made) == len(plain) else plain
 
     def _models(self, rows: list[Any]) -> list[Any]:
         makers: dict[Any, Callable[[Any], Any]] = {None: _as_it_is}

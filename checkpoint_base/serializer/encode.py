@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -12,15 +12,18 @@ import ormsgpack
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from ormsgpack import Ext
 
-from checkpoint_base.msgpack import array_header, extension
+from checkpoint_base.msgpack import array_header, extension, nesting
 from checkpoint_base.serializer import arrays, classes, codes
 from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.leaves import LEAVES
 from checkpoint_base.serializer.modellists import take_models
 from checkpoint_base.serializer.refusal import Refused, advice
 
-# Reading takes a Python frame per level and Python allows 1000, of which a running graph needs its share.
+# Reading takes a Python frame per extension and Python allows 1000, of which a running graph needs its share.
 MAX_NESTING = 128
+# It takes half a kilobyte of the thread's stack per list or dict, and a thread may have as little as a megabyte. The
+# value itself is at most 255 deep, as far as ormsgpack goes; this is for what is in its extensions, added up.
+MAX_LEVELS = 512
 TOO_DEEP = f"contains itself, or is nested more than {MAX_NESTING} levels deep: store a flatter value, or ids"
 
 # Everything that ormsgpack would turn into its nearest base type comes to `Encoder._extension` instead.
@@ -41,23 +44,32 @@ _ATTEMPTS = 2
 class Encoder:
     """One call of `dumps_typed`: packs values, and remembers the first failure, which ormsgpack would hide."""
 
-    __slots__ = ("_depth", "_failed", "failure")
+    __slots__ = ("_below", "_depth", "_failed", "_levels", "failure")
 
     def __init__(self) -> None:
         self._depth = 0
+        self._levels = 0  # of lists and dicts in what is being packed, without its extensions
+        self._below = 0  # of the deepest of its extensions, with all that is in it
         self._failed = 0
         self.failure: BaseException | None = None
 
     def pack(self, value: Any) -> bytes:
         """Return a value as msgpack, in native speed unless it holds what ormsgpack refuses or would change."""
+        around, beside = self._levels, self._below
+        self._levels = self._below = 0
         self._depth += 1
         try:
             if self._depth > MAX_NESTING:
                 raise Refused(TOO_DEEP)
             rows = take_models(value) if type(value) is list else None
-            return self._packed(value) if rows is None else extension(codes.MODELS, self._packed_rows(rows))
+            data = self._packed(value) if rows is None else extension(codes.MODELS, self._packed_rows(rows))
+            self._below += self._levels
+            if self._depth > 1 and self._below > MAX_LEVELS:
+                raise Refused(TOO_DEEP)
+            return data
         finally:
             self._depth -= 1
+            self._levels, self._below = around, max(beside, self._below)
 
     def _packed(self, value: Any) -> bytes:
         failed = self._failed
@@ -65,11 +77,14 @@ class Encoder:
             if (data := self._packed_natively(value)) is not None:
                 return data
             try:
-                return ormsgpack.packb(self._spelled(value), self._extension, _OPTIONS)
+                data = ormsgpack.packb(self._spelled(value), self._extension, _OPTIONS)
             except ormsgpack.MsgpackEncodeError as error:
                 if self.failure is not None:
                     raise
                 raise Refused(TOO_DEEP) from error  # nothing else is left that ormsgpack itself could refuse
+            if self._depth > 1:
+                self._levels = max(self._levels, nesting(data))
+            return data
         finally:
             self._failed = failed
 
@@ -79,7 +94,9 @@ class Encoder:
         try:
             if (data := self._packed_natively(rows)) is not None:
                 return data
-            return b"".join([array_header(len(rows)), *map(self._packed, rows)])
+            data = b"".join([array_header(len(rows)), *map(self._packed, rows)])
+            self._levels += 1
+            return data
         finally:
             self._failed = failed
 
@@ -95,6 +112,8 @@ class Encoder:
                 # A bytearray is packed as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6.
                 in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
                 if not (in_doubt and _holds_buffer(value)):
+                    if self._depth > 1:
+                        self._levels = max(self._levels, sum(1 for _ in _levels(value)))
                     return data
         self._failed += 1
         return None
@@ -163,16 +182,19 @@ def _is_text(value: str) -> bool:
 
 def _holds_buffer(value: Any) -> bool:
     """Whether the lists and dicts of a value hold bytes that are not `bytes`; extensions have been looked into."""
+    return type(value) in _BUFFERS or not all(map(_BUFFERS.isdisjoint, _levels(value)))
+
+
+def _levels(value: Any) -> Iterator[set[type]]:
+    """Yield the types of what is in a value's lists and dicts, level by level: half the work of item by item."""
+    kinds: set[type] = {type(value)}
     level = [value]
-    while True:  # a level at a time, which takes half the time of an item at a time
-        kinds = set(map(type, level))
-        if not kinds.isdisjoint(_BUFFERS):
-            return True
-        if kinds.isdisjoint(_NESTING):
-            return False
+    while not kinds.isdisjoint(_NESTING):
         lists = level if kinds == {list} else [item for item in level if type(item) is list]
         dicts = level if kinds == {dict} else [item for item in level if type(item) is dict]
         level = [*chain.from_iterable(lists), *chain.from_iterable(map(dict.values, dicts))]
+        kinds = set(map(type, level))
+        yield kinds
 
 
 _BUFFERS = frozenset({bytearray, memoryview})

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import SecretBytes, SecretStr
 
 from checkpoint_base.serializer import codes
+from checkpoint_base.serializer.refusal import Refused
 
 
 class Form(ABC):
@@ -45,7 +46,10 @@ class EnumMember(Form):
         return issubclass(cls, Enum)
 
     def take(self, obj: Any) -> list[Any]:
-        return [obj._value_]  # not `value`, which a class may define anew
+        value = obj._value_  # not `value`, which a class may define anew
+        if value != value or self.cls(value) is not obj:  # NaN
+            raise Refused("is a member that cannot be found by its value: give it another one")
+        return [value]
 
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:  # noqa: ARG002
         return self.cls(plain)
@@ -96,6 +100,15 @@ class BuiltinSubclass(Form):
         plain = self.bases[self.base](obj)
         attributes = getattr(obj, "__dict__", None)
         return [plain, {"attributes": attributes}] if attributes else [plain]
+
+    @property
+    def can_be_made(self) -> bool:
+        """False for classes of C such as time.struct_time, whose instances only their own constructor may make."""
+        try:
+            self.base.__new__(self.cls)
+        except TypeError:
+            return False
+        return True
 
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
         if type(plain) is not self.base:

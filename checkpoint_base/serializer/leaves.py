@@ -35,17 +35,21 @@ def make_leaf(name: str, *parts: Any) -> Any:
 
 
 def _take_zone(zone: ZoneInfo) -> list[Any]:
-    if zone.key is None:
-        raise Refused("has no key: use ZoneInfo(key) instead")
+    # One of a file, or made beside the cache, may have other rules, and equals no other.
+    if zone.key is None or ZoneInfo(zone.key) is not zone:
+        raise Refused("is not what ZoneInfo(key) gives: use that instead")
     return [zone.key]
 
 
 def _zone_of(moment: datetime | time) -> Any:
-    """Return a time zone that can be stored: the value's own, or for a class of unknown kind its offset."""
+    """Return a time zone that can be stored: the value's own, or its offset if that is all there is to it."""
     zone = moment.tzinfo
     if zone is None or type(zone) in (timezone, ZoneInfo):
         return zone
-    offset = moment.utcoffset()
+    try:
+        offset = zone.utcoffset(None)  # None for a zone where it depends on the date
+    except (AttributeError, TypeError):
+        offset = None
     if offset is None or moment.replace(tzinfo=timezone(offset)) != moment:
         raise Refused(f"has a time zone of type {name_of(type(zone))}: use zoneinfo.ZoneInfo instead")
     return timezone(offset)

@@ -61,12 +61,14 @@ local function needed_ancestors(space, kept, referenced)
             needed[parent] = needed[parent] or {}
             local ancestor, found = space.skeletons[parent], {}
             for channel in pairs(missing) do
-                needed[parent][channel] = true
                 local version = ancestor.versions[channel]
-                if version and space.stored[channel .. '\0' .. version] then
+                if needed[parent][channel] then
+                    found[channel] = true -- another one has gone on from here
+                elseif version and space.stored[channel .. '\0' .. version] then
                     referenced[channel .. '\0' .. version] = true
                     found[channel] = true
                 end
+                needed[parent][channel] = true
             end
             for channel in pairs(found) do missing[channel] = nil end
             parent = ancestor.parent

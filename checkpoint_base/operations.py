@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -78,11 +78,19 @@ _CALLED_TASK_PATH = "~__pregel_push, ~"
 
 _NO_VALUE = ValueRecord(b"")
 
+Query = TypeVar("Query", ListQuery, InboxQuery)
+
 _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 _MAX_PAGE = 100
+
+_FIRST_PAGE = 25
+"""Checkpoints that a listing begins with: what they hold is known only then, and it may be 10 MB each."""
+
+_PAGE_BYTES = 16 * 1024 * 1024
+"""About how much the further pages hold."""
 
 _THREADS_AT_ONCE = 100
 """Threads that one request removes from: a store may keep writers waiting while it does."""
@@ -511,6 +519,23 @@ class Operations:
             limit=self._page_size(limit, metadata),
         )
         return query, cursor
+
+
+def first_page(query: Query) -> Query:
+    """The query for the first page of all that ``query`` asks for, whose limit is that of any page."""
+    if isinstance(query, ListQuery) and query.contents:
+        return replace(query, limit=min(query.limit, _FIRST_PAGE))
+    return query
+
+
+def next_page(query: Query, before: Query, page: Sequence[Any]) -> Query:
+    """The query for what comes behind the ``page`` that ``before`` found, with no more than is well held at once."""
+    limit = query.limit
+    if isinstance(query, ListQuery) and query.contents:
+        held = {id(found.chunks): found.chunks for found in page}  # those of a page may be the same
+        size = sum(len(chunk.body) for chunks in held.values() for chunk in chunks.values())
+        limit = max(1, min(limit, len(page) * _PAGE_BYTES // max(size, 1)))
+    return replace(before, after=page[-1].position, limit=limit)
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:

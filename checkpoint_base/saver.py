@@ -24,7 +24,7 @@ from checkpoint_base.codec import Codec, Compression
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.keys import thread_key
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import Memory, Operations
+from checkpoint_base.operations import Memory, Operations, first_page, next_page
 from checkpoint_base.records import Order
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.store import CheckpointStore
@@ -404,17 +404,17 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         read: Callable[[Any], Iterable[T]],
         limit: int | None,
     ) -> Iterator[T]:
-        wanted = _Countdown(limit)
+        wanted, asked = _Countdown(limit), first_page(query)
         while wanted.more:
-            page = self._run(fetch(query))
+            page = self._run(fetch(asked))
             for record in page:
                 for item in read(record):
                     yield item
                     if not wanted.another():
                         return
-            if len(page) < query.limit:
+            if len(page) < asked.limit:
                 return
-            query = replace(query, after=page[-1].position)
+            asked = next_page(query, asked, page)
 
     async def _apaged(
         self,
@@ -423,17 +423,17 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         read: Callable[[Any], Iterable[T]],
         limit: int | None,
     ) -> AsyncIterator[T]:
-        wanted = _Countdown(limit)
+        wanted, asked = _Countdown(limit), first_page(query)
         while wanted.more:
-            page = await self._arun(fetch(query))
+            page = await self._arun(fetch(asked))
             for record in page:
                 for item in read(record):
                     yield item
                     if not wanted.another():
                         return
-            if len(page) < query.limit:
+            if len(page) < asked.limit:
                 return
-            query = replace(query, after=page[-1].position)
+            asked = next_page(query, asked, page)
 
 
 class _Setup:

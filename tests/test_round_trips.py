@@ -38,7 +38,8 @@ OPERATIONS: dict[str, tuple[int, Callable[[SQLiteSaver, Any], Any]]] = {
     "put_writes": (1, lambda saver, config: saver.put_writes(config, [("a", "x" * 2000), ("b", 2)], "task-2")),
     "get_tuple": (1, lambda saver, config: saver.get_tuple(config)),
     "get_tuple of the latest": (1, lambda saver, _: saver.get_tuple({"configurable": {"thread_id": "thread"}})),
-    "a page of list": (1, lambda saver, _: list(saver.list({"configurable": {"thread_id": "thread"}}))),
+    "a page of list": (1, lambda saver, _: list(saver.list({"configurable": {"thread_id": "thread"}}, limit=25))),
+    "two pages of list": (2, lambda saver, _: list(saver.list({"configurable": {"thread_id": "thread"}}))),
     "a page of history": (1, lambda saver, _: list(saver.history({"configurable": {"thread_id": "thread"}}))),
     "list of everything": (1, lambda saver, _: list(saver.list(None, filter={"run_id": "run-1"}))),
     "interrupts": (1, lambda saver, _: list(saver.interrupts())),
@@ -74,13 +75,15 @@ def test_both_colours_take_the_same_round_trips(saver: SQLiteSaver, filled: Any)
     assert transport.requests == 2
 
 
-def test_a_listing_takes_a_round_trip_for_each_hundred(saver: SQLiteSaver) -> None:
+def test_a_listing_takes_a_round_trip_for_the_first_25_and_one_for_each_hundred_then(saver: SQLiteSaver) -> None:
     config = None
     for _ in range(250):
         config = put(saver, "long", {"n": 1}, config)
     transport = counted(saver)
     assert len(list(saver.list({"configurable": {"thread_id": "long"}}))) == 250
-    assert transport.requests == 3
+    assert transport.requests == 4
+    assert len(list(saver.history({"configurable": {"thread_id": "long"}}))) == 250
+    assert transport.requests == 4 + 3
 
 
 def test_chunks_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteSaver, filled: Any) -> None:

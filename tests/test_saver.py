@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
@@ -275,6 +277,38 @@ def test_a_listing_joins_a_value_once_and_rebuilds_it_for_each_checkpoint(
 
     everything[1].checkpoint["channel_values"]["notes"][0]["text"] = "changed by who was given it"
     assert [found.checkpoint["channel_values"]["notes"][0]["text"][0] for found in everything] == ["x", "c", "x", "x"]
+
+
+def test_a_listing_holds_no_more_at_once_than_is_well_held(path: Path) -> None:
+    config = CONFIG
+    with SQLiteSaver(path) as writer:
+        for number in range(60):
+            config = put(writer, {"n": number, "large": os.urandom(2_000_000)}, config)
+    with SQLiteSaver(path) as saver:
+        transport = counted(saver)
+        held: list[int] = []
+        listing = saver.store.list
+
+        def watched(query: Any) -> Any:
+            page = yield from listing(query)
+            held.append(sum(len(chunk.body) for found in page[:1] for chunk in found.chunks.values()))
+            return page
+
+        saver.store.list = watched  # type: ignore[method-assign]
+        assert [found.checkpoint["channel_values"]["n"] for found in saver.list(CONFIG)] == [*range(59, -1, -1)]
+        assert max(held[1:]) < 20_000_000 < held[0] < 60_000_000
+        assert transport.requests == len(held) == 6
+        held.clear()
+        assert len(list(saver.list(CONFIG, limit=3))) == 3
+        assert len(list(saver.history(CONFIG))) == 60
+        assert len(held) == 2
+
+
+def test_a_filter_on_numpy_s_booleans_finds_them(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1}, ok=np.bool_(True))
+    assert len(list(saver.list(None, filter={"ok": True}))) == 1
+    assert len(list(saver.list(None, filter={"ok": np.bool_(True)}))) == 1
+    assert list(saver.list(None, filter={"ok": False})) == []
 
 
 def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> None:

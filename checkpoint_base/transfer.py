@@ -109,8 +109,8 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
             f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
             f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
         )
-    copy = _Copy(source, target, thread_id, records)
-    if not found:
+    copy = _Copy(source, target, thread_id, records, (yield from _created_at(source, thread_id)))
+    if records and not found:
         yield from copy.begin()
     lineages = yield from copy.stand_ins()
     copied = yield from copy.checkpoints(len(left_over) + lineages.stand_ins)
@@ -134,6 +134,12 @@ def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointK
         query = replace(query, after=page[-1].position)
 
 
+def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
+    """When a thread was made; 0 when there is none."""
+    threads = yield from _on(saver, saver.store.threads(InboxQuery(thread_id, limit=1)))
+    return threads[0].created_at if threads else 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Lineages:
     """Of which checkpoints the ancestors were sent, and how many stand in for them."""
@@ -148,6 +154,9 @@ class _Copy:
     A retired ancestor cannot be read as a checkpoint; only what it contributed to delta channels can. So a stand-in is
     put in its place, a checkpoint without header, and removed as a run is: what is needed to rebuild others is then
     retired in the target too.
+
+    A checkpoint that is put again, or in the place of a stand-in, has a later time than what it replaces: S3 keeps
+    both, and believes the later one.
     """
 
     def __init__(
@@ -156,22 +165,35 @@ class _Copy:
         target: CheckpointSaver,
         thread_id: str,
         records: Mapping[CheckpointKey, CheckpointRecord],
+        created_at: int,
     ) -> None:
         self._source = source
         self._target = target
         self._thread_id = thread_id
         self._records = records
+        self._created_at = created_at
         self._there: set[ChunkId] = set()
         self.run_id = f"transfer of {thread_id}"
 
     def begin(self) -> Operation[None]:
-        """Make the thread with the time of its first checkpoint, which may have been pruned since."""
-        query = InboxQuery(self._thread_id, limit=1)
-        for thread in (yield from _on(self._source, self._source.store.threads(query))):
-            oldest = min(self._records, key=_place)
-            # Its values follow at once; a copy that ends here is found incomplete when it is repeated.
-            early = replace(self._records[oldest], header=b"", open_channels=(), written_at=thread.created_at)
-            yield from self._put(replace(early, run_id=self.run_id), (), {})
+        """Have what is put first, which makes the thread, be of the time at which it was made.
+
+        The first checkpoint may have been pruned since. Then a later one is put under its time, and again when its turn
+        comes. Those with open channels wait for their ancestors, or for stand-ins, which are of that time, too.
+        """
+        if self._records[min(self._records, key=_place)].written_at == self._created_at:
+            return
+        later = [
+            key
+            for key, record in self._records.items()
+            if record.written_at > self._created_at and not record.open_channels
+        ]
+        if later:
+            first = min(later, key=_place)
+            stored = yield from _on(self._source, self._source.store.load(_space(first), first.checkpoint_id))
+            if stored is None:
+                raise ConflictError(f"{first.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+            yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
 
     def stand_ins(self) -> Operation[_Lineages]:
         """Send what the checkpoints without a parent in sight are rebuilt from."""
@@ -216,12 +238,18 @@ class _Copy:
                 open_channels=(),
                 terms=b"",
                 run_id=self.run_id,
-                written_at=max((write.written_at for write in writes), default=0),
+                written_at=self._stand_in_time(key),
             )
             yield from self._put(record, values, ancestry.chunks)
             yield from self._put_writes(key, writes, ancestry.chunks)
             following = key
         return len(keys)
+
+    def _stand_in_time(self, key: CheckpointKey) -> int:
+        """Where a stand-in is replaced, its time is earlier than its successor's."""
+        if key in self._records:
+            return min(self._created_at, self._records[key].written_at - 1)
+        return self._created_at
 
     def checkpoints(self, others: int) -> Operation[int]:
         """Send every checkpoint that the target has not, parents first; ``others`` are in the target besides."""
@@ -317,8 +345,11 @@ def _read(saver: CheckpointSaver, query: ListQuery) -> Operation[dict[Checkpoint
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
-    space = NamespaceKey(key.thread_id, key.checkpoint_ns)
-    return (yield from _on(saver, saver.store.ancestry(space, key.checkpoint_id, channels)))
+    return (yield from _on(saver, saver.store.ancestry(_space(key), key.checkpoint_id, channels)))
+
+
+def _space(key: CheckpointKey) -> NamespaceKey:
+    return NamespaceKey(key.thread_id, key.checkpoint_ns)
 
 
 def _place(key: CheckpointKey) -> tuple[str, str]:

@@ -30,7 +30,7 @@ from checkpoint_base.errors import (
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transfer import transfer
+from checkpoint_base.transfer import transfer_counting
 from checkpoint_base.urls import open_saver
 
 Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
@@ -370,7 +370,8 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
         named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
 
         def copied(thread: str) -> dict[str, Any]:
-            return {"thread_id": thread, "checkpoints": _count(saver, thread), "sent": transfer(saver, other, thread)}
+            found = transfer_counting(saver, other, thread)
+            return {"thread_id": thread, "checkpoints": found.sent + found.there, "sent": found.sent}
 
         done, failed = _each("Copying", named, copied)
     checkpoints, sent = (sum(each[part] for each in done) for part in ("checkpoints", "sent"))

@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, open_saver
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
 from tests.cli.conftest import (
     EVERY_THREAD,
     HOSTILE_ID,
@@ -227,6 +227,26 @@ def test_transfer_copies_threads_to_another_store_and_says_how_much(
     assert (document["sent"], document["checkpoints"], document["failed"]) == (0, total, [])
     with open_saver(other) as saver:
         assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
+
+
+def test_transfer_of_a_thread_that_goes_on_counts_what_was_sent_and_what_was_there(
+    ask: Callable[..., Any], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    real = cli.transfer_counting
+
+    def meanwhile(source: CheckpointSaver, target: CheckpointSaver, thread: str) -> Any:
+        with open_saver(url) as service:
+            graph(service).update_state({"configurable": {"thread_id": thread}}, {"topic": "rye"})
+        return real(source, target, thread)
+
+    monkeypatch.setattr(cli, "transfer_counting", meanwhile)
+    before = len(checkpoints(url, "done"))
+    first, second = (ask("transfer", "done", "--to", other) for _ in range(2))
+    assert (first["checkpoints"], first["sent"]) == (before + 1, before + 1)
+    # The new one, and the one before, which has got the update as a write.
+    assert (second["checkpoints"], second["sent"]) == (before + 2, 2)
+    assert checkpoints(other, "done") == checkpoints(url, "done")
 
 
 def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_end(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import click
 import orjson
@@ -31,7 +31,7 @@ from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transfer import transfer_counting
-from checkpoint_base.urls import open_saver
+from checkpoint_base.urls import open_saver, split_url
 
 Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
 Result = TypeVar("Result")
@@ -437,10 +437,7 @@ def _open(url: str | None) -> CheckpointSaver:
             "sqlite:///app.db",
             click.get_current_context(),
         )
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise Failure(f"{url!r} is not the URL of a store: {error}") from error
+    parts = split_url(url)
     path = unquote(parts.path[1:])
     is_file = parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:")
     if is_file and not os.path.isfile(path):  # opening it would make it

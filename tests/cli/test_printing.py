@@ -93,6 +93,14 @@ def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path, store: str, s
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("url", ["postgresql://app:s3cr[et@db/app", "postgresql://app:s3cret℀@db/app", "app:s3cret@db"])
+def test_a_store_is_not_shown_with_its_password(call: Callable[..., Result], url: str) -> None:
+    for result in (CliRunner().invoke(cli.main, ["--store", url, "threads"]), call("transfer", "--all", "--to", url)):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "is not the URL of a store" in result.stderr
+        assert "s3cr" not in result.stderr
+
+
 @pytest.mark.parametrize("command", [["threads"], ["show", "x"], ["delete", "x", "--yes"], ["prune", "--all"]], ids=str)
 def test_a_file_that_does_not_exist_is_an_error_and_is_not_made(tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "missing file.db"

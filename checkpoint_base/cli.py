@@ -27,9 +27,11 @@ from checkpoint_base.errors import (
     SerializationError,
     StoreUnavailable,
 )
+from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.sqlite.transport import MEMORY
 from checkpoint_base.transfer import transfer_counting
 from checkpoint_base.urls import open_saver, split_url
 
@@ -225,6 +227,8 @@ def show(store: str | None, thread: str, checkpoint_id: str | None, ns: str, as_
 
 
 def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str | None) -> dict[str, Any]:
+    if checkpoint_id is not None:
+        checkpoint_key(checkpoint_id)  # in a config, an empty one means the latest
     found = saver.get_tuple(_config(thread, checkpoint_ns=ns, checkpoint_id=checkpoint_id))
     if found is None:
         _require(saver, [thread])
@@ -365,6 +369,11 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
     """
     if bool(threads) == everything:
         raise click.UsageError("name the threads to copy, or pass --all instead", click.get_current_context())
+    if _is_in_memory(target):
+        raise click.UsageError(
+            "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
+            click.get_current_context(),
+        )
     with _open(store) as saver, _opened(target) as other:
         _require(saver, threads, "; nothing was copied")
         named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
@@ -397,6 +406,8 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
 
     Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
     """
+    if role == "":
+        raise Failure("--grant-to is empty: name a role, or leave it out")
     try:
         from checkpoint_postgres.schema import Schema
     except ModuleNotFoundError as error:
@@ -437,12 +448,20 @@ def _open(url: str | None) -> CheckpointSaver:
             "sqlite:///app.db",
             click.get_current_context(),
         )
-    parts = split_url(url)
-    path = unquote(parts.path[1:])
-    is_file = parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:")
-    if is_file and not os.path.isfile(path):  # opening it would make it
+    path = _path(url)
+    if path and path != MEMORY and not os.path.isfile(path):  # opening it would make it
         raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return _opened(url)
+
+
+def _is_in_memory(url: str) -> bool:
+    return _path(url) in ("", MEMORY)
+
+
+def _path(url: str) -> str | None:
+    """The path in a URL of SQLite; None in any other, and where it names a host, which is refused."""
+    parts = split_url(url)
+    return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
 
 
 def _opened(url: str) -> CheckpointSaver:

@@ -412,7 +412,8 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
         from checkpoint_postgres.schema import Schema
     except ModuleNotFoundError as error:
         raise Failure(f'{error.name} is missing: pip install "checkpoint-backends[postgres]"') from error
-    click.echo(Schema(name).script(role), nl=False)
+    with rendering.printing():
+        click.echo(Schema(name).script(role), nl=False)
 
 
 def _each(

@@ -262,9 +262,15 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
 
 @main.command()
 @click.argument("threads", nargs=-1, required=True, metavar="THREAD...")
+@click.option(
+    "--missing-ok",
+    is_flag=True,
+    help="Accept threads without checkpoints, and delete what may be left of them: writes whose checkpoint was never "
+    "stored.",
+)
 @_yes_option
 @click.pass_obj
-def delete(store: str | None, threads: Sequence[str], yes: bool) -> None:
+def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: bool) -> None:
     """Delete threads with everything in them.
 
     If one of them does not exist, none is deleted.
@@ -273,7 +279,10 @@ def delete(store: str | None, threads: Sequence[str], yes: bool) -> None:
     """
     threads = list(dict.fromkeys(threads))
     with _open(store) as saver:
-        _require(saver, threads, "; nothing was deleted")
+        if not missing_ok:
+            _require(
+                saver, threads, "; nothing was deleted (--missing-ok deletes what may be left without checkpoints, too)"
+            )
         what = f"{thread_names(threads)} with {_counted(saver, threads)}"
         rendering.confirm(f"Delete {what}?", yes)
         saver.prune(threads, strategy="delete")

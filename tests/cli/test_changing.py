@@ -45,8 +45,39 @@ def test_delete_removes_nothing_if_one_of_the_threads_is_missing(call: Callable[
     before = everything(url)
     result = call("delete", "ann-1", "nobody", "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: there is no thread 'nobody'; nothing was deleted\n"
+    assert result.stderr.startswith("Error: there is no thread 'nobody'; nothing was deleted")
     assert everything(url) == before
+
+
+def test_what_is_left_of_a_thread_without_checkpoints_can_be_deleted(call: Callable[..., Result], url: str) -> None:
+    config: Any = {"configurable": {"thread_id": "torn", "checkpoint_ns": "", "checkpoint_id": "never-stored"}}
+    with open_saver(url) as saver:
+        saver.put_writes(config, [("topic", "personal")], "task")
+    before = everything(url)
+    refused = call("delete", "torn", "ann-1", "--yes")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "there is no thread 'torn'; nothing was deleted (--missing-ok deletes" in refused.stderr
+    assert rows(url, "torn") == 1
+    done = call("delete", "torn", "nobody", "ann-1", "--missing-ok", "--yes")
+    count = len(before["ann-1"])
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"Deleted threads 'torn', 'nobody', 'ann-1' with {count} checkpoints.\n",
+    )
+    assert rows(url, "torn") == 0
+    assert everything(url) == {**before, "ann-1": []}
+
+
+def rows(url: str, thread: str) -> int:
+    """How many writes the file has of a thread."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        (found,) = file.execute(
+            "SELECT count(*) FROM writes JOIN namespaces USING (namespace) JOIN threads USING (thread) "
+            "WHERE thread_id = ?",
+            (thread,),
+        ).fetchone()
+    file.close()
+    return int(found)
 
 
 def test_a_damaged_thread_can_be_deleted(

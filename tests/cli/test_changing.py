@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
@@ -278,6 +279,18 @@ def test_transfer_of_a_thread_that_goes_on_counts_what_was_sent_and_what_was_the
     # The new one, and the one before, which has got the update as a write.
     assert (second["checkpoints"], second["sent"]) == (before + 2, 2)
     assert checkpoints(other, "done") == checkpoints(url, "done")
+
+
+def test_transfer_copies_encrypted_threads_without_their_key(tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    here, there = (f"sqlite:///{tmp_path}/{name}.db" for name in ("here", "there"))
+    with open_saver(here, serde=serde) as saver:
+        start(saver, "secret")
+        expected = list(saver.list(None))
+    result = CliRunner().invoke(cli.main, ["--store", here, "transfer", "--all", "--to", there])
+    assert (result.exit_code, result.stdout) == (0, f"Copied {len(expected)} checkpoints of 1 thread.\n")
+    with open_saver(there, serde=serde) as saver:
+        assert list(saver.list(None)) == expected
 
 
 def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_end(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import click
 import orjson
@@ -27,11 +27,13 @@ from checkpoint_base.errors import (
     SerializationError,
     StoreUnavailable,
 )
+from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transfer import transfer
-from checkpoint_base.urls import open_saver
+from checkpoint_base.sqlite.transport import MEMORY
+from checkpoint_base.transfer import transfer_counting
+from checkpoint_base.urls import open_saver, split_url
 
 Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
 Result = TypeVar("Result")
@@ -225,6 +227,8 @@ def show(store: str | None, thread: str, checkpoint_id: str | None, ns: str, as_
 
 
 def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str | None) -> dict[str, Any]:
+    if checkpoint_id is not None:
+        checkpoint_key(checkpoint_id)  # in a config, an empty one means the latest
     found = saver.get_tuple(_config(thread, checkpoint_ns=ns, checkpoint_id=checkpoint_id))
     if found is None:
         _require(saver, [thread])
@@ -258,9 +262,15 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
 
 @main.command()
 @click.argument("threads", nargs=-1, required=True, metavar="THREAD...")
+@click.option(
+    "--missing-ok",
+    is_flag=True,
+    help="Accept threads without checkpoints, and delete what may be left of them: writes whose checkpoint was never "
+    "stored.",
+)
 @_yes_option
 @click.pass_obj
-def delete(store: str | None, threads: Sequence[str], yes: bool) -> None:
+def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: bool) -> None:
     """Delete threads with everything in them.
 
     If one of them does not exist, none is deleted.
@@ -269,7 +279,10 @@ def delete(store: str | None, threads: Sequence[str], yes: bool) -> None:
     """
     threads = list(dict.fromkeys(threads))
     with _open(store) as saver:
-        _require(saver, threads, "; nothing was deleted")
+        if not missing_ok:
+            _require(
+                saver, threads, "; nothing was deleted (--missing-ok deletes what may be left without checkpoints, too)"
+            )
         what = f"{thread_names(threads)} with {_counted(saver, threads)}"
         rendering.confirm(f"Delete {what}?", yes)
         saver.prune(threads, strategy="delete")
@@ -365,12 +378,18 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
     """
     if bool(threads) == everything:
         raise click.UsageError("name the threads to copy, or pass --all instead", click.get_current_context())
+    if _is_in_memory(target):
+        raise click.UsageError(
+            "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
+            click.get_current_context(),
+        )
     with _open(store) as saver, _opened(target) as other:
         _require(saver, threads, "; nothing was copied")
         named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
 
         def copied(thread: str) -> dict[str, Any]:
-            return {"thread_id": thread, "checkpoints": _count(saver, thread), "sent": transfer(saver, other, thread)}
+            found = transfer_counting(saver, other, thread)
+            return {"thread_id": thread, "checkpoints": found.sent + found.there, "sent": found.sent}
 
         done, failed = _each("Copying", named, copied)
     checkpoints, sent = (sum(each[part] for each in done) for part in ("checkpoints", "sent"))
@@ -396,11 +415,14 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
 
     Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
     """
+    if role == "":
+        raise Failure("--grant-to is empty: name a role, or leave it out")
     try:
         from checkpoint_postgres.schema import Schema
     except ModuleNotFoundError as error:
         raise Failure(f'{error.name} is missing: pip install "checkpoint-backends[postgres]"') from error
-    click.echo(Schema(name).script(role), nl=False)
+    with rendering.printing():
+        click.echo(Schema(name).script(role), nl=False)
 
 
 def _each(
@@ -436,15 +458,20 @@ def _open(url: str | None) -> CheckpointSaver:
             "sqlite:///app.db",
             click.get_current_context(),
         )
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise Failure(f"{url!r} is not the URL of a store: {error}") from error
-    path = unquote(parts.path[1:])
-    is_file = parts.scheme == "sqlite" and not parts.netloc and path not in ("", ":memory:")
-    if is_file and not os.path.isfile(path):  # opening it would make it
+    path = _path(url)
+    if path and path != MEMORY and not os.path.isfile(path):  # opening it would make it
         raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return _opened(url)
+
+
+def _is_in_memory(url: str) -> bool:
+    return _path(url) in ("", MEMORY)
+
+
+def _path(url: str) -> str | None:
+    """The path in a URL of SQLite; None in any other, and where it names a host, which is refused."""
+    parts = split_url(url)
+    return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
 
 
 def _opened(url: str) -> CheckpointSaver:

@@ -11,11 +11,12 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -62,6 +63,24 @@ class Failure(click.ClickException):
         click.echo(f"Error: {_one_line(self.message)}", file=file, err=True)
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """What is printed in here has been written when it ends.
+
+    Raises:
+        Failure: it cannot be written. A reader who has closed the pipe is no failure; click ends the command then.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still in the buffer is written when the interpreter ends: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise Failure(f"the output cannot be written: {error.strerror}") from error
+
+
 # Printing for people
 
 
@@ -91,10 +110,11 @@ def print_table(table: Table) -> None:
         for column in table.columns:
             if str(column.header).endswith("(UTC)"):
                 column.max_width = _DAY
-    with shown.capture() as captured:
-        shown.print(table)
-    for line in captured.get().rstrip("\n").split("\n"):
-        sys.stdout.write(f"{line.rstrip()}\n")
+    with printing():  # rich writes the empty text when it has captured; without a buffer even that can fail
+        with shown.capture() as captured:
+            shown.print(table)
+        for line in captured.get().rstrip("\n").split("\n"):
+            sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _cell(value: object) -> str:
@@ -176,7 +196,8 @@ def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
 
 
 def say(sentence: str) -> None:
-    console().print(Text(visible(sentence)), soft_wrap=True)
+    with printing():
+        console().print(Text(visible(sentence)), soft_wrap=True)
 
 
 def visible(text: str) -> str:
@@ -246,7 +267,8 @@ def checkpoint_document(found: CheckpointTuple, asked: Iterable[PendingInterrupt
 
 def print_json(document: Any) -> None:
     text = orjson.dumps(_plain(document), option=orjson.OPT_INDENT_2).decode()
-    click.echo(_UNSAFE_IN_JSON.sub(lambda found: json.dumps(found.group())[1:-1], text).encode())
+    with printing():
+        click.echo(_UNSAFE_IN_JSON.sub(lambda found: json.dumps(found.group())[1:-1], text).encode())
 
 
 def _plain(value: Any, *, brief: bool = False, room: int = _NESTED) -> Any:

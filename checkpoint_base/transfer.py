@@ -30,6 +30,14 @@ _WHOLE = 20  # checkpoints read at once with what they hold
 _BARE = 500  # and without
 
 
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """How many checkpoints of a thread were sent, and how many were there already."""
+
+    sent: int
+    there: int
+
+
 def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
     """Copy a thread under its own id to another store, and read it back; return how many checkpoints were sent.
 
@@ -38,19 +46,25 @@ def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -
     whose checkpoint was never stored are left behind: nothing reads them. A missing source copies nothing.
 
     Repeating it sends only what the target has not, so it can be stopped at any time, and repeated after the source has
-    gone on. While it runs, nothing should use the thread in the target.
+    gone on. The source may go on meanwhile, too: copied is what was there at first. While it runs, nothing should
+    use the thread in the target.
 
     Raises:
-        ConflictError: the target has checkpoints of this thread that the source has not; or the source was pruned
-            meanwhile, so that the copy must be repeated.
+        ConflictError: the target has checkpoints of this thread that the source has not; or some were removed from the
+            source meanwhile, so that the copy must be repeated. What was sent until then can be read.
         CorruptCheckpoint: the source has lost something that a checkpoint needs.
     """
+    return transfer_counting(source, target, thread_id).sent
+
+
+def transfer_counting(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Transferred:
+    """`transfer`, which also tells how many checkpoints were there already."""
     return run(_transfer(source, target, thread_key(thread_id)), _Directing())
 
 
 async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
     """`transfer`, asynchronously."""
-    return await arun(_transfer(source, target, thread_key(thread_id)), _Directing())
+    return (await arun(_transfer(source, target, thread_key(thread_id)), _Directing())).sent
 
 
 # One operation on two stores: its requests say for which one they are.
@@ -96,7 +110,7 @@ def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
 # Copying
 
 
-def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[int]:
+def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source.store is target.store:
         raise UnsupportedOperation("source and target are the same store")
     yield from _on(source, source._set_up())
@@ -109,16 +123,19 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
             f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
             f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
         )
-    copy = _Copy(source, target, thread_id, records)
-    if not found:
-        yield from copy.begin()
-    lineages = yield from copy.stand_ins()
-    copied = yield from copy.checkpoints(len(left_over) + lineages.stand_ins)
-    if lineages.stand_ins or left_over:
-        # They go out of sight, and stay as long as something is rebuilt from them.
-        yield from _on(target, target.store.delete_runs([copy.run_id]))
-    yield from copy.check(lineages.children)
-    return copied
+    copy = _Copy(source, target, thread_id, records, (yield from _created_at(source, thread_id)))
+    copy.has_stand_ins = bool(left_over)
+    try:
+        if records and not found:
+            yield from copy.begin()
+        children = yield from copy.stand_ins()
+        transferred = yield from copy.checkpoints()
+    except (ConflictError, CorruptCheckpoint):
+        yield from copy.retire_stand_ins()
+        raise
+    yield from copy.retire_stand_ins()
+    yield from copy.check(children)
+    return transferred
 
 
 def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
@@ -134,12 +151,10 @@ def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointK
         query = replace(query, after=page[-1].position)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lineages:
-    """Of which checkpoints the ancestors were sent, and how many stand in for them."""
-
-    children: Sequence[tuple[CheckpointKey, frozenset[str]]]
-    stand_ins: int
+def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
+    """When a thread was made; 0 when there is none."""
+    threads = yield from _on(saver, saver.store.threads(InboxQuery(thread_id, limit=1)))
+    return threads[0].created_at if threads else 0
 
 
 class _Copy:
@@ -148,6 +163,9 @@ class _Copy:
     A retired ancestor cannot be read as a checkpoint; only what it contributed to delta channels can. So a stand-in is
     put in its place, a checkpoint without header, and removed as a run is: what is needed to rebuild others is then
     retired in the target too.
+
+    A checkpoint that is put again, or in the place of a stand-in, has a later time than what it replaces: S3 keeps
+    both, and believes the later one.
     """
 
     def __init__(
@@ -156,30 +174,43 @@ class _Copy:
         target: CheckpointSaver,
         thread_id: str,
         records: Mapping[CheckpointKey, CheckpointRecord],
+        created_at: int,
     ) -> None:
         self._source = source
         self._target = target
         self._thread_id = thread_id
         self._records = records
+        self._created_at = created_at
         self._there: set[ChunkId] = set()
-        self.run_id = f"transfer of {thread_id}"
+        self._run_id = f"transfer of {thread_id}"
+        self.has_stand_ins = False
 
     def begin(self) -> Operation[None]:
-        """Make the thread with the time of its first checkpoint, which may have been pruned since."""
-        query = InboxQuery(self._thread_id, limit=1)
-        for thread in (yield from _on(self._source, self._source.store.threads(query))):
-            oldest = min(self._records, key=_place)
-            # Its values follow at once; a copy that ends here is found incomplete when it is repeated.
-            early = replace(self._records[oldest], header=b"", open_channels=(), written_at=thread.created_at)
-            yield from self._put(replace(early, run_id=self.run_id), (), {})
+        """Have what is put first, which makes the thread, be of the time at which it was made.
 
-    def stand_ins(self) -> Operation[_Lineages]:
-        """Send what the checkpoints without a parent in sight are rebuilt from."""
+        The first checkpoint may have been pruned since. Then a later one is put under its time, and again when its turn
+        comes. Those with open channels wait for their ancestors, or for stand-ins, which are of that time, too.
+        """
+        if self._records[min(self._records, key=_place)].written_at == self._created_at:
+            return
+        later = [
+            key
+            for key, record in self._records.items()
+            if record.written_at > self._created_at and not record.open_channels
+        ]
+        if later:
+            first = min(later, key=_place)
+            stored = yield from _on(self._source, self._source.store.load(_space(first), first.checkpoint_id))
+            if stored is None:
+                raise ConflictError(f"{first.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+            yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
+
+    def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
+        """Send what the checkpoints without a parent in sight are rebuilt from; return these, with the channels."""
         opened: dict[str, set[str]] = {}
         for record in self._records.values():
             opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
         children = []
-        count = 0
         passed = set()
         for key, record in self._records.items():
             channels = frozenset(opened[key.checkpoint_ns])
@@ -195,15 +226,16 @@ class _Copy:
             children.append((key, channels))
             there = yield from _ancestry(self._target, key, channels)
             if not there.writes or _contributions(here) != _contributions(there):
-                count += yield from self._stand_in(parent, here)
-        return _Lineages(children, count)
+                yield from self._stand_in(parent, here)
+        return children
 
-    def _stand_in(self, parent: CheckpointKey, ancestry: Ancestry) -> Operation[int]:
+    def _stand_in(self, parent: CheckpointKey, ancestry: Ancestry) -> Operation[None]:
         generations = ancestry.writes or ((),)
         keys = [parent]
         for number in range(1, len(generations)):
             name = blake2b(f"{number} {parent.checkpoint_id}".encode(), digest_size=16).hexdigest()
             keys.append(replace(parent, checkpoint_id=f"!{name}"))  # smaller than every id that LangGraph makes
+        self.has_stand_ins = True
         following: CheckpointKey | None = None
         for key, writes in zip(reversed(keys), reversed(generations), strict=True):
             seeds = ancestry.seeds if following is None else {}
@@ -215,43 +247,50 @@ class _Copy:
                 channels=tuple((value.channel, value.version) for value in values),
                 open_channels=(),
                 terms=b"",
-                run_id=self.run_id,
-                written_at=max((write.written_at for write in writes), default=0),
+                run_id=self._run_id,
+                written_at=self._stand_in_time(key),
             )
             yield from self._put(record, values, ancestry.chunks)
             yield from self._put_writes(key, writes, ancestry.chunks)
             following = key
-        return len(keys)
 
-    def checkpoints(self, others: int) -> Operation[int]:
-        """Send every checkpoint that the target has not, parents first; ``others`` are in the target besides."""
+    def _stand_in_time(self, key: CheckpointKey) -> int:
+        """Where a stand-in is replaced, its time is earlier than its successor's."""
+        if key in self._records:
+            return min(self._created_at, self._records[key].written_at - 1)
+        return self._created_at
+
+    def retire_stand_ins(self) -> Operation[None]:
+        """Put the stand-ins out of sight; they stay as long as something is rebuilt from them."""
+        if self.has_stand_ins:
+            yield from _on(self._target, self._target.store.delete_runs([self._run_id]))
+
+    def checkpoints(self) -> Operation[Transferred]:
+        """Send every checkpoint that the target has not, parents first."""
         keys = sorted(self._records, key=_place)
-        copied = 0
+        sent = 0
         for start in range(0, len(keys), _WHOLE):
             window = keys[start : start + _WHOLE]
-            query = ListQuery(
-                self._thread_id,
-                after=keys[start + _WHOLE] if start + _WHOLE < len(keys) else None,
-                limit=len(window),
-            )
-            beside = replace(query, limit=len(window) + others)
-            here = yield from _read(self._source, query)
-            there = yield from _read(self._target, beside)
-            missing = [here[key] for key in window if key in here and not _holds(there.get(key), here[key])]
+            above = keys[start + _WHOLE] if start + _WHOLE < len(keys) else None
+            here = yield from _read(self._source, window, above)
+            if gone := [key for key in window if key not in here]:
+                raise ConflictError(f"{gone[0].checkpoint_id} {_CHANGED.format(self._thread_id)}")
+            there = yield from _read(self._target, window, above)
+            missing = [here[key] for key in window if not _holds(there.get(key), here[key])]
             for stored in there.values():
                 self._there.update(stored.chunks)
             for stored in missing:
                 yield from self._send(stored)
             if missing:
-                there = yield from _read(self._target, beside)
+                there = yield from _read(self._target, window, above)
             for stored in missing:
                 if not _holds(there.get(stored.position), stored):
                     raise ConflictError(
                         f"{stored.position.checkpoint_id} of thread {self._thread_id!r} is not in the target as it was "
                         "sent: something else wrote there. Repeat this while nothing uses the thread in the target"
                     )
-            copied += len(missing)
-        return copied
+            sent += len(missing)
+        return Transferred(sent, len(keys) - sent)
 
     def check(self, children: Iterable[tuple[CheckpointKey, frozenset[str]]]) -> Operation[None]:
         """Compare what these checkpoints are rebuilt from."""
@@ -311,14 +350,31 @@ class _Copy:
 _CHANGED = "of thread {!r} changed while it was copied: repeat this, while nothing prunes the source"
 
 
-def _read(saver: CheckpointSaver, query: ListQuery) -> Operation[dict[CheckpointKey, StoredCheckpoint]]:
-    page = yield from _on(saver, saver.store.list(query))
-    return {stored.position: stored for stored in page}
+def _read(
+    saver: CheckpointSaver, window: Sequence[CheckpointKey], above: CheckpointKey | None
+) -> Operation[dict[CheckpointKey, StoredCheckpoint]]:
+    """Those checkpoints of a window that there are. It is in order; ``above`` is the next one, None behind the last.
+
+    Others may have come among them, and any number above the last, so that it takes more than a page.
+    """
+    wanted = set(window)
+    query = ListQuery(window[0].thread_id, after=above, limit=len(window))
+    found: dict[CheckpointKey, StoredCheckpoint] = {}
+    while True:
+        page = yield from _on(saver, saver.store.list(query))
+        found |= {stored.position: stored for stored in page if stored.position in wanted}
+        is_last = len(page) < query.limit or _place(page[-1].position) <= _place(window[0])
+        if is_last or len(found) == len(window):
+            return found
+        query = replace(query, after=page[-1].position, limit=_WHOLE)
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
-    space = NamespaceKey(key.thread_id, key.checkpoint_ns)
-    return (yield from _on(saver, saver.store.ancestry(space, key.checkpoint_id, channels)))
+    return (yield from _on(saver, saver.store.ancestry(_space(key), key.checkpoint_id, channels)))
+
+
+def _space(key: CheckpointKey) -> NamespaceKey:
+    return NamespaceKey(key.thread_id, key.checkpoint_ns)
 
 
 def _place(key: CheckpointKey) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite, nan
 from typing import Any, TypeAlias
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
@@ -30,24 +30,31 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     Raises:
         UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise UnsupportedOperation(f"this is not the URL of a store: {error}") from error
-    if not parts.scheme or "://" not in url:
-        raise UnsupportedOperation(f"{_shown(url)!r} is not the URL of a store, such as sqlite:///file.db")
-    opener = _opener(parts.scheme)
+    opener = _opener(split_url(url).scheme)
     before_fragment, hash_, fragment = url.partition("#")
     remaining, options = take_options(before_fragment, _SAVER_OPTIONS, options)
     return opener(f"{remaining}{hash_}{fragment}", **options)
 
 
-def _shown(url: str) -> str:
-    """A URL for a message: without its query and user, which may hold secrets."""
-    before_query = url.partition("?")[0]
-    scheme, separator, rest = before_query.rpartition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+def split_url(url: str) -> SplitResult:
+    """Take the URL of a store apart.
+
+    Raises:
+        UnsupportedOperation: it cannot be read. The message shows nothing of it: any part may belong to a password.
+    """
+    refusal = UnsupportedOperation(
+        "this is not the URL of a store, such as sqlite:///file.db; special characters of a user name or password are "
+        "written as %XX: %2F for /, %40 for @, %5B for ["
+    )
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise refusal from None  # urllib's message shows the password
+    # Where a / in a password ends the host too early, the beginning of the password reads as a port.
+    is_cut_off = ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path
+    if not parts.scheme or "://" not in url or is_cut_off or parts.netloc.count("@") > 1:
+        raise refusal
+    return parts
 
 
 @cache  # looking through all installed packages takes milliseconds; what is not found is looked for again

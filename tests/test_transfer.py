@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,13 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
     atransfer,
+    open_saver,
     transfer,
 )
 from checkpoint_base.transport import Retrying, Transport
+from checkpoint_s3.connections import make_client
 from conformance_tests import graphs
+from tests.servers import s3
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
@@ -145,6 +151,35 @@ def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSa
     assert copied.created_at < next(target.history(THREAD)).created_at
 
 
+def test_checkpoints_of_runs_and_of_pruned_threads_are_in_s3_as_they_were(
+    source: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There what was replaced stays beside its successor, and which of them counts follows from their times."""
+    for number in range(12):
+        config = {"configurable": {"thread_id": f"t{number}"}, "metadata": {"run_id": f"run {number}"}}
+        if number % 3 == 2:
+            graphs.delta_graph(source, graphs.LONG, "go on?").invoke(graphs.both("input"), config)
+        else:
+            one_question(source).invoke({"log": []}, config)
+        if number % 3 > 0:
+            source.prune([f"t{number}"])
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
+    with s3.moto() as server:
+        client = make_client(endpoint_url=server.url, region_name=s3.REGION)
+        client.create_bucket(Bucket=s3.BUCKET)
+        client.close()
+        with open_saver(s3.s3_url(server.url)) as target:
+            for info in source.threads():
+                transfer(source, target, info.thread_id)
+        with open_saver(s3.s3_url(server.url)) as target:
+            assert list(target.list(None)) == list(source.list(None))
+            for here, there in zip(source.threads(), target.threads(), strict=True):
+                # S3 knows when a thread began from what it has kept of it.
+                plain_and_pruned = int(here.thread_id[1:]) % 3 == 1
+                assert there == (replace(here, created_at=there.created_at) if plain_and_pruned else here)
+
+
 # Repeating it
 
 
@@ -200,6 +235,119 @@ def test_both_colours_copy_the_same(source: SQLiteSaver, target: SQLiteSaver) ->
     assert_same(source, target)
     asyncio.run(source.aclose())
     asyncio.run(target.aclose())
+
+
+# Beside a service that runs
+
+
+def at_any_moment(
+    source: SQLiteSaver, tmp_path: Path, happens: Callable[[CheckpointSaver], Any]
+) -> Iterator[tuple[SQLiteSaver, SQLiteSaver, int | None]]:
+    """A copy of the source, a target, and what a transfer returned during which this happened before a request of the
+    source, for each of its requests; None when that was a conflict."""
+    source.close()
+    reached = True
+    number = 0
+    while reached:
+        shutil.copy(tmp_path / "source.db", tmp_path / f"source {number}.db")
+        with (
+            SQLiteSaver(tmp_path / f"source {number}.db") as changing,
+            SQLiteSaver(tmp_path / f"source {number}.db") as other,
+            SQLiteSaver(tmp_path / f"target {number}.db") as target,
+        ):
+            working = changing._transport
+            watched = Meanwhile(changing.store.transport, number, lambda saver=other: happens(saver))
+            changing._transport = Retrying(watched, 0)
+            sent: int | None
+            try:
+                sent = transfer(changing, target, "t")
+            except ConflictError:
+                sent = None
+            changing._transport = working
+            reached = watched.reached
+            yield changing, target, sent
+        number += 1
+
+
+def steps(saver: CheckpointSaver, count: int) -> None:
+    for number in range(count):
+        one_question(saver).update_state(THREAD, {"log": [number]})
+
+
+def late(saver: CheckpointSaver) -> None:
+    """A checkpoint of a subgraph, whose id is smaller than others', is put by a worker that was slow."""
+    found = list(saver.list(THREAD))[3]
+    saver.put({"configurable": {"thread_id": "t", "checkpoint_ns": "inner"}}, found.checkpoint, found.metadata, {})
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["checkpoint_base.transfer"], "_WHOLE", 3)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("happens", [lambda saver: steps(saver, 10), late], ids=["goes on", "late"])
+def test_a_thread_that_goes_on_while_it_is_copied_is_copied_as_it_was(
+    happens: Callable[[CheckpointSaver], Any], source: SQLiteSaver, tmp_path: Path
+) -> None:
+    steps(source, 7)
+    before = {each.checkpoint["id"] for each in source.list(THREAD)}
+    for changed, target, sent in at_any_moment(source, tmp_path, happens):
+        found = list(target.list(THREAD))
+        assert sent == len(found)
+        assert before <= {each.checkpoint["id"] for each in found}
+        assert [changed.get_tuple(each.config) for each in found] == found
+        transfer(changed, target, "t")
+        assert_same(changed, target)
+
+
+REMOVALS: dict[str, Callable[[CheckpointSaver], Any]] = {
+    "pruned": lambda saver: saver.prune(["t"]),
+    "deleted": lambda saver: saver.delete_thread("t"),
+    "a run deleted": lambda saver: saver.delete_for_runs(["run 1"]),
+}
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("removes", REMOVALS.values(), ids=REMOVALS)
+@pytest.mark.parametrize("snapshot_frequency", [3, graphs.LONG])
+def test_what_is_removed_while_it_is_copied_is_a_conflict_and_what_was_copied_can_be_read(
+    snapshot_frequency: int, removes: Callable[[CheckpointSaver], Any], source: SQLiteSaver, tmp_path: Path
+) -> None:
+    for number in range(3):
+        graph = graphs.delta_graph(source, snapshot_frequency)
+        graph.invoke(graphs.both(f"input {number}"), THREAD | {"metadata": {"run_id": f"run {number}"}})
+        if number == 0:
+            source.prune(["t"])  # so that something stands in for what was retired
+    before = {each.checkpoint["id"]: each for each in source.list(THREAD)}
+    states = {id_: graph.get_state(each.config).values for id_, each in before.items()}
+    conflicts = 0
+    for changed, target, sent in at_any_moment(source, tmp_path, removes):
+        found = list(target.list(THREAD))
+        assert [before[each.checkpoint["id"]] for each in found] == found
+        if sent is None:
+            conflicts += 1
+            continue
+        assert len(found) in (len(before), len(list(changed.list(THREAD))))
+        assert sent == len(found)
+        there = graphs.delta_graph(target, snapshot_frequency)
+        assert {each.checkpoint["id"]: there.get_state(each.config).values for each in found} == {
+            each.checkpoint["id"]: states[each.checkpoint["id"]] for each in found
+        }
+    assert conflicts > 3
+
+
+def test_a_pruned_thread_that_is_deleted_while_it_is_copied_leaves_nothing_that_cannot_be_read(
+    source: SQLiteSaver, tmp_path: Path
+) -> None:
+    steps(source, 3)
+    source.prune(["t"])
+    steps(source, 3)
+    before = {each.checkpoint["id"]: each for each in source.list(THREAD)}
+    for _, target, sent in at_any_moment(source, tmp_path, REMOVALS["deleted"]):
+        found = list(target.list(THREAD))
+        assert [before[each.checkpoint["id"]] for each in found] == found
+        assert sent in (None, len(found))
 
 
 # What it costs
@@ -263,6 +411,32 @@ def test_encrypted_threads_are_copied_without_the_key(tmp_path: Path, target: SQ
         with SQLiteSaver(tmp_path / "target.db", serde=serde) as there:
             assert_same(secret, there)
     assert b"secret secret" not in (tmp_path / "target.db").read_bytes() + (tmp_path / "target.db-wal").read_bytes()
+
+
+class Meanwhile:
+    """A transport beside which something else happens, once, before the request of a number."""
+
+    def __init__(self, inner: Transport, number: int, happens: Callable[[], Any]) -> None:
+        self._inner = inner
+        self._number = number
+        self._happens = happens
+        self.reached = False
+
+    def execute(self, request: Any) -> Any:
+        if self._number == 0:
+            self._happens()
+            self.reached = True
+        self._number -= 1
+        return self._inner.execute(request)
+
+    async def aexecute(self, request: Any) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 class Stopping:

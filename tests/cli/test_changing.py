@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, open_saver
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
 from tests.cli.conftest import (
     EVERY_THREAD,
     HOSTILE_ID,
@@ -45,8 +46,39 @@ def test_delete_removes_nothing_if_one_of_the_threads_is_missing(call: Callable[
     before = everything(url)
     result = call("delete", "ann-1", "nobody", "--yes")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: there is no thread 'nobody'; nothing was deleted\n"
+    assert result.stderr.startswith("Error: there is no thread 'nobody'; nothing was deleted")
     assert everything(url) == before
+
+
+def test_what_is_left_of_a_thread_without_checkpoints_can_be_deleted(call: Callable[..., Result], url: str) -> None:
+    config: Any = {"configurable": {"thread_id": "torn", "checkpoint_ns": "", "checkpoint_id": "never-stored"}}
+    with open_saver(url) as saver:
+        saver.put_writes(config, [("topic", "personal")], "task")
+    before = everything(url)
+    refused = call("delete", "torn", "ann-1", "--yes")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "there is no thread 'torn'; nothing was deleted (--missing-ok deletes" in refused.stderr
+    assert rows(url, "torn") == 1
+    done = call("delete", "torn", "nobody", "ann-1", "--missing-ok", "--yes")
+    count = len(before["ann-1"])
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"Deleted threads 'torn', 'nobody', 'ann-1' with {count} checkpoints.\n",
+    )
+    assert rows(url, "torn") == 0
+    assert everything(url) == {**before, "ann-1": []}
+
+
+def rows(url: str, thread: str) -> int:
+    """How many writes the file has of a thread."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        (found,) = file.execute(
+            "SELECT count(*) FROM writes JOIN namespaces USING (namespace) JOIN threads USING (thread) "
+            "WHERE thread_id = ?",
+            (thread,),
+        ).fetchone()
+    file.close()
+    return int(found)
 
 
 def test_a_damaged_thread_can_be_deleted(
@@ -229,6 +261,38 @@ def test_transfer_copies_threads_to_another_store_and_says_how_much(
         assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
 
 
+def test_transfer_of_a_thread_that_goes_on_counts_what_was_sent_and_what_was_there(
+    ask: Callable[..., Any], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    real = cli.transfer_counting
+
+    def meanwhile(source: CheckpointSaver, target: CheckpointSaver, thread: str) -> Any:
+        with open_saver(url) as service:
+            graph(service).update_state({"configurable": {"thread_id": thread}}, {"topic": "rye"})
+        return real(source, target, thread)
+
+    monkeypatch.setattr(cli, "transfer_counting", meanwhile)
+    before = len(checkpoints(url, "done"))
+    first, second = (ask("transfer", "done", "--to", other) for _ in range(2))
+    assert (first["checkpoints"], first["sent"]) == (before + 1, before + 1)
+    # The new one, and the one before, which has got the update as a write.
+    assert (second["checkpoints"], second["sent"]) == (before + 2, 2)
+    assert checkpoints(other, "done") == checkpoints(url, "done")
+
+
+def test_transfer_copies_encrypted_threads_without_their_key(tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    here, there = (f"sqlite:///{tmp_path}/{name}.db" for name in ("here", "there"))
+    with open_saver(here, serde=serde) as saver:
+        start(saver, "secret")
+        expected = list(saver.list(None))
+    result = CliRunner().invoke(cli.main, ["--store", here, "transfer", "--all", "--to", there])
+    assert (result.exit_code, result.stdout) == (0, f"Copied {len(expected)} checkpoints of 1 thread.\n")
+    with open_saver(there, serde=serde) as saver:
+        assert list(saver.list(None)) == expected
+
+
 def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_end(
     call: Callable[..., Result], url: str, tmp_path: Path
 ) -> None:
@@ -251,6 +315,10 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
         (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
         (["--all"], 2, "--to"),
         (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
+        (["--all", "--to", "sqlite://"], 2, "a store in memory ends with this command: write --to sqlite:///file.db"),
+        (["--all", "--to", "sqlite:///:memory:?deadline=5"], 2, "a store in memory ends with this command"),
+        (["--all", "--to", "sqlite:///%3Amemory:"], 2, "a store in memory ends with this command"),
+        (["--all", "--to", "sqlite://x.db"], 1, "write sqlite:///x.db"),
         (["--all", "--to", "nosuch://x"], 1, "no installed package opens nosuch:// URLs"),
         (["--all", "--to", "sqlite:///{folder}/none/x.db"], 1, "none/x.db"),
     ],

@@ -93,6 +93,51 @@ def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path, store: str, s
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("url", ["postgresql://app:s3cr[et@db/app", "postgresql://app:s3cret℀@db/app", "app:s3cret@db"])
+def test_a_store_is_not_shown_with_its_password(call: Callable[..., Result], url: str) -> None:
+    for result in (CliRunner().invoke(cli.main, ["--store", url, "threads"]), call("transfer", "--all", "--to", url)):
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "is not the URL of a store" in result.stderr
+        assert "s3cr" not in result.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [["threads"], ["threads", "--json"], ["show", "ann-1"], ["copy", "ann-1", "twin"], ["schema", "postgres"]],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_an_error(url: str, command: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "checkpoint_base.cli", "--store", url, *command],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["threads"], ["threads", "--json"], ["schema", "postgres"]], ids=" ".join)
+def test_whoever_reads_no_further_causes_no_message(url: str, command: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "checkpoint_base.cli", "--store", url, *command],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize("command", [["threads"], ["show", "x"], ["delete", "x", "--yes"], ["prune", "--all"]], ids=str)
 def test_a_file_that_does_not_exist_is_an_error_and_is_not_made(tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "missing file.db"

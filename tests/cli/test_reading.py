@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -199,6 +200,27 @@ def test_a_thread_that_does_not_exist_is_an_error(call: Callable[..., Result], a
     result = call(*arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: there is no thread 'nobody'")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", ""],
+        ["show", "ann-1", "--checkpoint-id", ""],
+        ["interrupts", "--thread", ""],
+        ["history", ""],
+        ["delete", "", "--yes"],
+        ["copy", "ann-1", ""],
+        ["prune", "", "--yes"],
+        ["schema", "postgres", "--schema", ""],
+        ["schema", "postgres", "--grant-to", ""],
+    ],
+    ids=str,
+)
+def test_an_empty_id_is_an_error_and_not_left_out(call: Callable[..., Result], arguments: list[str]) -> None:
+    result = call(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search("is empty|schema ''", result.stderr)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,18 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, Self, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, capabilities
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
@@ -40,6 +46,9 @@ outage of minutes it would not look for further minutes whether the server is ba
 ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
 
+CANCELLED_WITHIN = 2.0
+"""How long the server is then asked to give up, too: it may be as unreachable for that."""
+
 LONG_ANSWER_SECONDS = 600.0
 """The same for what takes longer the more there is: the server says nothing while it prunes, deletes or copies."""
 
@@ -64,13 +73,31 @@ _TOLD_WITHIN = 2
 _POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": 5.0}
 
 
+class _Unanswered(psycopg.OperationalError):
+    """The server has said nothing for too long. Whatever it does, its answer will not be read."""
+
+
 class _Punctual(Connection[Any]):
-    """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit."""
+    """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit.
+
+    What is given up here must end there as well: a session that waits for a lock does not notice that its client is
+    gone, takes one of the server's connections meanwhile, and may store what it was sent over what came later. Only
+    libpq 17 and newer can ask for that with a time limit; psycopg's binary package has it.
+    """
 
     takes_long = False
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
-        return super().wait(_in_time(gen, self), *arguments, **options)
+        try:
+            return super().wait(_in_time(gen, self), *arguments, **options)
+        except _Unanswered:
+            try:
+                if capabilities.has_cancel_safe():
+                    with suppress(psycopg.OperationalError):  # it cannot be told either
+                        self.cancel_safe(timeout=CANCELLED_WITHIN)
+            finally:
+                self.pgconn.finish()
+            raise
 
 
 class _AsyncPunctual(AsyncConnection[Any]):
@@ -79,7 +106,16 @@ class _AsyncPunctual(AsyncConnection[Any]):
     takes_long = False
 
     async def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
-        return await super().wait(_in_time(gen, self), *arguments, **options)
+        try:
+            return await super().wait(_in_time(gen, self), *arguments, **options)
+        except _Unanswered:
+            try:
+                if capabilities.has_cancel_safe():
+                    with suppress(psycopg.OperationalError):
+                        await self.cancel_safe(timeout=CANCELLED_WITHIN)
+            finally:
+                self.pgconn.finish()
+            raise
 
 
 def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunctual) -> Generator[Any, Any, Any]:
@@ -95,8 +131,7 @@ def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunc
             if ready:
                 give_up_at = now + patience
             elif now > give_up_at:
-                connection.pgconn.finish()
-                raise psycopg.OperationalError(f"the server has not answered for {patience:.0f} seconds")
+                raise _Unanswered(f"the server has not answered for {patience:.0f} seconds")
             waits_for = steps.send(ready)
     except StopIteration as done:
         return done.value

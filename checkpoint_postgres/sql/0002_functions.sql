@@ -15,6 +15,8 @@
 -- NOT IN is answered from a hash of its right side; without enable_seqscan a plan stays good when its table has grown.
 -- Rows are read from arrays by their subscripts: unnest keeps a copy of each array first, and a put_writes takes 360 instead
 -- of 270 us. They come in one order, or two writers might wait for each other's rows.
+-- lock_timeout is less than half of the 20 seconds that a caller waits for an answer, because a writer waits twice at
+-- most, for the thread's lock and for its row: what the caller repeats must not be stored later by a session that waited on.
 -- force_generic_plan saves planning: a put takes 230 instead of 320 us of the server's CPU.
 --
 -- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
@@ -61,7 +63,8 @@ CREATE FUNCTION {schema}.put(
     p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[],
     p_unchanged_channels text[], p_unchanged_versions text[],
     OUT missing_chunks bytea[], OUT missing_channels text[], OUT missing_versions text[], OUT missing_parent boolean
-) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql
+SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     newest text;
@@ -133,7 +136,8 @@ CREATE FUNCTION {schema}.put_writes(
     p_tasks text[], p_idx integer[], p_channels text[], p_paths text[], p_questions integer[], p_settles boolean[],
     p_times bigint[], p_roots bytea[], p_refs bytea[],
     p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[]
-) RETURNS bytea[] LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) RETURNS bytea[] LANGUAGE plpgsql
+SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     missing bytea[];

@@ -18,6 +18,10 @@ class NotSetUp(SchemaMismatch):
     """The schema has none of our tables, or not all of what this version needs."""
 
 
+class TooLarge(UnsupportedOperation):
+    """The answer exceeds what PostgreSQL puts into one row. Whoever asks for less at once may get it."""
+
+
 _SET_UP = "call setup(), or have an administrator run what `checkpoints schema postgres` prints"
 
 # What a server says that will say the same in a minute; without an SQLSTATE when it refuses a connection.
@@ -68,6 +72,11 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(
             f"PostgreSQL: {text}. The pooler in front of it does not keep track of prepared statements: "
             "open the saver with prepare=False"
+        )
+    if code == "54000" or (code == "XX000" and "invalid memory alloc request size" in text):
+        return TooLarge(
+            f"PostgreSQL: {text}: a checkpoint with its values and writes is larger than the 1 GB that a row may have. "
+            "history() and threads() read it without them; store such data elsewhere, and its address in the state"
         )
     if code in ("XX001", "XX002"):
         return CorruptCheckpoint(f"PostgreSQL found damage: {text}. Restore the database from a backup")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -29,7 +30,7 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
-from checkpoint_postgres.errors import NotSetUp
+from checkpoint_postgres.errors import NotSetUp, TooLarge
 from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
@@ -166,6 +167,24 @@ class PostgresStore(CheckpointStore):
         return _with_contents(rows)[0] if rows else None
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        # The contents of a page are one row, for which its checkpoints may hold too much.
+        found: list[StoredCheckpoint] = []
+        part = query
+        while True:
+            try:
+                page = yield from self._page(part, takes_long=part is not query)
+            except TooLarge:
+                if part.limit == 1:
+                    raise
+                part = replace(part, limit=part.limit // 2)
+                continue
+            found += page
+            left = query.limit - len(found)
+            if left == 0 or len(page) < part.limit:
+                return found
+            part = replace(part, limit=min(part.limit, left), after=page[-1].record.key)
+
+    def _page(self, query: ListQuery, *, takes_long: bool) -> Operation[Sequence[StoredCheckpoint]]:
         if query.thread_id is None:
             statement = self._sql.list_everything
         elif query.checkpoint_ns is None:
@@ -187,6 +206,7 @@ class PostgresStore(CheckpointStore):
                 "limit": query.limit,
             },
             varies=True,
+            takes_long=takes_long,
         )
         return _with_contents(rows)
 

@@ -1,9 +1,13 @@
-"""Checkpoint records in PostgreSQL tables. Every operation is one statement, and most call a function of the schema."""
+"""Checkpoint records in PostgreSQL tables. A request is one statement, most of which call a function of the schema.
+
+Every operation on one thread is one request. One that removes from many threads is a request for each `BATCH` of them:
+others see all that it does to a thread or nothing.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -36,6 +40,12 @@ from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Tr
 
 MAX_CHANNEL_BYTES = 2000
 """A channel's name and version stand in an index, whose entries have 2.7 KB; the longest thread_id takes 512."""
+
+BATCH = 64
+"""Threads that one request removes from: their writers wait until all of them are done.
+
+Each takes a lock, for which a server has room: by default 64 for each transaction that may run.
+"""
 
 _RECORD_COLUMNS = 11
 
@@ -223,17 +233,22 @@ class PostgresStore(CheckpointStore):
         )
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
+        for batch in _batches(thread_ids):
+            yield Statement(self._sql.delete_threads, (batch,), takes_long=True)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_runs, (list(run_ids),), takes_long=True)
+        # A thread that gets its first checkpoint of a run after this is as one that gets it after all.
+        rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), takes_long=True)
+        for batch in _batches([thread_id for (thread_id,) in rows]):
+            yield Statement(self._sql.delete_runs, (batch, list(run_ids)), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         rows: Rows = yield Statement(self._sql.copy_thread, (source, target), takes_long=True)
         return bool(rows[0][0])
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.prune, (list(thread_ids),), takes_long=True)
+        for batch in _batches(thread_ids):
+            yield Statement(self._sql.prune, (batch,), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest
@@ -266,6 +281,11 @@ def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Bl
         Booleans([chunk.node for chunk in brought]),
         Blobs([chunk.body for chunk in brought]),
     )
+
+
+def _batches(thread_ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(thread_ids), BATCH):
+        yield list(thread_ids[start : start + BATCH])
 
 
 def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 -- plans are kept by the connection, also where a pooler forbids prepared statements.
 --
 -- Who writes to a thread shares its lock; who removes or copies has it alone. Each statement of a VOLATILE function sees
--- what was committed when it began, so what is looked up under the lock stays true until the commit. Threads share 1024
--- locks, because a server has room for a few thousand, and a batch to prune may be longer.
+-- what was committed when it began, so what is looked up under the lock stays true until the commit. Locks are
+-- numbered by the hash of a thread: two threads that share one wait for each other without need, and for nothing else. A
+-- server has room for a few thousand, which is why the caller removes from many threads in batches.
 --
 -- The row in `threads` is changed after everything else: writers of one thread queue there, for as long as a commit
 -- takes, and whoever derives what waits has seen everything that those before it stored.
@@ -29,7 +30,7 @@ BEGIN
     END IF;
     -- In one order, or two callers might wait for each other.
     PERFORM pg_advisory_xact_lock({lock}, number)
-    FROM (SELECT DISTINCT hashtext(thread_id) & 1023 AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
+    FROM (SELECT DISTINCT hashtext(thread_id) AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.unknown_chunks(p_thread text, p_needed bytea[]) RETURNS bytea[] LANGUAGE plpgsql
@@ -72,7 +73,7 @@ BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
         RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
     END IF;
-    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread) & 1023);
+    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread));
     IF cardinality(p_needed) > 0 THEN
         missing_chunks := {schema}.unknown_chunks(p_thread, p_needed);
     END IF;
@@ -146,7 +147,7 @@ BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
         RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
     END IF;
-    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread) & 1023);
+    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread));
     IF cardinality(p_needed) > 0 THEN
         missing := {schema}.unknown_chunks(p_thread, p_needed);
         IF missing IS NOT NULL THEN
@@ -508,18 +509,10 @@ BEGIN
     PERFORM {schema}.remove_thread(thread_id) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.delete_runs(p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
-DECLARE
-    found text[];
+CREATE FUNCTION {schema}.delete_runs(p_threads text[], p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
-    SELECT array_agg(DISTINCT thread_id) INTO found
-    FROM unnest(p_runs) AS wanted
-    JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
-                             AND run_id = wanted AND NOT retired;
-    IF found IS NOT NULL THEN
-        PERFORM {schema}.take_locks(found);
-        PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(found) AS thread_id;
-    END IF;
+    PERFORM {schema}.take_locks(p_threads);
+    PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql

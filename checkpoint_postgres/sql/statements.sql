@@ -52,7 +52,14 @@ SELECT * FROM {schema}.ancestry(%b, %b, %b, %b)
 SELECT {schema}.delete_threads(%b)
 
 -- name: delete_runs
-SELECT {schema}.delete_runs(%b)
+SELECT {schema}.delete_runs(%b, %b)
+
+-- name: threads_of_runs
+SELECT DISTINCT thread_id
+FROM unnest(%b::text[]) AS wanted
+JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
+                         AND run_id = wanted AND NOT retired
+ORDER BY thread_id
 
 -- name: copy_thread
 SELECT {schema}.copy_thread(%b, %b)

@@ -34,6 +34,7 @@ ON CONFLICT (application) DO UPDATE SET version = excluded.version, migrated_at 
 -- name: grants
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};
 REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM {role}
 
 -- name: put

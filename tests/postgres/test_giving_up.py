@@ -15,6 +15,7 @@ from psycopg import Connection
 
 from checkpoint_base import StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver, connections
+from checkpoint_postgres.errors import translated
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
 
@@ -141,3 +142,10 @@ def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver:
         patient.put_writes(config, [("__resume__", "later")], "task")
         assert resumed(patient, config) == [("task", "__resume__", "later")]
     assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
+
+
+@pytest.mark.parametrize("code", ["25P03", "25P04", "40P01", "55P03", "57014", "57P05"])
+def test_what_the_server_ended_because_it_took_too_long_may_be_repeated(place: Place, code: str) -> None:
+    with psycopg.connect(place.server_url) as given, pytest.raises(psycopg.Error) as raised:
+        given.execute(f"DO 'BEGIN RAISE ''it took too long'' USING ERRCODE = ''{code}''; END'".encode())
+    assert isinstance(translated(raised.value), StoreUnavailable)

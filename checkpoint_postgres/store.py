@@ -7,12 +7,18 @@ others see all that it does to a thread or nothing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from checkpoint_base.errors import CorruptCheckpoint, InvalidKey, SchemaMismatch, UnsupportedOperation
+from checkpoint_base.errors import (
+    CorruptCheckpoint,
+    InvalidKey,
+    SchemaMismatch,
+    SerializationError,
+    UnsupportedOperation,
+)
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import (
@@ -40,6 +46,13 @@ from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Tr
 
 MAX_CHANNEL_BYTES = 2000
 """A channel's name and version stand in an index, whose entries have 2.7 KB; the longest thread_id takes 512."""
+
+MAX_REQUEST_BYTES = 1_000_000_000
+"""New bytes that one request brings at most.
+
+PostgreSQL ends the session of a message of more than 1 GiB, and an array has no more either. The rest is for ids and
+lengths.
+"""
 
 BATCH = 64
 """Threads that one request removes from: their writers wait until all of them are done.
@@ -115,6 +128,7 @@ class PostgresStore(CheckpointStore):
                 _check_length(channel, version)
         key = checkpoint.key
         values = sorted(values, key=lambda value: (value.channel, value.version))
+        _check_size(key, (value.value for value in values), chunks)
         rows: Rows = yield Statement(
             self._sql.put,
             (
@@ -151,6 +165,7 @@ class PostgresStore(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         writes = sorted(writes, key=lambda write: (write.task_id, write.idx))
+        _check_size(key, (write.value for write in writes), chunks)
         rows: Rows = yield Statement(
             self._sql.put_writes,
             (
@@ -304,6 +319,17 @@ def _check_length(channel: str, version: str) -> None:
     if len(channel.encode()) + len(version.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidKey(
             f"channel {channel[:40]!r}… and its version are longer than {MAX_CHANNEL_BYTES} bytes: shorten its name"
+        )
+
+
+def _check_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> None:
+    size = sum(len(value.root) + len(value.refs) for value in values)
+    size += sum(len(chunk.body) for chunk in chunks.values())
+    if size > MAX_REQUEST_BYTES:
+        raise SerializationError(
+            f"checkpoint {key.checkpoint_id} of thread {key.thread_id!r} brings {size:,} bytes that are not stored "
+            f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its address "
+            "in the state"
         )
 
 

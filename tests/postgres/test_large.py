@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import psycopg
 import pytest
 
-from checkpoint_base import UnsupportedOperation, open_saver
+from checkpoint_base import SerializationError, UnsupportedOperation, open_saver
 from checkpoint_base.records import ListQuery
-from checkpoint_base.transport import run
-from checkpoint_postgres import PostgresSaver
+from checkpoint_base.transport import Retrying, run
+from checkpoint_postgres import PostgresSaver, store
 from checkpoint_postgres.errors import TooLarge, translated
 from tests.conftest import CountingTransport
 from tests.postgres.conftest import CONFIG, Place, put_values
@@ -65,15 +66,14 @@ def test_a_page_that_comes_in_several_answers_has_as_many_as_were_asked_for(plac
     for number in range(20):
         put_values(saver, {"a": number})
     allow(place, 4)
-    store = saver.store
-    transport = CountingTransport(store.transport)
-    ids = [each.record.key.checkpoint_id for each in run(store.list(ListQuery("thread", limit=100)), transport)]
+    transport = CountingTransport(saver.store.transport)
+    ids = [each.record.key.checkpoint_id for each in run(saver.store.list(ListQuery("thread", limit=100)), transport)]
     assert (len(ids), transport.requests) == (20, 5 + 7)  # 100, 50, 25, 12 and 6 are too many; 3 at a time are not
     for limit in (1, 4, 19, 20):
-        page = run(store.list(ListQuery("thread", limit=limit)), store.transport)
+        page = run(saver.store.list(ListQuery("thread", limit=limit)), saver.store.transport)
         assert [each.record.key.checkpoint_id for each in page] == ids[:limit]
     transport.requests = 0
-    assert len(run(store.list(ListQuery("thread", limit=100, contents=False)), transport)) == 20
+    assert len(run(saver.store.list(ListQuery("thread", limit=100, contents=False)), transport)) == 20
     assert transport.requests == 1
 
 
@@ -98,3 +98,34 @@ def test_what_the_server_says_of_more_than_a_gigabyte_is_understood(place: Place
     with psycopg.connect(place.server_url, autocommit=True) as connection, pytest.raises(psycopg.Error) as raised:
         connection.execute(too_large.encode())
     assert isinstance(translated(raised.value), TooLarge), raised.value
+
+
+def test_a_put_of_more_than_the_server_takes_at_once_is_refused_before_it_is_sent(
+    place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = put_values(saver, {"a": 1})
+    monkeypatch.setattr(store, "MAX_REQUEST_BYTES", 100_000)
+    transport = CountingTransport(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=5)
+    new = [os.urandom(1000) for _ in range(101)]
+    for act in (
+        lambda: put_values(saver, {"b": new}, config),
+        lambda: put_values(saver, {f"channel {n}": part for n, part in enumerate(new)}, config),
+        lambda: saver.put_writes(config, [("b", part) for part in new], "task"),
+    ):
+        with pytest.raises(SerializationError, match=r"brings 10\d,\d{3} bytes .* at most 100,000 .* its address"):
+            act()
+    assert transport.requests == 0
+    put_values(saver, {"b": new[:90]}, config)
+    assert transport.requests == 1
+    assert place.query("SELECT (SELECT count(*) FROM {s}.checkpoints), (SELECT count(*) FROM {s}.writes)") == [(2, 0)]
+
+
+def test_what_is_stored_already_does_not_count(saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_REQUEST_BYTES", 100_000)
+    messages: list[str] = []
+    config = CONFIG
+    for _ in range(4):
+        messages = [*messages, *(os.urandom(20_000).hex() for _ in range(2))]
+        config = put_values(saver, {"messages": messages}, config)
+    assert saver.get_tuple(config).checkpoint["channel_values"] == {"messages": messages}

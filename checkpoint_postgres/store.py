@@ -328,8 +328,8 @@ def _check_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mappi
     if size > MAX_REQUEST_BYTES:
         raise SerializationError(
             f"checkpoint {key.checkpoint_id} of thread {key.thread_id!r} brings {size:,} bytes that are not stored "
-            f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its address "
-            "in the state"
+            f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its "
+            "address in the state"
         )
 
 

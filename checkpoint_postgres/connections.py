@@ -317,8 +317,8 @@ class GivenPool(_Given):
             yield connection
 
 
-# Of every connection that was given to a saver. One saver sets autocommit for a moment, which another would take for the
-# user's own.
+# Of every connection that was given to a saver. One saver sets autocommit for a moment, which another would take for
+# that of the user.
 _TURNS: WeakKeyDictionary[AnyConnection | AnyAsyncConnection, tuple[threading.Lock, asyncio.Lock]] = WeakKeyDictionary()
 
 

@@ -14,6 +14,7 @@ from psycopg import ProgrammingError
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
+from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection
 
 _EMPTY = struct.Struct(">iii")  # dimensions, whether there are NULLs, type of the elements
@@ -71,14 +72,7 @@ class _ArrayDumper(Dumper):
 class _TextsDumper(_ArrayDumper):
     oid, element_oid = 1009, 25
 
-    def __init__(self, cls: type, context: Any = None) -> None:
-        super().__init__(cls, context)
-        encoding = self.connection.info.encoding if self.connection else "utf-8"
-        # A client of SQL_ASCII passes on what it is given, and the database's encoding is UTF8.
-        self._encoding = "utf-8" if encoding == "ascii" else encoding
-
-    def encode(self, text: str) -> bytes:
-        return text.encode(self._encoding)
+    encode = staticmethod(str.encode)
 
 
 class _BlobsDumper(_ArrayDumper):
@@ -111,7 +105,17 @@ _DUMPERS: dict[type[Array], type[_ArrayDumper]] = {
 
 
 def admit(connection: AnyConnection | AnyAsyncConnection) -> None:
-    """Let a connection take these as parameters, also one that somebody else has made."""
+    """Let a connection take these as parameters, also one that somebody else has made.
+
+    Raises:
+        UnsupportedOperation: it does not speak UTF8, so that ids would not arrive, or not come back as text.
+    """
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
+    if encoding != b"UTF8":
+        raise UnsupportedOperation(
+            f"the given connection speaks {(encoding or b'nothing').decode()}: open it, or its pool, with "
+            "client_encoding=UTF8"
+        )
     try:
         connection.adapters.get_dumper(Texts, PyFormat.BINARY)
     except ProgrammingError:

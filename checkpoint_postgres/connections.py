@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, Self, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import AsyncConnection, Connection, capabilities
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
@@ -40,6 +47,9 @@ outage of minutes it would not look for further minutes whether the server is ba
 ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
 
+CANCELLED_WITHIN = 2.0
+"""How long the server is then asked to give up, too: it may be as unreachable for that."""
+
 LONG_ANSWER_SECONDS = 600.0
 """The same for what takes longer the more there is: the server says nothing while it prunes, deletes or copies."""
 
@@ -49,7 +59,6 @@ RENEWED_EVERY = 1.0
 # Those of libpq, for connections that the network forgets without a word. A connection string may have its own.
 _DEFAULTS: Mapping[str, str] = {
     "fallback_application_name": "checkpoint-backends",
-    "client_encoding": "UTF8",
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -60,17 +69,44 @@ _DEFAULTS: Mapping[str, str] = {
 _TOLD_WITHIN = 2
 """Seconds for a connection that is made only to learn why a pool could not make one."""
 
+# libpq ends the user information of a URL at the first @, and has none after a /: what follows of a password with
+# either is taken for a part of the host's name or of the database's, which messages show.
+_AMBIGUOUS = re.compile(r"postgres(ql)?://[^@/]*[@/][^?]*@")
+
+_UNREADABLE = (
+    "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, with options "
+    "that libpq knows, and reserved characters of the password as %XX"
+)
+
 # A pool that has not connected for longer begins anew, or its pauses would become longer than a caller's deadline.
 _POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": 5.0}
 
 
+class _Unanswered(psycopg.OperationalError):
+    """The server has said nothing for too long. Whatever it does, its answer will not be read."""
+
+
 class _Punctual(Connection[Any]):
-    """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit."""
+    """A connection that does not wait forever: one whose server is suspended looks alive, and psycopg has no limit.
+
+    What is given up here must end there as well: a session that waits for a lock does not notice that its client is
+    gone, takes one of the server's connections meanwhile, and may store what it was sent over what came later. Only
+    libpq 17 and newer can ask for that with a time limit; psycopg's binary package has it.
+    """
 
     takes_long = False
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
-        return super().wait(_in_time(gen, self), *arguments, **options)
+        try:
+            return super().wait(_in_time(gen, self), *arguments, **options)
+        except _Unanswered:
+            try:
+                if capabilities.has_cancel_safe():
+                    with suppress(psycopg.OperationalError):  # it cannot be told either
+                        self.cancel_safe(timeout=CANCELLED_WITHIN)
+            finally:
+                self.pgconn.finish()
+            raise
 
 
 class _AsyncPunctual(AsyncConnection[Any]):
@@ -79,7 +115,16 @@ class _AsyncPunctual(AsyncConnection[Any]):
     takes_long = False
 
     async def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
-        return await super().wait(_in_time(gen, self), *arguments, **options)
+        try:
+            return await super().wait(_in_time(gen, self), *arguments, **options)
+        except _Unanswered:
+            try:
+                if capabilities.has_cancel_safe():
+                    with suppress(psycopg.OperationalError):
+                        await self.cancel_safe(timeout=CANCELLED_WITHIN)
+            finally:
+                self.pgconn.finish()
+            raise
 
 
 def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunctual) -> Generator[Any, Any, Any]:
@@ -95,8 +140,7 @@ def _in_time(steps: Generator[Any, Any, Any], connection: _Punctual | _AsyncPunc
             if ready:
                 give_up_at = now + patience
             elif now > give_up_at:
-                connection.pgconn.finish()
-                raise psycopg.OperationalError(f"the server has not answered for {patience:.0f} seconds")
+                raise _Unanswered(f"the server has not answered for {patience:.0f} seconds")
             waits_for = steps.send(ready)
     except StopIteration as done:
         return done.value
@@ -131,15 +175,15 @@ class OwnPools(Connections):
             raise UnsupportedOperation(
                 f"min_size={min_size} and max_size={max_size}: max_size must be at least 1 and at least min_size"
             )
+        if _AMBIGUOUS.match(conninfo):
+            raise UnsupportedOperation(_UNREADABLE)
         try:
             given = conninfo_to_dict(conninfo)
-            self._conninfo = make_conninfo("", **{**_DEFAULTS, **given})
+            # Ids may be any text, whatever the rest of a program speaks.
+            self._conninfo = make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": "UTF8"})
         except psycopg.ProgrammingError:
             # Not quoted, and not chained: it shows parts of what it could not read, and there may be a password in it.
-            raise UnsupportedOperation(
-                "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, "
-                "with options that libpq knows, and reserved characters of the password as %XX"
-            ) from None
+            raise UnsupportedOperation(_UNREADABLE) from None
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
         self._begin_in_this_process()
 
@@ -273,14 +317,22 @@ class GivenPool(_Given):
             yield connection
 
 
+# Of every connection that was given to a saver. One saver sets autocommit for a moment, which another would take for
+# that of the user.
+_TURNS: WeakKeyDictionary[AnyConnection | AnyAsyncConnection, tuple[threading.Lock, asyncio.Lock]] = WeakKeyDictionary()
+
+
 class GivenConnection(_Given):
-    """One connection of the user's, lent in turns."""
+    """One connection of the user's, lent in turns, also if several savers were given it.
+
+    Its user may work with it meanwhile, except in a transaction. psycopg's own lock is held as long as a query is under
+    way: whether a transaction is open is known after that.
+    """
 
     def __init__(self, connection: AnyConnection | AnyAsyncConnection) -> None:
         super().__init__()
         self._connection = connection
-        self._turn = threading.Lock()
-        self._async_turn = asyncio.Lock()
+        self._turn, self._async_turn = _TURNS.setdefault(connection, (threading.Lock(), asyncio.Lock()))
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002
@@ -288,7 +340,12 @@ class GivenConnection(_Given):
         if not isinstance(self._connection, Connection):
             raise _wrong_colour("an AsyncConnection", "a…")
         with self._turn:
-            _check_given(self._connection)
+            if not self._connection.lock.acquire(timeout=POOL_SECONDS):
+                raise _busy()
+            try:
+                _check_given(self._connection)
+            finally:
+                self._connection.lock.release()
             yield self._connection
 
     @asynccontextmanager
@@ -297,7 +354,15 @@ class GivenConnection(_Given):
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
         async with self._async_turn:
-            _check_given(self._connection)
+            try:
+                async with asyncio.timeout(POOL_SECONDS):
+                    await self._connection.lock.acquire()
+            except TimeoutError:
+                raise _busy() from None
+            try:
+                _check_given(self._connection)
+            finally:
+                self._connection.lock.release()
             yield self._connection
 
 
@@ -378,11 +443,25 @@ def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:
         raise StoreUnavailable("the given connection is lost: give the saver a pool, which opens another one")
     if connection.closed:
         raise UnsupportedOperation("the given connection is closed: open another one")
-    if connection.info.transaction_status != TransactionStatus.IDLE:
+    if (
+        connection.pgconn.pipeline_status != PipelineStatus.OFF
+        or connection.pgconn.transaction_status == TransactionStatus.ACTIVE
+    ):
+        raise UnsupportedOperation(
+            "the given connection is in use by its pipeline(), or by a query that has not ended: call the saver "
+            "afterwards, or give it a connection of its own"
+        )
+    if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         raise UnsupportedOperation(
             "the given connection has a transaction open, which storing a checkpoint would commit: end it first, or "
             "give the saver a connection of its own"
         )
+
+
+def _busy() -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the given connection has been in use for {POOL_SECONDS:.0f} seconds: give the saver one of its own, or a pool"
+    )
 
 
 def _wrong_colour(what: str, colour: str) -> UnsupportedOperation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import psycopg
 from psycopg_pool import PoolClosed
 
@@ -18,6 +20,10 @@ class NotSetUp(SchemaMismatch):
     """The schema has none of our tables, or not all of what this version needs."""
 
 
+class TooLarge(UnsupportedOperation):
+    """The answer exceeds what PostgreSQL puts into one row. Whoever asks for less at once may get it."""
+
+
 _SET_UP = "call setup(), or have an administrator run what `checkpoints schema postgres` prints"
 
 # What a server says that will say the same in a minute; without an SQLSTATE when it refuses a connection.
@@ -29,11 +35,18 @@ _REFUSALS = (
     "permission denied",
     "no password supplied",
     "could not translate host name",
+    "failed to resolve host",
     "invalid value",
+    "invalid integer value",
+    "invalid port number",
     "certificate",
     "server does not support SSL",
     "no such user",
 )
+
+
+# psycopg's words, and libpq's, for a resolver that may know in a minute.
+_NOT_RESOLVED_YET = (f"[Errno {int(socket.EAI_AGAIN)}]", "Temporary failure in name resolution")
 
 
 def translated(error: Exception) -> CheckpointError:
@@ -43,7 +56,8 @@ def translated(error: Exception) -> CheckpointError:
     if isinstance(error, PoolClosed):
         return UnsupportedOperation(f"the connection pool is closed: {text}")
     if code is None and isinstance(error, psycopg.OperationalError):
-        if any(refusal in text for refusal in _REFUSALS):
+        is_passing = any(words in text for words in _NOT_RESOLVED_YET)
+        if not is_passing and any(refusal in text for refusal in _REFUSALS):
             return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
         return StoreUnavailable(f"PostgreSQL: {text}")
     if code is None:
@@ -69,6 +83,11 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
             f"PostgreSQL: {text}. The pooler in front of it does not keep track of prepared statements: "
             "open the saver with prepare=False"
         )
+    if code == "54000" or (code == "XX000" and "invalid memory alloc request size" in text):
+        return TooLarge(
+            f"PostgreSQL: {text}: a checkpoint with its values and writes is larger than the 1 GB that a row may have. "
+            "history() and threads() read it without them; store such data elsewhere, and its address in the state"
+        )
     if code in ("XX001", "XX002"):
         return CorruptCheckpoint(f"PostgreSQL found damage: {text}. Restore the database from a backup")
     if code in ("28000", "28P01", "3D000"):
@@ -77,6 +96,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         "08",  # connections
         "25006",  # a standby, or a server that is being failed over
         "25P03",  # idle in transaction for too long
+        "25P04",  # in a transaction for too long
         "40",  # serialization failures and deadlocks
         "53",  # connections, memory or disk are used up
         "55P03",  # a lock was not available in time

@@ -93,7 +93,11 @@ class AsyncPostgresSaver(PostgresSaver):
         await self.asetup()
 
     def __enter__(self) -> Self:
-        run(self._set_up(), self._transport)
+        try:
+            run(self._set_up(), self._transport)
+        except BaseException:
+            self.close()  # there is no `__exit__` for who was not let in
+            raise
         return self
 
 

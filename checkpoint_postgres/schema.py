@@ -21,8 +21,9 @@ SCHEMA_VERSION = len(MIGRATIONS)
 _SQL = statements("checkpoint_postgres", "statements.sql")
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
-# A dollar could end the body of a function that the name stands in; quoting takes care of everything else.
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f$\ud800-\udfff]")
+# A dollar could end the body of a function that the name stands in, and psycopg would take a percent sign for that of a
+# parameter; quoting takes care of everything else.
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f$%\ud800-\udfff]")
 
 
 class Schema:
@@ -35,7 +36,8 @@ class Schema:
     def __init__(self, name: str = DEFAULT_SCHEMA) -> None:
         if not name or _UNUSABLE.search(name) or len(name.encode()) > 63 or name.startswith("pg_"):
             raise UnsupportedOperation(
-                f"schema {name!r}: a name has 1 to 63 bytes, no control characters, no $, and does not begin with pg_"
+                f"schema {name!r}: a name has 1 to 63 bytes, no control characters, no $, no %, and does not begin "
+                "with pg_"
             )
         self.name = name
         self._parts = {

@@ -1,13 +1,24 @@
-"""Checkpoint records in PostgreSQL tables. Every operation is one statement, and most call a function of the schema."""
+"""Checkpoint records in PostgreSQL tables. A request is one statement, most of which call a function of the schema.
+
+Every operation on one thread is one request. One that removes from many threads is a request for each `BATCH` of them:
+others see all that it does to a thread or nothing.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
-from checkpoint_base.errors import CorruptCheckpoint, InvalidKey, SchemaMismatch, UnsupportedOperation
+from checkpoint_base.errors import (
+    CorruptCheckpoint,
+    InvalidKey,
+    SchemaMismatch,
+    SerializationError,
+    UnsupportedOperation,
+)
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import (
@@ -29,12 +40,25 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
-from checkpoint_postgres.errors import NotSetUp
+from checkpoint_postgres.errors import NotSetUp, TooLarge
 from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
 MAX_CHANNEL_BYTES = 2000
 """A channel's name and version stand in an index, whose entries have 2.7 KB; the longest thread_id takes 512."""
+
+MAX_REQUEST_BYTES = 1_000_000_000
+"""New bytes that one request brings at most.
+
+PostgreSQL ends the session of a message of more than 1 GiB, and an array has no more either. The rest is for ids and
+lengths.
+"""
+
+BATCH = 64
+"""Threads that one request removes from: their writers wait until all of them are done.
+
+Each takes a lock, for which a server has room: by default 64 for each transaction that may run.
+"""
 
 _RECORD_COLUMNS = 11
 
@@ -104,6 +128,7 @@ class PostgresStore(CheckpointStore):
                 _check_length(channel, version)
         key = checkpoint.key
         values = sorted(values, key=lambda value: (value.channel, value.version))
+        _check_size(key, (value.value for value in values), chunks)
         rows: Rows = yield Statement(
             self._sql.put,
             (
@@ -140,6 +165,7 @@ class PostgresStore(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         writes = sorted(writes, key=lambda write: (write.task_id, write.idx))
+        _check_size(key, (write.value for write in writes), chunks)
         rows: Rows = yield Statement(
             self._sql.put_writes,
             (
@@ -166,6 +192,24 @@ class PostgresStore(CheckpointStore):
         return _with_contents(rows)[0] if rows else None
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
+        # The contents of a page are one row, for which its checkpoints may hold too much.
+        found: list[StoredCheckpoint] = []
+        part = query
+        while True:
+            try:
+                page = yield from self._page(part, takes_long=part is not query)
+            except TooLarge:
+                if part.limit == 1:
+                    raise
+                part = replace(part, limit=part.limit // 2)
+                continue
+            found += page
+            left = query.limit - len(found)
+            if left == 0 or len(page) < part.limit:
+                return found
+            part = replace(part, limit=min(part.limit, left), after=page[-1].record.key)
+
+    def _page(self, query: ListQuery, *, takes_long: bool) -> Operation[Sequence[StoredCheckpoint]]:
         if query.thread_id is None:
             statement = self._sql.list_everything
         elif query.checkpoint_ns is None:
@@ -187,6 +231,7 @@ class PostgresStore(CheckpointStore):
                 "limit": query.limit,
             },
             varies=True,
+            takes_long=takes_long,
         )
         return _with_contents(rows)
 
@@ -203,17 +248,22 @@ class PostgresStore(CheckpointStore):
         )
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
+        for batch in _batches(thread_ids):
+            yield Statement(self._sql.delete_threads, (batch,), takes_long=True)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.delete_runs, (list(run_ids),), takes_long=True)
+        # A thread that gets its first checkpoint of a run after this is as one that gets it after all.
+        rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), takes_long=True)
+        for batch in _batches([thread_id for (thread_id,) in rows]):
+            yield Statement(self._sql.delete_runs, (batch, list(run_ids)), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         rows: Rows = yield Statement(self._sql.copy_thread, (source, target), takes_long=True)
         return bool(rows[0][0])
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.prune, (list(thread_ids),), takes_long=True)
+        for batch in _batches(thread_ids):
+            yield Statement(self._sql.prune, (batch,), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest
@@ -248,6 +298,11 @@ def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Bl
     )
 
 
+def _batches(thread_ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(thread_ids), BATCH):
+        yield list(thread_ids[start : start + BATCH])
+
+
 def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:
     time, thread_id, task_id = query.after or (None, None, None)
     return {
@@ -264,6 +319,17 @@ def _check_length(channel: str, version: str) -> None:
     if len(channel.encode()) + len(version.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidKey(
             f"channel {channel[:40]!r}… and its version are longer than {MAX_CHANNEL_BYTES} bytes: shorten its name"
+        )
+
+
+def _check_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> None:
+    size = sum(len(value.root) + len(value.refs) for value in values)
+    size += sum(len(chunk.body) for chunk in chunks.values())
+    if size > MAX_REQUEST_BYTES:
+        raise SerializationError(
+            f"checkpoint {key.checkpoint_id} of thread {key.thread_id!r} brings {size:,} bytes that are not stored "
+            f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its "
+            "address in the state"
         )
 
 

@@ -22,7 +22,7 @@ class Statement:
     """A request: one statement in a transaction of its own. Its response is its rows.
 
     ``varies`` says that its best plan depends on its parameters, so that it is never prepared. ``takes_long`` says that
-    how much it changes depends on how much is stored, so that the server may need minutes. A ``script`` is the text of
+    the server may need minutes, because what it changes or returns is as much as is stored. A ``script`` is the text of
     several statements, which have no parameters and return nothing.
     """
 

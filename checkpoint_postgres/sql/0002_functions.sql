@@ -2,8 +2,9 @@
 -- plans are kept by the connection, also where a pooler forbids prepared statements.
 --
 -- Who writes to a thread shares its lock; who removes or copies has it alone. Each statement of a VOLATILE function sees
--- what was committed when it began, so what is looked up under the lock stays true until the commit. Threads share 1024
--- locks, because a server has room for a few thousand, and a batch to prune may be longer.
+-- what was committed when it began, so what is looked up under the lock stays true until the commit. Locks are
+-- numbered by the hash of a thread: two threads that share one wait for each other without need, and for nothing else. A
+-- server has room for a few thousand, which is why the caller removes from many threads in batches.
 --
 -- The row in `threads` is changed after everything else: writers of one thread queue there, for as long as a commit
 -- takes, and whoever derives what waits has seen everything that those before it stored.
@@ -15,6 +16,8 @@
 -- NOT IN is answered from a hash of its right side; without enable_seqscan a plan stays good when its table has grown.
 -- Rows are read from arrays by their subscripts: unnest keeps a copy of each array first, and a put_writes takes 360 instead
 -- of 270 us. They come in one order, or two writers might wait for each other's rows.
+-- lock_timeout is less than half of the 20 seconds that a caller waits for an answer, because a writer waits twice at
+-- most, for the thread's lock and for its row: what the caller repeats must not be stored later by a session that waited on.
 -- force_generic_plan saves planning: a put takes 230 instead of 320 us of the server's CPU.
 --
 -- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
@@ -27,7 +30,7 @@ BEGIN
     END IF;
     -- In one order, or two callers might wait for each other.
     PERFORM pg_advisory_xact_lock({lock}, number)
-    FROM (SELECT DISTINCT hashtext(thread_id) & 1023 AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
+    FROM (SELECT DISTINCT hashtext(thread_id) AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.unknown_chunks(p_thread text, p_needed bytea[]) RETURNS bytea[] LANGUAGE plpgsql
@@ -61,7 +64,8 @@ CREATE FUNCTION {schema}.put(
     p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[],
     p_unchanged_channels text[], p_unchanged_versions text[],
     OUT missing_chunks bytea[], OUT missing_channels text[], OUT missing_versions text[], OUT missing_parent boolean
-) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql
+SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     newest text;
@@ -69,7 +73,7 @@ BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
         RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
     END IF;
-    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread) & 1023);
+    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread));
     IF cardinality(p_needed) > 0 THEN
         missing_chunks := {schema}.unknown_chunks(p_thread, p_needed);
     END IF;
@@ -133,7 +137,8 @@ CREATE FUNCTION {schema}.put_writes(
     p_tasks text[], p_idx integer[], p_channels text[], p_paths text[], p_questions integer[], p_settles boolean[],
     p_times bigint[], p_roots bytea[], p_refs bytea[],
     p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[]
-) RETURNS bytea[] LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) RETURNS bytea[] LANGUAGE plpgsql
+SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     missing bytea[];
@@ -142,7 +147,7 @@ BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
         RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
     END IF;
-    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread) & 1023);
+    PERFORM pg_advisory_xact_lock_shared({lock}, hashtext(p_thread));
     IF cardinality(p_needed) > 0 THEN
         missing := {schema}.unknown_chunks(p_thread, p_needed);
         IF missing IS NOT NULL THEN
@@ -215,13 +220,16 @@ BEGIN
 END $checkpoints$;
 
 -- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
+-- The row that is returned has been in memory as arrays. With the usual work_mem it would be written to a file to be read
+-- again, which grows faster than the row: 440 MB took 27 s, and 8 s so.
 CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints text[]) RETURNS TABLE (
     value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
     write_roots bytea[], write_refs bytea[],
     chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql STABLE ROWS 1
+SET work_mem = '1GB' SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -501,18 +509,10 @@ BEGIN
     PERFORM {schema}.remove_thread(thread_id) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.delete_runs(p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
-DECLARE
-    found text[];
+CREATE FUNCTION {schema}.delete_runs(p_threads text[], p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
-    SELECT array_agg(DISTINCT thread_id) INTO found
-    FROM unnest(p_runs) AS wanted
-    JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
-                             AND run_id = wanted AND NOT retired;
-    IF found IS NOT NULL THEN
-        PERFORM {schema}.take_locks(found);
-        PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(found) AS thread_id;
-    END IF;
+    PERFORM {schema}.take_locks(p_threads);
+    PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql

@@ -34,6 +34,7 @@ ON CONFLICT (application) DO UPDATE SET version = excluded.version, migrated_at 
 -- name: grants
 GRANT USAGE ON SCHEMA {schema} TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO {role};
 REVOKE INSERT, UPDATE, DELETE ON {schema}.schema_version FROM {role}
 
 -- name: put
@@ -52,7 +53,14 @@ SELECT * FROM {schema}.ancestry(%b, %b, %b, %b)
 SELECT {schema}.delete_threads(%b)
 
 -- name: delete_runs
-SELECT {schema}.delete_runs(%b)
+SELECT {schema}.delete_runs(%b, %b)
+
+-- name: threads_of_runs
+SELECT DISTINCT thread_id
+FROM unnest(%b::text[]) AS wanted
+JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
+                         AND run_id = wanted AND NOT retired
+ORDER BY thread_id
 
 -- name: copy_thread
 SELECT {schema}.copy_thread(%b, %b)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from checkpoint_base import open_saver
 from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres.store import BATCH
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 CALLERS = 32
@@ -117,6 +118,77 @@ def test_a_reader_never_sees_half_of_a_put(place: Place) -> None:
         for one in reading:
             one.join()
     assert wrong == []
+
+
+MANY = [f"thread {number}" for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    "remove",
+    [
+        lambda saver: saver.prune(MANY),
+        lambda saver: saver.prune(MANY, strategy="delete"),
+        lambda saver: saver.delete_for_runs(["run 0", "no such run"]),
+    ],
+    ids=["prune", "delete", "delete_for_runs"],
+)
+def test_who_removes_from_many_threads_holds_up_nobody_who_writes_to_others(
+    place: Place, remove: Callable[[PostgresSaver], None]
+) -> None:
+    with open_saver(place.url) as saver, open_saver(place.url, deadline=0) as writer, ExitStack() as then:
+        assert isinstance(saver, PostgresSaver)
+        for run in ("run 0", "run 1"):
+            for number, _ in enumerate(MANY):
+                put_values(saver, {"a": run}, config_of(number), run_id=run)
+        other = then.enter_context(Connection.connect(place.server_url))
+        # Somebody has changed the thread that comes in the middle, and does not commit.
+        other.execute(f'SELECT FROM "{place.schema}".threads WHERE thread_id = %s FOR UPDATE', ["thread 164"])  # type: ignore[call-overload]
+        removing = threading.Thread(target=remove, args=[saver])
+        removing.start()
+        then.callback(removing.join)
+        then.callback(other.rollback)
+        deadline = time.monotonic() + 20
+        while not place.query(WAITS, [place.application]):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        [(held,)] = place.query(
+            f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({WAITS})", [place.application]
+        )
+        assert held <= BATCH
+        for number in range(1000, 1040):
+            put_values(writer, {"a": 1}, config_of(number))
+        # What came before is done, for everybody to see.
+        assert place.query("SELECT count(*) FROM {s}.checkpoints") < [(2 * len(MANY) + 40,)]
+        then.close()
+    left = place.query("SELECT run_id, count(*) FROM {s}.checkpoints WHERE run_id IS NOT NULL GROUP BY run_id")
+    assert left in ([], [("run 1", len(MANY))])
+
+
+WAITS = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+
+
+def test_a_checkpoint_that_comes_while_its_run_is_deleted_goes_with_it_or_stays_whole(place: Place) -> None:
+    """The threads of a run are looked up first: one of them may have got more of it before it is locked."""
+    with open_saver(place.url) as saver, open_saver(place.url) as writer:
+        assert isinstance(saver, PostgresSaver)
+        put_values(saver, {"a": 1}, run_id="run")
+        requests = []
+        inner = saver.store.transport
+        execute = inner.execute
+
+        def late(request: Any) -> Any:
+            requests.append(request)
+            if len(requests) == 2:
+                put_values(writer, {"a": 2}, run_id="run")
+                put_values(writer, {"a": 3}, run_id="other")
+            return execute(request)
+
+        inner.execute = late  # type: ignore[method-assign]
+        saver.delete_for_runs(["run"])
+        del inner.execute
+        assert len(requests) == 2
+        assert [found.checkpoint["channel_values"] for found in writer.list(CONFIG)] == [{"a": 3}]
+    assert place.query("SELECT run_id FROM {s}.checkpoints") == [("other",)]
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

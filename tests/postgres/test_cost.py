@@ -16,6 +16,7 @@ from benchmarks.wire import Proxy, counting
 from checkpoint_base import open_saver
 from checkpoint_base.transport import Retrying
 from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres.store import BATCH
 from tests.conftest import CountingTransport
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
@@ -48,11 +49,14 @@ OPERATIONS: dict[str, tuple[int, Act]] = {
         1,
         lambda saver, config: saver.get_delta_channel_history(config=config, channels=["messages", "other"]),
     ),
-    "delete_for_runs": (1, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
+    "delete_for_runs": (2, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
+    "delete_for_runs of none": (1, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
     "copy_thread": (1, lambda saver, _: saver.copy_thread("thread", "copy")),
-    "prune of a batch": (1, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(50))])),
+    "prune of a batch": (1, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(BATCH - 2))])),
+    "prune of more": (2, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(BATCH - 1))])),
     "delete_thread": (1, lambda saver, _: saver.delete_thread("thread")),
     "delete of a batch": (1, lambda saver, _: saver.prune(["thread", "copy"], strategy="delete")),
+    "delete of more": (2, lambda saver, _: saver.prune([*map(str, range(BATCH + 1))], strategy="delete")),
     "nothing to write": (0, lambda saver, config: saver.put_writes(config, [], "task-2")),
 }
 
@@ -63,7 +67,7 @@ def counted(saver: Any) -> CountingTransport:
     return transport
 
 
-def test_every_operation_is_one_request(saver: PostgresSaver) -> None:
+def test_every_operation_is_one_request_or_as_many_as_it_says(saver: PostgresSaver) -> None:
     config = fill(saver)
     transport = counted(saver)
     for name, (expected, act) in OPERATIONS.items():
@@ -96,7 +100,7 @@ def warm(saver: Any, config: Any) -> None:
 
 @pytest.mark.parametrize("autocommit", [True, False])
 @pytest.mark.parametrize("prepare", [True, False])
-def test_every_operation_is_one_round_trip_on_the_wire(place: Place, autocommit: bool, prepare: bool) -> None:
+def test_every_request_is_one_round_trip_on_the_wire(place: Place, autocommit: bool, prepare: bool) -> None:
     with on_the_wire(place) as (proxy, url), Connection.connect(url, autocommit=autocommit) as given:
         saver = PostgresSaver(given, schema=place.schema, prepare=prepare)
         config = fill(saver)

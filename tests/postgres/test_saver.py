@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +18,9 @@ from psycopg import AsyncConnection, Connection, IsolationLevel
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
+from checkpoint_postgres.errors import translated
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
@@ -194,6 +197,183 @@ def test_a_given_connection_with_a_transaction_of_its_user_is_refused_and_left_a
         put_values(saver, {"a": 1})
 
 
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_savers_share_a_given_connection(place: Place, autocommit: bool) -> None:
+    def use(saver: PostgresSaver, thread: str) -> None:
+        try:
+            for number in range(40):
+                config = put_values(saver, {"a": number}, {"configurable": {"thread_id": thread, "checkpoint_ns": ""}})
+                saver.put_writes(config, [("b", number)], "task")
+        except CheckpointError as error:
+            failed.append(error)
+
+    failed: list[CheckpointError] = []
+    with Connection.connect(place.server_url, autocommit=autocommit) as given:
+        PostgresSaver(given, schema=place.schema).setup()
+        savers = [PostgresSaver(given, schema=place.schema) for _ in range(3)]
+        using = [threading.Thread(target=use, args=[saver, str(n)]) for n, saver in enumerate(savers)]
+        for one in using:
+            one.start()
+        for one in using:
+            one.join()
+        assert failed == []
+        assert given.autocommit == autocommit
+        given.rollback()  # which takes nothing back
+
+    async def use_async() -> None:
+        async with await AsyncConnection.connect(place.server_url, autocommit=autocommit) as given:
+            savers = [PostgresSaver(given, schema=place.schema) for _ in range(3)]
+            checkpoint, versions = checkpoint_of(savers[0], {"a": 1})
+            await asyncio.gather(
+                *(
+                    saver.aput(
+                        {"configurable": {"thread_id": f"async {n}", "checkpoint_ns": ""}}, checkpoint, {}, versions
+                    )
+                    for saver in savers
+                    for n in range(10)
+                )
+            )
+            await given.rollback()
+
+    asyncio.run(use_async())
+    assert place.query("SELECT (SELECT count(*) FROM {s}.checkpoints), (SELECT count(*) FROM {s}.writes)") == [
+        (130, 120)
+    ]
+
+
+def test_a_given_connection_that_its_user_works_with_meanwhile_is_waited_for(place: Place) -> None:
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            given.execute("SELECT pg_sleep(0.002)")
+
+    with Connection.connect(place.server_url, autocommit=True) as given:
+        saver = PostgresSaver(given, schema=place.schema)
+        working = threading.Thread(target=work)
+        working.start()
+        try:
+            for number in range(50):
+                put_values(saver, {"a": number})
+        finally:
+            done.set()
+            working.join()
+
+    async def use() -> None:
+        async with await AsyncConnection.connect(place.server_url, autocommit=True) as given:
+            saver = PostgresSaver(given, schema=place.schema)
+            sleeping = asyncio.ensure_future(given.execute("SELECT pg_sleep(0.2)"))
+            await asyncio.sleep(0.05)
+            assert (await saver.aget_tuple(CONFIG)).checkpoint["channel_values"] == {"a": 49}
+            assert sleeping.done()
+            await sleeping
+
+    asyncio.run(use())
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(50,)]
+
+
+def test_a_transaction_that_is_busy_is_not_taken_part_in(place: Place) -> None:
+    """On a connection with autocommit, too: what was stored within would go when it is rolled back."""
+
+    def work() -> None:
+        with given.transaction(force_rollback=True):
+            begun.set()
+            given.execute("SELECT pg_sleep(0.3)")
+            assert tried.wait(20)
+
+    begun, tried = threading.Event(), threading.Event()
+    with Connection.connect(place.server_url, autocommit=True) as given:
+        saver = PostgresSaver(given, schema=place.schema)
+        saver.setup()
+        working = threading.Thread(target=work)
+        working.start()
+        begun.wait()
+        with pytest.raises(UnsupportedOperation, match="has a transaction open"):
+            put_values(saver, {"a": 1})
+        tried.set()
+        working.join()
+        put_values(saver, {"a": 2})
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_given_connection_in_a_pipeline_is_refused(place: Place, autocommit: bool) -> None:
+    with Connection.connect(place.server_url, autocommit=autocommit) as given:
+        saver = PostgresSaver(given, schema=place.schema)
+        with given.pipeline(), pytest.raises(UnsupportedOperation, match=r"in use by .* pipeline\(\)"):
+            saver.setup()
+        put_values(saver, {"a": 1})
+
+    async def use() -> None:
+        async with await AsyncConnection.connect(place.server_url, autocommit=autocommit) as given, given.pipeline():
+            await PostgresSaver(given, schema=place.schema).aget_tuple(CONFIG)
+
+    with pytest.raises(UnsupportedOperation, match=r"in use by .* pipeline\(\)"):
+        asyncio.run(use())
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
+
+
+def test_a_given_connection_whose_user_still_reads_rows_is_not_waited_for_for_ever(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.1)
+    with Connection.connect(place.server_url, autocommit=True) as given:
+        saver = PostgresSaver(given, schema=place.schema, deadline=0)
+        saver.setup()
+        for _ in given.cursor().stream("SELECT generate_series(1, 2)"):
+            with pytest.raises(StoreUnavailable, match="has been in use for 0 seconds: give the saver one of its own"):
+                saver.get_tuple(CONFIG)
+        assert saver.get_tuple(CONFIG) is None
+
+    async def use() -> None:
+        async with await AsyncConnection.connect(place.server_url, autocommit=True) as given:
+            saver = PostgresSaver(given, schema=place.schema, deadline=0)
+            async for _ in given.cursor().stream("SELECT generate_series(1, 2)"):
+                with pytest.raises(StoreUnavailable, match="has been in use for 0 seconds"):
+                    await saver.aget_tuple(CONFIG)
+            assert await saver.aget_tuple(CONFIG) is None
+
+    asyncio.run(use())
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "EUC_JP"])
+def test_a_given_connection_of_another_encoding_is_refused(place: Place, encoding: str) -> None:
+    with PostgresSaver.from_conn_string(place.server_url, schema=place.schema) as saver:
+        put_values(saver, {"a": 1})
+    with Connection.connect(place.server_url, client_encoding=encoding) as given:
+        with pytest.raises(UnsupportedOperation, match=f"speaks {encoding}: .* client_encoding=UTF8"):
+            PostgresSaver(given, schema=place.schema).get_tuple(CONFIG)
+        given.rollback()
+        given.execute("SET client_encoding = 'UTF8'")
+        given.commit()
+        assert PostgresSaver(given, schema=place.schema).get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+    options = {"min_size": 1, "max_size": 1, "kwargs": {"client_encoding": encoding}}
+    with (
+        ConnectionPool(place.server_url, open=True, **options) as pool,
+        pytest.raises(UnsupportedOperation, match=f"speaks {encoding}: .* client_encoding=UTF8"),
+    ):
+        PostgresSaver(pool, schema=place.schema).get_tuple(CONFIG)
+
+    async def use() -> None:
+        async with await AsyncConnection.connect(place.server_url, client_encoding=encoding) as given:
+            await PostgresSaver(given, schema=place.schema).aput_writes(CONFIG, [("a", 1)], "task")
+
+    with pytest.raises(UnsupportedOperation, match=f"speaks {encoding}: .* client_encoding=UTF8"):
+        asyncio.run(use())
+
+
+def test_connections_of_our_own_have_utf8_whatever_the_url_and_the_environment_say(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: Any = {"configurable": {"thread_id": "日本", "checkpoint_ns": ""}}
+    with monkeypatch.context() as environment, open_saver(f"{place.url}&client_encoding=LATIN1") as saver:
+        environment.setenv("PGCLIENTENCODING", "SQL_ASCII")
+        put_values(saver, {"a": "é"}, config)
+        assert [each.thread_id for each in saver.threads()] == ["日本"]
+        assert asyncio.run(saver.aget_tuple(config)).checkpoint["channel_values"] == {"a": "é"}
+    assert place.query("SELECT thread_id FROM {s}.threads") == [("日本",)]
+
+
 def test_a_lost_given_connection_is_told_and_a_closed_one_is_too(place: Place) -> None:
     with PostgresSaver(Connection.connect(place.server_url), schema=place.schema, deadline=0.2) as saver:
         connection = saver.store.transport._connections._connection
@@ -246,16 +426,37 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         ("postgresql://localhost/x?schema=", "schema is empty"),
         ("postgresql://localhost/x?schema=pg_mine", "does not begin with pg_"),
         ("postgresql://localhost/x?schema=a$b", r"no \$"),
+        ("postgresql://localhost/x?schema=100%25", "no %"),
+        ("postgresql://localhost/x?schema=a%25sb", "no %"),
         (f"postgresql://localhost/x?schema={'é' * 32}", "1 to 63 bytes"),
         ("postgresql://localhost/x?schema=a&schema=b", "given twice"),
         ("postgresql://localhost/x?no_such_option=1", "connection string cannot be read"),
         ("postgresql://user:se cret%@localhost/x", "connection string cannot be read"),
+        ("postgresql://user:my@cret@localhost/x", "reserved characters of the password as %XX"),
+        ("postgres://user:pa@cret/word@localhost:5432/x", "reserved characters of the password as %XX"),
+        ("postgresql://user:pass/cret@localhost:5432/x", "reserved characters of the password as %XX"),
+        ("postgresql://cret@tenant:pass@localhost/x", "reserved characters of the password as %XX"),
     ],
 )
 def test_what_is_wrong_with_a_url_is_told_without_its_secrets(url: str, message: str) -> None:
     with pytest.raises(UnsupportedOperation, match=message) as raised:
         open_saver(url)
     assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgresql:///x?host=/tmp&user=a@b",
+        "postgresql://localhost/x?options=-cmy.name%3Da@b",
+        "postgresql://user%40tenant:p%40ss%2Fword@one,two:5433/x",
+        "postgresql://user:a?b#c@[::1]:5432/x",
+        "host=localhost password=postgres://a@b@c",
+    ],
+)
+def test_what_only_looks_ambiguous_is_a_connection_string(url: str) -> None:
+    PostgresSaver.from_conn_string(url).close()
 
 
 def test_what_a_saver_cannot_be_made_of_is_told() -> None:
@@ -280,6 +481,28 @@ def test_what_a_saver_cannot_be_made_of_is_told() -> None:
 def test_a_refused_connection_is_told_at_once(place: Place, change: tuple[str, str], message: str) -> None:
     with pytest.raises(UnsupportedOperation, match=message), open_saver(place.url.replace(*change, 1)):
         pass
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize(
+    "server", ["no-such-host.invalid", "localhost:99999", "127.0.0.1:99999", "localhost:none", "[::1]:none"]
+)
+def test_a_server_that_cannot_be_found_is_told_at_once(server: str, colour: str, caplog: Any) -> None:
+    saver = PostgresSaver.from_conn_string(f"postgresql://{server}/x")
+    with (
+        caplog.at_level("INFO", "checkpoint_base"),
+        pytest.raises(UnsupportedOperation, match="PostgreSQL refuses the connection"),
+    ):
+        saver.setup() if colour == "sync" else asyncio.run(saver.asetup())
+    assert caplog.messages == []  # of trying again
+    saver.close()
+
+
+def test_a_resolver_that_fails_for_a_moment_is_asked_again() -> None:
+    again = f"failed to resolve host 'there': [Errno {socket.EAI_AGAIN}] Temporary failure in name resolution"
+    assert type(translated(psycopg.OperationalError(again))) is StoreUnavailable
+    never = f"failed to resolve host 'there': [Errno {socket.EAI_NONAME}] Name or service not known"
+    assert type(translated(psycopg.OperationalError(never))) is UnsupportedOperation
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_the_reason_is_told(place: Place) -> None:

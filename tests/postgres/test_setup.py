@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -264,6 +265,24 @@ def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(plac
         place.query(f'DROP ROLE "{role}"')
 
 
+def test_the_grants_are_enough_where_functions_are_nobody_s_by_default(place: Place) -> None:
+    role = place.schema
+    place.query(f'CREATE ROLE "{role}" LOGIN')
+    try:
+        with psycopg.connect(place.server_url, autocommit=True) as admin:
+            admin.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+            admin.execute(printed(place.schema, "--grant-to", role))  # type: ignore[call-overload]
+        with open_saver(place.url.replace("postgres@", f"{role}@", 1)) as saver:
+            put_values(saver, {"a": ["x" * 3000]}, run_id="run")
+            assert [each.thread_id for each in saver.threads()] == ["thread"]
+            saver.delete_for_runs(["run"])
+        assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]
+    finally:
+        place.query("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
+        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+        place.query(f'DROP ROLE "{role}"')
+
+
 def test_the_async_class_sets_up_when_awaited(place: Place) -> None:
     async def use() -> None:
         saver = AsyncPostgresSaver(place.url.partition("&schema=")[0], schema=place.schema)
@@ -272,6 +291,20 @@ def test_the_async_class_sets_up_when_awaited(place: Place) -> None:
 
     asyncio.run(use())
     assert sorted(place.tables) == TABLES
+
+
+@pytest.mark.parametrize("kind", [PostgresSaver, AsyncPostgresSaver])
+def test_a_saver_that_cannot_be_set_up_leaves_no_connection(place: Place, kind: type[PostgresSaver]) -> None:
+    with open_saver(place.url):
+        pass
+    place.query("UPDATE {s}.schema_version SET version = version + 1")
+    before = threading.active_count()
+    kept = kind.from_conn_string(place.url)
+    with pytest.raises(SchemaMismatch, match="upgrade it"):
+        kept.__enter__()
+    assert threading.active_count() == before
+    with pytest.raises(UnsupportedOperation, match="the saver is closed"):
+        kept.get_tuple(CONFIG)
 
 
 def test_an_administrator_may_partition_every_table_by_thread(place: Place) -> None:

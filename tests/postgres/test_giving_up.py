@@ -1,0 +1,151 @@
+"""What a caller gave up on: it does not go on in the server, and is never stored over what came later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from checkpoint_base import StoreUnavailable, open_saver
+from checkpoint_postgres import PostgresSaver, connections
+from checkpoint_postgres.errors import translated
+from tests.faults.proxy import Proxy
+from tests.postgres.conftest import CONFIG, Place, put_values
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+
+LONGEST_WAIT = (
+    "SELECT (regexp_match(setting, '^lock_timeout=(\\d+)s$'))[1]::int FROM pg_proc, unnest(proconfig) AS setting "
+    "WHERE pronamespace = '{s}'::regnamespace AND proname IN ('put', 'put_writes') AND setting LIKE 'lock_timeout%%'"
+)
+
+
+@contextmanager
+def locked(place: Place) -> Iterator[None]:
+    """Nobody writes to the thread meanwhile, as while it is pruned."""
+    with Connection.connect(place.server_url) as other:
+        other.execute(f"""SELECT "{place.schema}".take_locks(ARRAY['thread'])""")  # type: ignore[call-overload]
+        yield
+        other.rollback()
+
+
+def waiting(place: Place) -> int:
+    return place.query(WAITING, [place.application])[0][0]
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+
+
+def resumed(saver: Any, config: Any) -> Any:
+    return saver.get_tuple(config).pending_writes
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_write_that_was_given_up_is_not_stored_over_one_that_came_later(
+    place: Place, saver: PostgresSaver, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = put_values(saver, {"a": 1})
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
+    with locked(place):
+        for number in range(3):
+            with pytest.raises(StoreUnavailable, match="has not answered"):
+                give_up(place.url, config, [("__resume__", number)], colour)
+            eventually(lambda: waiting(place) == 0)
+    saver.put_writes(config, [("__resume__", "later")], "task")
+    assert resumed(saver, config) == [("task", "__resume__", "later")]
+    assert place.query("SELECT count(*) FROM {s}.writes") == [(1,)]
+
+
+def give_up(url: str, config: Any, writes: Any, colour: str) -> None:
+    async def use() -> None:
+        async with open_saver(url, deadline=0) as saver:
+            await saver.aput_writes(config, writes, "task")
+
+    if colour == "async":
+        asyncio.run(use())
+    else:
+        with open_saver(url, deadline=0) as saver:
+            saver.put_writes(config, writes, "task")
+
+
+def test_a_reader_that_gives_up_leaves_nobody_waiting_in_the_server(
+    place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_values(saver, {"a": 1})
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
+    with Connection.connect(place.server_url) as other, open_saver(place.url, deadline=1.5) as reader:
+        other.execute(f'LOCK TABLE "{place.schema}".checkpoints')  # type: ignore[call-overload]  # as VACUUM FULL does
+        with pytest.raises(StoreUnavailable, match="has not answered"):
+            reader.get_tuple(CONFIG)
+        eventually(lambda: waiting(place) == 0)
+        other.rollback()
+        assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_server_that_cannot_be_told_either_is_left_after_a_moment(
+    place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_values(saver, {"a": 1})
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "CANCELLED_WITHIN", 0.2)
+    parts = urlsplit(place.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    with Proxy(parts.hostname, parts.port) as proxy:
+        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
+        with open_saver(parts._replace(netloc=netloc).geturl(), deadline=0) as through:
+            through.get_tuple(CONFIG)
+            proxy.freeze()
+            with pytest.raises(StoreUnavailable, match="has not answered"):
+                through.get_tuple(CONFIG)
+            proxy.thaw()
+            assert through.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver: PostgresSaver) -> None:
+    config = put_values(saver, {"a": 1})
+    # A put waits for two things one after the other: for what removes from its thread, and for the thread's row.
+    longest = [seconds for (seconds,) in place.query(LONGEST_WAIT)]
+    assert len(longest) == 2
+    assert max(longest) * 2 < connections.ANSWER_SECONDS
+
+    for function in ("put", "put_writes"):
+        place.query(
+            f"DO 'BEGIN EXECUTE (SELECT ''ALTER FUNCTION '' || oid::regprocedure || '' SET lock_timeout = 100'' "
+            f"FROM pg_proc WHERE proname = ''{function}'' AND pronamespace = ''{{s}}''::regnamespace); END'"
+        )
+    # A connection of the user's waits for as long as its server does.
+    with (
+        psycopg.connect(place.server_url, application_name=place.application) as given,
+        PostgresSaver(given, schema=place.schema, deadline=0) as impatient,
+        PostgresSaver(given, schema=place.schema, deadline=20) as patient,
+    ):
+        with locked(place):
+            for act in (
+                lambda: impatient.put_writes(config, [("__resume__", "earlier")], "task"),
+                lambda: put_values(impatient, {"a": 2}),
+            ):
+                with pytest.raises(StoreUnavailable, match="lock timeout"):
+                    act()
+            assert waiting(place) == 0
+        patient.put_writes(config, [("__resume__", "later")], "task")
+        assert resumed(patient, config) == [("task", "__resume__", "later")]
+    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
+
+
+@pytest.mark.parametrize("code", ["25P03", "25P04", "40P01", "55P03", "57014", "57P05"])
+def test_what_the_server_ended_because_it_took_too_long_may_be_repeated(place: Place, code: str) -> None:
+    with psycopg.connect(place.server_url) as given, pytest.raises(psycopg.Error) as raised:
+        given.execute(f"DO 'BEGIN RAISE ''it took too long'' USING ERRCODE = ''{code}''; END'".encode())
+    assert isinstance(translated(raised.value), StoreUnavailable)

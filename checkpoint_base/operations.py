@@ -64,7 +64,7 @@ from checkpoint_base.records import (
     ValueRecord,
     WriteRecord,
 )
-from checkpoint_base.store import CheckpointStore
+from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
 # As langgraph's own status reader has it: writes of these channels tell what happened to a task, every other write is
@@ -91,9 +91,6 @@ _FIRST_PAGE = 25
 
 _PAGE_BYTES = 16 * 1024 * 1024
 """About how much the further pages hold."""
-
-_THREADS_AT_ONCE = 100
-"""Threads that one request removes from: a store may keep writers waiting while it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +244,8 @@ class Operations:
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
         remove = self.store.delete_threads if strategy == "delete" else self.store.prune
-        for at in range(0, len(keys), _THREADS_AT_ONCE):
-            yield from remove(keys[at : at + _THREADS_AT_ONCE])
+        for at in range(0, len(keys), THREADS_AT_ONCE):
+            yield from remove(keys[at : at + THREADS_AT_ONCE])
 
     # Reading
 

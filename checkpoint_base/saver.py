@@ -255,7 +255,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._arun(self._operations.copy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Remove old checkpoints of these threads: of each at once, and of a hundred with one request.
+        """Remove old checkpoints of these threads: of each at once, and of some dozens with one request.
 
         Args:
             thread_ids: threads that do not exist are none to prune.

@@ -22,6 +22,9 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation, Transport
 
+THREADS_AT_ONCE = 64
+"""Threads that one request removes from: their writers may have to wait until all of them are done."""
+
 
 class CheckpointStore(ABC):
     """Keeps records and bytes; what they mean to LangGraph is the saver's business.
@@ -100,11 +103,14 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        """Remove everything of these threads."""
+        """Remove everything of these threads, `THREADS_AT_ONCE` at most."""
 
     @abstractmethod
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        """Remove the checkpoints of these runs with their writes, in every thread, as `prune` removes checkpoints."""
+        """Remove the checkpoints of these runs with their writes, in every thread, as `prune` removes checkpoints.
+
+        Atomic for each thread. A thread that gets its first checkpoint of a run meanwhile may keep it.
+        """
 
     @abstractmethod
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
@@ -117,6 +123,8 @@ class CheckpointStore(ABC):
     @abstractmethod
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         """Keep only the latest checkpoint of every namespace of these threads, and exactly what it refers to.
+
+        They are `THREADS_AT_ONCE` at most.
 
         Where a kept checkpoint has a channel without a stored value that was ever among ``open_channels`` in its
         namespace, the ancestors up to the channel's nearest value are *retired*: they disappear from `load`, `list`

@@ -1,13 +1,12 @@
 """Checkpoint records in PostgreSQL tables. A request is one statement, most of which call a function of the schema.
 
-Every operation on one thread is one request. One that removes from many threads is a request for each `BATCH` of them:
-others see all that it does to a thread or nothing.
+Every operation is one request, but for `delete_runs`, which looks for the threads first.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -37,7 +36,7 @@ from checkpoint_base.records import (
     WriteRecord,
     chunks_needed,
 )
-from checkpoint_base.store import CheckpointStore
+from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
 from checkpoint_postgres.errors import NotSetUp, TooLarge
@@ -52,12 +51,6 @@ MAX_REQUEST_BYTES = 1_000_000_000
 
 PostgreSQL ends the session of a message of more than 1 GiB, and an array has no more either. The rest is for ids and
 lengths.
-"""
-
-BATCH = 64
-"""Threads that one request removes from: their writers wait until all of them are done.
-
-Each takes a lock, for which a server has room: by default 64 for each transaction that may run.
 """
 
 _RECORD_COLUMNS = 11
@@ -248,22 +241,22 @@ class PostgresStore(CheckpointStore):
         )
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        for batch in _batches(thread_ids):
-            yield Statement(self._sql.delete_threads, (batch,), takes_long=True)
+        yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         # A thread that gets its first checkpoint of a run after this is as one that gets it after all.
         rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), takes_long=True)
-        for batch in _batches([thread_id for (thread_id,) in rows]):
-            yield Statement(self._sql.delete_runs, (batch, list(run_ids)), takes_long=True)
+        # Each thread takes a lock, for which a server has room: by default 64 for each transaction that may run.
+        for at in range(0, len(rows), THREADS_AT_ONCE):
+            threads = [thread_id for (thread_id,) in rows[at : at + THREADS_AT_ONCE]]
+            yield Statement(self._sql.delete_runs, (threads, list(run_ids)), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         rows: Rows = yield Statement(self._sql.copy_thread, (source, target), takes_long=True)
         return bool(rows[0][0])
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        for batch in _batches(thread_ids):
-            yield Statement(self._sql.prune, (batch,), takes_long=True)
+        yield Statement(self._sql.prune, (list(thread_ids),), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest
@@ -296,11 +289,6 @@ def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Bl
         Booleans([chunk.node for chunk in brought]),
         Blobs([chunk.body for chunk in brought]),
     )
-
-
-def _batches(thread_ids: Sequence[str]) -> Iterator[list[str]]:
-    for start in range(0, len(thread_ids), BATCH):
-        yield list(thread_ids[start : start + BATCH])
 
 
 def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:

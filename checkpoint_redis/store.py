@@ -67,7 +67,6 @@ LOOKS = 2000
 """How many entries of an index a script goes through at most, when a filter discards most of them."""
 
 FIELDS_AT_ONCE = 32
-THREADS_AT_ONCE = 100
 
 STAGED_MS = 15 * 60 * 1000
 """How long the pieces of a large value, or of a copy, wait for the request that takes them over."""
@@ -266,13 +265,13 @@ class RedisStore(CheckpointStore):
     # Removing and copying
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from _all([Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids])
+        yield [Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids]
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._everywhere()]
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from _all([Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids])
+        yield [Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids]
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         for _ in range(ATTEMPTS):
@@ -496,11 +495,6 @@ def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
         for value in (*checkpoint.values.values(), *(write.value for write in checkpoint.writes))
         for id_ in value.chunk_ids
     }
-
-
-def _all(calls: Sequence[Call]) -> Operation[None]:
-    for at in range(0, len(calls), THREADS_AT_ONCE):
-        yield calls[at : at + THREADS_AT_ONCE]
 
 
 def _flat(entries: Iterable[Entry]) -> Iterator[bytes]:

@@ -123,7 +123,7 @@ def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLit
         put(saver, {"a": 1}, put(saver, {"a": 0}, config_of(name, checkpoint_ns="")))
     transport = counted(saver)
     saver.prune(names, strategy=strategy)
-    assert transport.requests == 3, "other writers wait for one request, not for all"
+    assert transport.requests == 4, "other writers wait for one request, not for all"
     left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
     assert sorted(left) == ([] if strategy == "delete" else sorted(names))
     assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())

@@ -13,8 +13,8 @@ import pytest
 from psycopg import Connection
 
 from checkpoint_base import open_saver
+from checkpoint_base.store import THREADS_AT_ONCE
 from checkpoint_postgres import PostgresSaver
-from checkpoint_postgres.store import BATCH
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 CALLERS = 32
@@ -154,7 +154,7 @@ def test_who_removes_from_many_threads_holds_up_nobody_who_writes_to_others(
         [(held,)] = place.query(
             f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid IN ({WAITS})", [place.application]
         )
-        assert held <= BATCH
+        assert held <= THREADS_AT_ONCE
         for number in range(1000, 1040):
             put_values(writer, {"a": 1}, config_of(number))
         # What came before is done, for everybody to see.

@@ -14,9 +14,9 @@ from psycopg import AsyncConnection, Connection
 
 from benchmarks.wire import Proxy, counting
 from checkpoint_base import open_saver
+from checkpoint_base.store import THREADS_AT_ONCE
 from checkpoint_base.transport import Retrying
 from checkpoint_postgres import PostgresSaver
-from checkpoint_postgres.store import BATCH
 from tests.conftest import CountingTransport
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
@@ -40,7 +40,7 @@ OPERATIONS: dict[str, tuple[int, Act]] = {
     "put_writes": (1, lambda saver, config: saver.put_writes(config, [("a", "x" * 2000), ("b", 2)], "task-2")),
     "get_tuple": (1, lambda saver, config: saver.get_tuple(config)),
     "get_tuple of the latest": (1, lambda saver, _: saver.get_tuple(THREAD)),
-    "a page of list": (1, lambda saver, _: list(saver.list(THREAD))),
+    "a page of list": (1, lambda saver, _: list(saver.list(THREAD, limit=25))),
     "a page of history": (1, lambda saver, _: list(saver.history(THREAD))),
     "a page of everything": (1, lambda saver, _: list(saver.list(None, filter={"run_id": "run-1"}))),
     "a page of interrupts": (1, lambda saver, _: list(saver.interrupts(metadata={"source": "loop"}))),
@@ -52,11 +52,11 @@ OPERATIONS: dict[str, tuple[int, Act]] = {
     "delete_for_runs": (2, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
     "delete_for_runs of none": (1, lambda saver, _: saver.delete_for_runs(["run-0", "run-1"])),
     "copy_thread": (1, lambda saver, _: saver.copy_thread("thread", "copy")),
-    "prune of a batch": (1, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(BATCH - 2))])),
-    "prune of more": (2, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(BATCH - 1))])),
+    "prune of a batch": (1, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(THREADS_AT_ONCE - 2))])),
+    "prune of more": (2, lambda saver, _: saver.prune(["thread", "copy", *map(str, range(THREADS_AT_ONCE - 1))])),
     "delete_thread": (1, lambda saver, _: saver.delete_thread("thread")),
     "delete of a batch": (1, lambda saver, _: saver.prune(["thread", "copy"], strategy="delete")),
-    "delete of more": (2, lambda saver, _: saver.prune([*map(str, range(BATCH + 1))], strategy="delete")),
+    "delete of more": (2, lambda saver, _: saver.prune([*map(str, range(THREADS_AT_ONCE + 1))], strategy="delete")),
     "nothing to write": (0, lambda saver, config: saver.put_writes(config, [], "task-2")),
 }
 

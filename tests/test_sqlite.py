@@ -11,9 +11,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
@@ -318,6 +320,98 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
         writer.join(10)
         put(saver, {"a": 3})
         assert len(list(saver.list(CONFIG))) == 2
+
+
+class Waiting(sqlite_transport._InLine):
+    """A request in line whose caller says that it waits, and once it is woken lets something happen first."""
+
+    def __init__(self, waits: threading.Event, first: Callable[[], object], request: Any) -> None:
+        super().__init__(request)
+        self.waits, self.first, self.lock, self.signal = waits, first, self.signal, cast(Any, self)
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits.set()
+        is_woken = self.lock.acquire(timeout=timeout)
+        self.first()
+        return is_woken
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+@contextmanager
+def long_write(saver: SQLiteSaver) -> Iterator[Callable[[], None]]:
+    """Another thread writes, until it is told to end, or at the end of the block."""
+    began, end = threading.Event(), threading.Event()
+
+    def write(_: sqlite3.Connection) -> None:
+        began.set()
+        end.wait(10)
+
+    request = sqlite_transport.Transaction(write, writes=True)
+    writer = threading.Thread(target=saver.store.transport.execute, args=(request,))
+
+    def finish() -> None:
+        end.set()
+        writer.join(10)
+
+    writer.start()
+    began.wait(10)
+    try:
+        yield finish
+    finally:
+        finish()
+
+
+def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, cancelled = threading.Event(), threading.Event()
+    monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0)
+
+    async def cancel_what_has_the_turn(saver: SQLiteSaver) -> None:
+        with long_write(saver) as finish:
+            call = asyncio.create_task(saver.adelete_thread("another"))
+            await asyncio.to_thread(waits.wait, 10)
+            finish()  # which gives the turn to the call, whose thread has not noticed yet
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        cancelled.set()
+
+    with SQLiteSaver(path, deadline=0) as saver:
+        asyncio.run(cancel_what_has_the_turn(saver))
+        put(saver, {"a": 1})
+        with SQLiteSaver(path) as reader:
+            assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+@pytest.mark.parametrize("has_the_turn", [True, False])
+def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_the_turn_nor_writes_later(
+    has_the_turn: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """As KeyboardInterrupt, which a signal's handler raises wherever the main thread is."""
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
+    with SQLiteSaver(path, deadline=0) as saver:
+        put(saver, {"a": 1})
+        with long_write(saver) as finish:
+            waits = threading.Event()
+            monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, interrupt))
+            finisher = threading.Thread(target=lambda: (waits.wait(10), finish()) if has_the_turn else None)
+            finisher.start()
+            with pytest.raises(Interrupted):
+                saver.delete_thread("thread")
+            finisher.join(10)
+        monkeypatch.undo()
+        put(saver, {"a": 2})
+        with SQLiteSaver(path) as reader:
+            assert len(list(reader.list(CONFIG))) == 2
 
 
 def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:

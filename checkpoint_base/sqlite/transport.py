@@ -121,7 +121,7 @@ class SQLiteTransport:
         try:
             return await self._on_a_thread(self._serve, waiting, writes=True)
         finally:
-            self._leave(waiting)
+            self._cancel(waiting)
 
     def close(self) -> None:
         self._after_fork()
@@ -140,7 +140,7 @@ class SQLiteTransport:
         self._executors: dict[bool, ThreadPoolExecutor] = {}
         self._line: deque[_InLine] = deque()
         self._line_lock = Lock()  # held for moments only, never while anything is waited for
-        self._is_turn_taken = False
+        self._has_turn: _InLine | None = None
         self._making_executors = Lock()
 
     def _executor(self, writes: bool) -> ThreadPoolExecutor:
@@ -179,45 +179,52 @@ class SQLiteTransport:
 
     def _serve(self, waiting: _InLine) -> Any:
         """Wait until a request is done, or until it has the turn; then carry out what stands in line, until it is."""
-        with self._line_lock:
-            has_turn = not (waiting.is_done or self._is_turn_taken)
-            self._is_turn_taken |= has_turn
-            waiting.is_waited_for = not (waiting.is_done or has_turn)
-        if not (waiting.is_done or has_turn):
-            if not waiting.signal.acquire(timeout=BUSY_SECONDS):
-                with self._line_lock:
-                    if waiting.is_waited_for:
-                        waiting.is_waited_for = False
-                        with suppress(ValueError):  # it is being written just now
-                            self._line.remove(waiting)
-                        raise StoreUnavailable(
-                            f"{self._path}: other threads have kept the file busy for {BUSY_SECONDS} seconds"
-                        )
-            has_turn = not waiting.is_done
-        if has_turn:
-            try:
-                while not waiting.is_done:
-                    self._carry_out_line()
-            finally:
-                self._pass_turn_on()
+        try:
+            self._wait_in_line(waiting)
+            while self._has_turn is waiting and not waiting.is_done:
+                self._carry_out_line()
+        finally:  # also when a signal's handler has raised anywhere above: a turn that is kept blocks every writer
+            self._leave(waiting)
         return waiting.outcome()
 
+    def _wait_in_line(self, waiting: _InLine) -> None:
+        with self._line_lock:
+            if waiting.is_done:
+                return
+            if self._has_turn is None:
+                self._has_turn = waiting
+                return
+            waiting.is_waited_for = True
+        if not waiting.signal.acquire(timeout=BUSY_SECONDS):
+            with self._line_lock:
+                if waiting.is_waited_for:
+                    raise StoreUnavailable(
+                        f"{self._path}: other threads have kept the file busy for {BUSY_SECONDS} seconds"
+                    )
+
     def _leave(self, waiting: _InLine) -> None:
-        """Take a request out of the line whose caller has given up."""
+        """Pass the turn on if a request has it, also one that was given it just now, and take it out of the line."""
+        with self._line_lock:
+            waiting.is_waited_for = False
+            if self._has_turn is waiting:
+                self._has_turn = next((each for each in self._line if each.is_waited_for), None)
+                if self._has_turn:
+                    self._has_turn.wake()
+            if not waiting.is_done:
+                with suppress(ValueError):  # it is being written just now
+                    self._line.remove(waiting)
+
+    def _cancel(self, waiting: _InLine) -> None:
+        """Take a request out of the line whose caller has given up; a thread that serves it passes its turn on."""
         with self._line_lock, suppress(ValueError):
             self._line.remove(waiting)
             waiting.settle(None, asyncio.CancelledError())
 
-    def _pass_turn_on(self) -> None:
-        with self._line_lock:
-            next_ = next((waiting for waiting in self._line if waiting.is_waited_for), None)
-            self._is_turn_taken = next_ is not None
-            if next_:
-                next_.wake()
-
     def _carry_out_line(self) -> None:
         """Carry out the first of the line, and with a transaction those behind it in the same one."""
         with self._line_lock:
+            if not self._line:  # the call that has the turn was cancelled just now
+                return
             batch = [self._line.popleft()]
             while self._line and all(isinstance(each.request, Transaction) for each in (batch[0], self._line[0])):
                 batch.append(self._line.popleft())

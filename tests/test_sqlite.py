@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import shutil
@@ -12,7 +13,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -585,6 +586,107 @@ def test_a_copy_of_the_file_is_a_copy_of_the_store(path: Path, saver: SQLiteSave
     shutil.copy(path, tmp_path / "backup.db")
     with SQLiteSaver(tmp_path / "backup.db") as backup:
         assert backup.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": [1, 2]}
+
+
+def removed(path: Path) -> None:
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        file.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("has_open_connection", [True, False])
+def test_a_file_that_is_removed_while_it_is_open_is_not_written_and_not_made_anew(
+    has_open_connection: bool, path: Path, saver: SQLiteSaver
+) -> None:
+    put(saver, {"a": 1})
+    if not has_open_connection:
+        saver.store.transport._idle.pop().close()
+    removed(path)
+    with pytest.raises(UnsupportedOperation, match=r"removed or replaced.*open another"):
+        put(saver, {"a": 2})
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+    def child() -> None:
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            saver.get_tuple(CONFIG)
+
+    done_in_a_fork(child)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_file_that_is_replaced_while_it_is_open_is_neither_read_nor_written(
+    is_link: bool, path: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        with SQLiteSaver(tmp_path / name) as saver:
+            put(saver, {"a": name})
+    if is_link:
+        path.symlink_to(tmp_path / "one")
+    else:
+        shutil.copy(tmp_path / "one", path)
+    with SQLiteSaver(path) as saver:
+        assert saver.get_tuple(CONFIG) is not None
+        if is_link:
+            path.unlink()
+            path.symlink_to(tmp_path / "other")
+        else:
+            removed(path)
+            shutil.copy(tmp_path / "other", path)
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            put(saver, {"a": "lost"})
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            saver.get_tuple(CONFIG)
+    with SQLiteSaver(path) as saver:
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": "other"}]
+
+
+def test_a_file_that_is_replaced_while_a_connection_is_made_is_not_used(
+    path: Path, saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, {"a": 1})
+    saver.store.transport._idle.pop().close()
+    connect = sqlite3.connect
+
+    def replaced_just_then(*args: Any, **options: Any) -> sqlite3.Connection:
+        os.replace(shutil.copy(path, path.with_name("copy")), path)
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", replaced_just_then)
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+        put(saver, {"a": 2})
+    monkeypatch.undo()
+    with SQLiteSaver(path) as reader:
+        assert len(list(reader.list(CONFIG))) == 1
+
+
+def test_a_backup_that_sqlite_copies_into_a_file_in_use_is_what_everybody_reads(
+    path: Path, saver: SQLiteSaver, tmp_path: Path
+) -> None:
+    def copy(source: Path, target: Path) -> None:
+        with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
+            from_.backup(to)
+
+    before: list[str] = [f"{n} ".ljust(1500, "x") for n in range(20)]
+    put(saver, {"a": before})
+    copy(path, tmp_path / "backup.db")
+    after = [*before, "since then ".ljust(1500, "x")]
+    put(saver, {"a": after})
+    copy(tmp_path / "backup.db", path)
+    assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": before}]
+    put(saver, {"a": after})  # with what this process remembers to have stored, and what is gone again
+    with SQLiteSaver(path) as reader:
+        assert [found.checkpoint["channel_values"] for found in reader.list(CONFIG)] == [{"a": after}, {"a": before}]
+
+
+def test_any_path_names_one_file(tmp_path: Path) -> None:
+    for name in ("a b", "a%20b", "a?b", "a#b", "a&mode=ro", "\udcff", "file:a"):
+        path = tmp_path / name
+        with SQLiteSaver(path) as saver:
+            put(saver, {"a": name.encode("utf-8", "replace")})
+            saver.store.transport._idle.pop().close()
+            assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": name.encode("utf-8", "replace")}
+        assert path.is_file()
 
 
 # What its queries read

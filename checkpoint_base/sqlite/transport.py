@@ -97,6 +97,7 @@ class SQLiteTransport:
         self._in_memory = os.fspath(path) == MEMORY
         # Absolute, because connections are made at any time, and the current folder may be another one by then.
         self._path = MEMORY if self._in_memory else os.path.abspath(path)
+        self._file: tuple[int, int] | None = None  # which file it is, once it has been opened
         self._is_closed = False
         self._begin_in_this_process()
 
@@ -260,16 +261,48 @@ class SQLiteTransport:
     def _take(self) -> sqlite3.Connection:
         if self._is_closed:
             raise self._closed()
+        self._check_file()
         try:
             return self._idle.pop()
         except IndexError:
             return self._connect()
 
+    def _check_file(self) -> None:
+        """Raise when the path leads to another file than the one that was opened, or to none.
+
+        SQLite goes on writing to a file that has been removed, where nobody finds it. A look at the file takes a
+        few microseconds.
+        """
+        if self._file is not None and self._file_at_path() != self._file:
+            raise UnsupportedOperation(
+                f"{self._path} has been removed or replaced while it was open: close this saver and open another one. "
+                "To restore a backup into a file in use, let SQLite copy it, as docs/sqlite.md shows"
+            )
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        return (found.st_dev, found.st_ino)
+
     def _connect(self) -> sqlite3.Connection:
+        # Made once at most: what is missing later has been removed.
+        mode = "rwc" if self._file is None else "rw"
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            MEMORY if self._in_memory else f"{Path(self._path).as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
         try:
+            if self._file is None and not self._in_memory:
+                self._file = self._file_at_path() or (-1, -1)  # removed already: no file has these numbers
+            self._check_file()  # replaced since the last look, perhaps
             # Builds of SQLite differ in their default; FULL alone has a commit on the disk before it is acknowledged.
             connection.execute("PRAGMA synchronous = FULL")
             connection.create_function("has_terms", 2, _has_terms, deterministic=True)

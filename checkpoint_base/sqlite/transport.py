@@ -33,6 +33,8 @@ ASYNC_READERS = 8
 BUSY_SECONDS = 5.0
 """How long one attempt waits for another writer. The saver's deadline decides how many attempts there are."""
 
+NOT_UTF8 = "a text in it is not UTF-8"
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -325,6 +327,8 @@ class SQLiteTransport:
             return SchemaMismatch(f"{self._path} is not a SQLite database: choose another file, nothing was changed")
         if primary == sqlite3.SQLITE_CORRUPT:
             return CorruptCheckpoint(f"{self._path} is damaged: {error}. Restore it from a backup")
+        if is_undecodable(error):
+            return CorruptCheckpoint(f"{self._path} is damaged: {NOT_UTF8}. Restore it from a backup")
         if primary == sqlite3.SQLITE_READONLY:
             return UnsupportedOperation(f"{self._path} cannot be written: check the permissions of file and folder")
         if primary == sqlite3.SQLITE_CANTOPEN and Path(self._path).is_dir():
@@ -341,6 +345,26 @@ class SQLiteTransport:
         ):
             return StoreUnavailable(f"{self._path}: {error}")
         return CheckpointError(f"{self._path}: {error}")
+
+
+def is_undecodable(error: Exception) -> bool:
+    """Whether stored text is not UTF-8. The error comes from `sqlite3`, without a code, and shows the whole text."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8")
+
+
+def attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, Exception | None]:
+    """Do work within a transaction: its result, or the error, which has undone this work alone."""
+    db.execute("SAVEPOINT attempt")
+    try:
+        result = work(db)
+    except Exception as error:
+        if not db.in_transaction:  # SQLite has undone everything: a full disk, say
+            raise
+        db.execute("ROLLBACK TO attempt")
+        db.execute("RELEASE attempt")
+        return None, error
+    db.execute("RELEASE attempt")
+    return result, None
 
 
 def _carry_out(connection: sqlite3.Connection, request: Transaction | Setting) -> Any:
@@ -365,24 +389,10 @@ def _carry_out_together(
         return [(_carry_out(connection, requests[0]), None)]
 
     def work(db: sqlite3.Connection) -> Sequence[tuple[Any, BaseException | None]]:
-        return [_attempt(db, request.work) for request in requests if isinstance(request, Transaction)]
+        return [attempt(db, request.work) for request in requests if isinstance(request, Transaction)]
 
     done: Sequence[tuple[Any, BaseException | None]] = _carry_out(connection, Transaction(work, writes=True))
     return done
-
-
-def _attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
-    db.execute("SAVEPOINT attempt")
-    try:
-        result = work(db)
-    except Exception as error:
-        if not db.in_transaction:  # SQLite has undone everything: a full disk, say
-            raise
-        db.execute("ROLLBACK TO attempt")
-        db.execute("RELEASE attempt")
-        return None, error
-    db.execute("RELEASE attempt")
-    return result, None
 
 
 def _has_terms(terms: bytes, wanted: bytes) -> bool:

@@ -31,6 +31,7 @@ from checkpoint_base import (
 )
 from checkpoint_base.sqlite import store as sqlite_store
 from checkpoint_base.sqlite import transport as sqlite_transport
+from tests.conftest import counted
 from tests.forking import done_in_a_fork
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -338,6 +339,21 @@ class Waiting(sqlite_transport._InLine):
 
     def release(self) -> None:
         self.lock.release()
+
+
+def test_runs_are_deleted_from_many_threads_in_several_requests(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_THREADS_AT_ONCE", 2)
+    for number in range(5):
+        config: Any = {"configurable": {"thread_id": f"t{number}", "checkpoint_ns": ""}}
+        for run_id in ("kept", "deleted"):
+            put(saver, {"a": run_id}, {**config, "metadata": {"run_id": run_id}})
+    transport = counted(saver)
+    saver.delete_for_runs(["deleted"])
+    assert transport.requests == 3, "other writers wait for one request, not for all"
+    left = [found.checkpoint["channel_values"] for found in saver.list(None)]
+    assert left == [{"a": "kept"}] * 5
 
 
 @contextmanager

@@ -52,6 +52,9 @@ _SCHEMA = files("checkpoint_base.sqlite").joinpath("sql", "schema.sql").read_tex
 _ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
 _ABOVE_ALL_TIMES = 2**63 - 1
 
+_THREADS_AT_ONCE = 100
+"""Threads that one transaction removes runs from."""
+
 
 class SQLiteStore(CheckpointStore):
     """A `CheckpointStore` in one SQLite file, or in memory when the path is ``:memory:``."""
@@ -100,8 +103,17 @@ class SQLiteStore(CheckpointStore):
         return _remove(thread_ids, _delete_thread)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+        """Atomic within each thread; where the runs are in many, other writers wait for some of them only."""
         act = partial(_retain, choose=all_but_runs(frozenset(run_ids)))
-        damaged = yield from _write(lambda db: _for_each_thread(db, _threads_of_runs(db, run_ids), act))
+
+        def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
+            found = _threads_of_runs(db, run_ids)
+            return found[_THREADS_AT_ONCE:], _for_each_thread(db, found[:_THREADS_AT_ONCE], act)
+
+        left, damaged = yield from _write(begin)
+        for at in range(0, len(left), _THREADS_AT_ONCE):
+            some = left[at : at + _THREADS_AT_ONCE]
+            damaged += yield from _write(partial(_for_each_thread, thread_ids=some, act=act))
         _tell(damaged)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
@@ -485,7 +497,7 @@ def _tell(damaged: Sequence[str]) -> None:
         )
 
 
-def _for_each_thread(db: sqlite3.Connection, thread_ids: Sequence[str], act: _Act) -> Sequence[str]:
+def _for_each_thread(db: sqlite3.Connection, thread_ids: Sequence[str], act: _Act) -> list[str]:
     """Act on threads, each on its own; return what is damaged."""
     damages = (_act_on(db, thread_id, act) for thread_id in thread_ids)
     return [damage for damage in damages if damage is not None]

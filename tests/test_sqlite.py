@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -104,6 +105,56 @@ def test_a_folder_is_named_at_once(tmp_path: Path) -> None:
         pass
 
 
+def test_a_link_into_a_missing_folder_is_told_at_once(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "no" / "a.db")
+    with pytest.raises(UnsupportedOperation, match=r"no/a\.db.*create its folder"), SQLiteSaver(path):
+        pass
+
+
+def as_nobody(work: Callable[[], object]) -> None:
+    """Do work in another process, for whom permissions count: for root they do not."""
+
+    def child() -> None:
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        work()
+
+    done_in_a_fork(child)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody reaches."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+def test_a_file_without_permissions_is_told_at_once(open_folder: Path) -> None:
+    path = open_folder / "a.db"
+
+    def read() -> None:
+        with SQLiteSaver(path) as saver:
+            put(saver, {"a": 1})
+        path.chmod(0)
+        with pytest.raises(UnsupportedOperation, match="permission"), SQLiteSaver(path):
+            pass
+
+    as_nobody(read)
+
+
+def test_a_new_file_in_a_folder_without_permissions_is_told_at_once(open_folder: Path) -> None:
+    open_folder.chmod(0o755 if os.geteuid() == 0 else 0o555)
+
+    def make() -> None:
+        with pytest.raises(UnsupportedOperation, match=r"cannot be made.*permission"), SQLiteSaver(open_folder / "a"):
+            pass
+
+    as_nobody(make)
+    open_folder.chmod(0o777)
+
+
 def test_a_store_that_cannot_be_opened_is_unavailable_and_not_empty(path: Path) -> None:
     path.symlink_to(path)
     with pytest.raises(StoreUnavailable), SQLiteSaver(path, deadline=0):
@@ -183,6 +234,28 @@ def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteS
     put(saver, {"a": "parent again"})
     found = {found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)}
     assert found == {"parent", "child", "parent again"}
+
+
+def test_a_store_in_memory_is_refused_in_a_forked_process() -> None:
+    async def aget(saver: SQLiteSaver) -> None:
+        await saver.aget_tuple(CONFIG)
+
+    with SQLiteSaver(":memory:") as saver:
+        asyncio.run(aget(saver))
+        put(saver, {"a": 1})
+
+        def child() -> None:
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                put(saver, {"a": 2})
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                asyncio.run(aget(saver))
+            saver.close()
+            with SQLiteSaver(":memory:") as own:
+                put(own, {"a": 3})
+
+        with long_write(saver):
+            done_in_a_fork(child)
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 1}]
 
 
 def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

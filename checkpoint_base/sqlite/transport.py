@@ -100,11 +100,12 @@ class SQLiteTransport:
         # Absolute, because connections are made at any time, and the current folder may be another one by then.
         self._path = MEMORY if self._in_memory else os.path.abspath(path)
         self._file: tuple[int, int] | None = None  # which file it is, once it has been opened
+        self._of_parent: object = None
         self._is_closed = False
         self._begin_in_this_process()
 
     def execute(self, request: Transaction | Setting) -> Any:
-        self._after_fork()
+        self._check_process()
         if self._stands_in_line(request):
             return self._serve(self._in_line(request))
         try:
@@ -114,7 +115,7 @@ class SQLiteTransport:
             raise self._translated(error) from error
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
-        self._after_fork()
+        self._check_process()
         if self._is_closed:
             raise self._closed()
         if not self._stands_in_line(request):
@@ -158,9 +159,17 @@ class SQLiteTransport:
     def _closed(self) -> UnsupportedOperation:
         return UnsupportedOperation(f"the saver on {self._path} is closed: open another one")
 
+    def _check_process(self) -> None:
+        self._after_fork()
+        if self._in_memory and self._of_parent is not None:
+            raise UnsupportedOperation(
+                "a store in memory belongs to the process that opened it: open another one in a forked process, "
+                "or use a file, which processes share"
+            )
+
     def _after_fork(self) -> None:
         """SQLite forbids carrying a connection into a forked process, even to close it: leave the parent's alone."""
-        if os.getpid() != self._process and not self._in_memory:
+        if os.getpid() != self._process:
             self._of_parent = (self._idle, self._executors)
             self._begin_in_this_process()
 
@@ -331,20 +340,30 @@ class SQLiteTransport:
             return CorruptCheckpoint(f"{self._path} is damaged: {NOT_UTF8}. Restore it from a backup")
         if primary == sqlite3.SQLITE_READONLY:
             return UnsupportedOperation(f"{self._path} cannot be written: check the permissions of file and folder")
-        if primary == sqlite3.SQLITE_CANTOPEN and Path(self._path).is_dir():
-            return UnsupportedOperation(f"{self._path} is a folder: name a file in it")
-        if primary == sqlite3.SQLITE_CANTOPEN and not Path(self._path).absolute().parent.is_dir():
-            return UnsupportedOperation(f"{self._path} cannot be opened: create its folder first")
+        if primary == sqlite3.SQLITE_CANTOPEN:
+            return self._not_opened(error)
         if primary in (
             sqlite3.SQLITE_BUSY,
             sqlite3.SQLITE_LOCKED,
-            sqlite3.SQLITE_CANTOPEN,
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,
             sqlite3.SQLITE_PROTOCOL,
         ):
             return StoreUnavailable(f"{self._path}: {error}")
         return CheckpointError(f"{self._path}: {error}")
+
+    def _not_opened(self, error: sqlite3.Error) -> CheckpointError:
+        path = os.path.realpath(self._path)  # where a link leads
+        folder = os.path.dirname(path)
+        if os.path.isdir(path):
+            return UnsupportedOperation(f"{path} is a folder: name a file in it")
+        if not os.path.isdir(folder):
+            return UnsupportedOperation(f"{path} cannot be opened: create its folder first")
+        if os.path.exists(path) and not os.access(path, os.R_OK):
+            return UnsupportedOperation(f"{path} cannot be read: check the permissions of the file")
+        if not os.path.exists(path) and not os.access(folder, os.W_OK | os.X_OK):
+            return UnsupportedOperation(f"{path} cannot be made: check the permissions of its folder")
+        return StoreUnavailable(f"{self._path}: {error}")
 
 
 def is_undecodable(error: Exception) -> bool:

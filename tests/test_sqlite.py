@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -256,6 +257,33 @@ def test_a_store_in_memory_is_refused_in_a_forked_process() -> None:
         with long_write(saver):
             done_in_a_fork(child)
         assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 1}]
+
+
+def test_threads_that_begin_at_once_in_a_forked_process_begin_together(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, {"a": "parent"})
+    transport: Any = saver.store.transport
+    begin = transport._begin_in_this_process
+    begun: list[object] = []
+
+    def begin_slowly() -> None:
+        begun.append(None)
+        time.sleep(0.2)  # for the other thread to come here too
+        begin()
+
+    def child() -> None:
+        threads = [threading.Thread(target=put, args=(saver, {"a": number})) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(begun) == 1
+
+    monkeypatch.setattr(transport, "_begin_in_this_process", begin_slowly)
+    done_in_a_fork(child)
+    monkeypatch.undo()
+    assert len(list(saver.list(CONFIG))) == 3
 
 
 def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ class SQLiteTransport:
         self._path = MEMORY if self._in_memory else os.path.abspath(path)
         self._file: tuple[int, int] | None = None  # which file it is, once it has been opened
         self._of_parent: object = None
+        self._beginning = Lock()
         self._is_closed = False
         self._begin_in_this_process()
 
@@ -139,13 +140,13 @@ class SQLiteTransport:
         await asyncio.to_thread(self.close)
 
     def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._executors: dict[bool, ThreadPoolExecutor] = {}
         self._line: deque[_InLine] = deque()
         self._line_lock = Lock()  # held for moments only, never while anything is waited for
         self._has_turn: _InLine | None = None
         self._making_executors = Lock()
+        self._process = os.getpid()  # last: other threads rely on the rest as soon as they see it
 
     def _executor(self, writes: bool) -> ThreadPoolExecutor:
         """Readers have threads of their own, so that they never stand in line behind writers that wait."""
@@ -169,9 +170,12 @@ class SQLiteTransport:
 
     def _after_fork(self) -> None:
         """SQLite forbids carrying a connection into a forked process, even to close it: leave the parent's alone."""
-        if os.getpid() != self._process:
-            self._of_parent = (self._idle, self._executors)
-            self._begin_in_this_process()
+        if os.getpid() == self._process:
+            return
+        with self._beginning:
+            if os.getpid() != self._process:
+                self._of_parent = (self._idle, self._executors)
+                self._begin_in_this_process()
 
     async def _on_a_thread(self, call: Callable[[Any], Any], argument: Any, *, writes: bool) -> Any:
         try:

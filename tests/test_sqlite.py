@@ -532,6 +532,16 @@ def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_t
             assert len(list(reader.list(CONFIG))) == 2
 
 
+@pytest.mark.timeout(20)
+def test_a_write_that_an_ended_thread_had_taken_along_is_to_be_tried_again(saver: SQLiteSaver) -> None:
+    transport: Any = saver.store.transport
+    waiting = transport._in_line(sqlite_transport.Transaction(lambda _: None, writes=True))
+    transport._line.clear()  # as by a thread that a signal ends before it settles what it took
+    with pytest.raises(StoreUnavailable, match="ended"):
+        transport._serve(waiting)
+    put(saver, {"a": 1})
+
+
 def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
     [connection] = saver.store.transport._idle

@@ -197,11 +197,17 @@ class SQLiteTransport:
         """Wait until a request is done, or until it has the turn; then carry out what stands in line, until it is."""
         try:
             self._wait_in_line(waiting)
-            while self._has_turn is waiting and not waiting.is_done:
+            while self._has_turn is waiting and self._is_in_line(waiting):
                 self._carry_out_line()
         finally:  # also when a signal's handler has raised anywhere above: a turn that is kept blocks every writer
             self._leave(waiting)
+        if not waiting.is_done:
+            raise self._ended()
         return waiting.outcome()
+
+    def _is_in_line(self, waiting: _InLine) -> bool:
+        with self._line_lock:
+            return waiting in self._line
 
     def _wait_in_line(self, waiting: _InLine) -> None:
         with self._line_lock:
@@ -238,25 +244,31 @@ class SQLiteTransport:
 
     def _carry_out_line(self) -> None:
         """Carry out the first of the line, and with a transaction those behind it in the same one."""
-        with self._line_lock:
-            if not self._line:  # the call that has the turn was cancelled just now
-                return
-            batch = [self._line.popleft()]
-            while self._line and all(isinstance(each.request, Transaction) for each in (batch[0], self._line[0])):
-                batch.append(self._line.popleft())
+        batch: list[_InLine] = []
         outcomes: Sequence[tuple[Any, BaseException | None]] = ()
         try:
+            with self._line_lock:
+                while self._line and (not batch or self._can_join(batch[0], self._line[0])):
+                    batch.append(self._line[0])  # before it leaves the line: a signal may end this thread in between
+                    self._line.popleft()
+            if not batch:  # the call that has the turn was cancelled just now
+                return
             with self._connection() as connection:
                 outcomes = _carry_out_together(connection, [waiting.request for waiting in batch])
         except Exception as error:  # noqa: BLE001  # each of them raises it to its caller
             outcomes = [(None, error)] * len(batch)
         finally:
             if not outcomes:  # this thread is being ended, which is no reason for the others to end
-                ended = StoreUnavailable(f"{self._path}: another thread was ended while it wrote for this one")
-                outcomes = [(None, ended)] * len(batch)
+                outcomes = [(None, self._ended())] * len(batch)
             with self._line_lock:
                 for waiting, (result, failure) in zip(batch, outcomes, strict=True):
                     waiting.settle(result, self._failure(failure))
+
+    def _can_join(self, first: _InLine, other: _InLine) -> bool:
+        return isinstance(first.request, Transaction) and isinstance(other.request, Transaction)
+
+    def _ended(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._path}: another thread was ended while it wrote for this one")
 
     def _failure(self, error: BaseException | None) -> BaseException | None:
         if not isinstance(error, sqlite3.Error):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
@@ -28,6 +33,7 @@ from checkpoint_base import (
 )
 from checkpoint_base.sqlite import store as sqlite_store
 from checkpoint_base.sqlite import transport as sqlite_transport
+from tests.conftest import counted
 from tests.forking import done_in_a_fork
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -98,6 +104,56 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOperation, match="is a folder"), SQLiteSaver(tmp_path):
         pass
+
+
+def test_a_link_into_a_missing_folder_is_told_at_once(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "no" / "a.db")
+    with pytest.raises(UnsupportedOperation, match=r"no/a\.db.*create its folder"), SQLiteSaver(path):
+        pass
+
+
+def as_nobody(work: Callable[[], object]) -> None:
+    """Do work in another process, for whom permissions count: for root they do not."""
+
+    def child() -> None:
+        if os.geteuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        work()
+
+    done_in_a_fork(child)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody reaches."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+def test_a_file_without_permissions_is_told_at_once(open_folder: Path) -> None:
+    path = open_folder / "a.db"
+
+    def read() -> None:
+        with SQLiteSaver(path) as saver:
+            put(saver, {"a": 1})
+        path.chmod(0)
+        with pytest.raises(UnsupportedOperation, match="permission"), SQLiteSaver(path):
+            pass
+
+    as_nobody(read)
+
+
+def test_a_new_file_in_a_folder_without_permissions_is_told_at_once(open_folder: Path) -> None:
+    open_folder.chmod(0o755 if os.geteuid() == 0 else 0o555)
+
+    def make() -> None:
+        with pytest.raises(UnsupportedOperation, match=r"cannot be made.*permission"), SQLiteSaver(open_folder / "a"):
+            pass
+
+    as_nobody(make)
+    open_folder.chmod(0o777)
 
 
 def test_a_store_that_cannot_be_opened_is_unavailable_and_not_empty(path: Path) -> None:
@@ -179,6 +235,55 @@ def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteS
     put(saver, {"a": "parent again"})
     found = {found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)}
     assert found == {"parent", "child", "parent again"}
+
+
+def test_a_store_in_memory_is_refused_in_a_forked_process() -> None:
+    async def aget(saver: SQLiteSaver) -> None:
+        await saver.aget_tuple(CONFIG)
+
+    with SQLiteSaver(":memory:") as saver:
+        asyncio.run(aget(saver))
+        put(saver, {"a": 1})
+
+        def child() -> None:
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                put(saver, {"a": 2})
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                asyncio.run(aget(saver))
+            saver.close()
+            with SQLiteSaver(":memory:") as own:
+                put(own, {"a": 3})
+
+        with long_write(saver):
+            done_in_a_fork(child)
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 1}]
+
+
+def test_threads_that_begin_at_once_in_a_forked_process_begin_together(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, {"a": "parent"})
+    transport: Any = saver.store.transport
+    begin = transport._begin_in_this_process
+    begun: list[object] = []
+
+    def begin_slowly() -> None:
+        begun.append(None)
+        time.sleep(0.2)  # for the other thread to come here too
+        begin()
+
+    def child() -> None:
+        threads = [threading.Thread(target=put, args=(saver, {"a": number})) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(begun) == 1
+
+    monkeypatch.setattr(transport, "_begin_in_this_process", begin_slowly)
+    done_in_a_fork(child)
+    monkeypatch.undo()
+    assert len(list(saver.list(CONFIG))) == 3
 
 
 def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +423,123 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
         writer.join(10)
         put(saver, {"a": 3})
         assert len(list(saver.list(CONFIG))) == 2
+
+
+class Waiting(sqlite_transport._InLine):
+    """A request in line whose caller says that it waits, and once it is woken lets something happen first."""
+
+    def __init__(self, waits: threading.Event, first: Callable[[], object], request: Any) -> None:
+        super().__init__(request)
+        self.waits, self.first, self.lock, self.signal = waits, first, self.signal, cast(Any, self)
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits.set()
+        is_woken = self.lock.acquire(timeout=timeout)
+        self.first()
+        return is_woken
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def test_runs_are_deleted_from_many_threads_in_several_requests(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "_THREADS_AT_ONCE", 2)
+    for number in range(5):
+        config: Any = {"configurable": {"thread_id": f"t{number}", "checkpoint_ns": ""}}
+        for run_id in ("kept", "deleted"):
+            put(saver, {"a": run_id}, {**config, "metadata": {"run_id": run_id}})
+    transport = counted(saver)
+    saver.delete_for_runs(["deleted"])
+    assert transport.requests == 3, "other writers wait for one request, not for all"
+    left = [found.checkpoint["channel_values"] for found in saver.list(None)]
+    assert left == [{"a": "kept"}] * 5
+
+
+@contextmanager
+def long_write(saver: SQLiteSaver) -> Iterator[Callable[[], None]]:
+    """Another thread writes, until it is told to end, or at the end of the block."""
+    began, end = threading.Event(), threading.Event()
+
+    def write(_: sqlite3.Connection) -> None:
+        began.set()
+        end.wait(10)
+
+    request = sqlite_transport.Transaction(write, writes=True)
+    writer = threading.Thread(target=saver.store.transport.execute, args=(request,))
+
+    def finish() -> None:
+        end.set()
+        writer.join(10)
+
+    writer.start()
+    began.wait(10)
+    try:
+        yield finish
+    finally:
+        finish()
+
+
+def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, cancelled = threading.Event(), threading.Event()
+    monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0)
+
+    async def cancel_what_has_the_turn(saver: SQLiteSaver) -> None:
+        with long_write(saver) as finish:
+            call = asyncio.create_task(saver.adelete_thread("another"))
+            await asyncio.to_thread(waits.wait, 10)
+            finish()  # which gives the turn to the call, whose thread has not noticed yet
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        cancelled.set()
+
+    with SQLiteSaver(path, deadline=0) as saver:
+        asyncio.run(cancel_what_has_the_turn(saver))
+        put(saver, {"a": 1})
+        with SQLiteSaver(path) as reader:
+            assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+@pytest.mark.parametrize("has_the_turn", [True, False])
+def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_the_turn_nor_writes_later(
+    has_the_turn: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """As KeyboardInterrupt, which a signal's handler raises wherever the main thread is."""
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
+    with SQLiteSaver(path, deadline=0) as saver:
+        put(saver, {"a": 1})
+        with long_write(saver) as finish:
+            waits = threading.Event()
+            monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, interrupt))
+            finisher = threading.Thread(target=lambda: (waits.wait(10), finish()) if has_the_turn else None)
+            finisher.start()
+            with pytest.raises(Interrupted):
+                saver.delete_thread("thread")
+            finisher.join(10)
+        monkeypatch.undo()
+        put(saver, {"a": 2})
+        with SQLiteSaver(path) as reader:
+            assert len(list(reader.list(CONFIG))) == 2
+
+
+@pytest.mark.timeout(20)
+def test_a_write_that_an_ended_thread_had_taken_along_is_to_be_tried_again(saver: SQLiteSaver) -> None:
+    transport: Any = saver.store.transport
+    waiting = transport._in_line(sqlite_transport.Transaction(lambda _: None, writes=True))
+    transport._line.clear()  # as by a thread that a signal ends before it settles what it took
+    with pytest.raises(StoreUnavailable, match="ended"):
+        transport._serve(waiting)
+    put(saver, {"a": 1})
 
 
 def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
@@ -491,6 +713,107 @@ def test_a_copy_of_the_file_is_a_copy_of_the_store(path: Path, saver: SQLiteSave
     shutil.copy(path, tmp_path / "backup.db")
     with SQLiteSaver(tmp_path / "backup.db") as backup:
         assert backup.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": [1, 2]}
+
+
+def removed(path: Path) -> None:
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        file.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("has_open_connection", [True, False])
+def test_a_file_that_is_removed_while_it_is_open_is_not_written_and_not_made_anew(
+    has_open_connection: bool, path: Path, saver: SQLiteSaver
+) -> None:
+    put(saver, {"a": 1})
+    if not has_open_connection:
+        saver.store.transport._idle.pop().close()
+    removed(path)
+    with pytest.raises(UnsupportedOperation, match=r"removed or replaced.*open another"):
+        put(saver, {"a": 2})
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+    def child() -> None:
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            saver.get_tuple(CONFIG)
+
+    done_in_a_fork(child)
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_file_that_is_replaced_while_it_is_open_is_neither_read_nor_written(
+    is_link: bool, path: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "other"):
+        with SQLiteSaver(tmp_path / name) as saver:
+            put(saver, {"a": name})
+    if is_link:
+        path.symlink_to(tmp_path / "one")
+    else:
+        shutil.copy(tmp_path / "one", path)
+    with SQLiteSaver(path) as saver:
+        assert saver.get_tuple(CONFIG) is not None
+        if is_link:
+            path.unlink()
+            path.symlink_to(tmp_path / "other")
+        else:
+            removed(path)
+            shutil.copy(tmp_path / "other", path)
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            put(saver, {"a": "lost"})
+        with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+            saver.get_tuple(CONFIG)
+    with SQLiteSaver(path) as saver:
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": "other"}]
+
+
+def test_a_file_that_is_replaced_while_a_connection_is_made_is_not_used(
+    path: Path, saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(saver, {"a": 1})
+    saver.store.transport._idle.pop().close()
+    connect = sqlite3.connect
+
+    def replaced_just_then(*args: Any, **options: Any) -> sqlite3.Connection:
+        os.replace(shutil.copy(path, path.with_name("copy")), path)
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", replaced_just_then)
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"):
+        put(saver, {"a": 2})
+    monkeypatch.undo()
+    with SQLiteSaver(path) as reader:
+        assert len(list(reader.list(CONFIG))) == 1
+
+
+def test_a_backup_that_sqlite_copies_into_a_file_in_use_is_what_everybody_reads(
+    path: Path, saver: SQLiteSaver, tmp_path: Path
+) -> None:
+    def copy(source: Path, target: Path) -> None:
+        with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
+            from_.backup(to)
+
+    before: list[str] = [f"{n} ".ljust(1500, "x") for n in range(20)]
+    put(saver, {"a": before})
+    copy(path, tmp_path / "backup.db")
+    after = [*before, "since then ".ljust(1500, "x")]
+    put(saver, {"a": after})
+    copy(tmp_path / "backup.db", path)
+    assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": before}]
+    put(saver, {"a": after})  # with what this process remembers to have stored, and what is gone again
+    with SQLiteSaver(path) as reader:
+        assert [found.checkpoint["channel_values"] for found in reader.list(CONFIG)] == [{"a": after}, {"a": before}]
+
+
+def test_any_path_names_one_file(tmp_path: Path) -> None:
+    for name in ("a b", "a%20b", "a?b", "a#b", "a&mode=ro", "\udcff", "file:a"):
+        path = tmp_path / name
+        with SQLiteSaver(path) as saver:
+            put(saver, {"a": name.encode("utf-8", "replace")})
+            saver.store.transport._idle.pop().close()
+            assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": name.encode("utf-8", "replace")}
+        assert path.is_file()
 
 
 # What its queries read

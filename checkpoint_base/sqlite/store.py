@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 
@@ -31,11 +32,14 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
-from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction
+from checkpoint_base.sqlite.transport import NOT_UTF8, Setting, SQLiteTransport, Transaction, attempt, is_undecodable
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 
 T = TypeVar("T")
+
+_Act: TypeAlias = Callable[[sqlite3.Connection, int], None]
+"""Removes something of the thread with this number."""
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x43504253
@@ -47,6 +51,9 @@ _SCHEMA = files("checkpoint_base.sqlite").joinpath("sql", "schema.sql").read_tex
 # Greater than every id that `keys` admits, and than every time.
 _ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
 _ABOVE_ALL_TIMES = 2**63 - 1
+
+_THREADS_AT_ONCE = 100
+"""Threads that one transaction removes runs from."""
 
 
 class SQLiteStore(CheckpointStore):
@@ -74,7 +81,7 @@ class SQLiteStore(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
-        return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged))
+        return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged), checkpoint.key.thread_id)
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
@@ -82,31 +89,44 @@ class SQLiteStore(CheckpointStore):
         return _write(lambda db: _put_writes(db, key, writes, chunks))
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
-        return _read(lambda db: _load(db, key, checkpoint_id))
+        return _read(lambda db: _load(db, key, checkpoint_id), key.thread_id)
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        return _read(lambda db: _list(db, query))
+        if query.thread_id is None:
+            return _read(lambda db: _readable(db, lambda: _list(db, query)))
+        return _read(lambda db: _list(db, query), query.thread_id)
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return _read(lambda db: _ancestry(db, key, checkpoint_id, channels))
+        return _read(lambda db: _ancestry(db, key, checkpoint_id, channels), key.thread_id)
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        return _write(lambda db: _for_each_thread(db, thread_ids, _delete_thread))
+        return _remove(thread_ids, _delete_thread)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        return _write(lambda db: _delete_runs(db, frozenset(run_ids)))
+        """Atomic within each thread; where the runs are in many, other writers wait for some of them only."""
+        act = partial(_retain, choose=all_but_runs(frozenset(run_ids)))
+
+        def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
+            found = _threads_of_runs(db, run_ids)
+            return found[_THREADS_AT_ONCE:], _for_each_thread(db, found[:_THREADS_AT_ONCE], act)
+
+        left, damaged = yield from _write(begin)
+        for at in range(0, len(left), _THREADS_AT_ONCE):
+            some = left[at : at + _THREADS_AT_ONCE]
+            damaged += yield from _write(partial(_for_each_thread, thread_ids=some, act=act))
+        _tell(damaged)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _write(lambda db: _copy_thread(db, source, target))
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        return _write(lambda db: _for_each_thread(db, thread_ids, _prune_thread))
+        return _remove(thread_ids, partial(_retain, choose=the_latest))
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        return _read(lambda db: _threads(db, query))
+        return _read(lambda db: _readable(db, lambda: _threads(db, query)))
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        return _read(lambda db: _interrupts(db, query))
+        return _read(lambda db: _readable(db, lambda: _interrupts(db, query)))
 
     def _is_ours(self, db: sqlite3.Connection) -> bool:
         """Whether the file has our tables; False when it has none at all."""
@@ -131,14 +151,36 @@ class SQLiteStore(CheckpointStore):
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _write(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
-    done: T = yield Transaction(work, writes=True)
-    return done
+def _write(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None) -> Operation[T]:
+    return _do(Transaction(work, writes=True), thread_id)
 
 
-def _read(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
-    found: T = yield Transaction(work)
-    return found
+def _read(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None) -> Operation[T]:
+    return _do(Transaction(work), thread_id)
+
+
+def _do(transaction: Transaction, thread_id: str | None) -> Operation[Any]:
+    """Carry out a transaction. If it meets what is damaged, and with only one thread, the error says with which."""
+    try:
+        return (yield transaction)
+    except CorruptCheckpoint as error:
+        if thread_id is None:
+            raise
+        raise CorruptCheckpoint(f"thread {thread_id!r}: {error}") from error
+
+
+def _readable(db: sqlite3.Connection, read: Callable[[], T]) -> T:
+    """Read again with marks in the place of what is not UTF-8, if anything is not: checksums tell it in its place."""
+    try:
+        return read()
+    except sqlite3.OperationalError as error:
+        if not is_undecodable(error):
+            raise
+    db.text_factory = partial(str, encoding="utf-8", errors="replace")
+    try:
+        return read()
+    finally:
+        db.text_factory = str
 
 
 # Writing
@@ -314,7 +356,9 @@ def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint
         bounds |= {"thread_id": query.thread_id, "checkpoint_ns": query.checkpoint_ns}
         if query.after:
             bounds["below"] = min(below, query.after.checkpoint_id)
-    rows = db.execute(statement, bounds).fetchall()
+    rows: Sequence[Sequence[Any]] = db.execute(statement, bounds).fetchall()
+    if query.thread_id is None:
+        rows = [_legible(row) for row in rows]
     if query.contents:
         return _with_contents(db, rows)
     return [StoredCheckpoint(_record(row), {}, (), {}) for row in rows]
@@ -390,7 +434,7 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
     rows = db.execute(_SQL.interrupts_of_thread if query.thread_id else statement, _inbox_bounds(query)).fetchall()
     found = []
     for row in rows:
-        write, newest = _write_record(row[:9]), row[9:]
+        write, newest = _write_record(row[:9]), _legible(row[9:])
         found.append(InterruptRecord(_record(newest), write, _load_chunks(db, _thread_of(newest), [write.value])))
     return found if query.thread_id is None else query.page(found)
 
@@ -439,13 +483,39 @@ def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueReco
 # Removing and copying
 
 
-def _for_each_thread(
-    db: sqlite3.Connection, thread_ids: Sequence[str], act: Callable[[sqlite3.Connection, int], None]
-) -> None:
-    for thread_id in thread_ids:
-        thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
-        if thread is not None:
-            act(db, thread)
+def _remove(thread_ids: Sequence[str], act: _Act) -> Operation[None]:
+    """Remove something of each thread. One that is damaged keeps all that it has, and is told when the rest is done."""
+    damaged = yield from _write(lambda db: _for_each_thread(db, thread_ids, act))
+    _tell(damaged)
+
+
+def _tell(damaged: Sequence[str]) -> None:
+    if damaged:
+        raise CorruptCheckpoint(
+            f"nothing was removed from what is damaged, everything else was done: {'; '.join(damaged)}. "
+            "Restore it from a backup, or delete the thread"
+        )
+
+
+def _for_each_thread(db: sqlite3.Connection, thread_ids: Sequence[str], act: _Act) -> list[str]:
+    """Act on threads, each on its own; return what is damaged."""
+    damages = (_act_on(db, thread_id, act) for thread_id in thread_ids)
+    return [damage for damage in damages if damage is not None]
+
+
+def _act_on(db: sqlite3.Connection, thread_id: str, act: _Act) -> str | None:
+    """Act on a thread, or say why nothing was done: it is damaged."""
+    thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
+    if thread is None:
+        return None
+    _, error = attempt(db, lambda db: act(db, thread))
+    if error is None:
+        return None
+    if is_undecodable(error):
+        return f"thread {thread_id!r}: {NOT_UTF8}"
+    if isinstance(error, CorruptCheckpoint):
+        return f"thread {thread_id!r}: {error}"
+    raise error
 
 
 def _delete_thread(db: sqlite3.Connection, thread: int) -> None:
@@ -453,16 +523,9 @@ def _delete_thread(db: sqlite3.Connection, thread: int) -> None:
         db.execute(statement, {"thread": thread})
 
 
-def _delete_runs(db: sqlite3.Connection, run_ids: frozenset[str]) -> None:
-    threads = {
-        thread for run_id in run_ids for (thread,) in db.execute(_SQL.threads_of_run, {"run_id": run_id}).fetchall()
-    }
-    for thread in threads:
-        _retain(db, thread, all_but_runs(run_ids))
-
-
-def _prune_thread(db: sqlite3.Connection, thread: int) -> None:
-    _retain(db, thread, the_latest)
+def _threads_of_runs(db: sqlite3.Connection, run_ids: Collection[str]) -> Sequence[str]:
+    found = {id_ for run_id in run_ids for (id_,) in db.execute(_SQL.threads_of_run, {"run_id": run_id}).fetchall()}
+    return sorted(found)
 
 
 def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
@@ -521,7 +584,7 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
     return CheckpointRecord(
         key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
         parent_id=parent_id,
-        header=header,
+        header=_blob(header),
         channels=_pairs(channels),
         open_channels=_names(opened),
         terms=terms,
@@ -530,9 +593,23 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
     )
 
 
+def _legible(row: Sequence[Any]) -> Sequence[Any]:
+    """The row of a checkpoint in a listing of many threads, with lists of channels that can be read.
+
+    A list that cannot gives way to one that no checkpoint has, since no version is empty. So the checksum of the header
+    fails, which tells what is damaged where this checkpoint is read, and the listing goes on with the others.
+    """
+    try:
+        _pairs(row[5])
+        _names(row[6])
+    except CorruptCheckpoint:
+        return (*row[:5], '[["",""]]', "[]", *row[7:])
+    return row
+
+
 def _thread_record(row: Sequence[Any]) -> ThreadRecord:
     thread_id, created_at, updated_at, questions, checkpoint_id, *rest = row
-    latest = None if checkpoint_id is None else _record((thread_id, "", checkpoint_id, *rest))
+    latest = None if checkpoint_id is None else _record(_legible((thread_id, "", checkpoint_id, *rest)))
     return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
 
 
@@ -546,7 +623,13 @@ def _thread_of(row: Sequence[Any]) -> int:
 
 def _write_record(row: Sequence[Any]) -> WriteRecord:
     task_id, idx, channel, task_path, root, refs, questions, settles, written_at = row
-    return WriteRecord(task_id, idx, channel, task_path, ValueRecord(root, refs), questions, bool(settles), written_at)
+    value = ValueRecord(_blob(root), _blob(refs))
+    return WriteRecord(task_id, idx, channel, task_path, value, questions, bool(settles), written_at)
+
+
+def _blob(value: Any) -> bytes:
+    """Bytes as they are stored; none, which no checksum allows, where SQLite finds something other than bytes."""
+    return value if isinstance(value, bytes) else b""
 
 
 def _json(value: Any) -> str:

@@ -33,6 +33,8 @@ ASYNC_READERS = 8
 BUSY_SECONDS = 5.0
 """How long one attempt waits for another writer. The saver's deadline decides how many attempts there are."""
 
+NOT_UTF8 = "a text in it is not UTF-8"
+
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
@@ -97,11 +99,14 @@ class SQLiteTransport:
         self._in_memory = os.fspath(path) == MEMORY
         # Absolute, because connections are made at any time, and the current folder may be another one by then.
         self._path = MEMORY if self._in_memory else os.path.abspath(path)
+        self._file: tuple[int, int] | None = None  # which file it is, once it has been opened
+        self._of_parent: object = None
+        self._beginning = Lock()
         self._is_closed = False
         self._begin_in_this_process()
 
     def execute(self, request: Transaction | Setting) -> Any:
-        self._after_fork()
+        self._check_process()
         if self._stands_in_line(request):
             return self._serve(self._in_line(request))
         try:
@@ -111,7 +116,7 @@ class SQLiteTransport:
             raise self._translated(error) from error
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
-        self._after_fork()
+        self._check_process()
         if self._is_closed:
             raise self._closed()
         if not self._stands_in_line(request):
@@ -121,7 +126,7 @@ class SQLiteTransport:
         try:
             return await self._on_a_thread(self._serve, waiting, writes=True)
         finally:
-            self._leave(waiting)
+            self._cancel(waiting)
 
     def close(self) -> None:
         self._after_fork()
@@ -135,13 +140,13 @@ class SQLiteTransport:
         await asyncio.to_thread(self.close)
 
     def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._executors: dict[bool, ThreadPoolExecutor] = {}
         self._line: deque[_InLine] = deque()
         self._line_lock = Lock()  # held for moments only, never while anything is waited for
-        self._is_turn_taken = False
+        self._has_turn: _InLine | None = None
         self._making_executors = Lock()
+        self._process = os.getpid()  # last: other threads rely on the rest as soon as they see it
 
     def _executor(self, writes: bool) -> ThreadPoolExecutor:
         """Readers have threads of their own, so that they never stand in line behind writers that wait."""
@@ -155,11 +160,22 @@ class SQLiteTransport:
     def _closed(self) -> UnsupportedOperation:
         return UnsupportedOperation(f"the saver on {self._path} is closed: open another one")
 
+    def _check_process(self) -> None:
+        self._after_fork()
+        if self._in_memory and self._of_parent is not None:
+            raise UnsupportedOperation(
+                "a store in memory belongs to the process that opened it: open another one in a forked process, "
+                "or use a file, which processes share"
+            )
+
     def _after_fork(self) -> None:
         """SQLite forbids carrying a connection into a forked process, even to close it: leave the parent's alone."""
-        if os.getpid() != self._process and not self._in_memory:
-            self._of_parent = (self._idle, self._executors)
-            self._begin_in_this_process()
+        if os.getpid() == self._process:
+            return
+        with self._beginning:
+            if os.getpid() != self._process:
+                self._of_parent = (self._idle, self._executors)
+                self._begin_in_this_process()
 
     async def _on_a_thread(self, call: Callable[[Any], Any], argument: Any, *, writes: bool) -> Any:
         try:
@@ -179,61 +195,80 @@ class SQLiteTransport:
 
     def _serve(self, waiting: _InLine) -> Any:
         """Wait until a request is done, or until it has the turn; then carry out what stands in line, until it is."""
-        with self._line_lock:
-            has_turn = not (waiting.is_done or self._is_turn_taken)
-            self._is_turn_taken |= has_turn
-            waiting.is_waited_for = not (waiting.is_done or has_turn)
-        if not (waiting.is_done or has_turn):
-            if not waiting.signal.acquire(timeout=BUSY_SECONDS):
-                with self._line_lock:
-                    if waiting.is_waited_for:
-                        waiting.is_waited_for = False
-                        with suppress(ValueError):  # it is being written just now
-                            self._line.remove(waiting)
-                        raise StoreUnavailable(
-                            f"{self._path}: other threads have kept the file busy for {BUSY_SECONDS} seconds"
-                        )
-            has_turn = not waiting.is_done
-        if has_turn:
-            try:
-                while not waiting.is_done:
-                    self._carry_out_line()
-            finally:
-                self._pass_turn_on()
+        try:
+            self._wait_in_line(waiting)
+            while self._has_turn is waiting and self._is_in_line(waiting):
+                self._carry_out_line()
+        finally:  # also when a signal's handler has raised anywhere above: a turn that is kept blocks every writer
+            self._leave(waiting)
+        if not waiting.is_done:
+            raise self._ended()
         return waiting.outcome()
 
+    def _is_in_line(self, waiting: _InLine) -> bool:
+        with self._line_lock:
+            return waiting in self._line
+
+    def _wait_in_line(self, waiting: _InLine) -> None:
+        with self._line_lock:
+            if waiting.is_done:
+                return
+            if self._has_turn is None:
+                self._has_turn = waiting
+                return
+            waiting.is_waited_for = True
+        if not waiting.signal.acquire(timeout=BUSY_SECONDS):
+            with self._line_lock:
+                if waiting.is_waited_for:
+                    raise StoreUnavailable(
+                        f"{self._path}: other threads have kept the file busy for {BUSY_SECONDS} seconds"
+                    )
+
     def _leave(self, waiting: _InLine) -> None:
-        """Take a request out of the line whose caller has given up."""
+        """Pass the turn on if a request has it, also one that was given it just now, and take it out of the line."""
+        with self._line_lock:
+            waiting.is_waited_for = False
+            if self._has_turn is waiting:
+                self._has_turn = next((each for each in self._line if each.is_waited_for), None)
+                if self._has_turn:
+                    self._has_turn.wake()
+            if not waiting.is_done:
+                with suppress(ValueError):  # it is being written just now
+                    self._line.remove(waiting)
+
+    def _cancel(self, waiting: _InLine) -> None:
+        """Take a request out of the line whose caller has given up; a thread that serves it passes its turn on."""
         with self._line_lock, suppress(ValueError):
             self._line.remove(waiting)
             waiting.settle(None, asyncio.CancelledError())
 
-    def _pass_turn_on(self) -> None:
-        with self._line_lock:
-            next_ = next((waiting for waiting in self._line if waiting.is_waited_for), None)
-            self._is_turn_taken = next_ is not None
-            if next_:
-                next_.wake()
-
     def _carry_out_line(self) -> None:
         """Carry out the first of the line, and with a transaction those behind it in the same one."""
-        with self._line_lock:
-            batch = [self._line.popleft()]
-            while self._line and all(isinstance(each.request, Transaction) for each in (batch[0], self._line[0])):
-                batch.append(self._line.popleft())
+        batch: list[_InLine] = []
         outcomes: Sequence[tuple[Any, BaseException | None]] = ()
         try:
+            with self._line_lock:
+                while self._line and (not batch or self._can_join(batch[0], self._line[0])):
+                    batch.append(self._line[0])  # before it leaves the line: a signal may end this thread in between
+                    self._line.popleft()
+            if not batch:  # the call that has the turn was cancelled just now
+                return
             with self._connection() as connection:
                 outcomes = _carry_out_together(connection, [waiting.request for waiting in batch])
         except Exception as error:  # noqa: BLE001  # each of them raises it to its caller
             outcomes = [(None, error)] * len(batch)
         finally:
             if not outcomes:  # this thread is being ended, which is no reason for the others to end
-                ended = StoreUnavailable(f"{self._path}: another thread was ended while it wrote for this one")
-                outcomes = [(None, ended)] * len(batch)
+                outcomes = [(None, self._ended())] * len(batch)
             with self._line_lock:
                 for waiting, (result, failure) in zip(batch, outcomes, strict=True):
                     waiting.settle(result, self._failure(failure))
+
+    def _can_join(self, first: _InLine, other: _InLine) -> bool:
+        return isinstance(first.request, Transaction) and isinstance(other.request, Transaction)
+
+    def _ended(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._path}: another thread was ended while it wrote for this one")
 
     def _failure(self, error: BaseException | None) -> BaseException | None:
         if not isinstance(error, sqlite3.Error):
@@ -253,16 +288,48 @@ class SQLiteTransport:
     def _take(self) -> sqlite3.Connection:
         if self._is_closed:
             raise self._closed()
+        self._check_file()
         try:
             return self._idle.pop()
         except IndexError:
             return self._connect()
 
+    def _check_file(self) -> None:
+        """Raise when the path leads to another file than the one that was opened, or to none.
+
+        SQLite goes on writing to a file that has been removed, where nobody finds it. A look at the file takes a
+        few microseconds.
+        """
+        if self._file is not None and self._file_at_path() != self._file:
+            raise UnsupportedOperation(
+                f"{self._path} has been removed or replaced while it was open: close this saver and open another one. "
+                "To restore a backup into a file in use, let SQLite copy it, as docs/sqlite.md shows"
+            )
+
+    def _file_at_path(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        return (found.st_dev, found.st_ino)
+
     def _connect(self) -> sqlite3.Connection:
+        # Made once at most: what is missing later has been removed.
+        mode = "rwc" if self._file is None else "rw"
         connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+            MEMORY if self._in_memory else f"{Path(self._path).as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
         )
         try:
+            if self._file is None and not self._in_memory:
+                self._file = self._file_at_path() or (-1, -1)  # removed already: no file has these numbers
+            self._check_file()  # replaced since the last look, perhaps
             # Builds of SQLite differ in their default; FULL alone has a commit on the disk before it is acknowledged.
             connection.execute("PRAGMA synchronous = FULL")
             connection.create_function("has_terms", 2, _has_terms, deterministic=True)
@@ -285,22 +352,54 @@ class SQLiteTransport:
             return SchemaMismatch(f"{self._path} is not a SQLite database: choose another file, nothing was changed")
         if primary == sqlite3.SQLITE_CORRUPT:
             return CorruptCheckpoint(f"{self._path} is damaged: {error}. Restore it from a backup")
+        if is_undecodable(error):
+            return CorruptCheckpoint(f"{self._path} is damaged: {NOT_UTF8}. Restore it from a backup")
         if primary == sqlite3.SQLITE_READONLY:
             return UnsupportedOperation(f"{self._path} cannot be written: check the permissions of file and folder")
-        if primary == sqlite3.SQLITE_CANTOPEN and Path(self._path).is_dir():
-            return UnsupportedOperation(f"{self._path} is a folder: name a file in it")
-        if primary == sqlite3.SQLITE_CANTOPEN and not Path(self._path).absolute().parent.is_dir():
-            return UnsupportedOperation(f"{self._path} cannot be opened: create its folder first")
+        if primary == sqlite3.SQLITE_CANTOPEN:
+            return self._not_opened(error)
         if primary in (
             sqlite3.SQLITE_BUSY,
             sqlite3.SQLITE_LOCKED,
-            sqlite3.SQLITE_CANTOPEN,
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,
             sqlite3.SQLITE_PROTOCOL,
         ):
             return StoreUnavailable(f"{self._path}: {error}")
         return CheckpointError(f"{self._path}: {error}")
+
+    def _not_opened(self, error: sqlite3.Error) -> CheckpointError:
+        path = os.path.realpath(self._path)  # where a link leads
+        folder = os.path.dirname(path)
+        if os.path.isdir(path):
+            return UnsupportedOperation(f"{path} is a folder: name a file in it")
+        if not os.path.isdir(folder):
+            return UnsupportedOperation(f"{path} cannot be opened: create its folder first")
+        if os.path.exists(path) and not os.access(path, os.R_OK):
+            return UnsupportedOperation(f"{path} cannot be read: check the permissions of the file")
+        if not os.path.exists(path) and not os.access(folder, os.W_OK | os.X_OK):
+            return UnsupportedOperation(f"{path} cannot be made: check the permissions of its folder")
+        return StoreUnavailable(f"{self._path}: {error}")
+
+
+def is_undecodable(error: Exception) -> bool:
+    """Whether stored text is not UTF-8. The error comes from `sqlite3`, without a code, and shows the whole text."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8")
+
+
+def attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, Exception | None]:
+    """Do work within a transaction: its result, or the error, which has undone this work alone."""
+    db.execute("SAVEPOINT attempt")
+    try:
+        result = work(db)
+    except Exception as error:
+        if not db.in_transaction:  # SQLite has undone everything: a full disk, say
+            raise
+        db.execute("ROLLBACK TO attempt")
+        db.execute("RELEASE attempt")
+        return None, error
+    db.execute("RELEASE attempt")
+    return result, None
 
 
 def _carry_out(connection: sqlite3.Connection, request: Transaction | Setting) -> Any:
@@ -325,24 +424,10 @@ def _carry_out_together(
         return [(_carry_out(connection, requests[0]), None)]
 
     def work(db: sqlite3.Connection) -> Sequence[tuple[Any, BaseException | None]]:
-        return [_attempt(db, request.work) for request in requests if isinstance(request, Transaction)]
+        return [attempt(db, request.work) for request in requests if isinstance(request, Transaction)]
 
     done: Sequence[tuple[Any, BaseException | None]] = _carry_out(connection, Transaction(work, writes=True))
     return done
-
-
-def _attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> tuple[Any, BaseException | None]:
-    db.execute("SAVEPOINT attempt")
-    try:
-        result = work(db)
-    except Exception as error:
-        if not db.in_transaction:  # SQLite has undone everything: a full disk, say
-            raise
-        db.execute("ROLLBACK TO attempt")
-        db.execute("RELEASE attempt")
-        return None, error
-    db.execute("RELEASE attempt")
-    return result, None
 
 
 def _has_terms(terms: bytes, wanted: bytes) -> bool:

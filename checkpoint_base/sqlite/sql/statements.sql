@@ -160,7 +160,8 @@ SELECT checkpoint_id, channels FROM chain
 SELECT namespace FROM namespaces WHERE thread = :thread
 
 -- name: threads_of_run
-SELECT DISTINCT thread FROM checkpoints JOIN namespaces USING (namespace) WHERE run_id = :run_id AND NOT retired
+SELECT DISTINCT thread_id FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
+WHERE run_id = :run_id AND NOT retired
 
 -- name: skeletons
 SELECT checkpoint_id, parent_id, run_id, channels, open_channels, retired FROM checkpoints WHERE namespace = :namespace

@@ -1,0 +1,144 @@
+"""SQLite with a damaged row: what other threads see of it, and what is told of the one that it belongs to."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import interrupt
+
+from checkpoint_base import CorruptCheckpoint, SQLiteSaver
+
+THREADS = ["t0", "t1", "t2", "t3"]
+DAMAGED = "t2"
+
+BROKEN_JSON = "channels = '[[secret'"
+NO_PAIRS = """channels = '["secret"]'"""
+NO_TEXT = "channels = 5"
+NO_UTF8 = "channels = CAST(x'5b736563726574ff5d' AS TEXT)"
+PARENT_NO_UTF8 = "parent_id = CAST(x'736563726574ff' AS TEXT)"
+OPEN_CHANNELS = "open_channels = 'secret'"
+OPEN_NO_UTF8 = "open_channels = CAST(x'5b22736563726574ff225d' AS TEXT)"
+HEADER_NO_BYTES = "header = 'secret'"
+DAMAGES = [BROKEN_JSON, NO_PAIRS, NO_TEXT, NO_UTF8, PARENT_NO_UTF8, OPEN_CHANNELS, OPEN_NO_UTF8]
+
+any_damage = pytest.mark.parametrize("damage", DAMAGES)
+
+
+class State(TypedDict):
+    n: int
+
+
+def ask(state: State) -> State:
+    return {"n": interrupt("how many?")}
+
+
+@pytest.fixture
+def waiting(saver: SQLiteSaver) -> SQLiteSaver:
+    """Threads that wait at an interrupt: two checkpoints each, all of the run "r"."""
+    graph = StateGraph(State).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=saver)
+    for thread_id in THREADS:
+        graph.invoke({"n": 0}, {"configurable": {"thread_id": thread_id}, "metadata": {"run_id": "r"}})
+    return saver
+
+
+def damage_latest(path: Path, damage: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        latest = "(SELECT latest FROM threads WHERE thread_id = ?)"
+        changed = db.execute(f"UPDATE checkpoints SET {damage} WHERE checkpoint = {latest}", (DAMAGED,))
+        assert changed.rowcount == 1
+
+
+def checkpoints_left(path: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(path)) as db:
+        return dict(
+            db.execute(
+                "SELECT thread_id, count(*) FROM checkpoints JOIN namespaces USING (namespace) "
+                "JOIN threads USING (thread) GROUP BY thread_id"
+            )
+        )
+
+
+def names_the_thread_only(message: str) -> bool:
+    return repr(DAMAGED) in message and "secret" not in message
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, HEADER_NO_BYTES])
+def test_a_damaged_checkpoint_hides_no_other_thread_from_the_inbox(
+    damage: str, path: Path, waiting: SQLiteSaver
+) -> None:
+    damage_latest(path, damage)
+    for listed in (list(waiting.interrupts(order="oldest")), list(waiting.threads(order="oldest"))):
+        assert [item.thread_id for item in listed] == THREADS
+        [error] = [item.error for item in listed if item.error]
+        assert names_the_thread_only(error)
+        assert all(bool(item.error) == (item.thread_id == DAMAGED) for item in listed)
+    assert [question.value for question in waiting.interrupts(thread_id="t1")] == ["how many?"]
+
+
+@any_damage
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda saver: saver.get_tuple({"configurable": {"thread_id": DAMAGED}}),
+        lambda saver: list(saver.list({"configurable": {"thread_id": DAMAGED}})),
+        lambda saver: list(saver.history({"configurable": {"thread_id": DAMAGED}})),
+        lambda saver: saver.get_delta_channel_history(config={"configurable": {"thread_id": DAMAGED}}, channels=["n"]),
+    ],
+    ids=["get_tuple", "list", "history", "get_delta_channel_history"],
+)
+def test_what_reads_a_damaged_thread_names_it_and_shows_nothing_of_it(
+    read: Callable[[SQLiteSaver], object], damage: str, path: Path, waiting: SQLiteSaver
+) -> None:
+    damage_latest(path, damage)
+    with pytest.raises(CorruptCheckpoint) as raised:
+        read(waiting)
+    assert names_the_thread_only(str(raised.value))
+
+
+def test_a_damaged_question_hides_no_other(path: Path, waiting: SQLiteSaver) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        asked = "task_id = (SELECT task_id FROM waiting JOIN threads USING (thread) WHERE thread_id = ?)"
+        assert db.execute(f"UPDATE writes SET root = 'secret' WHERE {asked}", (DAMAGED,)).rowcount == 1
+    listed = list(waiting.interrupts(order="oldest"))
+    assert [question.thread_id for question in listed] == THREADS
+    assert [question.value for question in listed] == ["how many?", "how many?", None, "how many?"]
+    assert names_the_thread_only(str(listed[2].error))
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, HEADER_NO_BYTES])
+def test_a_listing_of_all_threads_names_the_damaged_one(damage: str, path: Path, waiting: SQLiteSaver) -> None:
+    damage_latest(path, damage)
+    with pytest.raises(CorruptCheckpoint) as raised:
+        list(waiting.list(None))
+    assert names_the_thread_only(str(raised.value))
+
+
+REMOVALS: list[Any] = [
+    pytest.param(lambda saver: saver.prune(THREADS), {DAMAGED: 2, "t0": 1, "t1": 1, "t3": 1}, id="prune"),
+    pytest.param(lambda saver: saver.delete_for_runs(["r"]), {DAMAGED: 2}, id="delete_for_runs"),
+]
+
+
+@any_damage
+@pytest.mark.parametrize(("remove", "left"), REMOVALS)
+def test_removing_from_many_threads_leaves_out_a_damaged_one_alone_and_names_it(
+    remove: Callable[[SQLiteSaver], None], left: dict[str, int], damage: str, path: Path, waiting: SQLiteSaver
+) -> None:
+    damage_latest(path, damage)
+    with pytest.raises(CorruptCheckpoint) as raised:
+        remove(waiting)
+    assert names_the_thread_only(str(raised.value))
+    assert checkpoints_left(path) == left
+
+
+@any_damage
+def test_a_damaged_thread_can_be_deleted(damage: str, path: Path, waiting: SQLiteSaver) -> None:
+    damage_latest(path, damage)
+    waiting.delete_thread(DAMAGED)
+    assert checkpoints_left(path) == dict.fromkeys(["t0", "t1", "t3"], 2)

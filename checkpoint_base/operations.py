@@ -244,8 +244,14 @@ class Operations:
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
         remove = self.store.delete_threads if strategy == "delete" else self.store.prune
+        damage: CorruptCheckpoint | None = None
         for at in range(0, len(keys), THREADS_AT_ONCE):
-            yield from remove(keys[at : at + THREADS_AT_ONCE])
+            try:
+                yield from remove(keys[at : at + THREADS_AT_ONCE])
+            except CorruptCheckpoint as error:  # of one thread, which keeps no other from being pruned
+                damage = damage or error
+        if damage is not None:
+            raise damage
 
     # Reading
 

@@ -445,7 +445,7 @@ class Waiting(sqlite_transport._InLine):
 def test_runs_are_deleted_from_many_threads_in_several_requests(
     saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_store, "_THREADS_AT_ONCE", 2)
+    monkeypatch.setattr(sqlite_store, "THREADS_AT_ONCE", 2)
     for number in range(5):
         config: Any = {"configurable": {"thread_id": f"t{number}", "checkpoint_ns": ""}}
         for run_id in ("kept", "deleted"):

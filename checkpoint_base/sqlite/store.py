@@ -33,7 +33,7 @@ from checkpoint_base.records import (
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
 from checkpoint_base.sqlite.transport import NOT_UTF8, Setting, SQLiteTransport, Transaction, attempt, is_undecodable
-from checkpoint_base.store import CheckpointStore
+from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
 T = TypeVar("T")
@@ -51,9 +51,6 @@ _SCHEMA = files("checkpoint_base.sqlite").joinpath("sql", "schema.sql").read_tex
 # Greater than every id that `keys` admits, and than every time.
 _ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
 _ABOVE_ALL_TIMES = 2**63 - 1
-
-_THREADS_AT_ONCE = 100
-"""Threads that one transaction removes runs from."""
 
 
 class SQLiteStore(CheckpointStore):
@@ -108,11 +105,11 @@ class SQLiteStore(CheckpointStore):
 
         def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
             found = _threads_of_runs(db, run_ids)
-            return found[_THREADS_AT_ONCE:], _for_each_thread(db, found[:_THREADS_AT_ONCE], act)
+            return found[THREADS_AT_ONCE:], _for_each_thread(db, found[:THREADS_AT_ONCE], act)
 
         left, damaged = yield from _write(begin)
-        for at in range(0, len(left), _THREADS_AT_ONCE):
-            some = left[at : at + _THREADS_AT_ONCE]
+        for at in range(0, len(left), THREADS_AT_ONCE):
+            some = left[at : at + THREADS_AT_ONCE]
             damaged += yield from _write(partial(_for_each_thread, thread_ids=some, act=act))
         _tell(damaged)
 

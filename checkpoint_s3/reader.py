@@ -29,8 +29,8 @@ from checkpoint_s3.stack import segments_of, snapshot_of
 from checkpoint_s3.transport import Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
-REVEALED_SECONDS = 60
-"""For this long after a copy has come into sight, a listing may be one that began before."""
+LISTING_SECONDS = 60
+"""A listing is of the time that its answer tells, or of one that is earlier by less than this."""
 
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read for the times that their writers noted."""
@@ -55,6 +55,10 @@ class State:
     etag: str | None
     age: float
     now: int
+
+    def may_be_newer_than(self, page: Page) -> bool:
+        """Whether the ledger may have been changed after the listing began that this page is of."""
+        return self.etag is not None and self.now / 1_000_000 - self.age > page.now / 1_000_000 - LISTING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +113,18 @@ class Reader:
     # Listings
 
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
-        """The first page of a listing within a thread, with the thread's ledger."""
+        """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = _elapsed()
         found, page = yield [Get(self.ledger_key(thread_id)), call]
         state = self.parsed_ledger(thread_id, found, asked_at)
-        if state.ledger.veiled and state.age < REVEALED_SECONDS:
+        if state.may_be_newer_than(page):
             # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
-            page = yield call
+            # And what hides the newest checkpoint of a listing came with a newer one, which that may not have yet. As
+            # long as the newest is seen, both tell of one time.
+            groups = grouped(objects(page.entries, self.folder(thread_id)), state.ledger)
+            newest = next((group for group in groups if group.checkpoints), None)
+            if state.ledger.veiled or (newest is not None and not newest.visible):
+                page = yield call
         return state, page
 
     def everything(self, prefixes: Iterable[str], *, folders: bool = False) -> Operation[Sequence[Sequence[Page]]]:
@@ -149,22 +158,31 @@ class Reader:
 
     def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
         """Everything that there is, by name: the groups of each thread."""
-        (marks,) = yield from self.everything([f"{self.root}l/"])
+        before = yield from self._ledgers()
+        found = yield [Get(key) for key in before]
+        ledgers = {
+            key: read_ledger(each.body, f"object {key!r}") for key, each in zip(before, found, strict=True) if each
+        }
         (pages,) = yield from self.everything([f"{self.root}t/"])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
         for entry in entries_of(pages):
             segment = entry.key[len(self.root) + 2 :].partition("/")[0]
             by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
         ids = yield from self.thread_ids(by_segment)
-        marked = {entry.key for entry in entries_of(marks)}
-        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in marked]
-        ledgers: dict[str, Ledger] = {}
-        if with_ledger:
-            found = yield [Get(self.ledger_key(id_)) for id_ in with_ledger]
-            ledgers = {
-                id_: self.parsed_ledger(id_, body, 0.0).ledger for id_, body in zip(with_ledger, found, strict=True)
-            }
-        return {id_: grouped(by_segment[segment], ledgers.get(id_, Ledger())) for segment, id_ in ids.items()}
+        # A ledger that has changed since may hide what was listed, or tell that it was not complete.
+        after = yield from self._ledgers()
+        changed = [id_ for id_ in ids.values() if before.get(key := self.ledger_key(id_)) != after.get(key)]
+        surveyed = {
+            id_: grouped(by_segment[segment], ledgers.get(self.ledger_key(id_), _NO_LEDGER))
+            for segment, id_ in ids.items()
+        }
+        again = yield from self.survey(changed)
+        return surveyed | {id_: groups for id_, (_, groups) in zip(changed, again, strict=True)}
+
+    def _ledgers(self) -> Operation[Mapping[str, str]]:
+        """The keys of all ledgers, with their ETags."""
+        (pages,) = yield from self.everything([f"{self.root}l/"])
+        return {entry.key: entry.etag for entry in entries_of(pages)}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
         """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""

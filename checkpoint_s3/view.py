@@ -56,6 +56,12 @@ class Group:
     def visible(self) -> CheckpointObject | None:
         return self.checkpoint if self.retired is None else None
 
+    @property
+    def checkpoints(self) -> list[CheckpointObject]:
+        """Every object of the checkpoint, seen or not."""
+        others = [other for other in self.others if isinstance(other, CheckpointObject)]
+        return others if self.checkpoint is None else [self.checkpoint, *others]
+
 
 def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject | WritesObject]:
     """The objects of a thread among the entries of a listing; others are not ours to judge."""

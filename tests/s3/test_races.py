@@ -1,0 +1,152 @@
+"""Somebody else acts between two requests of an operation: neither loses anything, and no reader sees what never was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from checkpoint_s3 import S3Saver
+from checkpoint_s3.transport import Call, Copy, Get, List
+from tests.s3.transports import Beside, Counting, between, counted, once
+
+Two = tuple[S3Saver, S3Saver]
+
+
+@pytest.fixture
+def two(moto_url: str) -> Iterator[Two]:
+    """Savers that know nothing of each other, as in two processes."""
+    with S3Saver.from_conn_string(moto_url) as one, S3Saver.from_conn_string(moto_url) as other:
+        yield one, other
+
+
+def id_of(number: int) -> str:
+    return f"{number:08x}-0000-6000-8000-000000000000"
+
+
+def config_of(thread: str, number: int | None = None) -> Any:
+    named = {} if number is None else {"checkpoint_id": id_of(number)}
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": "", **named}}
+
+
+def put(
+    saver: S3Saver,
+    number: int,
+    values: dict[str, Any] | None = None,
+    *,
+    thread: str = "thread",
+    parent: int | None = None,
+    unchanged: dict[str, str] | None = None,
+    **metadata: Any,
+) -> Any:
+    """Put the checkpoint with this number, on the one before it; the version of a channel is its number."""
+    values = {"n": number} if values is None else values
+    versions: Any = {channel: f"{number}" for channel in values} | (unchanged or {})
+    new: Any = {channel: version for channel, version in versions.items() if channel not in (unchanged or {})}
+    checkpoint: Any = {
+        "v": 4,
+        "id": id_of(number),
+        "ts": "2026-01-01T00:00:00+00:00",
+        "channel_values": values,
+        "channel_versions": versions,
+        "versions_seen": {},
+        "updated_channels": None,
+    }
+    parent = number - 1 if parent is None else parent
+    return saver.put(config_of(thread, parent or None), checkpoint, {"source": "loop", "step": number, **metadata}, new)
+
+
+def numbers(found: Any) -> list[int]:
+    return [int(each.config["configurable"]["checkpoint_id"][:8], 16) for each in found]
+
+
+def lists(folder: str) -> Any:
+    """Matches the listings of a folder below the prefix."""
+    return lambda call: isinstance(call, List) and f"/{folder}" in call.prefix
+
+
+def asks_ledger(call: Call) -> bool:
+    return isinstance(call, Get) and "/l/" in call.key
+
+
+# Readers beside writers
+
+
+def test_a_reader_beside_a_put_and_a_prune_finds_one_latest_or_the_other(two: Two) -> None:
+    writer, reader = two
+    for number in (1, 2, 3):
+        put(writer, number)
+
+    def go_on(number: int) -> None:
+        put(writer, number)
+        writer.prune(["thread"])
+
+    beside: Beside = between(reader, Beside)
+    beside.after = once(lists("t/"), lambda: go_on(4))
+    found = reader.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"n": 4}
+    put(writer, 5)
+    beside.after = once(lists("t/"), lambda: go_on(6))
+    assert numbers(reader.list(config_of("thread"))) == [6]
+
+
+def test_a_resume_soon_after_a_prune_takes_two_steps_and_one_listing(two: Two) -> None:
+    writer, reader = two
+    for number in (1, 2, 3):
+        put(writer, number)
+    writer.prune(["thread"])
+    counting: Counting = counted(reader)
+    assert reader.get_tuple(config_of("thread")) is not None
+    assert len(counting.steps) == 2
+    assert counting.kinds["List"] == 1
+
+
+def test_everything_is_listed_with_the_latest_beside_a_put_and_a_prune(two: Two) -> None:
+    writer, reader = two
+    for number in (1, 2):
+        put(writer, number)
+    writer.prune(["thread"])
+    put(writer, 3)
+
+    def go_on() -> None:
+        put(writer, 4)
+        writer.prune(["thread"])
+
+    beside: Beside = between(reader, Beside)
+    beside.after = once(lists("t/"), go_on)
+    assert numbers(reader.list(None)) == [4]
+
+
+def test_a_copy_that_is_being_made_is_in_no_listing_of_everything(two: Two) -> None:
+    writer, reader = two
+    for number in (1, 2, 3, 4):
+        put(writer, number, thread="source")
+    copying: Beside = between(writer, Beside)
+    beside: Beside = between(reader, Beside)
+    seen: list[list[str]] = []
+
+    def look() -> None:
+        seen.append([each.thread_id for each in reader.history(None)])
+
+    def begin() -> None:
+        class Enough(Exception):
+            pass
+
+        def end() -> None:
+            raise Enough
+
+        copies = iter(range(2))
+        copying.before = lambda call: isinstance(call, Copy) and next(copies, None) is None and end()
+        with pytest.raises(Enough):
+            writer.copy_thread("source", "target")
+
+    beside.after = once(lists("l/"), begin)
+    look()
+    look()
+    assert seen == [["source"] * 4] * 2
+    copying.before = lambda call: None
+    writer.copy_thread("source", "target")
+    look()
+    assert sorted(seen[-1]) == ["source"] * 4 + ["target"] * 4

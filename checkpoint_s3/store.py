@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -35,6 +36,7 @@ from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
     Kind,
+    Label,
     WritesName,
     id_segment,
     label_of,
@@ -48,7 +50,7 @@ from checkpoint_s3.reader import Reader, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import List, Put, S3Transport
-from checkpoint_s3.view import Group, WritesObject, grouped, objects
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
 
@@ -64,6 +66,9 @@ _NEWEST = 100
 """Names read to find one checkpoint: enough for the writes of some dozens of tasks. Each takes 80 us of the client."""
 
 _NONCE_BYTES = 8
+
+_JUST_NOW_SECONDS = 5
+"""A checkpoint that was written longer ago than this when it is put may have been put before."""
 
 
 class S3Store(CheckpointStore):
@@ -112,16 +117,31 @@ class S3Store(CheckpointStore):
         if planned.missing:
             return planned.missing
         body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
-        name = CheckpointName(
-            space_segment(key.checkpoint_ns),
-            label_of(key.checkpoint_id, checkpoint.written_at, checkpoint.run_id, body),
-            tuple(segment.label for segment in planned.behind),
-        )
+        name = yield from self._name(checkpoint, body, tuple(segment.label for segment in planned.behind))
         yield from self._name_thread(key.thread_id)
         yield Put(reader.folder(key.thread_id) + name.text(), body)
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
+
+    def _name(self, checkpoint: CheckpointRecord, body: bytes, older: tuple[Label, ...]) -> Operation[CheckpointName]:
+        """A name for a checkpoint's object that sorts before those of all that were put under its id, and is new."""
+        key, space = checkpoint.key, space_segment(checkpoint.key.checkpoint_ns)
+        known = self._memory.snapshot(key)
+        earlier = [] if known is None else [known.name.label.written_at]
+        if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
+            # No caller's new checkpoint, but one that is brought from elsewhere, and may have been brought before.
+            (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
+            present = objects(entries_of(pages), self._reader.folder(key.thread_id))
+            earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
+        unseen = self._memory.thread(key.thread_id).unseen
+        written_at = max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
+        while True:
+            label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
+            name = CheckpointName(space, label, older)
+            if checkpoint_digest(name.text()) not in unseen:
+                return name
+            written_at += 1
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]

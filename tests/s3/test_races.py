@@ -1,12 +1,14 @@
-"""Somebody else acts between two requests of an operation: neither loses anything, and no reader sees what never was."""
+"""Somebody else acts between two requests of an operation: nothing is lost, and no reader sees what never was."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from checkpoint_base import operations
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.transport import Call, Copy, Get, List
 from tests.s3.transports import Beside, Counting, between, counted, once
@@ -42,7 +44,7 @@ def put(
 ) -> Any:
     """Put the checkpoint with this number, on the one before it; the version of a channel is its number."""
     values = {"n": number} if values is None else values
-    versions: Any = {channel: f"{number}" for channel in values} | (unchanged or {})
+    versions: Any = dict.fromkeys(values, f"{number}") | (unchanged or {})
     new: Any = {channel: version for channel, version in versions.items() if channel not in (unchanged or {})}
     checkpoint: Any = {
         "v": 4,
@@ -150,3 +152,46 @@ def test_a_copy_that_is_being_made_is_in_no_listing_of_everything(two: Two) -> N
     writer.copy_thread("source", "target")
     look()
     assert sorted(seen[-1]) == ["source"] * 4 + ["target"] * 4
+
+
+# Puts of one checkpoint
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_the_later_put_of_a_checkpoint_replaces_an_earlier_one_with_the_same_time_or_a_later_one(
+    two: Two, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    one, other = two
+    written_at = 1_700_000_000_000_000
+    for number in range(8):
+        thread = f"thread-{number}"
+        monkeypatch.setattr(operations, "_now", lambda: written_at)
+        put(one, 1, {"n": "first"}, thread=thread)
+        monkeypatch.setattr(operations, "_now", lambda: written_at - seconds * 1_000_000)
+        put(other, 1, {"n": "second"}, thread=thread, run_id="a run's")
+        found = one.get_tuple(config_of(thread))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"n": "second"}
+
+
+def test_a_process_whose_clock_was_set_back_replaces_what_it_put_without_a_request_more(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    put(one, 1, {"n": "first"})
+    monkeypatch.setattr(operations, "_now", lambda: time.time_ns() // 1000 - 2_000_000)
+    counting: Counting = counted(one)
+    put(one, 1, {"n": "second"})
+    assert counting.kinds == {"Put": 1}
+    found = other.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"n": "second"}
+
+
+def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = two
+    monkeypatch.setattr(operations, "_now", lambda: 1_700_000_000_000_000)
+    put(one, 1)
+    one.delete_thread("thread")
+    put(other, 1)
+    assert numbers(one.list(config_of("thread"))) == [1]

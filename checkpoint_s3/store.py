@@ -264,8 +264,10 @@ class S3Store(CheckpointStore):
         """Whether the open channels of a checkpoint can be rebuilt: a retired parent has kept only some writes."""
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
         state = yield from self._reader.state(parent.thread_id)
-        if self._memory.snapshot(parent) is not None:  # it would have been forgotten with what the ledger hides
-            return True
+        known = self._memory.snapshot(parent)
+        if known is not None:  # it would have been forgotten if the ledger hid it
+            retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
+            return retired is None or retired.issuperset(checkpoint.open_channels)
         (pages,) = yield from self._reader.everything([self._place(parent)])
         folder = self._reader.folder(parent.thread_id)
         for group in grouped(objects(entries_of(pages), folder), state.ledger):

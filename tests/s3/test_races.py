@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checkpoint_base import operations
+from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.transport import Call, Copy, Get, List
 from tests.s3.transports import Beside, Counting, between, counted, once
@@ -195,3 +195,27 @@ def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(two: Two, monke
     one.delete_thread("thread")
     put(other, 1)
     assert numbers(one.list(config_of("thread"))) == [1]
+
+
+# Removals beside a run that goes on
+
+
+def opened(*channels: str) -> dict[str, Any]:
+    """Metadata that says which channels are rebuilt from the ancestors' writes."""
+    return {"counters_since_delta_snapshot": {channel: [1, 1] for channel in channels}}
+
+
+def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two) -> None:
+    pruner, runner = two
+    put(runner, 1, {"a": [0], "b": [0]})
+    put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
+    runner.put_writes(config_of("thread", 2), [("a", 1), ("b", 1)], "task")
+    # A branch that needs the writes to one of the channels only.
+    put(pruner, 3, {"b": [1]}, unchanged={"a": "3"}, **opened("a"))
+    pruner.prune(["thread"])
+    with pytest.raises(ConflictError, match="has been removed since"):
+        put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
+    put(runner, 5, {"b": [1]}, parent=2, unchanged={"a": "5"}, **opened("a"))
+    history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
+    assert [value for _, _, value in history["a"]["writes"]] == [1]
+    assert numbers(pruner.list(config_of("thread"))) == [5, 3]

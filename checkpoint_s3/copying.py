@@ -132,8 +132,13 @@ def _writes_to_add(
     keys = [folders[0] + writes.name for group in places for writes in group.writes]
     keys += [folders[1] + writes.name for some in present for writes in some]
     bodies = yield from reader.bodies(keys)
+    # Only what is seen of a checkpoint is copied, and its writes may stand on what was there before.
+    changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
+    replaced = yield from reader.replaced([(source, group) for group in changed])
+    older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
     puts: list[Put] = []
     for group, some in zip(places, present, strict=True):
+        before = older.get((group.space, group.checkpoint_id), {})
         stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
         taken = {(write.task_id, write.idx) for write in stored}
         own = mine.get((group.space, group.checkpoint_id))
@@ -155,7 +160,7 @@ def _writes_to_add(
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
                 name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
-            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks)
+            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks, before)
             checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))

@@ -25,7 +25,7 @@ from checkpoint_s3.format import (
 )
 from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.stack import segments_of, snapshot_of
+from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
@@ -236,11 +236,62 @@ class Reader:
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
         found = [self.read(thread_id, group, bodies, items) for thread_id, group in wanted]
+        found = yield from self._with_replaced(wanted, found)
         if remember:
             for stored, (thread_id, group) in zip(found, wanted, strict=True):
                 name, folder = _checkpoint(group).parsed, self.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
+        return found
+
+    def _with_replaced(
+        self, wanted: Sequence[tuple[str, Group]], found: Sequence[StoredCheckpoint]
+    ) -> Operation[list[StoredCheckpoint]]:
+        """Add what writes stand on that were stored before their checkpoint was put again with another state."""
+        lacking = [
+            len(group.checkpoints) > 1 and bool(_missing(stored.writes, stored.chunks))
+            for (_, group), stored in zip(wanted, found, strict=True)
+        ]
+        brought = iter((yield from self.replaced([place for place, is_ in zip(wanted, lacking, strict=True) if is_])))
+        return [
+            replace(stored, chunks={**next(brought), **stored.chunks}) if is_lacking else stored
+            for stored, is_lacking in zip(found, lacking, strict=True)
+        ]
+
+    def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
+        """What the objects hold that checkpoints had before they were put again or removed, as far as it is there."""
+        keys = [
+            {self.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
+            for thread_id, group in wanted
+        ]
+        asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
+        if not asked:
+            return [{} for _ in wanted]
+        answers = yield [Get(key) for key in asked]
+        there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
+        return [
+            {
+                id_: chunk
+                for key in some
+                if key in there
+                for id_, chunk in read_items(there[key], f"object {key!r}").chunks.items()
+            }
+            for some in keys
+        ]
+
+    def lacking(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[tuple[str, Group]]]:
+        """Those whose writes stand on a state of their checkpoint that was replaced or removed."""
+        found = []
+        for thread_id, group in wanted:
+            folder = self.folder(thread_id)
+            parts = group.checkpoint.parsed.stack() if group.checkpoint else ()
+            states = [folder + part.text() for part in parts]
+            bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
+            writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
+            for key in states:
+                chunks.update(read_items(bodies[key], f"object {key!r}").chunks)
+            if _missing(writes, chunks):
+                found.append((thread_id, group))
         return found
 
     def times(
@@ -321,6 +372,11 @@ def read_all_writes(
             writes.setdefault((write.task_id, write.idx), write)
         chunks.update(brought)
     return list(writes.values()), chunks
+
+
+def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The chunks that writes stand on and that are not among these."""
+    return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
 
 
 def _checkpoint(group: Group) -> CheckpointObject:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
@@ -191,13 +191,14 @@ class Remover:
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        stands = carriers(groups)
         folder = self._reader.folder(thread_id)
-        deleted = [
-            object_
+        going = {
+            name: object_
             for name, object_ in names_of(groups).items()
-            if name not in stands and (object_.digest in due or checkpoint_digest(name) in left_over)
-        ]
+            if object_.digest in due or checkpoint_digest(name) in left_over
+        }
+        stands = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
+        deleted = [object_ for name, object_ in going.items() if name not in stands]
         if deleted:
             yield [
                 Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
@@ -219,6 +220,16 @@ class Remover:
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
             yield from self.replace(thread_id, state, swept)
         return not any(since > due_before for since, _ in hidden) and not veiled
+
+    def _under_writes(
+        self, thread_id: str, groups: Sequence[Group], going: Collection[str]
+    ) -> Operation[frozenset[str]]:
+        """The checkpoints that are going although writes stand on their state, which was replaced or removed since."""
+        suspects = [
+            (thread_id, group) for group in groups if group.writes and any(c.name in going for c in group.checkpoints)
+        ]
+        lacking = yield from self._reader.lacking(suspects)
+        return frozenset(each.name for _, group in lacking for each in group.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)

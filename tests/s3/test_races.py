@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from checkpoint_base import ConflictError, operations
-from checkpoint_s3 import S3Saver
+from checkpoint_s3 import S3Saver, transport
+from checkpoint_s3.connections import make_client
 from checkpoint_s3.transport import Call, Copy, Get, List
 from tests.s3.transports import Beside, Counting, between, counted, once
+from tests.servers import s3
 
 Two = tuple[S3Saver, S3Saver]
 
@@ -44,8 +47,8 @@ def put(
 ) -> Any:
     """Put the checkpoint with this number, on the one before it; the version of a channel is its number."""
     values = {"n": number} if values is None else values
-    versions: Any = dict.fromkeys(values, f"{number}") | (unchanged or {})
-    new: Any = {channel: version for channel, version in versions.items() if channel not in (unchanged or {})}
+    new: Any = dict.fromkeys(values, f"{number}")
+    versions: Any = new | (unchanged or {})
     checkpoint: Any = {
         "v": 4,
         "id": id_of(number),
@@ -57,6 +60,34 @@ def put(
     }
     parent = number - 1 if parent is None else parent
     return saver.put(config_of(thread, parent or None), checkpoint, {"source": "loop", "step": number, **metadata}, new)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds go by, as far as a store tells."""
+    told = transport._now
+    passed = 0.0
+
+    def pass_by(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+        monkeypatch.setattr(transport, "_now", lambda answer: told(answer) + passed)
+
+    return pass_by
+
+
+@pytest.fixture
+def stored(moto_endpoint: str, moto_url: str) -> Iterator[Callable[[str], list[str]]]:
+    """Tells the keys of the objects in a folder below the prefix."""
+    client = make_client(endpoint_url=moto_endpoint)
+    root = urlsplit(moto_url).path.strip("/") + "/"
+
+    def keys(folder: str) -> list[str]:
+        found = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=root + folder)
+        return [entry["Key"].removeprefix(root) for entry in found.get("Contents", ())]
+
+    yield keys
+    client.close()
 
 
 def numbers(found: Any) -> list[int]:
@@ -219,3 +250,60 @@ def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: 
     history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
     assert [value for _, _, value in history["a"]["writes"]] == [1]
     assert numbers(pruner.list(config_of("thread"))) == [5, 3]
+
+
+# Sweeping
+
+
+def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    pruner, runner = two
+    large = "x" * 20_000
+    put(pruner, 1, {"large": large, "n": 1})
+    put(pruner, 2, {"n": 2}, unchanged={"large": "1"})  # stands on the object of the first
+    pruner.prune(["thread"])
+    later(400)
+
+    def go_on() -> None:
+        assert runner.get_tuple(config_of("thread")) is not None
+        put(pruner, 3)
+        pruner.prune(["thread"])
+
+    with S3Saver.from_conn_string(moto_url) as sweeper:
+        beside: Beside = between(sweeper, Beside)
+        beside.after = once(lists("r/"), go_on)
+        sweeper.setup()
+    put(runner, 4, {"n": 4}, parent=2, unchanged={"large": "1"})
+    found = pruner.get_tuple(config_of("thread", 4))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 4}
+
+
+def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
+    two: Two, moto_url: str, later: Callable[[float], None], stored: Callable[[str], list[str]]
+) -> None:
+    one, other = two
+    state = [f"{at} " + "x" * 1500 for at in range(40)]
+    put(one, 1, {"long": state})
+    one.put_writes(config_of("thread", 1), [("long", [*state, "more"])], "task")  # stands on the checkpoint's chunks
+    put(one, 1, {"long": ["other"]})
+
+    def check(thread: str) -> None:
+        found = other.get_tuple(config_of(thread))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"long": ["other"]}
+        assert found.pending_writes == [("task", "long", [*state, "more"])]
+
+    check("thread")
+    one.copy_thread("thread", "copy")
+    check("copy")
+    one.prune(["thread"])
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        check("thread")
+    one.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert stored("t/=thread/") == []
+    check("copy")

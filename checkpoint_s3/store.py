@@ -60,6 +60,9 @@ Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 GRACE_SECONDS = 120.0
 """How long what was removed, and is out of sight, stays stored for whoever has just read it."""
 
+LEASE = 1 / 6
+"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
+
 _ATTEMPTS = 5
 _PAGE = 1000
 _NEWEST = 100
@@ -83,8 +86,7 @@ class S3Store(CheckpointStore):
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
         self._memory = Memory()
-        # A lease on what is known ends long before anything of it can be deleted, with time for a request to arrive.
-        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace / 6)
+        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace * LEASE)
         self._inbox = Inbox(self._reader, grace)
         self._remover = Remover(self._reader, self._inbox, grace)
 
@@ -106,6 +108,9 @@ class S3Store(CheckpointStore):
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._memory
+        # All that takes a request of its own is before the look at what is there: that is relied on for a while only.
+        yield from self._name_thread(key.thread_id)
+        written_at = yield from self._moment(checkpoint)
         if checkpoint.open_channels and checkpoint.parent_id:
             if not (yield from self._can_be_parent(checkpoint)):
                 return Missing(parent=True)
@@ -117,16 +122,16 @@ class S3Store(CheckpointStore):
         if planned.missing:
             return planned.missing
         body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
-        name = yield from self._name(checkpoint, body, tuple(segment.label for segment in planned.behind))
-        yield from self._name_thread(key.thread_id)
+        older = tuple(segment.label for segment in planned.behind)
+        name = self._name(checkpoint, written_at, body, older)
         yield Put(reader.folder(key.thread_id) + name.text(), body)
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
 
-    def _name(self, checkpoint: CheckpointRecord, body: bytes, older: tuple[Label, ...]) -> Operation[CheckpointName]:
-        """A name for a checkpoint's object that sorts before those of all that were put under its id, and is new."""
-        key, space = checkpoint.key, space_segment(checkpoint.key.checkpoint_ns)
+    def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
+        """The time of writing for the name of a checkpoint's object: later than of all that were put under its id."""
+        key = checkpoint.key
         known = self._memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
         if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
@@ -134,11 +139,17 @@ class S3Store(CheckpointStore):
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
             present = objects(entries_of(pages), self._reader.folder(key.thread_id))
             earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
+        return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
+
+    def _name(
+        self, checkpoint: CheckpointRecord, written_at: int, body: bytes, older: tuple[Label, ...]
+    ) -> CheckpointName:
+        """A name for a checkpoint's object that the ledger does not hide, as it would if a removed one had the same."""
+        key = checkpoint.key
         unseen = self._memory.thread(key.thread_id).unseen
-        written_at = max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
         while True:
             label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
-            name = CheckpointName(space, label, older)
+            name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
             if checkpoint_digest(name.text()) not in unseen:
                 return name
             written_at += 1
@@ -147,6 +158,12 @@ class S3Store(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         reader, memory = self._reader, self._memory
+        yield from self._name_thread(key.thread_id)
+        if key.checkpoint_ns == "":
+            asking = {write.task_id for write in writes if write.questions}
+            if asking:
+                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
+                yield [self._inbox.marker(key, task_id) for task_id in sorted(asking)]
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
@@ -155,12 +172,6 @@ class S3Store(CheckpointStore):
         _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
         if missing:
             return Missing(frozenset(missing))
-        yield from self._name_thread(key.thread_id)
-        if key.checkpoint_ns == "":
-            asking = {write.task_id for write in writes if write.questions}
-            if asking:
-                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
-                yield [self._inbox.marker(key, task_id) for task_id in sorted(asking)]
 
         def body(some: Sequence[WriteRecord]) -> bytes:
             ids = (id_ for write in some for id_ in write.value.chunk_ids)

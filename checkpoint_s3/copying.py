@@ -10,7 +10,7 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, segment_text, thread_segment
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce, segment_text, thread_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
@@ -80,6 +80,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     if writes:
         yield from _put_writes(reader, remover, target, writes)
     yield from _put_markers(reader, source, target)
+    yield remover.note(target)
     yield from remover.amend(target, lifted)
     return True
 
@@ -183,9 +184,9 @@ def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
     """Mark the tasks that may be waiting in the source."""
     theirs, mine = reader.inbox(source), reader.inbox(target)
     (pages,) = yield from reader.everything([theirs])
-    markers = [entry.key.removeprefix(theirs) for entry in entries_of(pages)]
+    markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
     if markers:
-        yield [Put(mine + marker, os.urandom(8)) for marker in markers]
+        yield [Put(f"{mine}{marker}.{nonce()}", b"") for marker in sorted(markers)]
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +11,7 @@ from checkpoint_base.metadata import has_terms
 from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord, ThreadRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
-from checkpoint_s3.layout import id_segment, segment_id, space_segment, task_digest
+from checkpoint_s3.layout import id_segment, nonce, segment_id, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, read_all_writes
 from checkpoint_s3.transport import Delete, Entry, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
@@ -59,9 +58,9 @@ class Inbox:
         self._grace = grace
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
-        """The request that marks a task which is about to ask; no two markers are the same object."""
-        name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}"
-        return Put(self._reader.inbox(key.thread_id) + name, os.urandom(8))
+        """The request that marks a task which is about to ask; no two markers have the same name."""
+        name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
+        return Put(self._reader.inbox(key.thread_id) + name, b"")
 
     def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
         """Put the markers of a checkpoint that becomes the latest again."""
@@ -153,7 +152,8 @@ class Inbox:
         markers = []
         for entry in entries:
             thread, _, last = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
-            segment, _, task = last.partition(".")
+            segment, _, rest = last.partition(".")
+            task = rest.partition(".")[0]
             markers.append(_Marker(entry, thread, segment_id(segment), task))
         return markers
 

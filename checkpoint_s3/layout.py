@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -151,6 +152,11 @@ def segment_id(segment: str) -> str:
 
 def task_digest(task_id: str) -> str:
     return text64(blake2b(task_id.encode(), digest_size=16).digest())
+
+
+def nonce() -> str:
+    """A part of a name that is used once, so that a deletion is of what was seen, also where conditions are ignored."""
+    return text64(os.urandom(9))
 
 
 def thread_segment(thread_id: str) -> str:

@@ -11,9 +11,9 @@ from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, th
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head, Ledger, Pair, checkpoint_digest, ledger_object, without
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import run_digest, space_segment, thread_segment
+from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
 from checkpoint_s3.reader import Reader, State, entries_of
-from checkpoint_s3.transport import Delete, Entry, Get, Page, Put
+from checkpoint_s3.transport import Delete, Entry, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
@@ -24,7 +24,6 @@ COPYING_SECONDS = 24 * 3600
 
 _MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
-_NOTE_NONCE_BYTES = 8
 
 
 class Remover:
@@ -40,6 +39,8 @@ class Remover:
         self._reader = reader
         self._inbox = inbox
         self._grace = grace
+        self._delay = grace + min(grace, CHANGING_SECONDS)
+        """How long after the time that a removal says its objects are deleted."""
 
     # Removing
 
@@ -111,21 +112,21 @@ class Remover:
         self, thread_id: str, decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]]
     ) -> Operation[None]:
         """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker."""
+        note = self.note(thread_id)
         for _ in range(_ATTEMPTS):
             ((state, groups),) = yield from self._reader.survey([thread_id])
             ledger = (yield from decide(state, groups)) if groups else None
             if ledger is None:
                 return
             # First of all a note that there is something to sweep: it does no harm when there is not.
-            yield self.note(thread_id)
+            yield note
             if (yield from self.replace(thread_id, state, ledger)):
                 return
         raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
 
     def note(self, thread_id: str) -> Put:
-        """The request that notes a thread for sweeping; no two notes are the same object."""
-        nonce = os.urandom(_NOTE_NONCE_BYTES)
-        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}", nonce + thread_id.encode())
+        """The request that notes a thread for sweeping: before each change of its ledger a note of its own."""
+        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}/{nonce()}", b"")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         ledger = replace(ledger, nonce=os.urandom(8))
@@ -152,38 +153,34 @@ class Remover:
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
-        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry, page)]
+        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_over(self._grace, entry, page)]
         if old:
             yield old
 
-    def _is_old(self, entry: Entry, page: Page) -> bool:
-        return self._grace == 0 or entry.age(page.now) >= self._grace
+    @staticmethod
+    def _is_over(seconds: float, entry: Entry, page: Page) -> bool:
+        return seconds == 0 or entry.age(page.now) >= seconds
 
     # Sweeping
 
     def sweep(self) -> Operation[None]:
         """Delete the objects, in all threads, of what was removed so long ago that nobody can still be reading them."""
-        root = self._reader.root
-        (pages,) = yield from self._reader.everything([f"{root}r/"])
+        root = f"{self._reader.root}r/"
+        (pages,) = yield from self._reader.everything([root])
+        due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
-                if self._is_old(entry, page):
-                    yield from self._sweep(entry.key)
-
-    def _sweep(self, note: str) -> Operation[None]:
-        found = yield Get(note)
-        if found is None:
-            return
-        thread_id = found.body[_NOTE_NONCE_BYTES:].decode()
-        ((state, groups),) = yield from self._reader.survey([thread_id])
-        if state.etag is not None and not (yield from self._sweep_thread(thread_id, state, groups)):
-            return
-        # Whoever removes something writes the note first: deleting it as it was found loses none.
-        yield Delete(note, found.etag)
+                if self._is_over(self._delay, entry, page):
+                    due.setdefault(entry.key.removeprefix(root).partition("/")[0], []).append(entry)
+        for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
+            ((state, groups),) = yield from self._reader.survey([thread_id])
+            if state.etag is None or (yield from self._sweep_thread(thread_id, state, groups)):
+                # What is not due yet has later notes.
+                yield [Delete(entry.key, entry.etag) for entry in due[segment]]
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
-        """Delete what is due of one thread; whether nothing is left that will become due."""
-        due_before = state.now - int((self._grace + min(self._grace, CHANGING_SECONDS)) * _MICROSECONDS)
+        """Delete what is due of one thread; whether no copy is being made of which something may be left over."""
+        due_before = state.now - int(self._delay * _MICROSECONDS)
         ledger = state.ledger
         due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
         late = {
@@ -219,7 +216,7 @@ class Remover:
         swept = replace(ledger, hidden=hidden, veiled=veiled)
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
             yield from self.replace(thread_id, state, swept)
-        return not any(since > due_before for since, _ in hidden) and not veiled
+        return not veiled
 
     def _under_writes(
         self, thread_id: str, groups: Sequence[Group], going: Collection[str]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, operations
-from checkpoint_s3 import S3Saver, transport
+from checkpoint_s3 import S3Saver
 from checkpoint_s3.connections import make_client
-from checkpoint_s3.transport import Call, Copy, Get, List
-from tests.s3.transports import Beside, Counting, between, counted, once
+from checkpoint_s3.transport import Call, Copy, Delete, Found, Get, List, Page, Put, S3Transport
+from tests.s3.transports import Beside, Counting, Crash, between, counted, once
 from tests.servers import s3
 
 Two = tuple[S3Saver, S3Saver]
@@ -64,29 +66,51 @@ def put(
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Lets seconds go by, as far as a store tells."""
-    told = transport._now
-    passed = 0.0
+    """Lets seconds go by, as far as a store tells in its answers."""
+    leaps: list[tuple[float, float]] = []
+    get, list_ = S3Transport._get, S3Transport._list
+
+    def told(moment: float) -> float:
+        return moment + sum(seconds for at, seconds in leaps if moment >= at)
+
+    def aged(*arguments: Any) -> Found | None:
+        found = get(*arguments)
+        if found is None:
+            return None
+        now = found.now / 1_000_000
+        return replace(found, age=told(now) - told(now - found.age), now=int(told(now) * 1_000_000))
+
+    def aged_page(*arguments: Any) -> Page:
+        page = list_(*arguments)
+        entries = [replace(entry, modified=told(entry.modified)) for entry in page.entries]
+        return replace(page, entries=entries, now=int(told(page.now / 1_000_000) * 1_000_000))
 
     def pass_by(seconds: float) -> None:
-        nonlocal passed
-        passed += seconds
-        monkeypatch.setattr(transport, "_now", lambda answer: told(answer) + passed)
+        time.sleep(1.05 - time.time() % 1)  # answers tell whole seconds
+        leaps.append((int(time.time()), seconds))
 
+    monkeypatch.setattr(S3Transport, "_get", aged)
+    monkeypatch.setattr(S3Transport, "_list", aged_page)
     return pass_by
 
 
-@pytest.fixture
-def stored(moto_endpoint: str, moto_url: str) -> Iterator[Callable[[str], list[str]]]:
-    """Tells the keys of the objects in a folder below the prefix."""
-    client = make_client(endpoint_url=moto_endpoint)
-    root = urlsplit(moto_url).path.strip("/") + "/"
+def keys(url: str, folder: str) -> list[str]:
+    """The keys of the objects in a folder below the prefix of a URL."""
+    parts = urlsplit(url)
+    client = make_client(endpoint_url=parse_qs(parts.query)["endpoint_url"][0])
+    root = parts.path.strip("/") + "/"
+    found = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=root + folder)
+    client.close()
+    return [entry["Key"].removeprefix(root) for entry in found.get("Contents", ())]
 
-    def keys(folder: str) -> list[str]:
-        found = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=root + folder)
-        return [entry["Key"].removeprefix(root) for entry in found.get("Contents", ())]
 
-    yield keys
+def move(url: str, key: str, target: str) -> None:
+    """Give an object below the prefix of a URL another name."""
+    parts = urlsplit(url)
+    client = make_client(endpoint_url=parse_qs(parts.query)["endpoint_url"][0])
+    root = parts.path.strip("/") + "/"
+    client.copy_object(Bucket=s3.BUCKET, Key=root + target, CopySource={"Bucket": s3.BUCKET, "Key": root + key})
+    client.delete_object(Bucket=s3.BUCKET, Key=root + key)
     client.close()
 
 
@@ -281,7 +305,7 @@ def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
 
 
 def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
-    two: Two, moto_url: str, later: Callable[[float], None], stored: Callable[[str], list[str]]
+    two: Two, moto_url: str, later: Callable[[float], None]
 ) -> None:
     one, other = two
     state = [f"{at} " + "x" * 1500 for at in range(40)]
@@ -305,5 +329,114 @@ def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is
     one.delete_thread("thread")
     later(400)
     with S3Saver.from_conn_string(moto_url):
-        assert stored("t/=thread/") == []
+        assert keys(moto_url, "t/=thread/") == []
     check("copy")
+
+
+@pytest.fixture
+def careless(radosgw_url: str) -> Iterator[Two]:
+    """Savers on a store that deletes objects whatever the condition is."""
+    with S3Saver.from_conn_string(radosgw_url) as one, S3Saver.from_conn_string(radosgw_url) as other:
+        yield one, other
+
+
+QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
+
+
+def deletes(folder: str) -> Any:
+    """Matches the deletions in a folder below the prefix."""
+    return lambda call: isinstance(call, Delete) and f"/{folder}" in call.key
+
+
+def test_a_question_that_is_asked_again_is_found_although_the_marker_of_a_crash_is_deleted_beside_it(
+    careless: Two, later: Callable[[float], None]
+) -> None:
+    asking, listing = careless
+    config = put(asking, 1)
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/x" in call.key:
+            raise Crash
+
+    dying: Beside = between(asking, Beside)
+    dying.before = die
+    with pytest.raises(Crash):
+        asking.put_writes(config, QUESTION, "task")
+    dying.before = lambda call: None
+    later(200)
+    beside: Beside = between(listing, Beside)
+    beside.before = once(deletes("i/"), lambda: asking.put_writes(config, QUESTION, "task"))
+    assert [each.value for each in listing.interrupts()] == []
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+def test_a_removal_beside_a_sweep_is_swept_later(
+    careless: Two, radosgw_url: str, later: Callable[[float], None]
+) -> None:
+    remover, sweeping = careless
+    put(remover, 1)
+    put(remover, 2)
+    remover.prune(["thread"])
+    later(400)
+    beside: Beside = between(sweeping, Beside)
+    beside.before = once(deletes("r/"), lambda: remover.delete_thread("thread"))
+    sweeping.setup()
+    later(400)
+    sweeping.setup()
+    assert keys(radosgw_url, "t/") == keys(radosgw_url, "r/") == []
+
+
+def test_markers_and_notes_of_the_first_form_are_read_and_deleted(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    one, other = two
+    config = put(one, 1)
+    one.put_writes(config, QUESTION, "task")
+    put(one, 1, thread="gone")
+    one.delete_thread("gone")
+    [marker], [note] = keys(moto_url, "i/"), keys(moto_url, "r/")
+    move(moto_url, marker, marker.rpartition(".")[0])
+    move(moto_url, note, note.rpartition("/")[0])
+    assert [each.value for each in other.interrupts()] == ["sure?"]
+    later(400)
+    one.put_writes(config, [("n", 2)], "task")
+    assert list(other.interrupts()) == []
+    other.setup()
+    assert keys(moto_url, "i/") == keys(moto_url, "r/") == keys(moto_url, "t/=gone/") == []
+
+
+def test_deleting_threads_one_after_another_looks_at_each_once(two: Two, later: Callable[[float], None]) -> None:
+    remover, _ = two
+    counting: Counting = counted(remover)
+    for number in range(8):
+        put(remover, 1, thread=f"thread-{number}")
+
+    def cost(number: int) -> int:
+        counting.forget()
+        remover.delete_thread(f"thread-{number}")
+        return len(counting.calls)
+
+    alone = cost(0)
+    assert [cost(1), cost(2)] == [alone, alone]
+    later(130)  # out of sight for long enough to be read no more, but not to be deleted
+    assert cost(3) == alone
+    later(60)
+    assert cost(4) > alone  # deletes the first three
+    assert cost(5) == alone
+
+
+def test_pruning_a_thread_again_and_again_looks_at_what_is_due_once(two: Two, later: Callable[[float], None]) -> None:
+    pruner, _ = two
+    counting: Counting = counted(pruner)
+    put(pruner, 1)
+
+    def cost(number: int) -> int:
+        put(pruner, number)
+        counting.forget()
+        pruner.prune(["thread"])
+        return len(counting.calls)
+
+    alone = cost(2)
+    later(190)
+    assert cost(3) > alone
+    assert cost(4) <= alone

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import CheckpointError, StoreUnavailable, UnsupportedOperation
 
 BOTO_ERRORS = (
     BotoCoreError, ClientError,
@@ -67,8 +67,6 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
         code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         said = f"{where}: {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"
-        if code == "InvalidRange":  # the beginning of an object that is empty; none is written so
-            return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
         if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
             return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
         if code in _PASSING_CODES or status >= 500 or status in (409, 429):
@@ -92,6 +90,11 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
 def is_missing(error: ClientError) -> bool:
     """Whether there is no such object."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def is_beyond(error: ClientError) -> bool:
+    """Whether an object ends before the part that was asked for."""
+    return _code(error) in ("InvalidRange", "416")
 
 
 def is_unmet(error: ClientError) -> bool:

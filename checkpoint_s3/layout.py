@@ -37,6 +37,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_TIME = (1 << 56) - 1
 
 _CHECKPOINT = re.compile(r"c([\w-]{16})((?:\.[~\w-]+)*)", re.ASCII)
+_MARKER = re.compile(r"([\w-]+)\.([\w-]{22})(?:\.[\w-]+)?", re.ASCII)
 _WRITES = re.compile(r"([wx])([\w-]{22})\.(\d+)", re.ASCII)
 
 
@@ -138,6 +139,15 @@ def parse_name(text: str) -> CheckpointName | WritesName | None:
     except ValueError:  # not written by this package
         return None
     return None
+
+
+def parse_marker(text: str) -> tuple[str, str] | None:
+    """The checkpoint and the task that the name of a marker in a thread's folder tells; None when it is none."""
+    try:
+        found = _MARKER.fullmatch(text)
+        return (segment_id(found.group(1)), found.group(2)) if found else None
+    except ValueError:  # not written by this package
+        return None
 
 
 def id_segment(checkpoint_id: str) -> str:

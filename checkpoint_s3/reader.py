@@ -11,12 +11,12 @@ from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
-    FRAME_BYTES,
     HEAD_BYTES,
+    UNREADABLE,
     Head,
     Items,
     Ledger,
-    head_end,
+    claimed_end,
     read_head,
     read_items,
     read_ledger,
@@ -49,12 +49,16 @@ class Vanished(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock."""
+    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock.
+
+    One that ``is_damaged`` is as if it hid nothing.
+    """
 
     ledger: Ledger
     etag: str | None
     age: float
     now: int
+    is_damaged: bool = False
 
     def may_be_newer_than(self, page: Page) -> bool:
         """Whether the ledger may have been changed after the listing began that this page is of."""
@@ -82,15 +86,24 @@ class Reader:
 
     # Ledgers
 
-    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float) -> State:
-        """The state of a thread whose ledger was asked for at that time, which renews what is known of it."""
+    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
+        """The state of a thread whose ledger was asked for at that time, which renews what is known of it.
+
+        Raises:
+            CorruptCheckpoint: the ledger cannot be read, and no ``damaged`` one is wanted.
+        """
         thread = self.memory.thread(thread_id)
         if asked_at >= thread.asked_at + FORGET_SECONDS and thread.nonce is not None:
             self.memory.forget(thread_id)
             thread = self.memory.thread(thread_id)
         ledger, nonce = _NO_LEDGER, b""
         if found is not None:
-            ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
+            try:
+                ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
+            except UNREADABLE:
+                if not damaged:
+                    raise
+                return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
             nonce = ledger.nonce
         if asked_at >= thread.asked_at:
             if nonce != thread.nonce:
@@ -141,12 +154,15 @@ class Reader:
             calls = following
         return pages
 
-    def survey(self, thread_ids: Sequence[str]) -> Operation[Sequence[tuple[State, list[Group]]]]:
-        """Everything that there is of these threads, by name."""
+    def survey(
+        self, thread_ids: Sequence[str], *, damaged: bool = False
+    ) -> Operation[Sequence[tuple[State, list[Group]]]]:
+        """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
         asked_at = _elapsed()
         answers = yield [Get(self.ledger_key(thread_id)) for thread_id in thread_ids]
         states = [
-            self.parsed_ledger(thread_id, found, asked_at) for thread_id, found in zip(thread_ids, answers, strict=True)
+            self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
+            for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
         # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
         listed = yield from self.everything(self.folder(thread_id) for thread_id in thread_ids)
@@ -182,7 +198,7 @@ class Reader:
     def _ledgers(self) -> Operation[Mapping[str, str]]:
         """The keys of all ledgers, with their ETags."""
         (pages,) = yield from self.everything([f"{self.root}l/"])
-        return {entry.key: entry.etag for entry in entries_of(pages)}
+        return {entry.key: entry.etag for entry in entries_of(pages) if entry.key.endswith(f"/{LEDGER}")}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
         """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
@@ -206,13 +222,26 @@ class Reader:
         self.memory.remember_heads(known)
         return [known[key] for key in keys]
 
+    def readable_heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head | None]]:
+        """`heads`, with None for each that cannot be read."""
+        try:
+            return (yield from self.heads(wanted))
+        except UNREADABLE:
+            found: list[Head | None] = []
+            for place in wanted:
+                try:
+                    found += yield from self.heads([place])
+                except UNREADABLE:
+                    found.append(None)
+            return found
+
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
-        """Enough of each object for its head."""
+        """Enough of each object for its head, or what there is of it."""
         if not keys:
             return []
         answers = yield [Get(key, HEAD_BYTES) for key in keys]
         bodies = [_there(found, key) for found, key in zip(answers, keys, strict=True)]
-        ends = [head_end(body, key) if len(body) >= FRAME_BYTES else 0 for body, key in zip(bodies, keys, strict=True)]
+        ends = [claimed_end(body) for body in bodies]
         longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
         if longer:
             answers = yield [Get(keys[at], ends[at]) for at in longer]
@@ -313,7 +342,11 @@ class Reader:
         bodies = yield from self.beginnings([*recent])
         written: dict[int, list[int]] = {}
         for (at, object_), body in zip(recent.values(), bodies, strict=True):
-            written.setdefault(at, []).append(read_writes_place(body, object_.name)[2])
+            try:
+                written_at = read_writes_place(body, object_.name)[2]
+            except UNREADABLE:
+                written_at = int(object_.modified * 1_000_000)
+            written.setdefault(at, []).append(written_at)
         found = []
         for at, (_, state, groups) in enumerate(threads):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
-from checkpoint_s3.reader import Reader, State, entries_of
+from checkpoint_s3.reader import Reader, State, Vanished, entries_of
 from checkpoint_s3.transport import Delete, Entry, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
@@ -51,7 +51,7 @@ class Remover:
                 yield from ()
                 return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
-            yield from self._change(thread_id, everything)
+            yield from self._change(thread_id, everything, damaged=True)
             yield from self._delete_markers(thread_id)
         yield from self.sweep()
 
@@ -109,13 +109,20 @@ class Remover:
         yield from self._change(thread_id, decide)
 
     def _change(
-        self, thread_id: str, decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]]
+        self,
+        thread_id: str,
+        decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        *,
+        damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker."""
+        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker.
+
+        With ``damaged`` also one that cannot be read.
+        """
         note = self.note(thread_id)
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._reader.survey([thread_id])
-            ledger = (yield from decide(state, groups)) if groups else None
+            ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
+            ledger = (yield from decide(state, groups)) if groups or state.is_damaged else None
             if ledger is None:
                 return
             # First of all a note that there is something to sweep: it does no harm when there is not.
@@ -173,8 +180,12 @@ class Remover:
                 if self._is_over(self._delay, entry, page):
                     due.setdefault(entry.key.removeprefix(root).partition("/")[0], []).append(entry)
         for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
-            ((state, groups),) = yield from self._reader.survey([thread_id])
-            if state.etag is None or (yield from self._sweep_thread(thread_id, state, groups)):
+            try:
+                ((state, groups),) = yield from self._reader.survey([thread_id])
+                is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
+            except (*UNREADABLE, Vanished):
+                continue  # whoever reads this thread is told; it must keep nobody from other ones
+            if is_done:
                 # What is not due yet has later notes.
                 yield [Delete(entry.key, entry.etag) for entry in due[segment]]
 
@@ -281,7 +292,7 @@ def _hiding(
     """A ledger that hides these objects, too; None when that changes nothing."""
     ledger = state.ledger
     digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
-    if not digests and retired == dict(ledger.retired):
+    if not (digests or state.is_damaged) and retired == dict(ledger.retired):
         return None
     return replace(
         ledger,

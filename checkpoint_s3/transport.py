@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_s3.connections import CONNECT_SECONDS
-from checkpoint_s3.errors import BOTO_ERRORS, is_missing, is_unmet, translated
+from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, translated
 
 PART_BYTES = 16 * 1024 * 1024
 """A larger object is uploaded in parts of this size, at the same time."""
@@ -253,6 +253,8 @@ class S3Transport:
         except ClientError as error:
             if is_missing(error):
                 return None
+            if is_beyond(error) and ranged:  # it is empty, which is for its reader to judge
+                return self._get(client, Get(call.key))
             raise
         stream = answer["Body"]  # as a context manager it would hand out urllib3's, which raises errors of its own
         try:

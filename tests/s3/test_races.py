@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.connections import make_client
-from checkpoint_s3.transport import Call, Copy, Delete, Found, Get, List, Page, Put, S3Transport
+from checkpoint_s3.transport import Call, Copy, Delete, List, Put
+from tests.s3.bucket import keys, move
+from tests.s3.threads import config_of, numbers, put
 from tests.s3.transports import Beside, Counting, Crash, between, counted, once
-from tests.servers import s3
 
 Two = tuple[S3Saver, S3Saver]
 
@@ -28,103 +26,9 @@ def two(moto_url: str) -> Iterator[Two]:
         yield one, other
 
 
-def id_of(number: int) -> str:
-    return f"{number:08x}-0000-6000-8000-000000000000"
-
-
-def config_of(thread: str, number: int | None = None) -> Any:
-    named = {} if number is None else {"checkpoint_id": id_of(number)}
-    return {"configurable": {"thread_id": thread, "checkpoint_ns": "", **named}}
-
-
-def put(
-    saver: S3Saver,
-    number: int,
-    values: dict[str, Any] | None = None,
-    *,
-    thread: str = "thread",
-    parent: int | None = None,
-    unchanged: dict[str, str] | None = None,
-    **metadata: Any,
-) -> Any:
-    """Put the checkpoint with this number, on the one before it; the version of a channel is its number."""
-    values = {"n": number} if values is None else values
-    new: Any = dict.fromkeys(values, f"{number}")
-    versions: Any = new | (unchanged or {})
-    checkpoint: Any = {
-        "v": 4,
-        "id": id_of(number),
-        "ts": "2026-01-01T00:00:00+00:00",
-        "channel_values": values,
-        "channel_versions": versions,
-        "versions_seen": {},
-        "updated_channels": None,
-    }
-    parent = number - 1 if parent is None else parent
-    return saver.put(config_of(thread, parent or None), checkpoint, {"source": "loop", "step": number, **metadata}, new)
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Lets seconds go by, as far as a store tells in its answers."""
-    leaps: list[tuple[float, float]] = []
-    get, list_ = S3Transport._get, S3Transport._list
-
-    def told(moment: float) -> float:
-        return moment + sum(seconds for at, seconds in leaps if moment >= at)
-
-    def aged(*arguments: Any) -> Found | None:
-        found = get(*arguments)
-        if found is None:
-            return None
-        now = found.now / 1_000_000
-        return replace(found, age=told(now) - told(now - found.age), now=int(told(now) * 1_000_000))
-
-    def aged_page(*arguments: Any) -> Page:
-        page = list_(*arguments)
-        entries = [replace(entry, modified=told(entry.modified)) for entry in page.entries]
-        return replace(page, entries=entries, now=int(told(page.now / 1_000_000) * 1_000_000))
-
-    def pass_by(seconds: float) -> None:
-        time.sleep(1.05 - time.time() % 1)  # answers tell whole seconds
-        leaps.append((int(time.time()), seconds))
-
-    monkeypatch.setattr(S3Transport, "_get", aged)
-    monkeypatch.setattr(S3Transport, "_list", aged_page)
-    return pass_by
-
-
-def keys(url: str, folder: str) -> list[str]:
-    """The keys of the objects in a folder below the prefix of a URL."""
-    parts = urlsplit(url)
-    client = make_client(endpoint_url=parse_qs(parts.query)["endpoint_url"][0])
-    root = parts.path.strip("/") + "/"
-    found = client.list_objects_v2(Bucket=s3.BUCKET, Prefix=root + folder)
-    client.close()
-    return [entry["Key"].removeprefix(root) for entry in found.get("Contents", ())]
-
-
-def move(url: str, key: str, target: str) -> None:
-    """Give an object below the prefix of a URL another name."""
-    parts = urlsplit(url)
-    client = make_client(endpoint_url=parse_qs(parts.query)["endpoint_url"][0])
-    root = parts.path.strip("/") + "/"
-    client.copy_object(Bucket=s3.BUCKET, Key=root + target, CopySource={"Bucket": s3.BUCKET, "Key": root + key})
-    client.delete_object(Bucket=s3.BUCKET, Key=root + key)
-    client.close()
-
-
-def numbers(found: Any) -> list[int]:
-    return [int(each.config["configurable"]["checkpoint_id"][:8], 16) for each in found]
-
-
 def lists(folder: str) -> Any:
     """Matches the listings of a folder below the prefix."""
     return lambda call: isinstance(call, List) and f"/{folder}" in call.prefix
-
-
-def asks_ledger(call: Call) -> bool:
-    return isinstance(call, Get) and "/l/" in call.key
 
 
 # Readers beside writers

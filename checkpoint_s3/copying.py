@@ -14,7 +14,7 @@ from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce, segme
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
-from checkpoint_s3.transport import Copy, Put
+from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _SALT_BYTES = 3
@@ -74,7 +74,9 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     yield remover.note(target)
     yield from remover.amend(target, veiled)
     if copies.objects:
-        done = yield [Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()]
+        done = yield Batch(
+            Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()
+        )
         if not all(done):
             raise Vanished(folders[0])
     if writes:
@@ -170,7 +172,7 @@ def _writes_to_add(
 
 
 def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Put]) -> Operation[None]:
-    done = yield puts
+    done = yield Batch(puts)
     refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
     stored = yield from reader.bodies([put.key for put in refused])
     folder = reader.folder(target)
@@ -186,7 +188,7 @@ def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
     (pages,) = yield from reader.everything([theirs])
     markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
     if markers:
-        yield [Put(f"{mine}{marker}.{nonce()}", b"") for marker in sorted(markers)]
+        yield Batch(Put(f"{mine}{marker}.{nonce()}", b"") for marker in sorted(markers))
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, has_writes
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, read_all_writes
-from checkpoint_s3.transport import Delete, Entry, Put
+from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _ROOT = space_segment("")
@@ -90,7 +90,7 @@ class Inbox:
         key = CheckpointKey(thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
         if asking:
-            yield [self.marker(key, task_id) for task_id in asking]
+            yield Batch(self.marker(key, task_id) for task_id in asking)
 
     # Threads
 
@@ -214,7 +214,7 @@ class Inbox:
                 if marker.task not in pending:
                     stale.append(marker)
         if stale:
-            yield [Delete(marker.entry.key, marker.entry.etag) for marker in stale]
+            yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
     def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
         """The latest root checkpoints of these threads, as far as they have one."""

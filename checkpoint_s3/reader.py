@@ -26,7 +26,7 @@ from checkpoint_s3.format import (
 from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
-from checkpoint_s3.transport import Entry, Found, Get, List, Page
+from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 LISTING_SECONDS = 60
@@ -128,7 +128,7 @@ class Reader:
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = _elapsed()
-        found, page = yield [Get(self.ledger_key(thread_id)), call]
+        found, page = yield Batch((Get(self.ledger_key(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.may_be_newer_than(page):
             # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
@@ -145,7 +145,7 @@ class Reader:
         calls = {at: List(prefix, folders=folders) for at, prefix in enumerate(prefixes)}
         pages: list[list[Page]] = [[] for _ in calls]
         while calls:
-            answers = yield [*calls.values()]
+            answers = yield Batch(calls.values())
             following = {}
             for (at, call), page in zip(calls.items(), answers, strict=True):
                 pages[at].append(page)
@@ -159,7 +159,7 @@ class Reader:
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
         """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
         asked_at = _elapsed()
-        answers = yield [Get(self.ledger_key(thread_id)) for thread_id in thread_ids]
+        answers = yield Batch(Get(self.ledger_key(thread_id)) for thread_id in thread_ids)
         states = [
             self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
@@ -175,7 +175,7 @@ class Reader:
     def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
         """Everything that there is, by name: the groups of each thread."""
         before = yield from self._ledgers()
-        found = yield [Get(key) for key in before]
+        found = yield Batch(Get(key) for key in before)
         ledgers = {
             key: read_ledger(each.body, f"object {key!r}") for key, each in zip(before, found, strict=True) if each
         }
@@ -205,7 +205,7 @@ class Reader:
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
-            answers = yield [Get(f"{self.root}n/{segment}") for segment in unnamed]
+            answers = yield Batch(Get(f"{self.root}n/{segment}") for segment in unnamed)
             ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
 
@@ -239,12 +239,12 @@ class Reader:
         """Enough of each object for its head, or what there is of it."""
         if not keys:
             return []
-        answers = yield [Get(key, HEAD_BYTES) for key in keys]
+        answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
         bodies = [_there(found, key) for found, key in zip(answers, keys, strict=True)]
         ends = [claimed_end(body) for body in bodies]
         longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
         if longer:
-            answers = yield [Get(keys[at], ends[at]) for at in longer]
+            answers = yield Batch(Get(keys[at], ends[at]) for at in longer)
             for at, found in zip(longer, answers, strict=True):
                 bodies[at] = _there(found, keys[at])
         return bodies
@@ -296,7 +296,7 @@ class Reader:
         asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
         if not asked:
             return [{} for _ in wanted]
-        answers = yield [Get(key) for key in asked]
+        answers = yield Batch(Get(key) for key in asked)
         there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
         return [
             {
@@ -357,7 +357,7 @@ class Reader:
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
         if not keys:
             return {}
-        answers = yield [Get(key) for key in keys]
+        answers = yield Batch(Get(key) for key in keys)
         return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
 
     def read(

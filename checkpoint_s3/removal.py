@@ -13,7 +13,7 @@ from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_dige
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of
-from checkpoint_s3.transport import Delete, Entry, Page, Put
+from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
@@ -162,7 +162,7 @@ class Remover:
         (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
         old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_over(self._grace, entry, page)]
         if old:
-            yield old
+            yield Batch(old)
 
     @staticmethod
     def _is_over(seconds: float, entry: Entry, page: Page) -> bool:
@@ -187,7 +187,7 @@ class Remover:
                 continue  # whoever reads this thread is told; it must keep nobody from other ones
             if is_done:
                 # What is not due yet has later notes.
-                yield [Delete(entry.key, entry.etag) for entry in due[segment]]
+                yield Batch(Delete(entry.key, entry.etag) for entry in due[segment])
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
         """Delete what is due of one thread; whether no copy is being made of which something may be left over."""
@@ -208,10 +208,10 @@ class Remover:
         stands = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in stands]
         if deleted:
-            yield [
+            yield Batch(
                 Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
                 for object_ in deleted
-            ]
+            )
         (pages,) = yield from self._reader.everything([folder])
         left = {object_.digest for object_ in objects(entries_of(pages), folder)}
         hidden = tuple(

@@ -49,7 +49,7 @@ from checkpoint_s3.memory import Memory
 from checkpoint_s3.reader import Reader, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
-from checkpoint_s3.transport import List, Put, S3Transport
+from checkpoint_s3.transport import Batch, List, Put, S3Transport
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ class S3Store(CheckpointStore):
             asking = {write.task_id for write in writes if write.questions}
             if asking:
                 # Before the question itself: one that is not there yet is recognised, one without marker is not found.
-                yield [self._inbox.marker(key, task_id) for task_id in sorted(asking)]
+                yield Batch(self._inbox.marker(key, task_id) for task_id in sorted(asking))
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
@@ -209,7 +209,7 @@ class S3Store(CheckpointStore):
         unseen = self._memory.thread(key.thread_id).unseen
         if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
-        answers = yield calls
+        answers = yield Batch(calls)
         for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
             if etag is None:
                 unsure.append(task_id)

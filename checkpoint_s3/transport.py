@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -73,8 +73,25 @@ class List:
 
 
 Call: TypeAlias = Get | Put | Copy | Delete | List
-Request: TypeAlias = Call | Sequence[Call]
-"""Calls that do not need each other are one request: they are carried out at the same time."""
+
+
+class Batch(list[Call]):
+    """Calls that do not need each other as one request: carried out at the same time, answered by a list.
+
+    What has been answered is kept until all is: when the request is repeated, only the rest is carried out again.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        super().__init__(calls)
+        self.answers: dict[int, Any] = {}
+
+    def take_answers(self) -> list[Any]:
+        """All answers, in the order of the calls. What comes afterwards is another request of the same calls."""
+        answers, self.answers = self.answers, {}
+        return [answers[at] for at in range(len(self))]
+
+
+Request: TypeAlias = Call | Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,26 +165,33 @@ class S3Transport:
     def execute(self, request: Request) -> Any:
         if isinstance(request, Call):
             return self._carry_out(request)
-        if not request:
-            return []
-        *others, last = request
-        futures = [self._submitted(call) for call in others]
-        try:
-            # One on this thread: it would only wait.
-            answer = self._carry_out(last)
-        finally:
-            wait(futures)
-        return [*(future.result() for future in futures), answer]
+        rest = [at for at in range(len(request)) if at not in request.answers]
+        if rest:
+            *others, last = rest
+            futures = {at: self._submitted(request[at]) for at in others}
+            try:
+                # One on this thread: it would only wait.
+                request.answers[last] = self._carry_out(request[last])
+            finally:
+                wait(futures.values())
+                request.answers |= {at: future.result() for at, future in futures.items() if not future.exception()}
+            for future in futures.values():
+                future.result()
+        return request.take_answers()
 
     async def aexecute(self, request: Request) -> Any:
         if isinstance(request, Call):
             return await asyncio.wrap_future(self._submitted(request))
-        futures = [asyncio.wrap_future(self._submitted(call)) for call in request]
+        rest = [at for at in range(len(request)) if at not in request.answers]
+        futures = [asyncio.wrap_future(self._submitted(request[at])) for at in rest]
         answers = await asyncio.gather(*futures, return_exceptions=True)
+        request.answers |= {
+            at: answer for at, answer in zip(rest, answers, strict=True) if not isinstance(answer, BaseException)
+        }
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return answers
+        return request.take_answers()
 
     def close(self) -> None:
         self._after_fork()

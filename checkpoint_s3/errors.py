@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -60,9 +62,17 @@ _ADVICE = {
 }
 
 
+_CREDENTIALS = re.compile(r"://[^/\s\"']*@")
+"""In the URL of an endpoint; boto3 does not use them, and shows them in its errors."""
+
+
 def translated(error: Exception, bucket: str) -> CheckpointError:
     """Return the error to raise from an error of boto3, or of what it is built on."""
-    where = f"bucket {bucket!r}"
+    found = _translated(error, f"bucket {bucket!r}")
+    return type(found)(_CREDENTIALS.sub("://…@", str(found)))
+
+
+def _translated(error: Exception, where: str) -> CheckpointError:
     if isinstance(error, ClientError):
         code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -73,6 +73,9 @@ class S3Saver(CheckpointSaver):
         if not (isfinite(grace) and grace >= 0):
             raise UnsupportedOperation(f"grace={grace!r}: give a number of seconds, 0 or more")
         given = {"endpoint_url": endpoint_url, "region_name": region_name}
+        if endpoint_url is not None and "@" in endpoint_url:
+            # Not shown: it may be a secret.
+            raise UnsupportedOperation("endpoint_url has no credentials: take them out, and let boto3 find them")
         if client is not None and (session, profile_name, endpoint_url, region_name) != (None,) * 4:
             raise UnsupportedOperation(
                 "client= has its own session, profile, endpoint and region: leave those arguments out"

@@ -324,6 +324,17 @@ def test_a_program_for_credentials_that_is_not_there_says_so(
         set_up()
 
 
+def test_credentials_in_the_endpoint_of_the_environment_are_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:secret@127.0.0.1:1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", s3.REGION)
+    with (
+        pytest.raises(StoreUnavailable, match=r"http://…@127\.0\.0\.1:1/") as error,
+        S3Saver.from_conn_string("s3://bucket", deadline=0),
+    ):
+        pass
+    assert "secret" not in str(error.value)
+
+
 def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(UnsupportedOperation, match="create the bucket first"),

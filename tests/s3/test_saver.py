@@ -120,6 +120,7 @@ def test_a_closed_saver_says_so(radosgw_url: str) -> None:
         ("s3://key:secret@bucket/prefix", "has no credentials"),
         ("s3://bucket:9000/prefix", "has no credentials or port"),
         ("s3://bucket/prefix#1", "%23"),
+        ("s3://bucket/prefix?endpoint_url=http://user:secret@localhost:9000", "endpoint_url has no credentials"),
         ("s3://bucket/prefix?unknown=1", "unknown option 'unknown'"),
         ("s3://bucket/prefix?grace=soon", "write a number of seconds"),
         ("s3://bucket/prefix?sse=rot13", "write AES256, aws:kms"),

@@ -11,9 +11,9 @@ def id_of(number: int) -> str:
     return f"{number:08x}-0000-6000-8000-000000000000"
 
 
-def config_of(thread: str, number: int | None = None) -> Any:
+def config_of(thread: str, number: int | None = None, space: str = "") -> Any:
     named = {} if number is None else {"checkpoint_id": id_of(number)}
-    return {"configurable": {"thread_id": thread, "checkpoint_ns": "", **named}}
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": space, **named}}
 
 
 def put(
@@ -22,6 +22,7 @@ def put(
     values: dict[str, Any] | None = None,
     *,
     thread: str = "thread",
+    space: str = "",
     parent: int | None = None,
     unchanged: dict[str, str] | None = None,
     **metadata: Any,
@@ -40,7 +41,9 @@ def put(
         "updated_channels": None,
     }
     parent = number - 1 if parent is None else parent
-    return saver.put(config_of(thread, parent or None), checkpoint, {"source": "loop", "step": number, **metadata}, new)
+    return saver.put(
+        config_of(thread, parent or None, space), checkpoint, {"source": "loop", "step": number, **metadata}, new
+    )
 
 
 def numbers(found: Any) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.metadata import has_terms
@@ -21,7 +21,7 @@ from checkpoint_base.records import (
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, has_writes
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
-from checkpoint_s3.reader import Reader, State, entries_of, read_all_writes
+from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
@@ -96,7 +96,7 @@ class Inbox:
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         if query.thread_id is None:
-            surveyed = yield from self._surveyed_threads()
+            surveyed = yield from self._reader.survey_all(damaged=True)
         else:
             ((state, groups),) = yield from self._reader.survey([query.thread_id], damaged=True)
             surveyed = {query.thread_id: (state, groups)}
@@ -110,8 +110,9 @@ class Inbox:
         positions.sort(reverse=query.order == "newest")
         page: list[ThreadRecord] = []
         rest = iter(positions)
-        while len(page) < query.limit:
-            some = [*islice(rest, query.limit - len(page))]
+        at_once = growing() if query.terms else repeat(0)
+        while (room := query.limit - len(page)) > 0:
+            some = [*islice(rest, max(room, next(at_once)))]
             if not some:
                 break
             found = yield from self._latest({thread_id: listed[thread_id] for _, thread_id, _ in some})
@@ -123,15 +124,7 @@ class Inbox:
                 elif latest.has_terms(query.terms):
                     questions = sum(write.questions for write in latest.pending)
                     page.append(ThreadRecord(thread_id, created_at, updated_at, latest.record, questions))
-        return page
-
-    def _surveyed_threads(self) -> Operation[dict[str, tuple[State, list[Group]]]]:
-        folder = f"{self._reader.root}t/"
-        (pages,) = yield from self._reader.everything([folder], folders=True)
-        segments = [found.removeprefix(folder).rstrip("/") for page in pages for found in page.folders]
-        ids = [*(yield from self._reader.thread_ids(segments)).values()]
-        surveyed = yield from self._reader.survey(ids, damaged=True)
-        return dict(zip(ids, surveyed, strict=True))
+        return page[: query.limit]
 
     # Interrupts
 

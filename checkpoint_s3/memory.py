@@ -7,16 +7,21 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import Chunk, ChunkId
 from checkpoint_s3.format import Head, checkpoint_digest, chunk_size
 from checkpoint_s3.stack import Snapshot
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 MEMORY_BYTES = 64 * 1024 * 1024
 DRAFT_BYTES = 4 * 1024 * 1024
 SNAPSHOTS = 4
 HEADS = 2048
+WRITE_TIMES = 16384
 THREADS = 4096
 SPACES = 4096
 """However little they hold. Those of a thread's namespaces count that were worked on last."""
@@ -61,6 +66,7 @@ class Memory:
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._write_times: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._size = 0
 
     def _guarded(self) -> Lock:
@@ -141,13 +147,18 @@ class Memory:
         with self._guarded():
             return {key: self._heads[key] for key in keys if key in self._heads}
 
+    def write_times(self, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """When the latest write of objects was written, given by key and ETag, as far as it was read lately."""
+        with self._guarded():
+            return {place: self._write_times[place] for place in objects if place in self._write_times}
+
     def remember_heads(self, heads: Mapping[str, Head]) -> None:
         with self._guarded():
-            for key, head in heads.items():
-                self._heads[key] = head
-                self._heads.move_to_end(key)
-            while len(self._heads) > HEADS:
-                self._heads.popitem(last=False)
+            _keep(self._heads, heads, HEADS)
+
+    def remember_write_times(self, times: Mapping[tuple[str, str], int]) -> None:
+        with self._guarded():
+            _keep(self._write_times, times, WRITE_TIMES)
 
     def _weigh(self, key: NamespaceKey) -> None:
         """Take note of what a namespace holds, and that it is in use; forget those that were not for the longest."""
@@ -170,3 +181,12 @@ class Memory:
         thread = self._threads.pop(thread_id, None)
         for checkpoint_ns in thread.spaces if thread else ():
             self._size -= self._sizes.pop((thread_id, checkpoint_ns), 0)
+
+
+def _keep(known: OrderedDict[K, V], more: Mapping[K, V], most: int) -> None:
+    """Remember more; of all the last."""
+    for key, value in more.items():
+        known[key] = value
+        known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint
@@ -96,22 +96,12 @@ class Reader:
         if asked_at >= thread.asked_at + FORGET_SECONDS and thread.nonce is not None:
             self.memory.forget(thread_id)
             thread = self.memory.thread(thread_id)
-        ledger, nonce = _NO_LEDGER, b""
-        if found is not None:
-            try:
-                ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
-            except UNREADABLE:
-                if not damaged:
-                    raise
-                return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
-            nonce = ledger.nonce
-        if asked_at >= thread.asked_at:
-            if nonce != thread.nonce:
-                self.memory.hide(thread_id, ledger.unseen)
-            thread.nonce, thread.asked_at, thread.fresh_until = nonce, asked_at, asked_at + self.lease
-        if found is None:
-            return State(ledger, None, 0.0, 0)
-        return State(ledger, found.etag, found.age, found.now)
+        state = _state(thread_id, found, damaged=damaged)
+        if asked_at >= thread.asked_at and not state.is_damaged:
+            if state.ledger.nonce != thread.nonce:
+                self.memory.hide(thread_id, state.ledger.unseen)
+            thread.nonce, thread.asked_at, thread.fresh_until = state.ledger.nonce, asked_at, asked_at + self.lease
+        return state
 
     def state(self, thread_id: str) -> Operation[State]:
         asked_at = _elapsed()
@@ -140,9 +130,9 @@ class Reader:
                 page = yield call
         return state, page
 
-    def everything(self, prefixes: Iterable[str], *, folders: bool = False) -> Operation[Sequence[Sequence[Page]]]:
+    def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
         """List all below each of these prefixes, page by page, the prefixes at the same time."""
-        calls = {at: List(prefix, folders=folders) for at, prefix in enumerate(prefixes)}
+        calls = {at: List(prefix) for at, prefix in enumerate(prefixes)}
         pages: list[list[Page]] = [[] for _ in calls]
         while calls:
             answers = yield Batch(calls.values())
@@ -150,7 +140,7 @@ class Reader:
             for (at, call), page in zip(calls.items(), answers, strict=True):
                 pages[at].append(page)
                 if page.last is not None:
-                    following[at] = List(call.prefix, after=page.last, folders=folders)
+                    following[at] = List(call.prefix, after=page.last)
             calls = following
         return pages
 
@@ -172,28 +162,30 @@ class Reader:
             surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
         return surveyed
 
-    def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
-        """Everything that there is, by name: the groups of each thread."""
+    def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
+        """`survey` of all threads that there are, by their ids."""
         before = yield from self._ledgers()
-        found = yield Batch(Get(key) for key in before)
-        ledgers = {
-            key: read_ledger(each.body, f"object {key!r}") for key, each in zip(before, found, strict=True) if each
-        }
         (pages,) = yield from self.everything([f"{self.root}t/"])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
         for entry in entries_of(pages):
             segment = entry.key[len(self.root) + 2 :].partition("/")[0]
             by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
-        ids = yield from self.thread_ids(by_segment)
-        # A ledger that has changed since may hide what was listed, or tell that it was not complete.
         after = yield from self._ledgers()
-        changed = [id_ for id_ in ids.values() if before.get(key := self.ledger_key(id_)) != after.get(key)]
-        surveyed = {
-            id_: grouped(by_segment[segment], ledgers.get(self.ledger_key(id_), _NO_LEDGER))
-            for segment, id_ in ids.items()
-        }
-        again = yield from self.survey(changed)
-        return surveyed | {id_: groups for id_, (_, groups) in zip(changed, again, strict=True)}
+        ids = yield from self.thread_ids(by_segment)
+        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in before]
+        answers = yield Batch(Get(self.ledger_key(id_)) for id_ in with_ledger)
+        ledgers = dict(zip(with_ledger, answers, strict=True))
+        surveyed = {}
+        changed = []
+        for segment, id_ in ids.items():
+            found, key = ledgers.get(id_), self.ledger_key(id_)
+            if {before.get(key), after.get(key)} == {found and found.etag}:
+                state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
+                surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
+            else:  # it may hide what was listed, or tell that it was not complete
+                changed.append(id_)
+        again = yield from self.survey(changed, damaged=damaged)
+        return surveyed | dict(zip(changed, again, strict=True))
 
     def _ledgers(self) -> Operation[Mapping[str, str]]:
         """The keys of all ledgers, with their ETags."""
@@ -339,14 +331,19 @@ class Reader:
                 for object_ in writes
                 if object_.modified >= latest - LATEST_SECONDS
             }
-        bodies = yield from self.beginnings([*recent])
-        written: dict[int, list[int]] = {}
-        for (at, object_), body in zip(recent.values(), bodies, strict=True):
+        known = self.memory.write_times([(key, object_.etag) for key, (_, object_) in recent.items()])
+        unknown = [key for key, (_, object_) in recent.items() if (key, object_.etag) not in known]
+        bodies = yield from self.beginnings(unknown)
+        for key, body in zip(unknown, bodies, strict=True):
+            object_ = recent[key][1]
             try:
-                written_at = read_writes_place(body, object_.name)[2]
+                known[key, object_.etag] = read_writes_place(body, object_.name)[2]
             except UNREADABLE:
-                written_at = int(object_.modified * 1_000_000)
-            written.setdefault(at, []).append(written_at)
+                known[key, object_.etag] = int(object_.modified * 1_000_000)
+        self.memory.remember_write_times(known)
+        written: dict[int, list[int]] = {}
+        for key, (at, object_) in recent.items():
+            written.setdefault(at, []).append(known[key, object_.etag])
         found = []
         for at, (_, state, groups) in enumerate(threads):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
@@ -393,6 +390,18 @@ class Reader:
         return StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
 
 
+def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
+    if found is None:
+        return State(_NO_LEDGER, None, 0.0, 0)
+    try:
+        ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
+    except UNREADABLE:
+        if not damaged:
+            raise
+        return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
+    return State(ledger, found.etag, found.age, found.now)
+
+
 def read_all_writes(
     found: Iterable[tuple[WritesObject, bytes]], thread_id: str
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
@@ -430,6 +439,14 @@ def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:
 
 def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
     return f"checkpoint {checkpoint.parsed.label.checkpoint_id} of thread {thread_id!r}"
+
+
+def growing() -> Iterator[int]:
+    """How many to look at together for few that are wanted: more and more, as there seem to be few among many."""
+    size = 16
+    while True:
+        yield size
+        size = min(4 * size, 1024)
 
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:

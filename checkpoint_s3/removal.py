@@ -65,7 +65,7 @@ class Remover:
         surveyed = yield from self._reader.survey_all()
         suspects = [
             (thread_id, visible)
-            for thread_id, groups in surveyed.items()
+            for thread_id, (_, groups) in surveyed.items()
             for group in groups
             if (visible := group.visible) and visible.parsed.label.run in digests
         ]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import TypeAlias, TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint
@@ -46,7 +46,7 @@ from checkpoint_s3.layout import (
     thread_segment,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, Vanished, entries_of, read_all_writes
+from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
@@ -336,8 +336,9 @@ class S3Store(CheckpointStore):
     def _list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
-        while len(page) < query.limit:
-            some = [*islice(wanted, query.limit - len(page))]
+        at_once = growing() if query.terms else repeat(0)
+        while (room := query.limit - len(page)) > 0:
+            some = [*islice(wanted, max(room, next(at_once)))]
             if not some:
                 break
             if query.terms or not query.contents:
@@ -350,9 +351,9 @@ class S3Store(CheckpointStore):
                     if has_terms(head.record.terms, query.terms)
                 ]
                 if not query.contents:
-                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]
+                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
                     continue
-                some = [place for place, _ in matching]
+                some = [place for place, _ in matching[:room]]
             page += yield from self._reader.contents([(key.thread_id, group) for key, group in some])
         return page
 
@@ -360,7 +361,8 @@ class S3Store(CheckpointStore):
         """The visible checkpoints that a query asks for, but for its terms, in its order."""
         surveyed: Mapping[str, Sequence[Group]]
         if query.thread_id is None:
-            surveyed = yield from self._reader.survey_all()
+            everything = yield from self._reader.survey_all()
+            surveyed = {thread_id: groups for thread_id, (_, groups) in everything.items()}
         elif query.checkpoint_ns is not None:
             surveyed = {query.thread_id: (yield from self._space_groups(query))}
         else:

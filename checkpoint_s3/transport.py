@@ -61,15 +61,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``.
-
-    With ``folders``, keys with a slash behind the prefix are one folder for all that have the same text up to there.
-    """
+    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``."""
 
     prefix: str
     after: str = ""
     limit: int = 1000
-    folders: bool = False
 
 
 Call: TypeAlias = Get | Put | Copy | Delete | List
@@ -125,7 +121,6 @@ class Page:
     """
 
     entries: Sequence[Entry]
-    folders: Sequence[str]
     last: str | None
     now: int
 
@@ -356,18 +351,13 @@ class S3Transport:
         options: dict[str, Any] = {"Prefix": call.prefix, "MaxKeys": call.limit}
         if call.after:
             options["StartAfter"] = call.after
-        if call.folders:
-            options["Delimiter"] = "/"
         answer = client.list_objects_v2(Bucket=self.bucket, **options)
         entries = [
             Entry(found["Key"], _bare(found["ETag"]), found["LastModified"].timestamp())
             for found in answer.get("Contents", ())
         ]
-        folders = [found["Prefix"] for found in answer.get("CommonPrefixes", ())]
-        last = max([*(entry.key for entry in entries), *folders], default=None) if answer["IsTruncated"] else None
-        if last is not None and last in folders:
-            last += "~~"  # behind everything in the folder
-        return Page(entries, folders, last, int(_now(answer) * 1_000_000))
+        last = entries[-1].key if answer["IsTruncated"] and entries else None
+        return Page(entries, last, int(_now(answer) * 1_000_000))
 
 
 def _bare(etag: str) -> str:

@@ -83,8 +83,10 @@ class Memory:
             return thread
 
     def forget(self, thread_id: str) -> None:
+        """Forget all checkpoints and writes of a thread."""
         with self._guarded():
-            self._drop(thread_id)
+            if thread := self._threads.get(thread_id):
+                self._drop_spaces(thread_id, thread)
 
     def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
         """Forget what a thread's ledger hides."""
@@ -178,9 +180,12 @@ class Memory:
 
     def _drop(self, thread_id: str) -> None:
         """Forget a thread; the lock is held."""
-        thread = self._threads.pop(thread_id, None)
-        for checkpoint_ns in thread.spaces if thread else ():
+        self._drop_spaces(thread_id, self._threads.pop(thread_id))
+
+    def _drop_spaces(self, thread_id: str, thread: Thread) -> None:
+        for checkpoint_ns in thread.spaces:
             self._size -= self._sizes.pop((thread_id, checkpoint_ns), 0)
+        thread.spaces.clear()
 
 
 def _keep(known: OrderedDict[K, V], more: Mapping[K, V], most: int) -> None:

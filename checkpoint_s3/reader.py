@@ -35,8 +35,8 @@ LISTING_SECONDS = 60
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read for the times that their writers noted."""
 
-FORGET_SECONDS = 24 * 3600
-"""What is known of a thread is forgotten if its ledger was not read for so long: a tombstone may have come and gone."""
+LEASE = 1 / 6
+"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -67,11 +67,17 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads from one bucket below one prefix (``root``: empty, or ended by a slash)."""
+    """Reads from one bucket below one prefix.
+
+    Args:
+        root: the prefix: empty, or ended by a slash.
+        memory: what is known of threads.
+        grace: seconds that what is out of sight stays stored.
+    """
 
     root: str
     memory: Memory
-    lease: float
+    grace: float
 
     # Keys
 
@@ -93,14 +99,18 @@ class Reader:
             CorruptCheckpoint: the ledger cannot be read, and no ``damaged`` one is wanted.
         """
         thread = self.memory.thread(thread_id)
-        if asked_at >= thread.asked_at + FORGET_SECONDS and thread.nonce is not None:
-            self.memory.forget(thread_id)
-            thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, damaged=damaged)
         if asked_at >= thread.asked_at and not state.is_damaged:
             if state.ledger.nonce != thread.nonce:
+                if asked_at >= thread.asked_at + self.grace:
+                    # What was removed since the last look may be deleted by now, and in the ledger no more.
+                    self.memory.forget(thread_id)
                 self.memory.hide(thread_id, state.ledger.unseen)
-            thread.nonce, thread.asked_at, thread.fresh_until = state.ledger.nonce, asked_at, asked_at + self.lease
+            thread.nonce, thread.asked_at, thread.fresh_until = (
+                state.ledger.nonce,
+                asked_at,
+                asked_at + self.grace * LEASE,
+            )
         return state
 
     def state(self, thread_id: str) -> Operation[State]:

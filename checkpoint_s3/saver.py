@@ -12,7 +12,8 @@ from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.urls import OptionReader, seconds, take_options, text
 from checkpoint_s3.connections import CONNECTIONS, READ_SECONDS, make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
-from checkpoint_s3.store import GRACE_SECONDS, LEASE, S3Store
+from checkpoint_s3.reader import LEASE
+from checkpoint_s3.store import GRACE_SECONDS, S3Store
 from checkpoint_s3.transport import S3Transport
 
 _EXAMPLE = "s3://bucket/prefix?endpoint_url=https://…&region_name=…"

@@ -60,9 +60,6 @@ Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 GRACE_SECONDS = 120.0
 """How long what was removed, and is out of sight, stays stored for whoever has just read it."""
 
-LEASE = 1 / 6
-"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
-
 _ATTEMPTS = 5
 _PAGE = 1000
 _NEWEST = 100
@@ -86,7 +83,7 @@ class S3Store(CheckpointStore):
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
         self._memory = Memory()
-        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace * LEASE)
+        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, grace)
         self._inbox = Inbox(self._reader, grace)
         self._remover = Remover(self._reader, self._inbox, grace)
 

@@ -11,9 +11,10 @@ from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver
+from checkpoint_s3.layout import id_segment
 from checkpoint_s3.transport import Call, Copy, Delete, List, Put
 from tests.s3.bucket import keys, move
-from tests.s3.threads import config_of, numbers, put
+from tests.s3.threads import config_of, id_of, numbers, put
 from tests.s3.transports import Beside, Counting, Crash, between, counted, once
 
 Two = tuple[S3Saver, S3Saver]
@@ -178,6 +179,27 @@ def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: 
     history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
     assert [value for _, _, value in history["a"]["writes"]] == [1]
     assert numbers(pruner.list(config_of("thread"))) == [5, 3]
+
+
+@pytest.mark.parametrize("removal", ["delete", "prune"])
+def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again(
+    two: Two, moto_url: str, later: Callable[[float], None], removal: str
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+    put(runner, 1, {"large": large, "n": 1})
+    if removal == "prune":
+        put(remover, 2)
+        remover.prune(["thread"])
+    else:
+        remover.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert not any("/c" in key and id_segment(id_of(1)) in key for key in keys(moto_url, "t/"))
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
 
 
 # Sweeping

@@ -27,10 +27,13 @@ def put(
     unchanged: dict[str, str] | None = None,
     **metadata: Any,
 ) -> Any:
-    """Put the checkpoint with this number, on the one before it; the version of a channel is its number."""
+    """Put the checkpoint with this number, on the one before it.
+
+    The version of a channel is the number, but for those that are ``unchanged`` since another one.
+    """
     values = {"n": number} if values is None else values
-    new: Any = dict.fromkeys(values, f"{number}")
-    versions: Any = new | (unchanged or {})
+    versions: Any = dict.fromkeys(values, f"{number}") | (unchanged or {})
+    new: Any = {channel: version for channel, version in versions.items() if channel not in (unchanged or {})}
     checkpoint: Any = {
         "v": 4,
         "id": id_of(number),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
@@ -219,9 +219,15 @@ class Reader:
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         bodies = yield from self.beginnings([*unknown])
+        damage: CorruptCheckpoint | SchemaMismatch | None = None
         for (key, (thread_id, each)), body in zip(unknown.items(), bodies, strict=True):
-            known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+            try:
+                known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+            except UNREADABLE as error:
+                damage = damage or error
         self.memory.remember_heads(known)
+        if damage is not None:
+            raise damage
         return [known[key] for key in keys]
 
     def readable_heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head | None]]:
@@ -230,7 +236,7 @@ class Reader:
             return (yield from self.heads(wanted))
         except UNREADABLE:
             found: list[Head | None] = []
-            for place in wanted:
+            for place in wanted:  # most are remembered now
                 try:
                     found += yield from self.heads([place])
                 except UNREADABLE:

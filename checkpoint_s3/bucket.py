@@ -9,7 +9,7 @@ import orjson
 from checkpoint_base.errors import SchemaMismatch, UnsupportedOperation
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import FORMAT
-from checkpoint_s3.transport import Delete, Get, List, Put
+from checkpoint_s3.transport import Batch, Delete, Get, List, Put
 
 APPLICATION = "checkpoint-backends"
 
@@ -77,4 +77,4 @@ def _probe(root: str, bucket: str) -> Operation[None]:
                 "found. Use a general purpose bucket (docs/s3.md)"
             )
     finally:
-        yield [Delete(key) for key in keys]
+        yield Batch(Delete(key) for key in keys)

@@ -10,11 +10,11 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, segment_text, thread_segment
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce, segment_text, thread_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
-from checkpoint_s3.transport import Copy, Put
+from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _SALT_BYTES = 3
@@ -74,12 +74,15 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     yield remover.note(target)
     yield from remover.amend(target, veiled)
     if copies.objects:
-        done = yield [Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()]
+        done = yield Batch(
+            Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()
+        )
         if not all(done):
             raise Vanished(folders[0])
     if writes:
         yield from _put_writes(reader, remover, target, writes)
     yield from _put_markers(reader, source, target)
+    yield remover.note(target)
     yield from remover.amend(target, lifted)
     return True
 
@@ -132,8 +135,13 @@ def _writes_to_add(
     keys = [folders[0] + writes.name for group in places for writes in group.writes]
     keys += [folders[1] + writes.name for some in present for writes in some]
     bodies = yield from reader.bodies(keys)
+    # Only what is seen of a checkpoint is copied, and its writes may stand on what was there before.
+    changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
+    replaced = yield from reader.replaced([(source, group) for group in changed])
+    older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
     puts: list[Put] = []
     for group, some in zip(places, present, strict=True):
+        before = older.get((group.space, group.checkpoint_id), {})
         stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
         taken = {(write.task_id, write.idx) for write in stored}
         own = mine.get((group.space, group.checkpoint_id))
@@ -155,7 +163,7 @@ def _writes_to_add(
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
                 name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
-            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks)
+            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks, before)
             checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
@@ -164,7 +172,7 @@ def _writes_to_add(
 
 
 def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Put]) -> Operation[None]:
-    done = yield puts
+    done = yield Batch(puts)
     refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
     stored = yield from reader.bodies([put.key for put in refused])
     folder = reader.folder(target)
@@ -178,9 +186,9 @@ def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
     """Mark the tasks that may be waiting in the source."""
     theirs, mine = reader.inbox(source), reader.inbox(target)
     (pages,) = yield from reader.everything([theirs])
-    markers = [entry.key.removeprefix(theirs) for entry in entries_of(pages)]
+    markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
     if markers:
-        yield [Put(mine + marker, os.urandom(8)) for marker in markers]
+        yield Batch(Put(f"{mine}{marker}.{nonce()}", b"") for marker in sorted(markers))
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

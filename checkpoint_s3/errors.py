@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -20,7 +22,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import CheckpointError, StoreUnavailable, UnsupportedOperation
 
 BOTO_ERRORS = (
     BotoCoreError, ClientError,
@@ -60,15 +62,21 @@ _ADVICE = {
 }
 
 
+_CREDENTIALS = re.compile(r"://[^/\s\"']*@")
+"""In the URL of an endpoint; boto3 does not use them, and shows them in its errors."""
+
+
 def translated(error: Exception, bucket: str) -> CheckpointError:
     """Return the error to raise from an error of boto3, or of what it is built on."""
-    where = f"bucket {bucket!r}"
+    found = _translated(error, f"bucket {bucket!r}")
+    return type(found)(_CREDENTIALS.sub("://…@", str(found)))
+
+
+def _translated(error: Exception, where: str) -> CheckpointError:
     if isinstance(error, ClientError):
         code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         said = f"{where}: {error.operation_name}: {code}: {error.response.get('Error', {}).get('Message', '')}"
-        if code == "InvalidRange":  # the beginning of an object that is empty; none is written so
-            return CorruptCheckpoint(f"{where}: an object is empty. Restore it from a backup, or delete its thread")
         if code in _ADVICE and not (status >= 500 and code != "NotImplemented"):
             return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
         if code in _PASSING_CODES or status >= 500 or status in (409, 429):
@@ -92,6 +100,11 @@ def translated(error: Exception, bucket: str) -> CheckpointError:
 def is_missing(error: ClientError) -> bool:
     """Whether there is no such object."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")
+
+
+def is_beyond(error: ClientError) -> bool:
+    """Whether an object ends before the part that was asked for."""
+    return _code(error) in ("InvalidRange", "416")
 
 
 def is_unmet(error: ClientError) -> bool:

@@ -172,6 +172,14 @@ def _framed(kind: bytes, head: Any, tail: Any) -> bytes:
 
 # Reading
 
+UNREADABLE = (CorruptCheckpoint, SchemaMismatch)
+"""What reading raises. A damaged object can seem to be of another format."""
+
+
+def claimed_end(body: bytes) -> int:
+    """Where the head ends in an object if that is undamaged; 0 when there is no telling."""
+    return FRAME_BYTES + int.from_bytes(body[8:12], "big") if len(body) >= FRAME_BYTES and body[:4] == MAGIC else 0
+
 
 def head_end(body: bytes, where: str) -> int:
     """Where the head ends in an object, of which the beginning is enough."""
@@ -179,7 +187,7 @@ def head_end(body: bytes, where: str) -> int:
         raise CorruptCheckpoint(f"{where} is not an object of a checkpoint store, or is damaged")
     if body[4] != FORMAT:
         raise SchemaMismatch(f"{where} has format {body[4]}, this version knows {FORMAT}: upgrade checkpoint-backends")
-    return FRAME_BYTES + int.from_bytes(body[8:12], "big")
+    return claimed_end(body)
 
 
 def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
@@ -221,6 +229,15 @@ def read_writes(body: bytes, where: str) -> tuple[Sequence[WriteRecord], Mapping
             for task_id, idx, channel, path, root, refs, questions, settles, written_at in rows
         ]
         return writes, _chunks(chunks)
+
+
+def has_writes(body: bytes) -> bool:
+    """Whether an object of writes can be read."""
+    try:
+        read_writes(body, "")
+    except UNREADABLE:
+        return False
+    return True
 
 
 def read_writes_place(body: bytes, where: str) -> tuple[str, str, int]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.metadata import has_terms
-from checkpoint_base.records import Chunk, ChunkId, InboxQuery, InterruptRecord, ThreadRecord, WriteRecord
+from checkpoint_base.records import (
+    CheckpointRecord,
+    Chunk,
+    ChunkId,
+    InboxQuery,
+    InterruptRecord,
+    ThreadRecord,
+    ValueRecord,
+    WriteRecord,
+)
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Head
-from checkpoint_s3.layout import id_segment, segment_id, space_segment, task_digest
-from checkpoint_s3.reader import Reader, State, entries_of, read_all_writes
-from checkpoint_s3.transport import Delete, Entry, Put
+from checkpoint_s3.format import UNREADABLE, has_writes
+from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
+from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
+from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _ROOT = space_segment("")
@@ -32,13 +40,24 @@ class _Marker:
 
 @dataclass(frozen=True, slots=True)
 class _Latest:
-    """The latest checkpoint of a thread's root namespace, with its writes."""
+    """The latest checkpoint of a thread's root namespace, with its writes.
 
-    thread_id: str
+    What cannot be read has a stand-in that cannot either, so that whoever lists it is told: a ``record`` without header
+    if anything is damaged, and for a special write, which may be a question, one without value.
+    """
+
     group: Group
-    head: Head
+    record: CheckpointRecord
     writes: Sequence[WriteRecord]
-    chunks: dict[ChunkId, Chunk]
+    chunks: Mapping[ChunkId, Chunk]
+    is_damaged: bool
+
+    @property
+    def thread_id(self) -> str:
+        return self.record.key.thread_id
+
+    def has_terms(self, wanted: Sequence[bytes]) -> bool:
+        return self.is_damaged or has_terms(self.record.terms, wanted)
 
     @property
     def pending(self) -> Sequence[WriteRecord]:
@@ -59,9 +78,9 @@ class Inbox:
         self._grace = grace
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
-        """The request that marks a task which is about to ask; no two markers are the same object."""
-        name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}"
-        return Put(self._reader.inbox(key.thread_id) + name, os.urandom(8))
+        """The request that marks a task which is about to ask; no two markers have the same name."""
+        name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
+        return Put(self._reader.inbox(key.thread_id) + name, b"")
 
     def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
         """Put the markers of a checkpoint that becomes the latest again."""
@@ -71,15 +90,15 @@ class Inbox:
         key = CheckpointKey(thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
         if asking:
-            yield [self.marker(key, task_id) for task_id in asking]
+            yield Batch(self.marker(key, task_id) for task_id in asking)
 
     # Threads
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         if query.thread_id is None:
-            surveyed = yield from self._surveyed_threads()
+            surveyed = yield from self._reader.survey_all(damaged=True)
         else:
-            ((state, groups),) = yield from self._reader.survey([query.thread_id])
+            ((state, groups),) = yield from self._reader.survey([query.thread_id], damaged=True)
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
         times = yield from self._reader.times([(thread_id, *place) for thread_id, place in listed.items()])
@@ -91,28 +110,21 @@ class Inbox:
         positions.sort(reverse=query.order == "newest")
         page: list[ThreadRecord] = []
         rest = iter(positions)
-        while len(page) < query.limit:
-            some = [*islice(rest, query.limit - len(page))]
+        at_once = growing() if query.terms else repeat(0)
+        while (room := query.limit - len(page)) > 0:
+            some = [*islice(rest, max(room, next(at_once)))]
             if not some:
                 break
-            found = yield from self._latest({thread_id: listed[thread_id][1] for _, thread_id, _ in some})
+            found = yield from self._latest({thread_id: listed[thread_id] for _, thread_id, _ in some})
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)
                 if latest is None:
                     if not query.terms:
                         page.append(ThreadRecord(thread_id, created_at, updated_at, None, 0))
-                elif has_terms(latest.head.record.terms, query.terms):
+                elif latest.has_terms(query.terms):
                     questions = sum(write.questions for write in latest.pending)
-                    page.append(ThreadRecord(thread_id, created_at, updated_at, latest.head.record, questions))
-        return page
-
-    def _surveyed_threads(self) -> Operation[dict[str, tuple[State, list[Group]]]]:
-        folder = f"{self._reader.root}t/"
-        (pages,) = yield from self._reader.everything([folder], folders=True)
-        segments = [found.removeprefix(folder).rstrip("/") for page in pages for found in page.folders]
-        ids = [*(yield from self._reader.thread_ids(segments)).values()]
-        surveyed = yield from self._reader.survey(ids)
-        return dict(zip(ids, surveyed, strict=True))
+                    page.append(ThreadRecord(thread_id, created_at, updated_at, latest.record, questions))
+        return page[: query.limit]
 
     # Interrupts
 
@@ -123,14 +135,14 @@ class Inbox:
         ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
         if query.thread_id is not None:
             ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
-        surveyed = yield from self._reader.survey([*ids.values()])
+        surveyed = yield from self._reader.survey([*ids.values()], damaged=True)
+        latest = yield from self._latest(dict(zip(ids.values(), surveyed, strict=True)))
         groups = {id_: place[1] for id_, place in zip(ids.values(), surveyed, strict=True)}
-        latest = yield from self._latest(groups)
         yield from self._repair(markers, ids, groups, latest, now)
         waiting = [
             (each, write)
             for each in latest.values()
-            if has_terms(each.head.record.terms, query.terms)
+            if each.has_terms(query.terms)
             for write in each.pending
             if query.is_behind((write.written_at, each.thread_id, write.task_id))
         ]
@@ -143,18 +155,27 @@ class Inbox:
         lacking = {
             each.thread_id: each.group for each, write in page if not each.chunks.keys() >= set(write.value.chunk_ids)
         }
-        states = yield from self._reader.contents([*lacking.items()])
-        chunks = {stored.record.key.thread_id: stored.chunks for stored in states}
-        return [
-            InterruptRecord(each.head.record, write, chunks.get(each.thread_id, each.chunks)) for each, write in page
-        ]
+        chunks = yield from self._states(lacking)
+        return [InterruptRecord(each.record, write, chunks.get(each.thread_id, each.chunks)) for each, write in page]
+
+    def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
+        """What checkpoints stand on, by their threads, as far as it can be read."""
+        try:
+            states = yield from self._reader.contents([*groups.items()])
+        except UNREADABLE:
+            found: dict[str, Mapping[ChunkId, Chunk]] = {}
+            if len(groups) > 1:
+                for thread_id, group in groups.items():
+                    found |= yield from self._states({thread_id: group})
+            return found
+        return {stored.record.key.thread_id: stored.chunks for stored in states}
 
     def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
         markers = []
         for entry in entries:
-            thread, _, last = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
-            segment, _, task = last.partition(".")
-            markers.append(_Marker(entry, thread, segment_id(segment), task))
+            thread, _, name = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
+            if (parsed := parse_marker(name)) is not None:
+                markers.append(_Marker(entry, thread, *parsed))
         return markers
 
     def _repair(
@@ -172,6 +193,8 @@ class Inbox:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)
+            if found is not None and found.is_damaged:
+                continue
             is_written = any(
                 group.writes
                 for group in groups.get(thread_id, ())
@@ -184,25 +207,60 @@ class Inbox:
                 if marker.task not in pending:
                     stale.append(marker)
         if stale:
-            yield [Delete(marker.entry.key, marker.entry.etag) for marker in stale]
+            yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
-    def _latest(self, groups: Mapping[str, Sequence[Group]]) -> Operation[dict[str, _Latest]]:
+    def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
         """The latest root checkpoints of these threads, as far as they have one."""
         places: list[tuple[str, Group, CheckpointObject]] = []
-        for thread_id, some in groups.items():
-            group = next((group for group in some if group.space == _ROOT and group.visible), None)
+        for thread_id, (_, groups) in threads.items():
+            group = next((group for group in groups if group.space == _ROOT and group.visible), None)
             if group is not None and group.checkpoint is not None:
                 places.append((thread_id, group, group.checkpoint))
-        heads = yield from self._reader.heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
-        asked: dict[str, tuple[str, WritesObject]] = {
-            self._reader.folder(thread_id) + each.name: (thread_id, each)
-            for thread_id, group, _ in places
-            for each in group.writes
-        }
-        bodies = yield from self._reader.bodies([*asked])
+        heads = yield from self._reader.readable_heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
+        bodies = yield from self._reader.bodies(
+            [self._reader.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
+        )
         found = {}
         for (thread_id, group, _), head in zip(places, heads, strict=True):
             folder = self._reader.folder(thread_id)
-            writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
-            found[thread_id] = _Latest(thread_id, group, head, writes, chunks)
+            objects = [(each, bodies[folder + each.name]) for each in group.writes]
+            damaged: list[WritesObject] = []
+            try:
+                writes, chunks = read_all_writes(objects, thread_id)
+            except UNREADABLE:
+                damaged = [each for each, body in objects if not has_writes(body)]
+                writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
+            writes += [_stand_in(each) for each in damaged if each.parsed.kind == "x"]
+            is_damaged = head is None or bool(damaged) or threads[thread_id][0].is_damaged
+            record = _unreadable(thread_id, group) if head is None or is_damaged else head.record
+            found[thread_id] = _Latest(group, record, writes, chunks, is_damaged)
         return found
+
+
+def _unreadable(thread_id: str, group: Group) -> CheckpointRecord:
+    """A checkpoint without header, which is reported as damaged."""
+    return CheckpointRecord(
+        key=CheckpointKey(thread_id, "", group.checkpoint_id),
+        parent_id=None,
+        header=b"",
+        channels=(),
+        open_channels=(),
+        terms=b"",
+        run_id=None,
+        written_at=0,
+    )
+
+
+def _stand_in(object_: WritesObject) -> WriteRecord:
+    """A question without value, which is reported as damaged; its task is known as a digest only."""
+    name = object_.parsed
+    return WriteRecord(
+        task_id=name.task,
+        idx=-name.number,
+        channel="",
+        task_path="",
+        value=ValueRecord(b""),
+        questions=1,
+        settles=False,
+        written_at=int(object_.modified * 1_000_000),
+    )

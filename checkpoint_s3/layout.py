@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_TIME = (1 << 56) - 1
 
 _CHECKPOINT = re.compile(r"c([\w-]{16})((?:\.[~\w-]+)*)", re.ASCII)
+_MARKER = re.compile(r"([\w-]+)\.([\w-]{22})(?:\.[\w-]+)?", re.ASCII)
 _WRITES = re.compile(r"([wx])([\w-]{22})\.(\d+)", re.ASCII)
 
 
@@ -139,6 +141,15 @@ def parse_name(text: str) -> CheckpointName | WritesName | None:
     return None
 
 
+def parse_marker(text: str) -> tuple[str, str] | None:
+    """The checkpoint and the task that the name of a marker in a thread's folder tells; None when it is none."""
+    try:
+        found = _MARKER.fullmatch(text)
+        return (segment_id(found.group(1)), found.group(2)) if found else None
+    except ValueError:  # not written by this package
+        return None
+
+
 def id_segment(checkpoint_id: str) -> str:
     """A checkpoint id so that greater ones sort first: its bytes complemented, ended by a byte above all of them."""
     return text64(checkpoint_id.encode().translate(_COMPLEMENT) + b"\xff")
@@ -151,6 +162,11 @@ def segment_id(segment: str) -> str:
 
 def task_digest(task_id: str) -> str:
     return text64(blake2b(task_id.encode(), digest_size=16).digest())
+
+
+def nonce() -> str:
+    """A part of a name that is used once, so that a deletion is of what was seen, also where conditions are ignored."""
+    return text64(os.urandom(9))
 
 
 def thread_segment(thread_id: str) -> str:

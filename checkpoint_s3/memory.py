@@ -7,16 +7,24 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import Chunk, ChunkId
 from checkpoint_s3.format import Head, checkpoint_digest, chunk_size
 from checkpoint_s3.stack import Snapshot
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 MEMORY_BYTES = 64 * 1024 * 1024
 DRAFT_BYTES = 4 * 1024 * 1024
 SNAPSHOTS = 4
 HEADS = 2048
+WRITE_TIMES = 16384
+THREADS = 4096
+SPACES = 4096
+"""However little they hold. Those of a thread's namespaces count that were worked on last."""
 
 
 @dataclass(slots=True)
@@ -56,8 +64,9 @@ class Memory:
         self._process = os.getpid()
         self._lock = Lock()
         self._threads: OrderedDict[str, Thread] = OrderedDict()
-        self._sizes: dict[str, int] = {}
+        self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._write_times: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._size = 0
 
     def _guarded(self) -> Lock:
@@ -69,12 +78,15 @@ class Memory:
         with self._guarded():
             thread = self._threads.setdefault(thread_id, Thread())
             self._threads.move_to_end(thread_id)
+            if len(self._threads) > THREADS:
+                self._drop(next(iter(self._threads)))
             return thread
 
     def forget(self, thread_id: str) -> None:
+        """Forget all checkpoints and writes of a thread."""
         with self._guarded():
-            self._threads.pop(thread_id, None)
-            self._size -= self._sizes.pop(thread_id, 0)
+            if thread := self._threads.get(thread_id):
+                self._drop_spaces(thread_id, thread)
 
     def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
         """Forget what a thread's ledger hides."""
@@ -98,11 +110,13 @@ class Memory:
     def space(self, key: NamespaceKey) -> Space:
         thread = self.thread(key.thread_id)
         with self._guarded():
-            return thread.spaces.setdefault(key.checkpoint_ns, Space())
+            space = thread.spaces.setdefault(key.checkpoint_ns, Space())
+        self._weigh(key)
+        return space
 
     def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
-        thread = self.thread(key.thread_id)
-        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        thread, place = self.thread(key.thread_id), NamespaceKey(key.thread_id, key.checkpoint_ns)
+        space = self.space(place)
         with self._guarded():
             if checkpoint_digest(snapshot.name.text()) in thread.unseen:
                 return  # removed while it was being read
@@ -111,17 +125,19 @@ class Memory:
             while len(space.snapshots) > SNAPSHOTS:
                 space.snapshots.popitem(last=False)
             space.written = {place: known for place, known in space.written.items() if place[0] in space.snapshots}
-        self._weigh(key.thread_id)
+        self._weigh(place)
 
     def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:
         """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
-        space = self.space(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        place = NamespaceKey(key.thread_id, key.checkpoint_ns)
+        space = self.space(place)
         brought = sum(map(chunk_size, chunks.values()))
         with self._guarded():
             if space.draft_bytes + brought > DRAFT_BYTES:
                 space.drafts, space.draft_bytes = {}, 0
             space.drafts.update(chunks)
             space.draft_bytes += brought
+        self._weigh(place)
 
     def drafts(self, key: NamespaceKey) -> Mapping[ChunkId, Chunk]:
         space = self.space(key)
@@ -133,22 +149,49 @@ class Memory:
         with self._guarded():
             return {key: self._heads[key] for key in keys if key in self._heads}
 
+    def write_times(self, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """When the latest write of objects was written, given by key and ETag, as far as it was read lately."""
+        with self._guarded():
+            return {place: self._write_times[place] for place in objects if place in self._write_times}
+
     def remember_heads(self, heads: Mapping[str, Head]) -> None:
         with self._guarded():
-            for key, head in heads.items():
-                self._heads[key] = head
-                self._heads.move_to_end(key)
-            while len(self._heads) > HEADS:
-                self._heads.popitem(last=False)
+            _keep(self._heads, heads, HEADS)
 
-    def _weigh(self, thread_id: str) -> None:
+    def remember_write_times(self, times: Mapping[tuple[str, str], int]) -> None:
         with self._guarded():
-            thread = self._threads.get(thread_id)
-            if thread is None:
+            _keep(self._write_times, times, WRITE_TIMES)
+
+    def _weigh(self, key: NamespaceKey) -> None:
+        """Take note of what a namespace holds, and that it is in use; forget those that were not for the longest."""
+        place = (key.thread_id, key.checkpoint_ns)
+        with self._guarded():
+            thread = self._threads.get(key.thread_id)
+            space = thread.spaces.get(key.checkpoint_ns) if thread else None
+            if space is None:
                 return
-            size = sum(space.size for space in [*thread.spaces.values()])
-            self._size += size - self._sizes.get(thread_id, 0)
-            self._sizes[thread_id] = size
-            while self._size > MEMORY_BYTES and len(self._threads) > 1:
-                oldest, _ = self._threads.popitem(last=False)
-                self._size -= self._sizes.pop(oldest, 0)
+            self._size += space.size - self._sizes.get(place, 0)
+            self._sizes[place] = space.size
+            self._sizes.move_to_end(place)
+            while len(self._sizes) > 1 and (self._size > MEMORY_BYTES or len(self._sizes) > SPACES):
+                (thread_id, checkpoint_ns), size = self._sizes.popitem(last=False)
+                self._size -= size
+                self._threads[thread_id].spaces.pop(checkpoint_ns, None)
+
+    def _drop(self, thread_id: str) -> None:
+        """Forget a thread; the lock is held."""
+        self._drop_spaces(thread_id, self._threads.pop(thread_id))
+
+    def _drop_spaces(self, thread_id: str, thread: Thread) -> None:
+        for checkpoint_ns in thread.spaces:
+            self._size -= self._sizes.pop((thread_id, checkpoint_ns), 0)
+        thread.spaces.clear()
+
+
+def _keep(known: OrderedDict[K, V], more: Mapping[K, V], most: int) -> None:
+    """Remember more; of all the last."""
+    for key, value in more.items():
+        known[key] = value
+        known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)

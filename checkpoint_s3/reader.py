@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
-    FRAME_BYTES,
     HEAD_BYTES,
+    UNREADABLE,
     Head,
     Items,
     Ledger,
-    head_end,
+    claimed_end,
     read_head,
     read_items,
     read_ledger,
@@ -25,18 +25,18 @@ from checkpoint_s3.format import (
 )
 from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.stack import segments_of, snapshot_of
-from checkpoint_s3.transport import Entry, Found, Get, List, Page
+from checkpoint_s3.stack import closure, segments_of, snapshot_of
+from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
-REVEALED_SECONDS = 60
-"""For this long after a copy has come into sight, a listing may be one that began before."""
+LISTING_SECONDS = 60
+"""A listing is of the time that its answer tells, or of one that is earlier by less than this."""
 
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read for the times that their writers noted."""
 
-FORGET_SECONDS = 24 * 3600
-"""What is known of a thread is forgotten if its ledger was not read for so long: a tombstone may have come and gone."""
+LEASE = 1 / 6
+"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -49,21 +49,35 @@ class Vanished(Exception):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock."""
+    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock.
+
+    One that ``is_damaged`` is as if it hid nothing.
+    """
 
     ledger: Ledger
     etag: str | None
     age: float
     now: int
+    is_damaged: bool = False
+
+    def may_be_newer_than(self, page: Page) -> bool:
+        """Whether the ledger may have been changed after the listing began that this page is of."""
+        return self.etag is not None and self.now / 1_000_000 - self.age > page.now / 1_000_000 - LISTING_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads from one bucket below one prefix (``root``: empty, or ended by a slash)."""
+    """Reads from one bucket below one prefix.
+
+    Args:
+        root: the prefix: empty, or ended by a slash.
+        memory: what is known of threads.
+        grace: seconds that what is out of sight stays stored.
+    """
 
     root: str
     memory: Memory
-    lease: float
+    grace: float
 
     # Keys
 
@@ -78,23 +92,26 @@ class Reader:
 
     # Ledgers
 
-    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float) -> State:
-        """The state of a thread whose ledger was asked for at that time, which renews what is known of it."""
+    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
+        """The state of a thread whose ledger was asked for at that time, which renews what is known of it.
+
+        Raises:
+            CorruptCheckpoint: the ledger cannot be read, and no ``damaged`` one is wanted.
+        """
         thread = self.memory.thread(thread_id)
-        if asked_at >= thread.asked_at + FORGET_SECONDS and thread.nonce is not None:
-            self.memory.forget(thread_id)
-            thread = self.memory.thread(thread_id)
-        ledger, nonce = _NO_LEDGER, b""
-        if found is not None:
-            ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
-            nonce = ledger.nonce
-        if asked_at >= thread.asked_at:
-            if nonce != thread.nonce:
-                self.memory.hide(thread_id, ledger.unseen)
-            thread.nonce, thread.asked_at, thread.fresh_until = nonce, asked_at, asked_at + self.lease
-        if found is None:
-            return State(ledger, None, 0.0, 0)
-        return State(ledger, found.etag, found.age, found.now)
+        state = _state(thread_id, found, damaged=damaged)
+        if asked_at >= thread.asked_at and not state.is_damaged:
+            if state.ledger.nonce != thread.nonce:
+                if asked_at >= thread.asked_at + self.grace:
+                    # What was removed since the last look may be deleted by now, and in the ledger no more.
+                    self.memory.forget(thread_id)
+                self.memory.hide(thread_id, state.ledger.unseen)
+            thread.nonce, thread.asked_at, thread.fresh_until = (
+                state.ledger.nonce,
+                asked_at,
+                asked_at + self.grace * LEASE,
+            )
+        return state
 
     def state(self, thread_id: str) -> Operation[State]:
         asked_at = _elapsed()
@@ -109,35 +126,43 @@ class Reader:
     # Listings
 
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
-        """The first page of a listing within a thread, with the thread's ledger."""
+        """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = _elapsed()
-        found, page = yield [Get(self.ledger_key(thread_id)), call]
+        found, page = yield Batch((Get(self.ledger_key(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
-        if state.ledger.veiled and state.age < REVEALED_SECONDS:
+        if state.may_be_newer_than(page):
             # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
-            page = yield call
+            # And what hides the newest checkpoint of a listing came with a newer one, which that may not have yet. As
+            # long as the newest is seen, both tell of one time.
+            groups = grouped(objects(page.entries, self.folder(thread_id)), state.ledger)
+            newest = next((group for group in groups if group.checkpoints), None)
+            if state.ledger.veiled or (newest is not None and not newest.visible):
+                page = yield call
         return state, page
 
-    def everything(self, prefixes: Iterable[str], *, folders: bool = False) -> Operation[Sequence[Sequence[Page]]]:
+    def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
         """List all below each of these prefixes, page by page, the prefixes at the same time."""
-        calls = {at: List(prefix, folders=folders) for at, prefix in enumerate(prefixes)}
+        calls = {at: List(prefix) for at, prefix in enumerate(prefixes)}
         pages: list[list[Page]] = [[] for _ in calls]
         while calls:
-            answers = yield [*calls.values()]
+            answers = yield Batch(calls.values())
             following = {}
             for (at, call), page in zip(calls.items(), answers, strict=True):
                 pages[at].append(page)
                 if page.last is not None:
-                    following[at] = List(call.prefix, after=page.last, folders=folders)
+                    following[at] = List(call.prefix, after=page.last)
             calls = following
         return pages
 
-    def survey(self, thread_ids: Sequence[str]) -> Operation[Sequence[tuple[State, list[Group]]]]:
-        """Everything that there is of these threads, by name."""
+    def survey(
+        self, thread_ids: Sequence[str], *, damaged: bool = False
+    ) -> Operation[Sequence[tuple[State, list[Group]]]]:
+        """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
         asked_at = _elapsed()
-        answers = yield [Get(self.ledger_key(thread_id)) for thread_id in thread_ids]
+        answers = yield Batch(Get(self.ledger_key(thread_id)) for thread_id in thread_ids)
         states = [
-            self.parsed_ledger(thread_id, found, asked_at) for thread_id, found in zip(thread_ids, answers, strict=True)
+            self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
+            for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
         # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
         listed = yield from self.everything(self.folder(thread_id) for thread_id in thread_ids)
@@ -147,31 +172,42 @@ class Reader:
             surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
         return surveyed
 
-    def survey_all(self) -> Operation[Mapping[str, list[Group]]]:
-        """Everything that there is, by name: the groups of each thread."""
-        (marks,) = yield from self.everything([f"{self.root}l/"])
+    def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
+        """`survey` of all threads that there are, by their ids."""
+        before = yield from self._ledgers()
         (pages,) = yield from self.everything([f"{self.root}t/"])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
         for entry in entries_of(pages):
             segment = entry.key[len(self.root) + 2 :].partition("/")[0]
             by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
+        after = yield from self._ledgers()
         ids = yield from self.thread_ids(by_segment)
-        marked = {entry.key for entry in entries_of(marks)}
-        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in marked]
-        ledgers: dict[str, Ledger] = {}
-        if with_ledger:
-            found = yield [Get(self.ledger_key(id_)) for id_ in with_ledger]
-            ledgers = {
-                id_: self.parsed_ledger(id_, body, 0.0).ledger for id_, body in zip(with_ledger, found, strict=True)
-            }
-        return {id_: grouped(by_segment[segment], ledgers.get(id_, Ledger())) for segment, id_ in ids.items()}
+        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in before]
+        answers = yield Batch(Get(self.ledger_key(id_)) for id_ in with_ledger)
+        ledgers = dict(zip(with_ledger, answers, strict=True))
+        surveyed = {}
+        changed = []
+        for segment, id_ in ids.items():
+            found, key = ledgers.get(id_), self.ledger_key(id_)
+            if {before.get(key), after.get(key)} == {found and found.etag}:
+                state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
+                surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
+            else:  # it may hide what was listed, or tell that it was not complete
+                changed.append(id_)
+        again = yield from self.survey(changed, damaged=damaged)
+        return surveyed | dict(zip(changed, again, strict=True))
+
+    def _ledgers(self) -> Operation[Mapping[str, str]]:
+        """The keys of all ledgers, with their ETags."""
+        (pages,) = yield from self.everything([f"{self.root}l/"])
+        return {entry.key: entry.etag for entry in entries_of(pages) if entry.key.endswith(f"/{LEDGER}")}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
         """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
-            answers = yield [Get(f"{self.root}n/{segment}") for segment in unnamed]
+            answers = yield Batch(Get(f"{self.root}n/{segment}") for segment in unnamed)
             ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
 
@@ -183,21 +219,40 @@ class Reader:
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         bodies = yield from self.beginnings([*unknown])
+        damage: CorruptCheckpoint | SchemaMismatch | None = None
         for (key, (thread_id, each)), body in zip(unknown.items(), bodies, strict=True):
-            known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+            try:
+                known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+            except UNREADABLE as error:
+                damage = damage or error
         self.memory.remember_heads(known)
+        if damage is not None:
+            raise damage
         return [known[key] for key in keys]
 
+    def readable_heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head | None]]:
+        """`heads`, with None for each that cannot be read."""
+        try:
+            return (yield from self.heads(wanted))
+        except UNREADABLE:
+            found: list[Head | None] = []
+            for place in wanted:  # most are remembered now
+                try:
+                    found += yield from self.heads([place])
+                except UNREADABLE:
+                    found.append(None)
+            return found
+
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
-        """Enough of each object for its head."""
+        """Enough of each object for its head, or what there is of it."""
         if not keys:
             return []
-        answers = yield [Get(key, HEAD_BYTES) for key in keys]
+        answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
         bodies = [_there(found, key) for found, key in zip(answers, keys, strict=True)]
-        ends = [head_end(body, key) if len(body) >= FRAME_BYTES else 0 for body, key in zip(bodies, keys, strict=True)]
+        ends = [claimed_end(body) for body in bodies]
         longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
         if longer:
-            answers = yield [Get(keys[at], ends[at]) for at in longer]
+            answers = yield Batch(Get(keys[at], ends[at]) for at in longer)
             for at, found in zip(longer, answers, strict=True):
                 bodies[at] = _there(found, keys[at])
         return bodies
@@ -218,11 +273,62 @@ class Reader:
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
         found = [self.read(thread_id, group, bodies, items) for thread_id, group in wanted]
+        found = yield from self._with_replaced(wanted, found)
         if remember:
             for stored, (thread_id, group) in zip(found, wanted, strict=True):
                 name, folder = _checkpoint(group).parsed, self.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
+        return found
+
+    def _with_replaced(
+        self, wanted: Sequence[tuple[str, Group]], found: Sequence[StoredCheckpoint]
+    ) -> Operation[list[StoredCheckpoint]]:
+        """Add what writes stand on that were stored before their checkpoint was put again with another state."""
+        lacking = [
+            len(group.checkpoints) > 1 and bool(_missing(stored.writes, stored.chunks))
+            for (_, group), stored in zip(wanted, found, strict=True)
+        ]
+        brought = iter((yield from self.replaced([place for place, is_ in zip(wanted, lacking, strict=True) if is_])))
+        return [
+            replace(stored, chunks={**next(brought), **stored.chunks}) if is_lacking else stored
+            for stored, is_lacking in zip(found, lacking, strict=True)
+        ]
+
+    def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
+        """What the objects hold that checkpoints had before they were put again or removed, as far as it is there."""
+        keys = [
+            {self.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
+            for thread_id, group in wanted
+        ]
+        asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
+        if not asked:
+            return [{} for _ in wanted]
+        answers = yield Batch(Get(key) for key in asked)
+        there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
+        return [
+            {
+                id_: chunk
+                for key in some
+                if key in there
+                for id_, chunk in read_items(there[key], f"object {key!r}").chunks.items()
+            }
+            for some in keys
+        ]
+
+    def lacking(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[tuple[str, Group]]]:
+        """Those whose writes stand on a state of their checkpoint that was replaced or removed."""
+        found = []
+        for thread_id, group in wanted:
+            folder = self.folder(thread_id)
+            parts = group.checkpoint.parsed.stack() if group.checkpoint else ()
+            states = [folder + part.text() for part in parts]
+            bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
+            writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
+            for key in states:
+                chunks.update(read_items(bodies[key], f"object {key!r}").chunks)
+            if _missing(writes, chunks):
+                found.append((thread_id, group))
         return found
 
     def times(
@@ -241,10 +347,19 @@ class Reader:
                 for object_ in writes
                 if object_.modified >= latest - LATEST_SECONDS
             }
-        bodies = yield from self.beginnings([*recent])
+        known = self.memory.write_times([(key, object_.etag) for key, (_, object_) in recent.items()])
+        unknown = [key for key, (_, object_) in recent.items() if (key, object_.etag) not in known]
+        bodies = yield from self.beginnings(unknown)
+        for key, body in zip(unknown, bodies, strict=True):
+            object_ = recent[key][1]
+            try:
+                known[key, object_.etag] = read_writes_place(body, object_.name)[2]
+            except UNREADABLE:
+                known[key, object_.etag] = int(object_.modified * 1_000_000)
+        self.memory.remember_write_times(known)
         written: dict[int, list[int]] = {}
-        for (at, object_), body in zip(recent.values(), bodies, strict=True):
-            written.setdefault(at, []).append(read_writes_place(body, object_.name)[2])
+        for key, (at, object_) in recent.items():
+            written.setdefault(at, []).append(known[key, object_.etag])
         found = []
         for at, (_, state, groups) in enumerate(threads):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
@@ -255,7 +370,7 @@ class Reader:
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
         if not keys:
             return {}
-        answers = yield [Get(key) for key in keys]
+        answers = yield Batch(Get(key) for key in keys)
         return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
 
     def read(
@@ -291,6 +406,18 @@ class Reader:
         return StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
 
 
+def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
+    if found is None:
+        return State(_NO_LEDGER, None, 0.0, 0)
+    try:
+        ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
+    except UNREADABLE:
+        if not damaged:
+            raise
+        return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
+    return State(ledger, found.etag, found.age, found.now)
+
+
 def read_all_writes(
     found: Iterable[tuple[WritesObject, bytes]], thread_id: str
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
@@ -303,6 +430,11 @@ def read_all_writes(
             writes.setdefault((write.task_id, write.idx), write)
         chunks.update(brought)
     return list(writes.values()), chunks
+
+
+def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The chunks that writes stand on and that are not among these."""
+    return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
 
 
 def _checkpoint(group: Group) -> CheckpointObject:
@@ -323,6 +455,14 @@ def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:
 
 def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
     return f"checkpoint {checkpoint.parsed.label.checkpoint_id} of thread {thread_id!r}"
+
+
+def growing() -> Iterator[int]:
+    """How many to look at together for few that are wanted: more and more, as there seem to be few among many."""
+    size = 16
+    while True:
+        yield size
+        size = min(4 * size, 1024)
 
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:

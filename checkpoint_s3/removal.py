@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import run_digest, space_segment, thread_segment
-from checkpoint_s3.reader import Reader, State, entries_of
-from checkpoint_s3.transport import Delete, Entry, Get, Page, Put
+from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
+from checkpoint_s3.reader import Reader, State, Vanished, entries_of
+from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
@@ -24,7 +24,6 @@ COPYING_SECONDS = 24 * 3600
 
 _MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
-_NOTE_NONCE_BYTES = 8
 
 
 class Remover:
@@ -40,6 +39,8 @@ class Remover:
         self._reader = reader
         self._inbox = inbox
         self._grace = grace
+        self._delay = grace + min(grace, CHANGING_SECONDS)
+        """How long after the time that a removal says its objects are deleted."""
 
     # Removing
 
@@ -50,7 +51,7 @@ class Remover:
                 yield from ()
                 return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
-            yield from self._change(thread_id, everything)
+            yield from self._change(thread_id, everything, damaged=True)
             yield from self._delete_markers(thread_id)
         yield from self.sweep()
 
@@ -64,7 +65,7 @@ class Remover:
         surveyed = yield from self._reader.survey_all()
         suspects = [
             (thread_id, visible)
-            for thread_id, groups in surveyed.items()
+            for thread_id, (_, groups) in surveyed.items()
             for group in groups
             if (visible := group.visible) and visible.parsed.label.run in digests
         ]
@@ -108,24 +109,31 @@ class Remover:
         yield from self._change(thread_id, decide)
 
     def _change(
-        self, thread_id: str, decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]]
+        self,
+        thread_id: str,
+        decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        *,
+        damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker."""
+        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker.
+
+        With ``damaged`` also one that cannot be read.
+        """
+        note = self.note(thread_id)
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._reader.survey([thread_id])
-            ledger = (yield from decide(state, groups)) if groups else None
+            ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
+            ledger = (yield from decide(state, groups)) if groups or state.is_damaged else None
             if ledger is None:
                 return
             # First of all a note that there is something to sweep: it does no harm when there is not.
-            yield self.note(thread_id)
+            yield note
             if (yield from self.replace(thread_id, state, ledger)):
                 return
         raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
 
     def note(self, thread_id: str) -> Put:
-        """The request that notes a thread for sweeping; no two notes are the same object."""
-        nonce = os.urandom(_NOTE_NONCE_BYTES)
-        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}", nonce + thread_id.encode())
+        """The request that notes a thread for sweeping: before each change of its ledger a note of its own."""
+        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}/{nonce()}", b"")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         ledger = replace(ledger, nonce=os.urandom(8))
@@ -152,38 +160,38 @@ class Remover:
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
-        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_old(entry, page)]
+        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_over(self._grace, entry, page)]
         if old:
-            yield old
+            yield Batch(old)
 
-    def _is_old(self, entry: Entry, page: Page) -> bool:
-        return self._grace == 0 or entry.age(page.now) >= self._grace
+    @staticmethod
+    def _is_over(seconds: float, entry: Entry, page: Page) -> bool:
+        return seconds == 0 or entry.age(page.now) >= seconds
 
     # Sweeping
 
     def sweep(self) -> Operation[None]:
         """Delete the objects, in all threads, of what was removed so long ago that nobody can still be reading them."""
-        root = self._reader.root
-        (pages,) = yield from self._reader.everything([f"{root}r/"])
+        root = f"{self._reader.root}r/"
+        (pages,) = yield from self._reader.everything([root])
+        due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
-                if self._is_old(entry, page):
-                    yield from self._sweep(entry.key)
-
-    def _sweep(self, note: str) -> Operation[None]:
-        found = yield Get(note)
-        if found is None:
-            return
-        thread_id = found.body[_NOTE_NONCE_BYTES:].decode()
-        ((state, groups),) = yield from self._reader.survey([thread_id])
-        if state.etag is not None and not (yield from self._sweep_thread(thread_id, state, groups)):
-            return
-        # Whoever removes something writes the note first: deleting it as it was found loses none.
-        yield Delete(note, found.etag)
+                if self._is_over(self._delay, entry, page):
+                    due.setdefault(entry.key.removeprefix(root).partition("/")[0], []).append(entry)
+        for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
+            try:
+                ((state, groups),) = yield from self._reader.survey([thread_id])
+                is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
+            except (*UNREADABLE, Vanished):
+                continue  # whoever reads this thread is told; it must keep nobody from other ones
+            if is_done:
+                # What is not due yet has later notes.
+                yield Batch(Delete(entry.key, entry.etag) for entry in due[segment])
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
-        """Delete what is due of one thread; whether nothing is left that will become due."""
-        due_before = state.now - int((self._grace + min(self._grace, CHANGING_SECONDS)) * _MICROSECONDS)
+        """Delete what is due of one thread; whether no copy is being made of which something may be left over."""
+        due_before = state.now - int(self._delay * _MICROSECONDS)
         ledger = state.ledger
         due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
         late = {
@@ -191,18 +199,19 @@ class Remover:
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        stands = carriers(groups)
         folder = self._reader.folder(thread_id)
-        deleted = [
-            object_
+        going = {
+            name: object_
             for name, object_ in names_of(groups).items()
-            if name not in stands and (object_.digest in due or checkpoint_digest(name) in left_over)
-        ]
+            if object_.digest in due or checkpoint_digest(name) in left_over
+        }
+        stands = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
+        deleted = [object_ for name, object_ in going.items() if name not in stands]
         if deleted:
-            yield [
+            yield Batch(
                 Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
                 for object_ in deleted
-            ]
+            )
         (pages,) = yield from self._reader.everything([folder])
         left = {object_.digest for object_ in objects(entries_of(pages), folder)}
         hidden = tuple(
@@ -218,7 +227,17 @@ class Remover:
         swept = replace(ledger, hidden=hidden, veiled=veiled)
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
             yield from self.replace(thread_id, state, swept)
-        return not any(since > due_before for since, _ in hidden) and not veiled
+        return not veiled
+
+    def _under_writes(
+        self, thread_id: str, groups: Sequence[Group], going: Collection[str]
+    ) -> Operation[frozenset[str]]:
+        """The checkpoints that are going although writes stand on their state, which was replaced or removed since."""
+        suspects = [
+            (thread_id, group) for group in groups if group.writes and any(c.name in going for c in group.checkpoints)
+        ]
+        lacking = yield from self._reader.lacking(suspects)
+        return frozenset(each.name for _, group in lacking for each in group.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +292,7 @@ def _hiding(
     """A ledger that hides these objects, too; None when that changes nothing."""
     ledger = state.ledger
     digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
-    if not digests and retired == dict(ledger.retired):
+    if not (digests or state.is_damaged) and retired == dict(ledger.retired):
         return None
     return replace(
         ledger,

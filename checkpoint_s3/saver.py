@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import ceil, inf, isfinite
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.urls import OptionReader, seconds, take_options, text
-from checkpoint_s3.connections import CONNECTIONS, make_client
+from checkpoint_s3.connections import CONNECTIONS, READ_SECONDS, make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
+from checkpoint_s3.reader import LEASE
 from checkpoint_s3.store import GRACE_SECONDS, S3Store
 from checkpoint_s3.transport import S3Transport
 
@@ -34,7 +35,7 @@ class S3Saver(CheckpointSaver):
         bucket: an existing bucket.
         prefix: begins every key; several savers may share a bucket, each below a prefix of its own.
         client: a boto3 client to use, in any number of threads at once; it is never closed. It should not retry on its
-            own, and its timeouts should stay below ``grace``.
+            own: what it waits for counts towards ``grace``.
         session: a boto3 session to make a client of, instead of one that finds credentials and region by itself.
         endpoint_url: of a store other than AWS.
         region_name: of the bucket, unless boto3 finds it.
@@ -43,7 +44,8 @@ class S3Saver(CheckpointSaver):
             default without it.
         sse_kms_key_id: the key for ``aws:kms``.
         grace: seconds for which removed objects stay stored, out of sight, before they are deleted; the same in all
-            savers of a bucket (`docs/s3.md`). 0 only when nobody else works on it.
+            savers of a bucket (`docs/s3.md`); more than ``deadline`` and the client's timeout by a fifth. 0 only when
+            nobody else works on it.
         options: those of `CheckpointSaver`.
     """
 
@@ -72,6 +74,9 @@ class S3Saver(CheckpointSaver):
         if not (isfinite(grace) and grace >= 0):
             raise UnsupportedOperation(f"grace={grace!r}: give a number of seconds, 0 or more")
         given = {"endpoint_url": endpoint_url, "region_name": region_name}
+        if endpoint_url is not None and "@" in endpoint_url:
+            # Not shown: it may be a secret.
+            raise UnsupportedOperation("endpoint_url has no credentials: take them out, and let boto3 find them")
         if client is not None and (session, profile_name, endpoint_url, region_name) != (None,) * 4:
             raise UnsupportedOperation(
                 "client= has its own session, profile, endpoint and region: leave those arguments out"
@@ -82,14 +87,20 @@ class S3Saver(CheckpointSaver):
         def make() -> Any:
             return client or make_client(session, profile_name=profile_name, **given)
 
+        connections, timeout = CONNECTIONS, float(READ_SECONDS)
+        if client is not None:
+            config = client.meta.config
+            connections = config.max_pool_connections
+            timeout = max(inf if each is None else each for each in (config.connect_timeout, config.read_timeout))
         transport = S3Transport(
             bucket,
             make,
             owned=client is None,
-            connections=CONNECTIONS if client is None else client.meta.config.max_pool_connections,
+            connections=connections,
             encryption=_encryption(sse, sse_kms_key_id),
         )
         super().__init__(S3Store(transport, prefix, grace), **options)
+        _check_grace(grace, self._transport.deadline, timeout)
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
@@ -123,6 +134,20 @@ class S3Saver(CheckpointSaver):
 def open_s3(url: str, **options: Any) -> S3Saver:
     """Open ``s3://bucket/prefix``, with options as `S3Saver.from_conn_string` has them."""
     return S3Saver.from_conn_string(url, **options)
+
+
+def _check_grace(grace: float, deadline: float, timeout: float) -> None:
+    """Refuse a grace period that ends while a request may be on its way that relies on what was there before."""
+    # One attempt waits for a connection or for an answer, and hardly ever for both.
+    needed = (deadline + timeout) / (1 - LEASE)
+    if 0 < grace < needed * (1 - 1e-9):
+        raise UnsupportedOperation(
+            f"grace={grace:g} is too short for deadline={deadline:g} and a timeout of {timeout:g} seconds: what was "
+            "removed could be deleted before a request that relies on it has arrived. Give a shorter deadline, or "
+            f"grace={ceil(needed - 1e-9)} or more in all savers of the bucket"
+            if needed < inf
+            else "the client has no timeouts: give it a connect_timeout and a read_timeout"
+        )
 
 
 def _encryption(sse: str | None, sse_kms_key_id: str | None) -> Mapping[str, str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import TypeAlias, TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint
@@ -35,6 +36,7 @@ from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
     Kind,
+    Label,
     WritesName,
     id_segment,
     label_of,
@@ -44,11 +46,11 @@ from checkpoint_s3.layout import (
     thread_segment,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, Vanished, entries_of, read_all_writes
+from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
-from checkpoint_s3.transport import List, Put, S3Transport
-from checkpoint_s3.view import Group, WritesObject, grouped, objects
+from checkpoint_s3.transport import Batch, List, Put, S3Transport
+from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
 
@@ -65,6 +67,9 @@ _NEWEST = 100
 
 _NONCE_BYTES = 8
 
+_JUST_NOW_SECONDS = 5
+"""A checkpoint that was written longer ago than this when it is put may have been put before."""
+
 
 class S3Store(CheckpointStore):
     """A `CheckpointStore` in a bucket, below a prefix.
@@ -78,8 +83,7 @@ class S3Store(CheckpointStore):
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
         self._memory = Memory()
-        # A lease on what is known ends long before anything of it can be deleted, with time for a request to arrive.
-        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, lease=grace / 6)
+        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, grace)
         self._inbox = Inbox(self._reader, grace)
         self._remover = Remover(self._reader, self._inbox, grace)
 
@@ -101,6 +105,9 @@ class S3Store(CheckpointStore):
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._memory
+        # All that takes a request of its own is before the look at what is there: that is relied on for a while only.
+        yield from self._name_thread(key.thread_id)
+        written_at = yield from self._moment(checkpoint)
         if checkpoint.open_channels and checkpoint.parent_id:
             if not (yield from self._can_be_parent(checkpoint)):
                 return Missing(parent=True)
@@ -112,21 +119,48 @@ class S3Store(CheckpointStore):
         if planned.missing:
             return planned.missing
         body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
-        name = CheckpointName(
-            space_segment(key.checkpoint_ns),
-            label_of(key.checkpoint_id, checkpoint.written_at, checkpoint.run_id, body),
-            tuple(segment.label for segment in planned.behind),
-        )
-        yield from self._name_thread(key.thread_id)
+        older = tuple(segment.label for segment in planned.behind)
+        name = self._name(checkpoint, written_at, body, older)
         yield Put(reader.folder(key.thread_id) + name.text(), body)
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
 
+    def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
+        """The time of writing for the name of a checkpoint's object: later than of all that were put under its id."""
+        key = checkpoint.key
+        known = self._memory.snapshot(key)
+        earlier = [] if known is None else [known.name.label.written_at]
+        if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
+            # No caller's new checkpoint, but one that is brought from elsewhere, and may have been brought before.
+            (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
+            present = objects(entries_of(pages), self._reader.folder(key.thread_id))
+            earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
+        return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
+
+    def _name(
+        self, checkpoint: CheckpointRecord, written_at: int, body: bytes, older: tuple[Label, ...]
+    ) -> CheckpointName:
+        """A name for a checkpoint's object that the ledger does not hide, as it would if a removed one had the same."""
+        key = checkpoint.key
+        unseen = self._memory.thread(key.thread_id).unseen
+        while True:
+            label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
+            name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
+            if checkpoint_digest(name.text()) not in unseen:
+                return name
+            written_at += 1
+
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         reader, memory = self._reader, self._memory
+        yield from self._name_thread(key.thread_id)
+        if key.checkpoint_ns == "":
+            asking = {write.task_id for write in writes if write.questions}
+            if asking:
+                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
+                yield Batch(self._inbox.marker(key, task_id) for task_id in sorted(asking))
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
@@ -135,12 +169,6 @@ class S3Store(CheckpointStore):
         _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
         if missing:
             return Missing(frozenset(missing))
-        yield from self._name_thread(key.thread_id)
-        if key.checkpoint_ns == "":
-            asking = {write.task_id for write in writes if write.questions}
-            if asking:
-                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
-                yield [self._inbox.marker(key, task_id) for task_id in sorted(asking)]
 
         def body(some: Sequence[WriteRecord]) -> bytes:
             ids = (id_ for write in some for id_ in write.value.chunk_ids)
@@ -178,7 +206,7 @@ class S3Store(CheckpointStore):
         unseen = self._memory.thread(key.thread_id).unseen
         if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
-        answers = yield calls
+        answers = yield Batch(calls)
         for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
             if etag is None:
                 unsure.append(task_id)
@@ -244,8 +272,10 @@ class S3Store(CheckpointStore):
         """Whether the open channels of a checkpoint can be rebuilt: a retired parent has kept only some writes."""
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
         state = yield from self._reader.state(parent.thread_id)
-        if self._memory.snapshot(parent) is not None:  # it would have been forgotten with what the ledger hides
-            return True
+        known = self._memory.snapshot(parent)
+        if known is not None:  # it would have been forgotten if the ledger hid it
+            retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
+            return retired is None or retired.issuperset(checkpoint.open_channels)
         (pages,) = yield from self._reader.everything([self._place(parent)])
         folder = self._reader.folder(parent.thread_id)
         for group in grouped(objects(entries_of(pages), folder), state.ledger):
@@ -303,8 +333,9 @@ class S3Store(CheckpointStore):
     def _list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
-        while len(page) < query.limit:
-            some = [*islice(wanted, query.limit - len(page))]
+        at_once = growing() if query.terms else repeat(0)
+        while (room := query.limit - len(page)) > 0:
+            some = [*islice(wanted, max(room, next(at_once)))]
             if not some:
                 break
             if query.terms or not query.contents:
@@ -317,9 +348,9 @@ class S3Store(CheckpointStore):
                     if has_terms(head.record.terms, query.terms)
                 ]
                 if not query.contents:
-                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]
+                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
                     continue
-                some = [place for place, _ in matching]
+                some = [place for place, _ in matching[:room]]
             page += yield from self._reader.contents([(key.thread_id, group) for key, group in some])
         return page
 
@@ -327,7 +358,8 @@ class S3Store(CheckpointStore):
         """The visible checkpoints that a query asks for, but for its terms, in its order."""
         surveyed: Mapping[str, Sequence[Group]]
         if query.thread_id is None:
-            surveyed = yield from self._reader.survey_all()
+            everything = yield from self._reader.survey_all()
+            surveyed = {thread_id: groups for thread_id, (_, groups) in everything.items()}
         elif query.checkpoint_ns is not None:
             surveyed = {query.thread_id: (yield from self._space_groups(query))}
         else:

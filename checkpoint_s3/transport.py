@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_s3.connections import CONNECT_SECONDS
-from checkpoint_s3.errors import BOTO_ERRORS, is_missing, is_unmet, translated
+from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, translated
 
 PART_BYTES = 16 * 1024 * 1024
 """A larger object is uploaded in parts of this size, at the same time."""
@@ -61,20 +61,33 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``.
-
-    With ``folders``, keys with a slash behind the prefix are one folder for all that have the same text up to there.
-    """
+    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``."""
 
     prefix: str
     after: str = ""
     limit: int = 1000
-    folders: bool = False
 
 
 Call: TypeAlias = Get | Put | Copy | Delete | List
-Request: TypeAlias = Call | Sequence[Call]
-"""Calls that do not need each other are one request: they are carried out at the same time."""
+
+
+class Batch(list[Call]):
+    """Calls that do not need each other as one request: carried out at the same time, answered by a list.
+
+    What has been answered is kept until all is: when the request is repeated, only the rest is carried out again.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        super().__init__(calls)
+        self.answers: dict[int, Any] = {}
+
+    def take_answers(self) -> list[Any]:
+        """All answers, in the order of the calls. What comes afterwards is another request of the same calls."""
+        answers, self.answers = self.answers, {}
+        return [answers[at] for at in range(len(self))]
+
+
+Request: TypeAlias = Call | Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,6 @@ class Page:
     """
 
     entries: Sequence[Entry]
-    folders: Sequence[str]
     last: str | None
     now: int
 
@@ -148,26 +160,33 @@ class S3Transport:
     def execute(self, request: Request) -> Any:
         if isinstance(request, Call):
             return self._carry_out(request)
-        if not request:
-            return []
-        *others, last = request
-        futures = [self._submitted(call) for call in others]
-        try:
-            # One on this thread: it would only wait.
-            answer = self._carry_out(last)
-        finally:
-            wait(futures)
-        return [*(future.result() for future in futures), answer]
+        rest = [at for at in range(len(request)) if at not in request.answers]
+        if rest:
+            *others, last = rest
+            futures = {at: self._submitted(request[at]) for at in others}
+            try:
+                # One on this thread: it would only wait.
+                request.answers[last] = self._carry_out(request[last])
+            finally:
+                wait(futures.values())
+                request.answers |= {at: future.result() for at, future in futures.items() if not future.exception()}
+            for future in futures.values():
+                future.result()
+        return request.take_answers()
 
     async def aexecute(self, request: Request) -> Any:
         if isinstance(request, Call):
             return await asyncio.wrap_future(self._submitted(request))
-        futures = [asyncio.wrap_future(self._submitted(call)) for call in request]
+        rest = [at for at in range(len(request)) if at not in request.answers]
+        futures = [asyncio.wrap_future(self._submitted(request[at])) for at in rest]
         answers = await asyncio.gather(*futures, return_exceptions=True)
+        request.answers |= {
+            at: answer for at, answer in zip(rest, answers, strict=True) if not isinstance(answer, BaseException)
+        }
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return answers
+        return request.take_answers()
 
     def close(self) -> None:
         self._after_fork()
@@ -253,6 +272,8 @@ class S3Transport:
         except ClientError as error:
             if is_missing(error):
                 return None
+            if is_beyond(error) and ranged:  # it is empty, which is for its reader to judge
+                return self._get(client, Get(call.key))
             raise
         stream = answer["Body"]  # as a context manager it would hand out urllib3's, which raises errors of its own
         try:
@@ -330,18 +351,13 @@ class S3Transport:
         options: dict[str, Any] = {"Prefix": call.prefix, "MaxKeys": call.limit}
         if call.after:
             options["StartAfter"] = call.after
-        if call.folders:
-            options["Delimiter"] = "/"
         answer = client.list_objects_v2(Bucket=self.bucket, **options)
         entries = [
             Entry(found["Key"], _bare(found["ETag"]), found["LastModified"].timestamp())
             for found in answer.get("Contents", ())
         ]
-        folders = [found["Prefix"] for found in answer.get("CommonPrefixes", ())]
-        last = max([*(entry.key for entry in entries), *folders], default=None) if answer["IsTruncated"] else None
-        if last is not None and last in folders:
-            last += "~~"  # behind everything in the folder
-        return Page(entries, folders, last, int(_now(answer) * 1_000_000))
+        last = entries[-1].key if answer["IsTruncated"] and entries else None
+        return Page(entries, last, int(_now(answer) * 1_000_000))
 
 
 def _bare(etag: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from checkpoint_s3.format import Ledger, checkpoint_digest, writes_digest
@@ -56,6 +56,12 @@ class Group:
     def visible(self) -> CheckpointObject | None:
         return self.checkpoint if self.retired is None else None
 
+    @property
+    def checkpoints(self) -> list[CheckpointObject]:
+        """Every object of the checkpoint, seen or not; first the one that is seen or retired."""
+        others = [other for other in self.others if isinstance(other, CheckpointObject)]
+        return others if self.checkpoint is None else [self.checkpoint, *others]
+
 
 def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject | WritesObject]:
     """The objects of a thread among the entries of a listing; others are not ours to judge."""
@@ -92,17 +98,13 @@ def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) ->
     return list(groups.values())
 
 
-def carriers(groups: Iterable[Group]) -> set[str]:
-    """The names of the objects that what is seen stands on, its own and older ones; the latter may be hidden."""
-    needed: set[str] = set()
-    for group in groups:
-        standing = [group.checkpoint] if group.checkpoint else []
-        if group.writes and not group.visible:
-            # Writes may stand on the state of their checkpoint, also when that has been removed meanwhile.
-            standing += [other for other in group.others if isinstance(other, CheckpointObject)]
-        for checkpoint in standing:
-            needed.update(part.text() for part in checkpoint.parsed.stack())
-    return needed
+def carriers(groups: Iterable[Group], going: Collection[str]) -> set[str]:
+    """The names of the objects that checkpoints stand on, their own and older ones; but for checkpoints that are going.
+
+    What is out of sight and not going yet stands, too: somebody may have read it just before it was hidden.
+    """
+    staying = (each for group in groups for each in group.checkpoints if each.name not in going)
+    return {part.text() for checkpoint in staying for part in checkpoint.parsed.stack()}
 
 
 def names_of(groups: Iterable[Group]) -> Mapping[str, CheckpointObject | WritesObject]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from checkpoint_s3 import reader
 from checkpoint_s3.connections import make_client
+from checkpoint_s3.transport import Found, Page, S3Transport
 from tests.servers import s3
 
 SERVICE = "CHECKPOINT_TEST_S3_URL"
@@ -65,3 +70,34 @@ def radosgw_url(radosgw_endpoint: str) -> str:
 @pytest.fixture
 def moto_url(moto_endpoint: str) -> str:
     return ready(moto_endpoint)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets seconds go by, as far as a store tells in its answers and a process on its clock."""
+    leaps: list[tuple[float, float]] = []
+    get, list_, elapsed = S3Transport._get, S3Transport._list, reader._elapsed
+
+    def told(moment: float) -> float:
+        return moment + sum(seconds for at, seconds in leaps if moment >= at)
+
+    def aged(*arguments: Any) -> Found | None:
+        found = get(*arguments)
+        if found is None:
+            return None
+        now = found.now / 1_000_000
+        return replace(found, age=told(now) - told(now - found.age), now=int(told(now) * 1_000_000))
+
+    def aged_page(*arguments: Any) -> Page:
+        page = list_(*arguments)
+        entries = [replace(entry, modified=told(entry.modified)) for entry in page.entries]
+        return replace(page, entries=entries, now=int(told(page.now / 1_000_000) * 1_000_000))
+
+    def pass_by(seconds: float) -> None:
+        time.sleep(1.05 - time.time() % 1)  # answers tell whole seconds
+        leaps.append((int(time.time()), seconds))
+
+    monkeypatch.setattr(S3Transport, "_get", aged)
+    monkeypatch.setattr(S3Transport, "_list", aged_page)
+    monkeypatch.setattr(reader, "_elapsed", lambda: elapsed() + sum(seconds for _, seconds in leaps))
+    return pass_by

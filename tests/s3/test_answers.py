@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import Delete, List
+from checkpoint_s3.transport import Batch, Delete, List
 from tests.s3.conftest import ready
 from tests.s3.proxy import Answer, Cut, CutShort, Fault, Moment, Proxy, Request, error_answer
 from tests.s3.transports import Between, between
@@ -163,6 +164,30 @@ def test_a_read_is_repeated(saver: S3Saver, url: str, proxy: Proxy, error: Any) 
         assert fault.met == 1
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_of_requests_that_are_sent_together_only_those_are_repeated_that_failed(
+    saver: S3Saver, url: str, proxy: Proxy, colour: str
+) -> None:
+    config = CONFIG
+    for number in range(20):
+        config = put(saver, number, config)
+    proxy.requests.clear()
+    fault = proxy.arm(Fault(ERRORS["503 slow down"], "before", is_get, times=3))
+
+    async def listed() -> int:
+        async with S3Saver.from_conn_string(url) as reader:
+            return len([each async for each in reader.alist(CONFIG)])
+
+    if colour == "sync":
+        with S3Saver.from_conn_string(url) as reader:
+            assert len(list(reader.list(CONFIG))) == 20
+    else:
+        assert asyncio.run(listed()) == 20
+    assert fault.met == 3
+    asked = Counter(request.key for request in proxy.requests if is_get(request))
+    assert sum(asked.values()) == len(asked) + 3
+
+
 def test_an_object_that_arrives_in_part_is_asked_for_again(saver: S3Saver, url: str, proxy: Proxy) -> None:
     put(saver, 1)
     for kind in (is_list, is_get):
@@ -181,7 +206,7 @@ def test_writes_are_stored_when_those_that_they_follow_are_removed_meanwhile(url
             answer = super().execute(request)
             if not self.removed and isinstance(request, list) and isinstance(request[0], List):
                 self.removed = len(answer[0].entries)
-                super().execute([Delete(entry.key) for entry in answer[0].entries])
+                super().execute(Batch(Delete(entry.key) for entry in answer[0].entries))
             return answer
 
     with S3Saver.from_conn_string(url) as first, S3Saver.from_conn_string(url) as second:
@@ -297,6 +322,17 @@ def test_a_program_for_credentials_that_is_not_there_says_so(
         UnsupportedOperation, match=r"credentials that boto3 is configured for cannot be had: .*nothing"
     ):
         set_up()
+
+
+def test_credentials_in_the_endpoint_of_the_environment_are_in_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:secret@127.0.0.1:1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", s3.REGION)
+    with (
+        pytest.raises(StoreUnavailable, match=r"http://…@127\.0\.0\.1:1/") as error,
+        S3Saver.from_conn_string("s3://bucket", deadline=0),
+    ):
+        pass
+    assert "secret" not in str(error.value)
 
 
 def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:

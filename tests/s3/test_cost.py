@@ -155,6 +155,38 @@ def test_a_long_listing_reads_each_name_and_each_object_once(saver: S3Saver) -> 
     assert sum(read.values()) <= len(ids) + 2 * MAX_OBJECTS
 
 
+def test_a_listing_by_metadata_reads_more_and_more_at_once(saver: S3Saver, radosgw_url: str) -> None:
+    config: Any = CONFIG
+    for number in range(120):
+        config = put(saver, {"n": number}, config, kind="first" if number == 0 else "other")
+    for listing in ("list", "history"):
+        with S3Saver.from_conn_string(radosgw_url) as reader:
+            transport = counted(reader)
+            assert len(list(getattr(reader, listing)(CONFIG, filter={"kind": "first"}, limit=1))) == 1
+            assert len(transport.steps) <= 5
+            # Of all heads; and of what was found, its objects.
+            assert transport.kinds["Get"] <= 121 + MAX_OBJECTS
+
+
+def test_threads_are_listed_by_the_names_of_all_objects(saver: S3Saver, radosgw_url: str) -> None:
+    for number in range(120):
+        config: Any = {"configurable": {"thread_id": f"{number}", "checkpoint_ns": ""}}
+        config = put(saver, {"n": number}, config, kind="first" if number == 0 else "other")
+        saver.put_writes(config, [("a", 1)], "task")
+    saver.prune(["7"])
+    saver.delete_thread("8")
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted(reader)
+        assert len(list(reader.threads())) == 119
+        # For each of two pages the names of all objects, and before and after them those of the ledgers; and then the
+        # ledger, and of each thread its last write's time, its latest head and that one's writes.
+        assert transport.kinds["List"] == 2 * 3
+        assert transport.kinds["Get"] <= 2 * 1 + 119 * 3
+        transport.forget()
+        assert [each.thread_id for each in reader.threads(metadata={"kind": "first"}, limit=1)] == ["0"]
+        assert len(transport.steps) <= 12
+
+
 # A chat
 
 

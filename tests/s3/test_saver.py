@@ -8,11 +8,13 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from botocore.config import Config
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
@@ -118,6 +120,7 @@ def test_a_closed_saver_says_so(radosgw_url: str) -> None:
         ("s3://key:secret@bucket/prefix", "has no credentials"),
         ("s3://bucket:9000/prefix", "has no credentials or port"),
         ("s3://bucket/prefix#1", "%23"),
+        ("s3://bucket/prefix?endpoint_url=http://user:secret@localhost:9000", "endpoint_url has no credentials"),
         ("s3://bucket/prefix?unknown=1", "unknown option 'unknown'"),
         ("s3://bucket/prefix?grace=soon", "write a number of seconds"),
         ("s3://bucket/prefix?sse=rot13", "write AES256, aws:kms"),
@@ -150,6 +153,32 @@ def test_arguments_that_exclude_each_other_are_refused() -> None:
 def test_a_grace_period_is_a_number_of_seconds(grace: float) -> None:
     with pytest.raises(UnsupportedOperation, match=r"grace=.*0 or more"):
         S3Saver("bucket", grace=grace)
+
+
+@pytest.mark.parametrize(("grace", "deadline"), [(2, 30), (59, 30), (120, 100), (20, 0)])
+def test_a_grace_period_in_which_a_request_may_still_be_repeated_is_refused(grace: float, deadline: float) -> None:
+    with pytest.raises(UnsupportedOperation, match=f"grace={grace} is too short for deadline={deadline}.*or more"):
+        S3Saver("bucket", grace=grace, deadline=deadline)
+
+
+def test_a_grace_period_that_is_long_enough_for_the_deadline_or_none_at_all_is_accepted() -> None:
+    for grace, deadline in ((0, 30), (60, 30), (24, 0), (150, 100)):
+        S3Saver("bucket", grace=grace, deadline=deadline).close()
+
+
+def test_the_timeouts_of_a_client_that_was_passed_in_count_towards_the_grace_period() -> None:
+    def client(**timeouts: float) -> Any:
+        return boto3.session.Session().client("s3", region_name=s3.REGION, config=Config(**timeouts))
+
+    with closing(client()) as usual:
+        S3Saver("bucket", client=usual)
+    with closing(client(read_timeout=2, connect_timeout=1)) as quick:
+        S3Saver("bucket", client=quick, grace=6, deadline=3)
+    with (
+        closing(client(read_timeout=200)) as slow,
+        pytest.raises(UnsupportedOperation, match=r"grace=120 is too short .*timeout of 200 .*grace=276 or more"),
+    ):
+        S3Saver("bucket", client=slow)
 
 
 def test_what_boto3_cannot_use_is_refused_in_one_line(radosgw_endpoint: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import Call, Copy, Delete, Put
+from checkpoint_s3.transport import Call, Copy, Delete, List, Put
 
 
 class Between:
@@ -77,6 +77,41 @@ class Repeating(Between):
     async def aexecute(self, request: Any) -> Any:
         await self.inner.aexecute(request)
         return await self.inner.aexecute(request)
+
+
+class Beside(Between):
+    """Carries calls out one by one, listings first, and lets others act before and after each."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner)
+        self.before: Callable[[Call], object] = lambda call: None
+        self.after: Callable[[Call], object] = lambda call: None
+
+    def execute(self, request: Any) -> Any:
+        if isinstance(request, Call):
+            return self._one(request)
+        listings_first = sorted(range(len(request)), key=lambda at: not isinstance(request[at], List))
+        answers = {at: self._one(request[at]) for at in listings_first}
+        return [answers[at] for at in range(len(request))]
+
+    def _one(self, call: Call) -> Any:
+        self.before(call)
+        answer = self.inner.execute(call)
+        self.after(call)
+        return answer
+
+
+def once(matches: Callable[[Call], bool], act: Callable[[], object]) -> Callable[[Call], object]:
+    """A hook that acts at the first call that matches."""
+    acted = False
+
+    def hook(call: Call) -> None:
+        nonlocal acted
+        if not acted and matches(call):
+            acted = True
+            act()
+
+    return hook
 
 
 class Counting(Between):

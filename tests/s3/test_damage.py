@@ -1,0 +1,122 @@
+"""Damage to one thread is told of that thread, and keeps nobody from any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langgraph.types import Interrupt
+
+from checkpoint_base import CorruptCheckpoint, SchemaMismatch
+from checkpoint_s3 import S3Saver
+from tests.s3.bucket import content, keys, overwrite
+from tests.s3.threads import config_of, put
+
+
+@pytest.fixture
+def saver(moto_url: str) -> Iterator[S3Saver]:
+    """With two threads that wait."""
+    with S3Saver.from_conn_string(moto_url) as opened:
+        for thread in ("good", "bad"):
+            text = [f"{thread} {at} " + "x" * 1500 for at in range(20)]
+            config = put(opened, 1, {"text": text}, thread=thread, team="a")
+            opened.put_writes(config, [("__interrupt__", (Interrupt(text, id=thread),))], "task")
+    with S3Saver.from_conn_string(moto_url) as opened:
+        yield opened
+
+
+def flip(at: int) -> Callable[[bytes], bytes]:
+    return lambda body: body[:at] + bytes((body[at] ^ 0xFF,)) + body[at + 1 :]
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "head of a checkpoint": ("/c", flip(30)),
+    "frame of a checkpoint": ("/c", flip(1)),
+    "format of a checkpoint": ("/c", flip(4)),
+    "length of a checkpoint's head": ("/c", flip(10)),
+    "all of a checkpoint": ("/c", lambda body: b""),
+    "head of a write": ("/x", flip(18)),
+    "end of a write": ("/x", lambda body: body[:-1]),
+    "all of a write": ("/x", lambda body: b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+def test_a_damaged_object_is_listed_as_such_and_hides_no_other_thread(
+    saver: S3Saver, moto_url: str, later: Callable[[float], None], damage: tuple[str, Callable[[bytes], bytes]]
+) -> None:
+    name, change = damage
+    [key] = [key for key in keys(moto_url, "t/=bad/") if name in key]
+    overwrite(moto_url, key, change(content(moto_url, key)))
+    later(400)  # markers without a question are deleted after so long
+    for _ in range(2):
+        questions = {each.thread_id: each for each in saver.interrupts(metadata={"team": "a"})}
+        assert set(questions) == {"good", "bad"}
+        assert questions["good"].error is None
+        assert len(questions["good"].value) == 20
+        assert questions["bad"].error
+        threads = {each.thread_id: each for each in saver.threads(metadata={"team": "a"})}
+        assert set(threads) == {"good", "bad"}
+        assert (threads["good"].error, threads["good"].pending_interrupts) == (None, 1)
+        assert threads["bad"].error or name == "/c"
+        assert threads["bad"].pending_interrupts == 1
+    with pytest.raises((CorruptCheckpoint, SchemaMismatch)):
+        saver.get_tuple(config_of("bad"))
+    saver.delete_thread("bad")
+    assert [each.thread_id for each in saver.threads()] == ["good"]
+    assert [each.thread_id for each in saver.interrupts()] == ["good"]
+
+
+def test_a_damaged_ledger_keeps_nobody_from_other_threads_and_its_thread_can_be_deleted(
+    saver: S3Saver, moto_url: str, later: Callable[[float], None]
+) -> None:
+    put(saver, 2, thread="bad")
+    saver.prune(["bad"])
+    [ledger] = keys(moto_url, "l/")
+    overwrite(moto_url, ledger, flip(20)(content(moto_url, ledger)))
+    later(400)
+    with S3Saver.from_conn_string(moto_url) as other:
+        assert {each.thread_id: bool(each.error) for each in other.threads()} == {"good": False, "bad": True}
+        assert [each.thread_id for each in other.interrupts() if not each.error] == ["good"]
+        with pytest.raises(CorruptCheckpoint, match="bad"):
+            other.get_tuple(config_of("bad"))
+        put(other, 1, thread="third")
+        other.delete_thread("third")
+        other.delete_thread("bad")
+        assert other.get_tuple(config_of("bad")) is None
+        assert [each.thread_id for each in other.threads()] == ["good"]
+    later(400)
+    saver.setup()
+    assert keys(moto_url, "t/=bad/") == []
+
+
+def test_the_ledger_of_a_thread_without_objects_can_be_deleted_when_it_is_damaged(
+    saver: S3Saver, moto_url: str, later: Callable[[float], None]
+) -> None:
+    saver.delete_thread("bad")
+    later(400)
+    saver.setup()
+    [ledger] = keys(moto_url, "l/")
+    overwrite(moto_url, ledger, flip(20)(content(moto_url, ledger)))
+    saver.delete_thread("bad")
+    put(saver, 1, thread="bad")
+    with S3Saver.from_conn_string(moto_url) as other:
+        assert other.get_tuple(config_of("bad")) is not None
+
+
+def test_objects_of_others_among_the_markers_are_passed_over(saver: S3Saver, moto_url: str) -> None:
+    names: list[Any] = [
+        "i/=x/notes.backup.txt",
+        "i/readme",
+        "i/=good/notes",
+        "i/=good/!.a.b",
+        "r/readme",
+        "l/=x/readme",
+    ]
+    for name in names:
+        overwrite(moto_url, name, b"hello")
+    assert {each.thread_id for each in saver.interrupts()} == {"good", "bad"}
+    assert {each.thread_id for each in saver.threads()} == {"good", "bad"}
+    saver.delete_thread("bad")
+    assert set(names) <= set(keys(moto_url, ""))

@@ -1,0 +1,55 @@
+"""What a process remembers is bounded, and forgetting it costs requests only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from checkpoint_s3 import S3Saver, memory
+from tests.s3.threads import config_of, put
+from tests.s3.transports import counted
+
+
+@pytest.fixture
+def saver(moto_url: str) -> Iterator[S3Saver]:
+    with S3Saver.from_conn_string(moto_url) as opened:
+        yield opened
+
+
+def remembered(saver: S3Saver) -> tuple[int, int, int]:
+    """How many threads and namespaces, and how many bytes."""
+    threads = saver.store._memory._threads  # type: ignore[attr-defined]
+    spaces = [space for thread in threads.values() for space in thread.spaces.values()]
+    return len(threads), len(spaces), sum(space.size for space in spaces)
+
+
+def test_the_namespaces_of_one_thread_are_remembered_up_to_a_limit(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MEMORY_BYTES", 1_000_000)
+    for number in range(30):
+        put(saver, 1, {"x": os.urandom(100_000)}, space=f"node:{number}")
+        saver.put_writes(config_of("thread", 1, f"node:{number}"), [("x", os.urandom(50_000))], "task")
+    assert 500_000 < remembered(saver)[2] <= 1_000_000
+    saver.put_writes(config_of("thread", 1, "node:0"), [("x", 1)], "another")
+    found = saver.get_tuple(config_of("thread", 1, "node:0"))
+    assert found is not None
+    assert [task for task, _, _ in found.pending_writes or ()] == ["another", "task"]
+
+
+def test_namespaces_and_threads_are_remembered_up_to_a_number_also_those_that_hold_nothing(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "THREADS", 20)
+    monkeypatch.setattr(memory, "SPACES", 10)
+    for number in range(30):
+        assert saver.get_tuple(config_of(f"missing-{number}")) is None
+        put(saver, 1, space=f"node:{number}")
+    threads, spaces, _ = remembered(saver)
+    assert threads <= 20
+    assert spaces <= 10
+    counting = counted(saver)
+    put(saver, 2, space="node:29")
+    assert counting.kinds == {"Put": 1}

@@ -124,7 +124,7 @@ class Memory:
             space.snapshots.move_to_end(key.checkpoint_id)
             while len(space.snapshots) > SNAPSHOTS:
                 space.snapshots.popitem(last=False)
-            space.written = {place: known for place, known in space.written.items() if place[0] in space.snapshots}
+            space.written = {place: known for place, known in [*space.written.items()] if place[0] in space.snapshots}
         self._weigh(place)
 
     def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:

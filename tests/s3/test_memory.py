@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 
+from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_s3 import S3Saver, memory
+from checkpoint_s3.layout import CheckpointName, Label
+from checkpoint_s3.stack import Snapshot
 from tests.s3.threads import config_of, put
 from tests.s3.transports import counted
 
@@ -53,3 +57,26 @@ def test_namespaces_and_threads_are_remembered_up_to_a_number_also_those_that_ho
     counting = counted(saver)
     put(saver, 2, space="node:29")
     assert counting.kinds == {"Put": 1}
+
+
+def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() -> None:
+    known = memory.Memory()
+    key = CheckpointKey("thread", "", "1")
+    space = known.space(NamespaceKey("thread", ""))
+    name = CheckpointName("=/", Label("1", bytes(12)), ())
+    done = threading.Event()
+
+    def note() -> None:
+        while not done.is_set():
+            space.written.update({("1", f"task-{number}"): (1, {0}) for number in range(300)})
+            space.written.clear()
+
+    noting = threading.Thread(target=note)
+    noting.start()
+    try:
+        for _ in range(3000):
+            known.remember(key, Snapshot(name, (), frozenset()))
+            space.written = {("1", f"task-{number}"): (1, {0}) for number in range(300)}
+    finally:
+        done.set()
+        noting.join()

@@ -6,12 +6,14 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -137,7 +139,13 @@ class Terminal:
         keyboard, stdin = pty.openpty()
         command = [sys.executable, "-m", "checkpoint_base.cli", *arguments]
         started = subprocess.Popen(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            # Whoever starts the tests in the background may have them ignore it, and all that they start.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         os.close(stdin)
         return cls(started, keyboard)

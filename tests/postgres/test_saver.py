@@ -432,10 +432,10 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         ("postgresql://localhost/x?schema=a&schema=b", "given twice"),
         ("postgresql://localhost/x?no_such_option=1", "connection string cannot be read"),
         ("postgresql://user:se cret%@localhost/x", "connection string cannot be read"),
-        ("postgresql://user:my@cret@localhost/x", "reserved characters of the password as %XX"),
-        ("postgres://user:pa@cret/word@localhost:5432/x", "reserved characters of the password as %XX"),
-        ("postgresql://user:pass/cret@localhost:5432/x", "reserved characters of the password as %XX"),
-        ("postgresql://cret@tenant:pass@localhost/x", "reserved characters of the password as %XX"),
+        ("postgresql://user:my@cret@localhost/x", "characters of .* as %XX"),
+        ("postgres://user:pa@cret/word@localhost:5432/x", "characters of .* as %XX"),
+        ("postgresql://user:pass/cret@localhost:5432/x", "characters of .* as %XX"),
+        ("postgresql://cret@tenant:pass@localhost/x", "characters of .* as %XX"),
     ],
 )
 def test_what_is_wrong_with_a_url_is_told_without_its_secrets(url: str, message: str) -> None:

@@ -119,13 +119,13 @@ def test_a_resume_takes_two_steps_and_one_listing(saver: S3Saver, radosgw_url: s
 
 def test_a_listing_is_one_page_of_names_and_parallel_reads(saver: S3Saver) -> None:
     config: Any = CONFIG
-    for number in range(30):
+    for number in range(24):
         config = put(saver, {"n": number, "long": ["x" * 1500] * 5}, config)
     transport = counted(saver)
-    assert len(list(saver.list(CONFIG))) == 30
+    assert len(list(saver.list(CONFIG))) == 24
     assert len(transport.steps) == 2
     assert transport.kinds["List"] == 1
-    assert transport.kinds["Get"] <= 31
+    assert transport.kinds["Get"] <= 25
 
 
 def test_a_history_reads_no_values(saver: S3Saver) -> None:

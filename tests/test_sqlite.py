@@ -407,20 +407,8 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
     monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 0.2)
     with SQLiteSaver(path, deadline=0) as saver:
         put(saver, {"a": 1})
-        began, release = threading.Event(), threading.Event()
-
-        def write_for_long(_: sqlite3.Connection) -> None:
-            began.set()
-            release.wait(10)
-
-        long = sqlite_transport.Transaction(write_for_long, writes=True)
-        writer = threading.Thread(target=saver.store.transport.execute, args=(long,))
-        writer.start()
-        began.wait(10)
-        with pytest.raises(StoreUnavailable, match="kept the file busy"):
+        with long_write(saver), pytest.raises(StoreUnavailable, match="kept the file busy"):
             put(saver, {"a": 2})
-        release.set()
-        writer.join(10)
         put(saver, {"a": 3})
         assert len(list(saver.list(CONFIG))) == 2
 

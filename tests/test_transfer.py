@@ -31,6 +31,7 @@ from checkpoint_base import (
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3.connections import make_client
 from conformance_tests import graphs
+from tests.conftest import CountingTransport
 from tests.servers import s3
 from tests.test_size import chat_file
 
@@ -413,53 +414,34 @@ def test_encrypted_threads_are_copied_without_the_key(tmp_path: Path, target: SQ
     assert b"secret secret" not in (tmp_path / "target.db").read_bytes() + (tmp_path / "target.db-wal").read_bytes()
 
 
-class Meanwhile:
+class Meanwhile(CountingTransport):
     """A transport beside which something else happens, once, before the request of a number."""
 
     def __init__(self, inner: Transport, number: int, happens: Callable[[], Any]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._number = number
         self._happens = happens
-        self.reached = False
+
+    @property
+    def reached(self) -> bool:
+        return self.requests > self._number
 
     def execute(self, request: Any) -> Any:
-        if self._number == 0:
+        if self.requests == self._number:
             self._happens()
-            self.reached = True
-        self._number -= 1
-        return self._inner.execute(request)
-
-    async def aexecute(self, request: Any) -> Any:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._inner.close()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+        return super().execute(request)
 
 
-class Stopping:
-    """A transport that counts requests, and is unavailable ``after`` so many; or refuses to write."""
+class Stopping(CountingTransport):
+    """A transport that is unavailable ``after`` so many requests; or refuses to write."""
 
     def __init__(self, inner: Transport, *, after: int = 10**9, only_reads: bool = False) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._after = after
         self._only_reads = only_reads
-        self.requests = 0
 
     def execute(self, request: Any) -> Any:
         assert not (self._only_reads and getattr(request, "writes", False))
         if self.requests >= self._after:
             raise StoreUnavailable("stopped")
-        self.requests += 1
-        return self._inner.execute(request)
-
-    async def aexecute(self, request: Any) -> Any:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        self._inner.close()
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+        return super().execute(request)

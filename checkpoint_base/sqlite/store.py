@@ -9,8 +9,6 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-import orjson
-
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
@@ -32,6 +30,17 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
+from checkpoint_base.sqlite.rows import (
+    checkpoint_record,
+    json_text,
+    legible,
+    names_of,
+    namespace_of,
+    pairs_of,
+    thread_of,
+    thread_record,
+    write_record,
+)
 from checkpoint_base.sqlite.transport import NOT_UTF8, Setting, SQLiteTransport, Transaction, attempt, is_undecodable
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
@@ -212,8 +221,8 @@ def _put(
             "parent_id": checkpoint.parent_id,
             "run_id": checkpoint.run_id,
             "written_at": checkpoint.written_at,
-            "channels": _json(checkpoint.channels),
-            "open_channels": _json(checkpoint.open_channels),
+            "channels": json_text(checkpoint.channels),
+            "open_channels": json_text(checkpoint.open_channels),
             "terms": checkpoint.terms,
             "header": checkpoint.header,
         },
@@ -298,8 +307,8 @@ def _missing_versions(
     """The (channel, version) pairs that have no stored value."""
     if not pairs:
         return frozenset()
-    found = db.execute(_SQL.missing_versions, {"namespace": namespace, "channels": _json(list(pairs))}).fetchall()
-    return frozenset(_pairs(f"[{', '.join(pair for (pair,) in found)}]"))
+    found = db.execute(_SQL.missing_versions, {"namespace": namespace, "channels": json_text(list(pairs))}).fetchall()
+    return frozenset(pairs_of(f"[{', '.join(pair for (pair,) in found)}]"))
 
 
 def _can_be_parent(db: sqlite3.Connection, namespace: int | None, checkpoint: CheckpointRecord) -> bool:
@@ -309,7 +318,7 @@ def _can_be_parent(db: sqlite3.Connection, namespace: int | None, checkpoint: Ch
     if parent is None:
         return False
     retired, kept_channels = parent
-    return not retired or set(checkpoint.open_channels) <= set(_names(kept_channels))
+    return not retired or set(checkpoint.open_channels) <= set(names_of(kept_channels))
 
 
 def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Chunk]) -> None:
@@ -355,10 +364,10 @@ def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint
             bounds["below"] = min(below, query.after.checkpoint_id)
     rows: Sequence[Sequence[Any]] = db.execute(statement, bounds).fetchall()
     if query.thread_id is None:
-        rows = [_legible(row) for row in rows]
+        rows = [legible(row) for row in rows]
     if query.contents:
         return _with_contents(db, rows)
-    return [StoredCheckpoint(_record(row), {}, (), {}) for row in rows]
+    return [StoredCheckpoint(checkpoint_record(row), {}, (), {}) for row in rows]
 
 
 def _ancestry(
@@ -370,7 +379,7 @@ def _ancestry(
         ).fetchone()
         if latest is None:
             return Ancestry()
-        checkpoint_id = _record(latest).key.checkpoint_id
+        checkpoint_id = checkpoint_record(latest).key.checkpoint_id
     target = db.execute(
         _SQL.target_of_ancestry,
         {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns, "checkpoint_id": checkpoint_id},
@@ -389,10 +398,10 @@ def _ancestry(
             {
                 "namespace": namespace,
                 "checkpoint_id": ancestor.checkpoint_id,
-                "channels": _json(sorted(open_channels)),
+                "channels": json_text(sorted(open_channels)),
             },
         )
-        writes.append(tuple(_write_record(row) for row in rows))
+        writes.append(tuple(write_record(row) for row in rows))
         for channel in sorted(open_channels & ancestor.versions.keys()):
             value = db.execute(_SQL.load_value, (namespace, channel, ancestor.versions[channel])).fetchone()
             if value is not None:
@@ -416,13 +425,13 @@ def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> It
             return
         passed.add(ancestor_id)
         if ancestor_id != checkpoint_id:
-            yield _Ancestor(ancestor_id, dict(_pairs(channels)))
+            yield _Ancestor(ancestor_id, dict(pairs_of(channels)))
 
 
 def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:
     statement = _SQL.threads_newest if query.order == "newest" else _SQL.threads_oldest
     rows = db.execute(_SQL.thread_by_id if query.thread_id else statement, _inbox_bounds(query)).fetchall()
-    found = [_thread_record(row) for row in rows]
+    found = [thread_record(row) for row in rows]
     return found if query.thread_id is None else query.page(found)
 
 
@@ -431,8 +440,10 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
     rows = db.execute(_SQL.interrupts_of_thread if query.thread_id else statement, _inbox_bounds(query)).fetchall()
     found = []
     for row in rows:
-        write, newest = _write_record(row[:9]), _legible(row[9:])
-        found.append(InterruptRecord(_record(newest), write, _load_chunks(db, _thread_of(newest), [write.value])))
+        write, newest = write_record(row[:9]), legible(row[9:])
+        found.append(
+            InterruptRecord(checkpoint_record(newest), write, _load_chunks(db, thread_of(newest), [write.value]))
+        )
     return found if query.thread_id is None else query.page(found)
 
 
@@ -454,14 +465,14 @@ def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Seq
     contents = []
     values_of_thread: dict[int, list[ValueRecord]] = {}
     for row in rows:
-        record = _record(row)
-        place = {"namespace": _namespace_of(row), "checkpoint_id": row[2], "channels": row[5]}
+        record = checkpoint_record(row)
+        place = {"namespace": namespace_of(row), "checkpoint_id": row[2], "channels": row[5]}
         values = {
             channel: ValueRecord(root, refs) for channel, root, refs in db.execute(_SQL.load_values, place).fetchall()
         }
-        writes = tuple(_write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
-        contents.append((record, values, writes, _thread_of(row)))
-        values_of_thread.setdefault(_thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
+        writes = tuple(write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
+        contents.append((record, values, writes, thread_of(row)))
+        values_of_thread.setdefault(thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
     chunks = {thread: _load_chunks(db, thread, values) for thread, values in values_of_thread.items()}
     return [StoredCheckpoint(record, values, writes, chunks[thread]) for record, values, writes, thread in contents]
 
@@ -541,7 +552,7 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
     """Remove the visible checkpoints of a thread that are not chosen in their namespace, and what only they needed."""
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
-            id_: Skeleton(parent_id, run_id, dict(_pairs(channels)), frozenset(_names(opened)), bool(retired))
+            id_: Skeleton(parent_id, run_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired))
             for id_, parent_id, run_id, channels, opened, retired in db.execute(
                 _SQL.skeletons, {"namespace": namespace}
             ).fetchall()
@@ -552,7 +563,7 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
             db.execute(_SQL.remove_checkpoint, (namespace, id_))
             db.execute(_SQL.remove_writes, (namespace, id_))
         for id_, names in decided.retired.items():
-            channels = _json(sorted(names))
+            channels = json_text(sorted(names))
             db.execute(_SQL.retire_checkpoint, (channels, namespace, id_))
             db.execute(_SQL.remove_writes_to_other_channels, (namespace, id_, channels))
         db.executemany(_SQL.remove_value, [(namespace, *version) for version in decided.values])
@@ -571,88 +582,6 @@ def _collect_chunks(db: sqlite3.Connection, thread: int) -> None:
         id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)
     )
     db.executemany(_SQL.remove_chunk, [(thread, id_) for id_ in unreachable(children, references)])
-
-
-# Rows and records
-
-
-def _record(row: Sequence[Any]) -> CheckpointRecord:
-    thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, written_at = row[:10]
-    return CheckpointRecord(
-        key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
-        parent_id=parent_id,
-        header=_blob(header),
-        channels=_pairs(channels),
-        open_channels=_names(opened),
-        terms=terms,
-        run_id=run_id,
-        written_at=written_at,
-    )
-
-
-def _legible(row: Sequence[Any]) -> Sequence[Any]:
-    """The row of a checkpoint in a listing of many threads, with lists of channels that can be read.
-
-    A list that cannot gives way to one that no checkpoint has, since no version is empty. So the checksum of the header
-    fails, which tells what is damaged where this checkpoint is read, and the listing goes on with the others.
-    """
-    try:
-        _pairs(row[5])
-        _names(row[6])
-    except CorruptCheckpoint:
-        return (*row[:5], '[["",""]]', "[]", *row[7:])
-    return row
-
-
-def _thread_record(row: Sequence[Any]) -> ThreadRecord:
-    thread_id, created_at, updated_at, questions, checkpoint_id, *rest = row
-    latest = None if checkpoint_id is None else _record(_legible((thread_id, "", checkpoint_id, *rest)))
-    return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
-
-
-def _namespace_of(row: Sequence[Any]) -> int:
-    return row[10]  # type: ignore[no-any-return]  # a column of visible_checkpoints
-
-
-def _thread_of(row: Sequence[Any]) -> int:
-    return row[11]  # type: ignore[no-any-return]  # a column of visible_checkpoints
-
-
-def _write_record(row: Sequence[Any]) -> WriteRecord:
-    task_id, idx, channel, task_path, root, refs, questions, settles, written_at = row
-    value = ValueRecord(_blob(root), _blob(refs))
-    return WriteRecord(task_id, idx, channel, task_path, value, questions, bool(settles), written_at)
-
-
-def _blob(value: Any) -> bytes:
-    """Bytes as they are stored; none, which no checksum allows, where SQLite finds something other than bytes."""
-    return value if isinstance(value, bytes) else b""
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """The channels of a checkpoint as they are stored: JSON [[channel, version], …]."""
-    try:
-        pairs = tuple((channel, version) for channel, version in orjson.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"a checkpoint's list of channels is damaged: {error}") from error
-    if not all(isinstance(channel, str) and isinstance(version, str) for channel, version in pairs):
-        raise CorruptCheckpoint("a checkpoint's list of channels holds something other than text")
-    return pairs
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """A list of channels as it is stored: JSON [channel, …]."""
-    try:
-        names = tuple(orjson.loads(text))
-    except (ValueError, TypeError) as error:
-        raise CorruptCheckpoint(f"a checkpoint's list of open channels is damaged: {error}") from error
-    if not all(isinstance(name, str) for name in names):
-        raise CorruptCheckpoint("a checkpoint's list of open channels holds something other than text")
-    return names
 
 
 def _only(db: sqlite3.Connection, statement: str, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from threading import Lock
-from weakref import WeakSet
 
 from checkpoint_base.codec import Encoding
 from checkpoint_base.records import Chunk, ChunkId
@@ -15,13 +13,9 @@ MAX_CHUNKS = 65_536
 
 
 class RecentEncodings:
-    """The last encoding of each channel, dropped from the least recently used once they hold too many bytes."""
+    """The last encoding of each channel, dropped from the least recently stored once they hold too many bytes."""
 
     def __init__(self) -> None:
-        self.forget()
-        _ALL.add(self)
-
-    def forget(self) -> None:
         self._encodings: dict[tuple[str, str, str], Encoding] = {}
         self._bytes = 0
         self._lock = Lock()
@@ -48,10 +42,6 @@ class SeenChunks:
     """
 
     def __init__(self) -> None:
-        self.forget()
-        _ALL.add(self)
-
-    def forget(self) -> None:
         self._seen: dict[str, set[ChunkId]] = {}
         self._count = 0
         self._lock = Lock()
@@ -78,16 +68,3 @@ class SeenChunks:
 def _size(encoding: Encoding) -> int:
     # The bytes themselves, once more cut into chunks, and what the objects take however small the value.
     return 2 * len(encoding.data) + 1024
-
-
-# A process may be forked while one of its threads holds a lock here: the child begins with nothing remembered.
-_ALL: WeakSet[RecentEncodings | SeenChunks] = WeakSet()
-
-
-def _forget_all() -> None:
-    for cache in _ALL:
-        cache.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)

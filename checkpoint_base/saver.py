@@ -25,6 +25,7 @@ from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.keys import thread_key
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
 from checkpoint_base.operations import Memory, Operations, first_page, next_page
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Order
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.store import CheckpointStore
@@ -71,7 +72,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self.store = store
         self._codec = Codec(compression=compression)
         self._transport = Retrying(store.transport, deadline)
-        self._memory = Memory()
+        self._memory = PerProcess(Memory)
         self._setup = _Setup()
 
     # Opening and closing
@@ -380,7 +381,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     @property
     def _operations(self) -> Operations:
         # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
-        return Operations(self.store, self.serde, self._codec, self._memory)
+        return Operations(self.store, self.serde, self._codec, self._memory.get())
 
     def _run(self, operation: Operation[T]) -> T:
         return run(self._set_up_first(operation), self._transport)

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -16,6 +16,7 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from functools import partial
 from typing import Any, Self, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -27,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
 
 AnyConnection: TypeAlias = Connection[Any]
@@ -161,6 +163,22 @@ class Connections(Closable, ABC):
         """`lent`, for the running event loop."""
 
 
+class _Pools:
+    """The pools of one process."""
+
+    def __init__(self, make_async: Callable[[], Awaitable[_TrackingPool]]) -> None:
+        self.blocking: ConnectionPool[_Punctual] | None = None
+        self.making = threading.Lock()
+        self.per_loop = PerLoop(make_async, _TrackingPool.close, _TrackingPool.abandon)
+        self.renewals = _Renewals()
+
+    def taken(self) -> ConnectionPool[_Punctual] | None:
+        """The pool for sync callers, which is not handed out any more."""
+        with self.making:
+            pool, self.blocking = self.blocking, None
+        return pool
+
+
 class OwnPools(Connections):
     """A pool for sync callers and one for each event loop, made when they are first needed; all of them anew in a fork.
 
@@ -185,28 +203,15 @@ class OwnPools(Connections):
             # Not quoted, and not chained: it shows parts of what it could not read, and there may be a password in it.
             raise UnsupportedOperation(_UNREADABLE) from None
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
-        self._begin_in_this_process()
-
-    def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
-        self._renewals = _Renewals()
-        self._pool: ConnectionPool[_Punctual] | None = None
-        self._making_pool = threading.Lock()
-        self._pools: PerLoop[_TrackingPool] = PerLoop(self._make_async_pool, _TrackingPool.close, _TrackingPool.abandon)
-
-    def _check_usable(self) -> None:
-        self._check_open()
-        if os.getpid() != self._process:
-            # Kept and not closed: that would end the parent's sessions.
-            self._of_parent = (self._pool, self._pools)
-            self._begin_in_this_process()
+        self._pools = PerProcess(partial(_Pools, self._make_async_pool))
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:
-        self._check_usable()
-        pool = self._pool or self._make_pool()
+        self._check_open()
+        pools = self._pools.get()
+        pool = pools.blocking or self._make_pool(pools)
         try:
-            with self._renewals.lent(pool) as connection:
+            with pools.renewals.lent(pool) as connection:
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
@@ -216,10 +221,11 @@ class OwnPools(Connections):
 
     @asynccontextmanager
     async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:
-        self._check_usable()
-        pool = await self._pools.get()
+        self._check_open()
+        pools = self._pools.get()
+        pool = await pools.per_loop.get()
         try:
-            async with self._renewals.alent(pool) as connection:
+            async with pools.renewals.alent(pool) as connection:
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
@@ -227,41 +233,34 @@ class OwnPools(Connections):
             raise self._all_busy() from timeout
 
     def close(self) -> None:
-        if self._end():
-            with self._making_pool:
-                pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.close()
-            self._pools.close()
+        self._is_closed = True
+        pools = self._pools.get()
+        if pool := pools.taken():
+            pool.close()
+        pools.per_loop.close()
 
     async def aclose(self) -> None:
-        if self._end():
-            with self._making_pool:
-                pool, self._pool = self._pool, None
-            if pool is not None:
-                await asyncio.to_thread(pool.close)
-            await self._pools.aclose()
-
-    def _end(self) -> bool:
-        """Admit nobody any more; whether there may be something to close in this process."""
         self._is_closed = True
-        return os.getpid() == self._process
+        pools = self._pools.get()
+        if pool := pools.taken():
+            await asyncio.to_thread(pool.close)
+        await pools.per_loop.aclose()
 
-    def _make_pool(self) -> ConnectionPool[_Punctual]:
+    def _make_pool(self, pools: _Pools) -> ConnectionPool[_Punctual]:
         # Whoever would wait for longer has a deadline to keep, and tries again.
-        if not self._making_pool.acquire(timeout=POOL_SECONDS):
+        if not pools.making.acquire(timeout=POOL_SECONDS):
             raise StoreUnavailable(f"PostgreSQL has not accepted a connection for {POOL_SECONDS:.0f} seconds")
         try:
             self._check_open()
-            if self._pool is None:
+            if pools.blocking is None:
                 # A pool connects in the background: what is wrong with the first connection is told here.
                 Connection.connect(self._conninfo).close()
-                self._pool = ConnectionPool(
+                pools.blocking = ConnectionPool(
                     self._conninfo, connection_class=_Punctual, open=True, **self._sizes, **_POOL_OPTIONS
                 )
-            return self._pool
+            return pools.blocking
         finally:
-            self._making_pool.release()
+            pools.making.release()
 
     async def _make_async_pool(self) -> _TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from threading import Lock, Semaphore
 from typing import Any
 
@@ -16,6 +16,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_redis.urls import Deployment
 
@@ -41,82 +42,80 @@ class Clients(Closable, ABC):
         """The running loop's client, for one request."""
 
 
+@dataclass(slots=True)
+class _Made:
+    """The clients of one process."""
+
+    turns: Semaphore | None
+    """For blocking calls, if the connections are limited."""
+    per_loop: PerLoop[tuple[Any, asyncio.Semaphore]]
+    client: Any = None
+    making: Lock = field(default_factory=Lock)
+
+
 class OwnClients(Clients):
     """A client for blocking calls and one for each event loop, made when they are first needed; all anew in a fork."""
 
-    _client: Any
-
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._begin_in_this_process()
+        # A forked process must not speak on its parent's connections, nor close them with a word to the server.
+        self._made = PerProcess(self._nothing_made)
 
     @contextmanager
     def blocking(self) -> Iterator[Any]:
-        self._after_fork()
-        client = self._client
-        if client is None:
-            client = self._made_client()
-        if self._turns is None:
+        made = self._made.get()
+        client = self._made_client(made) if made.client is None else made.client
+        if made.turns is None:
             yield client
             return
-        if not self._turns.acquire(timeout=CONNECTING_SECONDS):
+        if not made.turns.acquire(timeout=CONNECTING_SECONDS):
             raise StoreUnavailable(
                 f"all connections to Redis have been busy for {CONNECTING_SECONDS:.0f} seconds: raise max_connections"
             )
         try:
             yield client
         finally:
-            self._turns.release()
+            made.turns.release()
 
-    def _made_client(self) -> Any:
+    def _made_client(self, made: _Made) -> Any:
         # A cluster's client connects when it is made. Whoever would wait for longer has a deadline to keep.
-        if not self._making.acquire(timeout=CONNECTING_SECONDS):
+        if not made.making.acquire(timeout=CONNECTING_SECONDS):
             raise StoreUnavailable(f"Redis has not accepted a connection for {CONNECTING_SECONDS:.0f} seconds")
         try:
             self._check_open()
-            if self._client is None:
-                self._client = self._deployment.client()
-            return self._client
+            if made.client is None:
+                made.client = self._deployment.client()
+            return made.client
         finally:
-            self._making.release()
+            made.making.release()
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
-        self._after_fork()
         self._check_open()
-        client, turns = await self._per_loop.get()
+        client, turns = await self._made.get().per_loop.get()
         async with turns:
             yield client
 
     def close(self) -> None:
         self._close_blocking()
-        self._per_loop.close()
+        self._made.get().per_loop.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self._close_blocking)  # it waits while a client is being made
-        await self._per_loop.aclose()
+        await self._made.get().per_loop.aclose()
 
     def _close_blocking(self) -> None:
-        self._after_fork()
-        with self._making:
+        made = self._made.get()
+        with made.making:
             self._is_closed = True
-            client, self._client = self._client, None
+            client, made.client = made.client, None
         if client is not None:
             self._deployment.close(client)
 
-    def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
-        self._making = Lock()
-        self._client = None
+    def _nothing_made(self) -> _Made:
         most = self._deployment.options.get("max_connections")
-        self._turns = None if most is None else Semaphore(most)
-        self._per_loop = PerLoop(self._make, self._close, _abandon)
-
-    def _after_fork(self) -> None:
-        """A forked process must not speak on its parent's connections, nor close them with a word to the server."""
-        if os.getpid() != self._process:
-            self._of_parent = (self._client, self._per_loop)
-            self._begin_in_this_process()
+        turns = None if most is None else Semaphore(most)
+        return _Made(turns, PerLoop(self._make, self._close, _abandon))
 
     async def _make(self) -> tuple[Any, asyncio.Semaphore]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -58,10 +57,6 @@ class Memory:
     """What one process knows of the threads it worked on lately. Losing it costs requests, never data."""
 
     def __init__(self) -> None:
-        self._begin_in_this_process()
-
-    def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
         self._lock = Lock()
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -69,13 +64,8 @@ class Memory:
         self._write_times: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._size = 0
 
-    def _guarded(self) -> Lock:
-        if os.getpid() != self._process:  # the lock may have been held when this process was forked
-            self._begin_in_this_process()
-        return self._lock
-
     def thread(self, thread_id: str) -> Thread:
-        with self._guarded():
+        with self._lock:
             thread = self._threads.setdefault(thread_id, Thread())
             self._threads.move_to_end(thread_id)
             if len(self._threads) > THREADS:
@@ -84,14 +74,14 @@ class Memory:
 
     def forget(self, thread_id: str) -> None:
         """Forget all checkpoints and writes of a thread."""
-        with self._guarded():
+        with self._lock:
             if thread := self._threads.get(thread_id):
                 self._drop_spaces(thread_id, thread)
 
     def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
         """Forget what a thread's ledger hides."""
         thread = self.thread(thread_id)
-        with self._guarded():
+        with self._lock:
             thread.unseen = unseen
             for space in thread.spaces.values():
                 space.written.clear()
@@ -109,7 +99,7 @@ class Memory:
 
     def space(self, key: NamespaceKey) -> Space:
         thread = self.thread(key.thread_id)
-        with self._guarded():
+        with self._lock:
             space = thread.spaces.setdefault(key.checkpoint_ns, Space())
         self._weigh(key)
         return space
@@ -117,7 +107,7 @@ class Memory:
     def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
         thread, place = self.thread(key.thread_id), NamespaceKey(key.thread_id, key.checkpoint_ns)
         space = self.space(place)
-        with self._guarded():
+        with self._lock:
             if checkpoint_digest(snapshot.name.text()) in thread.unseen:
                 return  # removed while it was being read
             space.snapshots[key.checkpoint_id] = snapshot
@@ -132,7 +122,7 @@ class Memory:
         place = NamespaceKey(key.thread_id, key.checkpoint_ns)
         space = self.space(place)
         brought = sum(map(chunk_size, chunks.values()))
-        with self._guarded():
+        with self._lock:
             if space.draft_bytes + brought > DRAFT_BYTES:
                 space.drafts, space.draft_bytes = {}, 0
             space.drafts.update(chunks)
@@ -141,31 +131,31 @@ class Memory:
 
     def drafts(self, key: NamespaceKey) -> Mapping[ChunkId, Chunk]:
         space = self.space(key)
-        with self._guarded():
+        with self._lock:
             return dict(space.drafts)
 
     def heads(self, keys: Collection[str]) -> dict[str, Head]:
         """The heads of objects that were read lately, as far as they are known: a key never gets another."""
-        with self._guarded():
+        with self._lock:
             return {key: self._heads[key] for key in keys if key in self._heads}
 
     def write_times(self, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
         """When the latest write of objects was written, given by key and ETag, as far as it was read lately."""
-        with self._guarded():
+        with self._lock:
             return {place: self._write_times[place] for place in objects if place in self._write_times}
 
     def remember_heads(self, heads: Mapping[str, Head]) -> None:
-        with self._guarded():
+        with self._lock:
             _keep(self._heads, heads, HEADS)
 
     def remember_write_times(self, times: Mapping[tuple[str, str], int]) -> None:
-        with self._guarded():
+        with self._lock:
             _keep(self._write_times, times, WRITE_TIMES)
 
     def _weigh(self, key: NamespaceKey) -> None:
         """Take note of what a namespace holds, and that it is in use; forget those that were not for the longest."""
         place = (key.thread_id, key.checkpoint_ns)
-        with self._guarded():
+        with self._lock:
             thread = self._threads.get(key.thread_id)
             space = thread.spaces.get(key.checkpoint_ns) if thread else None
             if space is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
@@ -71,13 +72,17 @@ class Reader:
 
     Args:
         root: the prefix: empty, or ended by a slash.
-        memory: what is known of threads.
+        memories: what each process knows of threads.
         grace: seconds that what is out of sight stays stored.
     """
 
     root: str
-    memory: Memory
+    memories: PerProcess[Memory]
     grace: float
+
+    @property
+    def memory(self) -> Memory:
+        return self.memories.get()
 
     # Keys
 

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypeVar
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -82,8 +83,7 @@ class S3Store(CheckpointStore):
 
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
-        self._memory = Memory()
-        self._reader = Reader(f"{prefix}/" if prefix else "", self._memory, grace)
+        self._reader = Reader(f"{prefix}/" if prefix else "", PerProcess(Memory), grace)
         self._inbox = Inbox(self._reader, grace)
         self._remover = Remover(self._reader, self._inbox, grace)
 
@@ -104,7 +104,7 @@ class S3Store(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
-        key, reader, memory = checkpoint.key, self._reader, self._memory
+        key, reader, memory = checkpoint.key, self._reader, self._reader.memory
         # All that takes a request of its own is before the look at what is there: that is relied on for a while only.
         yield from self._name_thread(key.thread_id)
         written_at = yield from self._moment(checkpoint)
@@ -129,7 +129,7 @@ class S3Store(CheckpointStore):
     def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
         """The time of writing for the name of a checkpoint's object: later than of all that were put under its id."""
         key = checkpoint.key
-        known = self._memory.snapshot(key)
+        known = self._reader.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
         if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
             # No caller's new checkpoint, but one that is brought from elsewhere, and may have been brought before.
@@ -143,7 +143,7 @@ class S3Store(CheckpointStore):
     ) -> CheckpointName:
         """A name for a checkpoint's object that the ledger does not hide, as it would if a removed one had the same."""
         key = checkpoint.key
-        unseen = self._memory.thread(key.thread_id).unseen
+        unseen = self._reader.memory.thread(key.thread_id).unseen
         while True:
             label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
             name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
@@ -154,7 +154,7 @@ class S3Store(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        reader, memory = self._reader, self._memory
+        reader, memory = self._reader, self._reader.memory
         yield from self._name_thread(key.thread_id)
         if key.checkpoint_ns == "":
             asking = {write.task_id for write in writes if write.questions}
@@ -193,7 +193,7 @@ class S3Store(CheckpointStore):
                 by_task.setdefault(write.task_id, []).append(write)
         unsure = []
         tried = []
-        written = self._memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        written = self._reader.memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
         for task_id, some in by_task.items():
             number, known = written.get((key.checkpoint_id, task_id), (0, set()))
             if known.issuperset(write.idx for write in some):
@@ -203,7 +203,7 @@ class S3Store(CheckpointStore):
             calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
         folder = self._reader.folder(key.thread_id)
         names = [call.key.removeprefix(folder) for call in calls]
-        unseen = self._memory.thread(key.thread_id).unseen
+        unseen = self._reader.memory.thread(key.thread_id).unseen
         if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
         answers = yield Batch(calls)
@@ -223,7 +223,7 @@ class S3Store(CheckpointStore):
         """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
         folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
         prefix = f"{self._place(key)}w{task}."
-        memory = self._memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        memory = self._reader.memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
         while True:
             state = yield from self._reader.state(key.thread_id)
             (pages,) = yield from self._reader.everything([prefix])
@@ -262,17 +262,17 @@ class S3Store(CheckpointStore):
         if checkpoint.parent_id is None:
             return ()
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id)
-        known = self._memory.snapshot(parent)
+        known = self._reader.memory.snapshot(parent)
         if known is None and plan(checkpoint, values, chunks, unchanged, ()).missing:
             yield from self.load(checkpoint.namespace, checkpoint.parent_id)
-            known = self._memory.snapshot(parent)
+            known = self._reader.memory.snapshot(parent)
         return known.segments if known else ()
 
     def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
         """Whether the open channels of a checkpoint can be rebuilt: a retired parent has kept only some writes."""
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
         state = yield from self._reader.state(parent.thread_id)
-        known = self._memory.snapshot(parent)
+        known = self._reader.memory.snapshot(parent)
         if known is not None:  # it would have been forgotten if the ledger hid it
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
@@ -285,7 +285,7 @@ class S3Store(CheckpointStore):
 
     def _name_thread(self, thread_id: str) -> Operation[None]:
         """Once per process and thread, and only for ids that are too long to be part of a key: keep the id itself."""
-        segment, thread = thread_segment(thread_id), self._memory.thread(thread_id)
+        segment, thread = thread_segment(thread_id), self._reader.memory.thread(thread_id)
         if segment_text(segment) is None and not thread.is_named:
             yield Put(f"{self._reader.root}n/{segment}", thread_id.encode())
             thread.is_named = True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from threading import Lock
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from botocore.exceptions import ClientError
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.perprocess import PerProcess
 from checkpoint_s3.connections import CONNECT_SECONDS
 from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, translated
 
@@ -125,6 +125,16 @@ class Page:
     now: int
 
 
+@dataclass(slots=True)
+class _Made:
+    """What one process uses: connections must not be shared with a process that it was forked from."""
+
+    client: Any = None
+    making: Lock = field(default_factory=Lock)
+    executor: ThreadPoolExecutor | None = None
+    changing: Lock = field(default_factory=Lock)
+
+
 class S3Transport:
     """Executes calls on one bucket, those of a request at the same time.
 
@@ -151,11 +161,7 @@ class S3Transport:
         self._connections = connections
         self._encryption = dict(encryption or {})
         self._is_closed = False
-        self._changing: Lock
-        self._making: Lock
-        self._made: Any
-        self._executor: ThreadPoolExecutor | None
-        self._begin_in_this_process()
+        self._made = PerProcess(_Made)
 
     def execute(self, request: Request) -> Any:
         if isinstance(request, Call):
@@ -189,60 +195,47 @@ class S3Transport:
         return request.take_answers()
 
     def close(self) -> None:
-        self._after_fork()
-        with self._changing:
+        made = self._made.get()
+        with made.changing:
             self._is_closed = True
-            executor, self._executor = self._executor, None
+            executor, made.executor = made.executor, None
         if executor is not None:
             executor.shutdown()
-        with self._making:
-            client, self._made = self._made, None
+        with made.making:
+            client, made.client = made.client, None
         if client is not None and self._owned:
             client.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
 
-    def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
-        self._made = None
-        self._executor = None
-        self._changing = Lock()
-        self._making = Lock()
-
-    def _after_fork(self) -> None:
-        """Connections must not be shared with the process that forked this one, nor be closed by both."""
-        if os.getpid() != self._process:
-            self._of_parent = (self._made, self._executor)
-            self._begin_in_this_process()
-
     def _client(self) -> Any:
-        self._after_fork()
-        client = self._made
-        return self._made_client() if client is None else client
+        made = self._made.get()
+        client = made.client
+        return self._made_client(made) if client is None else client
 
-    def _made_client(self) -> Any:
+    def _made_client(self, made: _Made) -> Any:
         # It may ask whoever issues credentials. Whoever would wait for longer has a deadline to keep.
-        if not self._making.acquire(timeout=CONNECT_SECONDS):
+        if not made.making.acquire(timeout=CONNECT_SECONDS):
             raise StoreUnavailable(f"bucket {self.bucket!r}: no client has been made for {CONNECT_SECONDS} seconds")
         try:
             self._check_open()
-            client = self._made
+            client = made.client
             if client is None:
-                client = self._made = self._make()
+                client = made.client = self._make()
         except (*BOTO_ERRORS, ValueError) as error:
             raise translated(error, self.bucket) from error
         finally:
-            self._making.release()
+            made.making.release()
         return client
 
     def _submitted(self, call: Call) -> Future[Any]:
-        self._after_fork()
-        with self._changing:
+        made = self._made.get()
+        with made.changing:
             self._check_open()
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(self._connections, thread_name_prefix="checkpoint-s3")
-            return self._executor.submit(self._carry_out, call)
+            if made.executor is None:
+                made.executor = ThreadPoolExecutor(self._connections, thread_name_prefix="checkpoint-s3")
+            return made.executor.submit(self._carry_out, call)
 
     def _check_open(self) -> None:
         if self._is_closed:

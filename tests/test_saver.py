@@ -508,4 +508,4 @@ def test_odd_arguments_raise_errors_of_ours(saver: SQLiteSaver) -> None:
 def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> None:
     for number in range(50):
         put(saver, {"a": number}, config_of(f"t{number}"))
-    assert saver._memory.seen._seen == {}
+    assert saver._memory.get().seen._seen == {}

@@ -546,7 +546,7 @@ def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alon
 
 def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
     put(saver, {"a": ["x" * 2000] * 3})
-    with saver._memory.seen._lock, saver._memory.encodings._lock:
+    with saver._memory.get().seen._lock, saver._memory.get().encodings._lock:
         done_in_a_fork(lambda: put(saver, {"a": ["x" * 2000] * 3}))
 
 

@@ -24,7 +24,7 @@ def saver(moto_url: str) -> Iterator[S3Saver]:
 
 def remembered(saver: S3Saver) -> tuple[int, int, int]:
     """How many threads and namespaces, and how many bytes."""
-    threads = saver.store._memory._threads  # type: ignore[attr-defined]
+    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
     spaces = [space for thread in threads.values() for space in thread.spaces.values()]
     return len(threads), len(spaces), sum(space.size for space in spaces)
 

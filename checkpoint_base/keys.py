@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from langchain_core.runnables import RunnableConfig
+
 from checkpoint_base.errors import InvalidKey
 
 MAX_ID_BYTES = 512
@@ -36,6 +38,10 @@ class CheckpointKey:
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str
+
+    @property
+    def namespace(self) -> NamespaceKey:
+        return NamespaceKey(self.thread_id, self.checkpoint_ns)
 
 
 def thread_key(thread_id: object) -> str:
@@ -92,6 +98,36 @@ def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
         return None
     checkpoint_id = _configurable(config).get("checkpoint_id")
     return checkpoint_key(checkpoint_id) if checkpoint_id else None
+
+
+def config_of(key: CheckpointKey) -> RunnableConfig:
+    """Return the config that addresses a checkpoint, as LangGraph passes it around."""
+    return {
+        "configurable": {
+            "thread_id": key.thread_id,
+            "checkpoint_ns": key.checkpoint_ns,
+            "checkpoint_id": key.checkpoint_id,
+        }
+    }
+
+
+def version_key(version: str | float) -> str:
+    """Return a channel's version as text that tells its type, because versions are compared again as what they were."""
+    if isinstance(version, str):
+        return "s" + escape(version)
+    if isinstance(version, int) and not isinstance(version, bool):
+        return f"i{version:d}"
+    if isinstance(version, float):
+        return f"f{version!r}"
+    raise InvalidKey(f"a channel version must be a text or a number, not {type(version).__name__}: {version!r}")
+
+
+def version_of(key: str) -> str | int | float:
+    """Undo `version_key`."""
+    kind, rest = key[0], key[1:]
+    if kind == "s":
+        return unescape(rest)
+    return int(rest) if kind == "i" else float(rest)
 
 
 def escape(name: str) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -38,18 +38,21 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import (
     CheckpointKey,
-    NamespaceKey,
     checkpoint_id_of,
     checkpoint_key,
+    config_of,
     escape,
     namespace_of,
     task_key,
     text_key,
     thread_key,
     unescape,
+    version_key,
+    version_of,
 )
 from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
+from checkpoint_base.paging import Item, Listing
 from checkpoint_base.records import (
     ChannelValue,
     CheckpointRecord,
@@ -78,19 +81,10 @@ _CALLED_TASK_PATH = "~__pregel_push, ~"
 
 _NO_VALUE = ValueRecord(b"")
 
-Query = TypeVar("Query", ListQuery, InboxQuery)
-
 _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
-_MAX_PAGE = 100
-
-_FIRST_PAGE = 25
-"""Checkpoints that a listing begins with: what they hold is known only then, and it may be 10 MB each."""
-
-_PAGE_BYTES = 16 * 1024 * 1024
-"""About how much the further pages hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +120,7 @@ class Operations:
         versions = checkpoint["channel_versions"]
         header = {name: part for name, part in checkpoint.items() if name not in ("channel_values", "channel_versions")}
         parent_id = checkpoint_id_of(config)
-        channels = tuple((escape(channel), _version_text(version)) for channel, version in versions.items())
+        channels = tuple((escape(channel), version_key(version)) for channel, version in versions.items())
         open_channels = tuple(
             escape(channel)
             for channel in everything.get(_DELTA_COUNTERS) or ()
@@ -151,7 +145,7 @@ class Operations:
             if channel in values
         }
         new_values = [
-            ChannelValue(escape(channel), _version_text(new_versions[channel]), encoding.record)
+            ChannelValue(escape(channel), version_key(new_versions[channel]), encoding.record)
             for channel, encoding in encodings.items()
         ]
         unchanged = {pairs[channel] for channel in values if channel in versions and channel not in new_versions}
@@ -177,7 +171,7 @@ class Operations:
         self.memory.seen.add(key.thread_id, chunks)
         for channel, encoding in encodings.items():
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
-        return _config(key)
+        return config_of(key)
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
@@ -220,6 +214,9 @@ class Operations:
                 f"writes on {_place(key)} could not be stored: their thread is being removed at the same time"
             )
         seen.add(key.thread_id, chunks)
+
+    def delete_thread(self, thread_id: str) -> Operation[None]:
+        yield from self.store.delete_threads([thread_key(thread_id)])
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         if isinstance(run_ids, str):
@@ -279,50 +276,65 @@ class Operations:
             histories[names[name]]["seed"] = self._decode(seed, found.chunks, f"channel {names[name]!r} of {where}")
         return histories
 
-    def tuple_reader(
-        self, filter_: Mapping[str, Any] | None
-    ) -> Callable[[StoredCheckpoint], Iterator[CheckpointTuple]]:
-        """Read the checkpoints of one listing in turn: a value that is that of the one before is not joined again."""
-        joined: _Joined = {}
+    def list(
+        self,
+        config: RunnableConfig | None,
+        filter_: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing[CheckpointTuple]:
+        joined: _Joined = {}  # a value that is that of the checkpoint before is not joined again
 
-        def read(stored: StoredCheckpoint) -> Iterator[CheckpointTuple]:
-            header, metadata = self._header(stored.record)
-            if matches(metadata, filter_):
-                yield self._tuple(stored, header, metadata, joined)
+        def read(stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any]) -> CheckpointTuple:
+            return self._tuple(stored, header, metadata, joined)
 
-        return read
+        return self._checkpoints(config, filter_, before, limit, read, contents=True)
 
-    def infos(self, stored: StoredCheckpoint, filter_: Mapping[str, Any] | None) -> Iterator[CheckpointInfo]:
-        header, metadata = self._header(stored.record)
-        if matches(metadata, filter_):
-            key = stored.record.key
-            yield CheckpointInfo(
-                thread_id=key.thread_id,
-                checkpoint_ns=key.checkpoint_ns,
-                checkpoint_id=key.checkpoint_id,
-                parent_id=stored.record.parent_id,
-                created_at=_time(header.get("ts")),
-                metadata=metadata,
-            )
+    def history(
+        self,
+        config: RunnableConfig | None,
+        filter_: Mapping[str, Any] | None,
+        before: RunnableConfig | None,
+        limit: int | None,
+    ) -> Listing[CheckpointInfo]:
+        return self._checkpoints(config, filter_, before, limit, _checkpoint_info, contents=False)
 
-    def thread_infos(self, found: ThreadRecord, filter_: Mapping[str, Any] | None) -> Iterator[ThreadInfo]:
-        metadata, error = self._listed_metadata(found.latest)
-        if error or matches(metadata, filter_):
-            yield ThreadInfo(
-                thread_id=found.thread_id,
-                created_at=instant(found.created_at),
-                updated_at=instant(found.updated_at),
-                step=metadata.get("step"),
-                pending_interrupts=found.questions,
-                metadata=metadata,
-                cursor=Cursor(found.position).text(),
-                error=error,
-            )
+    def threads(
+        self,
+        thread_id: str | None,
+        metadata: Mapping[str, Any] | None,
+        order: Order,
+        limit: int | None,
+        after: str | None,
+    ) -> Listing[ThreadInfo]:
+        def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
+            latest, error = self._listed_metadata(found.latest)
+            if error or matches(latest, metadata):
+                yield ThreadInfo(
+                    thread_id=found.thread_id,
+                    created_at=instant(found.created_at),
+                    updated_at=instant(found.updated_at),
+                    step=latest.get("step"),
+                    pending_interrupts=found.questions,
+                    metadata=latest,
+                    cursor=Cursor(found.position).text(),
+                    error=error,
+                )
 
-    def interrupt_reader(
-        self, filter_: Mapping[str, Any] | None, cursor: Cursor
-    ) -> Callable[[InterruptRecord], Iterator[PendingInterrupt]]:
-        """Read the records of one listing in turn: one write may hold several questions, and a cursor lie between."""
+        query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
+        return Listing(self.store.threads, query, read, limit=limit, is_exact=self._is_exact(metadata))
+
+    def interrupts(
+        self,
+        thread_id: str | None,
+        metadata: Mapping[str, Any] | None,
+        order: Order,
+        limit: int | None,
+        after: str | None,
+    ) -> Listing[PendingInterrupt]:
+        # A store continues behind a record, which may hold several questions. To continue between two of them, a cursor
+        # names the record before theirs, and how many questions to skip.
+        cursor = Cursor.parse(after)
         previous = cursor.after
 
         def read(found: InterruptRecord) -> Iterator[PendingInterrupt]:
@@ -330,8 +342,8 @@ class Operations:
             key = found.checkpoint.key
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
-            metadata, error = self._listed_metadata(found.checkpoint)
-            if not (error or matches(metadata, filter_)):
+            waiting, error = self._listed_metadata(found.checkpoint)
+            if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
             asked: Sequence[tuple[str, Any]] = ()
@@ -354,12 +366,13 @@ class Operations:
                     interrupt_id=interrupt_id,
                     value=value,
                     created_at=instant(found.write.written_at),
-                    metadata=metadata,
+                    metadata=waiting,
                     cursor=(Cursor(found.position) if is_last else Cursor(before, found.position, number)).text(),
                     error=error,
                 )
 
-        return read
+        query = self._inbox_query(thread_id, metadata, order, cursor)
+        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
         self,
@@ -385,13 +398,13 @@ class Operations:
         checkpoint = {
             **header,
             "channel_values": values,
-            "channel_versions": {unescape(channel): _version(version) for channel, version in record.channels},
+            "channel_versions": {unescape(channel): version_of(version) for channel, version in record.channels},
         }
         return CheckpointTuple(
-            config=_config(record.key),
+            config=config_of(record.key),
             checkpoint=cast(Checkpoint, checkpoint),
             metadata=cast(CheckpointMetadata, metadata),
-            parent_config=_parent_config(record),
+            parent_config=config_of(replace(record.key, checkpoint_id=record.parent_id)) if record.parent_id else None,
             pending_writes=[
                 self._pending_write(write, stored.chunks, where) for write in sorted(stored.writes, key=_write_order)
             ],
@@ -474,91 +487,68 @@ class Operations:
             )
         return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
 
-    def list_query(
+    def _checkpoints(
         self,
         config: RunnableConfig | None,
         filter_: Mapping[str, Any] | None,
         before: RunnableConfig | None,
         limit: int | None,
-    ) -> ListQuery:
-        space: NamespaceKey | None = None
-        every_namespace = True
-        if config is not None:
-            space = namespace_of(config)
-            every_namespace = config["configurable"].get("checkpoint_ns") is None
-        return ListQuery(
+        read: Callable[[StoredCheckpoint, dict[str, Any], dict[str, Any]], Item],
+        *,
+        contents: bool,
+    ) -> Listing[Item]:
+        """A listing of checkpoints, each read from its record, header and metadata."""
+        space = namespace_of(config) if config is not None else None
+        every_namespace = config is None or config["configurable"].get("checkpoint_ns") is None
+        query = ListQuery(
             thread_id=space.thread_id if space else None,
             checkpoint_ns=None if space is None or every_namespace else space.checkpoint_ns,
             checkpoint_id=checkpoint_id_of(config),
             before=checkpoint_id_of(before),
             terms=self._terms(filter_ or {}),
-            limit=self._page_size(limit, filter_),
+            contents=contents,
         )
 
-    def _page_size(self, limit: int | None, filter_: Mapping[str, Any] | None) -> int:
-        """As many as are wanted, or whole pages where the store cannot tell which of them match."""
-        if limit is not None and (not isinstance(limit, int) or limit < 0):
-            raise UnsupportedOperation(f"limit={limit!r}: give a number of items from 0 on, or None for all")
-        if limit is None or len(self._terms(filter_ or {})) < len(filter_ or {}):
-            return _MAX_PAGE
-        return max(1, min(limit, _MAX_PAGE))
+        def read_matching(stored: StoredCheckpoint) -> Iterator[Item]:
+            header, metadata = self._header(stored.record)
+            if matches(metadata, filter_):
+                yield read(stored, header, metadata)
 
-    def inbox_query(
-        self,
-        thread_id: str | None,
-        metadata: Mapping[str, Any] | None,
-        order: Order,
-        limit: int | None,
-        after: str | None,
-    ) -> tuple[InboxQuery, Cursor]:
+        return Listing(self.store.list, query, read_matching, limit=limit, is_exact=self._is_exact(filter_))
+
+    def _inbox_query(
+        self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor
+    ) -> InboxQuery:
         if order not in ("newest", "oldest"):
             raise UnsupportedOperation(f"unknown order {order!r}: use 'newest' or 'oldest'")
-        cursor = Cursor.parse(after)
-        query = InboxQuery(
+        return InboxQuery(
             thread_id=None if thread_id is None else thread_key(thread_id),
             terms=self._terms(metadata or {}),
             order=order,
             after=cursor.after,
-            limit=self._page_size(limit, metadata),
         )
-        return query, cursor
 
-
-def first_page(query: Query) -> Query:
-    """The query for the first page of all that ``query`` asks for, whose limit is that of any page."""
-    if isinstance(query, ListQuery) and query.contents:
-        return replace(query, limit=min(query.limit, _FIRST_PAGE))
-    return query
-
-
-def next_page(query: Query, before: Query, page: Sequence[Any]) -> Query:
-    """The query for what comes behind the ``page`` that ``before`` found, with no more than is well held at once."""
-    limit = query.limit
-    if isinstance(query, ListQuery) and query.contents:
-        held = {id(found.chunks): found.chunks for found in page}  # those of a page may be the same
-        size = sum(len(chunk.body) for chunks in held.values() for chunk in chunks.values())
-        limit = max(1, min(limit, len(page) * _PAGE_BYTES // max(size, 1)))
-    return replace(before, after=page[-1].position, limit=limit)
+    def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
+        """Whether the store can tell what matches a filter: not by metadata that is encrypted, say."""
+        return len(self._terms(filter_ or {})) == len(filter_ or {})
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:
     return {id_: chunk for encoding in encodings for id_, chunk in encoding.chunks.items()}
 
 
-def _config(key: CheckpointKey) -> RunnableConfig:
-    return {
-        "configurable": {
-            "thread_id": key.thread_id,
-            "checkpoint_ns": key.checkpoint_ns,
-            "checkpoint_id": key.checkpoint_id,
-        }
-    }
-
-
-def _parent_config(record: CheckpointRecord) -> RunnableConfig | None:
-    if not record.parent_id:
-        return None
-    return _config(CheckpointKey(record.key.thread_id, record.key.checkpoint_ns, record.parent_id))
+def _checkpoint_info(
+    stored: StoredCheckpoint, header: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> CheckpointInfo:
+    key = stored.record.key
+    return CheckpointInfo(
+        thread_id=key.thread_id,
+        checkpoint_ns=key.checkpoint_ns,
+        checkpoint_id=key.checkpoint_id,
+        parent_id=stored.record.parent_id,
+        created_at=_time(header.get("ts")),
+        metadata=metadata,
+    )
 
 
 def _beside(
@@ -594,24 +584,6 @@ def _described(error: BaseException) -> str:
         return repr(error)
     except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
         return f"<{type(error).__name__}>"
-
-
-def _version_text(version: str | float) -> str:
-    """A channel version as text that tells its type, since versions may be compared again as what they were."""
-    if isinstance(version, str):
-        return "s" + escape(version)
-    if isinstance(version, int) and not isinstance(version, bool):
-        return f"i{version:d}"
-    if isinstance(version, float):
-        return f"f{version!r}"
-    raise InvalidKey(f"a channel version must be a text or a number, not {type(version).__name__}: {version!r}")
-
-
-def _version(text: str) -> str | int | float:
-    kind, rest = text[0], text[1:]
-    if kind == "s":
-        return unescape(rest)
-    return int(rest) if kind == "i" else float(rest)
 
 
 def _run_id(metadata: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.keys import CheckpointKey
 
 Positioned = TypeVar("Positioned", "ThreadRecord", "InterruptRecord")
 
@@ -84,10 +84,6 @@ class CheckpointRecord:
     terms: bytes
     run_id: str | None
     written_at: int
-
-    @property
-    def namespace(self) -> NamespaceKey:
-        return NamespaceKey(self.key.thread_id, self.key.checkpoint_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from math import isfinite
 from random import SystemRandom
 from types import TracebackType
@@ -22,9 +21,9 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from checkpoint_base.codec import Codec, Compression
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.keys import thread_key
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import Memory, Operations, first_page, next_page
+from checkpoint_base.operations import Memory, Operations
+from checkpoint_base.paging import Listing
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Order
 from checkpoint_base.serializer import ExactSerializer
@@ -150,8 +149,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             before: list ids smaller than this config's ``checkpoint_id`` only.
             limit: the most to yield.
         """
-        query = self._operations.list_query(config, filter, before, limit)
-        return self._paged(self.store.list, query, self._operations.tuple_reader(filter), limit)
+        return self._listed(self._operations.list(config, filter, before, limit))
 
     def alist(
         self,
@@ -162,8 +160,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, asynchronously."""
-        query = self._operations.list_query(config, filter, before, limit)
-        return self._apaged(self.store.list, query, self._operations.tuple_reader(filter), limit)
+        return self._alisted(self._operations.list(config, filter, before, limit))
 
     def put(
         self,
@@ -225,11 +222,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread; a thread that does not exist is none to remove."""
-        self._run(self.store.delete_threads([thread_key(thread_id)]))
+        self._run(self._operations.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread`, asynchronously."""
-        await self._arun(self.store.delete_threads([thread_key(thread_id)]))
+        await self._arun(self._operations.delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
@@ -302,8 +299,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             limit: the most to yield.
             after: the ``cursor`` of the interrupt behind which to continue.
         """
-        query, cursor = self._operations.inbox_query(thread_id, metadata, order, limit, after)
-        return self._paged(self.store.interrupts, query, self._operations.interrupt_reader(metadata, cursor), limit)
+        return self._listed(self._operations.interrupts(thread_id, metadata, order, limit, after))
 
     def ainterrupts(
         self,
@@ -315,8 +311,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[PendingInterrupt]:
         """`interrupts`, asynchronously."""
-        query, cursor = self._operations.inbox_query(thread_id, metadata, order, limit, after)
-        return self._apaged(self.store.interrupts, query, self._operations.interrupt_reader(metadata, cursor), limit)
+        return self._alisted(self._operations.interrupts(thread_id, metadata, order, limit, after))
 
     def threads(
         self,
@@ -332,10 +327,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
         that changes meanwhile may be yielded twice or be missed.
         """
-        query, _ = self._operations.inbox_query(thread_id, metadata, order, limit, after)
-        return self._paged(
-            self.store.threads, query, lambda found: self._operations.thread_infos(found, metadata), limit
-        )
+        return self._listed(self._operations.threads(thread_id, metadata, order, limit, after))
 
     def athreads(
         self,
@@ -347,10 +339,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[ThreadInfo]:
         """`threads`, asynchronously."""
-        query, _ = self._operations.inbox_query(thread_id, metadata, order, limit, after)
-        return self._apaged(
-            self.store.threads, query, lambda found: self._operations.thread_infos(found, metadata), limit
-        )
+        return self._alisted(self._operations.threads(thread_id, metadata, order, limit, after))
 
     def history(
         self,
@@ -361,8 +350,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointInfo]:
         """Yield what `list` yields, without reading any value or write."""
-        query = replace(self._operations.list_query(config, filter, before, limit), contents=False)
-        return self._paged(self.store.list, query, lambda found: self._operations.infos(found, filter), limit)
+        return self._listed(self._operations.history(config, filter, before, limit))
 
     def ahistory(
         self,
@@ -373,8 +361,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointInfo]:
         """`history`, asynchronously."""
-        query = replace(self._operations.list_query(config, filter, before, limit), contents=False)
-        return self._apaged(self.store.list, query, lambda found: self._operations.infos(found, filter), limit)
+        return self._alisted(self._operations.history(config, filter, before, limit))
 
     # Running operations
 
@@ -398,63 +385,17 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         yield from self.store.setup()
         self._setup.done = True
 
-    def _paged(
-        self,
-        fetch: Callable[[Any], Operation[Sequence[Any]]],
-        query: Any,
-        read: Callable[[Any], Iterable[T]],
-        limit: int | None,
-    ) -> Iterator[T]:
-        wanted, asked = _Countdown(limit), first_page(query)
-        while wanted.more:
-            page = self._run(fetch(asked))
-            for record in page:
-                for item in read(record):
-                    yield item
-                    if not wanted.another():
-                        return
-            if len(page) < asked.limit:
-                return
-            asked = next_page(query, asked, page)
+    def _listed(self, listing: Listing[T]) -> Iterator[T]:
+        while listing.goes_on:
+            yield from self._run(listing.next_page())
 
-    async def _apaged(
-        self,
-        fetch: Callable[[Any], Operation[Sequence[Any]]],
-        query: Any,
-        read: Callable[[Any], Iterable[T]],
-        limit: int | None,
-    ) -> AsyncIterator[T]:
-        wanted, asked = _Countdown(limit), first_page(query)
-        while wanted.more:
-            page = await self._arun(fetch(asked))
-            for record in page:
-                for item in read(record):
-                    yield item
-                    if not wanted.another():
-                        return
-            if len(page) < asked.limit:
-                return
-            asked = next_page(query, asked, page)
+    async def _alisted(self, listing: Listing[T]) -> AsyncIterator[T]:
+        while listing.goes_on:
+            for item in await self._arun(listing.next_page()):
+                yield item
 
 
 class _Setup:
     """Whether the store has been set up; a saver shares it with its clones."""
 
     done = False
-
-
-class _Countdown:
-    """How many items of a listing are still wanted."""
-
-    def __init__(self, limit: int | None) -> None:
-        self._left = limit
-
-    @property
-    def more(self) -> bool:
-        return self._left is None or self._left > 0
-
-    def another(self) -> bool:
-        """Count one that was given out; whether one more is wanted."""
-        if self._left is not None:
-            self._left -= 1
-        return self.more

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation
-from checkpoint_base.keys import CheckpointKey, NamespaceKey, thread_key
+from checkpoint_base.keys import CheckpointKey, thread_key
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -200,7 +200,7 @@ class _Copy:
         ]
         if later:
             first = min(later, key=_place)
-            stored = yield from _on(self._source, self._source.store.load(_space(first), first.checkpoint_id))
+            stored = yield from _on(self._source, self._source.store.load(first.namespace, first.checkpoint_id))
             if stored is None:
                 raise ConflictError(f"{first.checkpoint_id} {_CHANGED.format(self._thread_id)}")
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
@@ -370,11 +370,7 @@ def _read(
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
-    return (yield from _on(saver, saver.store.ancestry(_space(key), key.checkpoint_id, channels)))
-
-
-def _space(key: CheckpointKey) -> NamespaceKey:
-    return NamespaceKey(key.thread_id, key.checkpoint_ns)
+    return (yield from _on(saver, saver.store.ancestry(key.namespace, key.checkpoint_id, channels)))
 
 
 def _place(key: CheckpointKey) -> tuple[str, str]:

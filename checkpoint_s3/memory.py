@@ -105,7 +105,7 @@ class Memory:
         return space
 
     def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
-        thread, place = self.thread(key.thread_id), NamespaceKey(key.thread_id, key.checkpoint_ns)
+        thread, place = self.thread(key.thread_id), key.namespace
         space = self.space(place)
         with self._lock:
             if checkpoint_digest(snapshot.name.text()) in thread.unseen:
@@ -119,7 +119,7 @@ class Memory:
 
     def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:
         """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
-        place = NamespaceKey(key.thread_id, key.checkpoint_ns)
+        place = key.namespace
         space = self.space(place)
         brought = sum(map(chunk_size, chunks.values()))
         with self._lock:

@@ -113,7 +113,7 @@ class S3Store(CheckpointStore):
                 return Missing(parent=True)
         else:
             yield from reader.renew(key.thread_id)
-        drafts = memory.drafts(checkpoint.namespace)
+        drafts = memory.drafts(checkpoint.key.namespace)
         base = yield from self._base(checkpoint, values, {**drafts, **chunks}, unchanged)
         planned = plan(checkpoint, values, {**drafts, **chunks}, unchanged, base)
         if planned.missing:
@@ -164,7 +164,7 @@ class S3Store(CheckpointStore):
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
-        drafts = memory.drafts(NamespaceKey(key.thread_id, key.checkpoint_ns))
+        drafts = memory.drafts(key.namespace)
         brought = {**drafts, **chunks}
         _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
         if missing:
@@ -193,7 +193,7 @@ class S3Store(CheckpointStore):
                 by_task.setdefault(write.task_id, []).append(write)
         unsure = []
         tried = []
-        written = self._reader.memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        written = self._reader.memory.space(key.namespace).written
         for task_id, some in by_task.items():
             number, known = written.get((key.checkpoint_id, task_id), (0, set()))
             if known.issuperset(write.idx for write in some):
@@ -223,7 +223,7 @@ class S3Store(CheckpointStore):
         """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
         folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
         prefix = f"{self._place(key)}w{task}."
-        memory = self._reader.memory.space(NamespaceKey(key.thread_id, key.checkpoint_ns)).written
+        memory = self._reader.memory.space(key.namespace).written
         while True:
             state = yield from self._reader.state(key.thread_id)
             (pages,) = yield from self._reader.everything([prefix])
@@ -264,7 +264,7 @@ class S3Store(CheckpointStore):
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id)
         known = self._reader.memory.snapshot(parent)
         if known is None and plan(checkpoint, values, chunks, unchanged, ()).missing:
-            yield from self.load(checkpoint.namespace, checkpoint.parent_id)
+            yield from self.load(checkpoint.key.namespace, checkpoint.parent_id)
             known = self._reader.memory.snapshot(parent)
         return known.segments if known else ()
 

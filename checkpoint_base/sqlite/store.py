@@ -199,7 +199,7 @@ def _put(
     chunks: Mapping[ChunkId, Chunk],
     unchanged: Collection[tuple[str, str]],
 ) -> Missing:
-    place = _find_place(db, checkpoint.namespace)
+    place = _find_place(db, checkpoint.key.namespace)
     missing = Missing(
         _missing_chunks(db, place[0], (value.value for value in values), chunks),
         _missing_versions(db, place[1], unchanged),
@@ -207,7 +207,7 @@ def _put(
     )
     if missing:
         return missing
-    thread, namespace = _add_place(db, checkpoint.namespace, place, checkpoint.written_at)
+    thread, namespace = _add_place(db, checkpoint.key.namespace, place, checkpoint.written_at)
     _put_chunks(db, thread, chunks)
     db.executemany(
         _SQL.put_value,
@@ -236,7 +236,7 @@ def _put(
 def _put_writes(
     db: sqlite3.Connection, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> Missing:
-    space = NamespaceKey(key.thread_id, key.checkpoint_ns)
+    space = key.namespace
     place = _find_place(db, space)
     if missing := _missing_chunks(db, place[0], (write.value for write in writes), chunks):
         return Missing(missing)

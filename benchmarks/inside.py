@@ -34,7 +34,7 @@ class _Counting:
 def looking_into(saver: CheckpointSaver) -> Iterator[Seen]:
     """Note what sync calls of this saver do meanwhile."""
     seen = Seen()
-    store, transport = saver.store, saver._transport
+    store, transport = saver.store, saver.transport
     put, put_writes = store.put, store.put_writes
 
     def noting_put(checkpoint: Any, values: Any, chunks: Any, unchanged: Any) -> Any:
@@ -46,12 +46,12 @@ def looking_into(saver: CheckpointSaver) -> Iterator[Seen]:
         return put_writes(key, writes, chunks)
 
     store.put, store.put_writes = noting_put, noting_put_writes  # type: ignore[method-assign]
-    saver._transport = Retrying(_Counting(store.transport, seen), transport.deadline)  # type: ignore[arg-type]  # sync
+    saver.transport = Retrying(_Counting(store.transport, seen), transport.deadline)  # type: ignore[arg-type]  # sync
     try:
         yield seen
     finally:
         del store.put, store.put_writes
-        saver._transport = transport
+        saver.transport = transport
 
 
 def _size(values: Sequence[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from math import isfinite
 from random import SystemRandom
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -36,6 +36,15 @@ T = TypeVar("T")
 _RANDOM = SystemRandom()
 
 
+class SaverOptions(TypedDict, total=False):
+    """The options of `CheckpointSaver`, which every adapter's saver takes, too."""
+
+    serde: SerializerProtocol | None
+    strict: bool
+    compression: Compression
+    deadline: float
+
+
 class CheckpointSaver(BaseCheckpointSaver[str]):
     """A LangGraph checkpointer on any `CheckpointStore`, for sync and async callers alike.
 
@@ -52,6 +61,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         strict: rebuild only the types that LangGraph lists as safe; others come back as plain data.
         compression: ``"zstd"`` to store less and take longer; see `Codec`.
         deadline: seconds during which a request is repeated while the store is unavailable.
+
+    Attributes:
+        store: as it was given.
+        transport: carries out the store's requests and repeats them. Another one, to watch or disturb them in a test,
+            may be set in its place.
     """
 
     def __init__(
@@ -70,7 +84,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         super().__init__(serde=serde or ExactSerializer(strict=strict))
         self.store = store
         self._codec = Codec(compression=compression)
-        self._transport = Retrying(store.transport, deadline)
+        self.transport = Retrying(store.transport, deadline)
         self._memory = PerProcess(Memory)
         self._setup = _Setup()
 
@@ -78,19 +92,19 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def setup(self) -> None:
         """Create what the store needs; safe to repeat, and to call from many processes at once."""
-        run(self._set_up(), self._transport)
+        run(self._set_up(), self.transport)
 
     async def asetup(self) -> None:
         """`setup`, asynchronously."""
-        await arun(self._set_up(), self._transport)
+        await arun(self._set_up(), self.transport)
 
     def close(self) -> None:
         """Release what this saver opened. Clones share it; a pool or client that was passed in stays open."""
-        self._transport.close()
+        self.transport.close()
 
     async def aclose(self) -> None:
         """`close`, asynchronously."""
-        await self._transport.aclose()
+        await self.transport.aclose()
 
     def __enter__(self) -> Self:
         try:
@@ -371,10 +385,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return Operations(self.store, self.serde, self._codec, self._memory.get())
 
     def _run(self, operation: Operation[T]) -> T:
-        return run(self._set_up_first(operation), self._transport)
+        return run(self._set_up_first(operation), self.transport)
 
     async def _arun(self, operation: Operation[T]) -> T:
-        return await arun(self._set_up_first(operation), self._transport)
+        return await arun(self._set_up_first(operation), self.transport)
 
     def _set_up_first(self, operation: Operation[T]) -> Operation[T]:
         if not self._setup.done:

@@ -98,7 +98,7 @@ def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
         request = next(operation)
         while True:
             try:
-                response = yield _Directed(saver._transport, request)
+                response = yield _Directed(saver.transport, request)
             except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
                 request = operation.throw(error)
             else:
@@ -113,8 +113,8 @@ def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
 def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source.store is target.store:
         raise UnsupportedOperation("source and target are the same store")
-    yield from _on(source, source._set_up())
-    yield from _on(target, target._set_up())
+    yield from _on(source, source.store.setup())
+    yield from _on(target, target.store.setup())
     records = yield from _index(source, thread_id)
     found = yield from _index(target, thread_id)
     left_over = [key for key, record in found.items() if not record.header]

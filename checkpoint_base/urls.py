@@ -32,7 +32,7 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     """
     opener = _opener(split_url(url).scheme)
     before_fragment, hash_, fragment = url.partition("#")
-    remaining, options = take_options(before_fragment, _SAVER_OPTIONS, options)
+    remaining, options = take_options(before_fragment, {}, options)
     return opener(f"{remaining}{hash_}{fragment}", **options)
 
 
@@ -79,7 +79,9 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
 def take_options(
     url: str, readers: Mapping[str, OptionReader], arguments: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Split an adapter's own options off a URL's query: return the URL without them, and them with the arguments.
+    """Split the options of `CheckpointSaver` and those that an adapter has ``readers`` for off a URL's query.
+
+    Returns the URL without them, and them together with the arguments.
 
     Other entries of the query stay as they are; text is decoded before a reader sees it.
 
@@ -91,12 +93,13 @@ def take_options(
     remaining = []
     for part in query.split("&") if query else ():
         name, _, text = part.partition("=")
-        if name not in readers:
+        reader = readers.get(name) or _SAVER_OPTIONS.get(name)
+        if reader is None:
             remaining.append(part)
         elif name in options:
             raise UnsupportedOperation(f"option {name} is given twice")
         else:
-            value = options[name] = readers[name](name, unquote_plus(text))
+            value = options[name] = reader(name, unquote_plus(text))
             if arguments.get(name, value) != value:
                 raise UnsupportedOperation(
                     f"option {name} is {arguments[name]!r} as an argument and {value!r} in the URL"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.transport import run
 from checkpoint_base.urls import OptionReader, number, switch, take_options, text
 from checkpoint_postgres.connections import Connections, GivenConnection, GivenPool, OwnPools
@@ -55,7 +55,7 @@ class PostgresSaver(CheckpointSaver):
         prepare: bool = True,
         min_size: int | None = None,
         max_size: int | None = None,
-        **options: Any,
+        **options: Unpack[SaverOptions],
     ) -> None:
         connections: Connections
         if isinstance(conn, str):
@@ -94,7 +94,7 @@ class AsyncPostgresSaver(PostgresSaver):
 
     def __enter__(self) -> Self:
         try:
-            run(self._set_up(), self._transport)
+            run(self._set_up(), self.transport)
         except BaseException:
             self.close()  # there is no `__exit__` for who was not let in
             raise

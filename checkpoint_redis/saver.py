@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, Unpack
 
 import redis
 import redis.asyncio
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, number, seconds, switch, take_options, text
 from checkpoint_redis.connections import Clients, GivenClients, OwnClients
 from checkpoint_redis.store import RedisStore
@@ -60,7 +60,7 @@ class RedisSaver(CheckpointSaver):
         ttl: float | None = None,
         refresh_on_read: bool = False,
         replicas: int = 0,
-        **options: Any,
+        **options: Unpack[SaverOptions],
     ) -> None:
         clients: Clients
         if isinstance(connection, str):

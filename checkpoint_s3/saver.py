@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil, inf, isfinite
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import unquote, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, seconds, take_options, text
 from checkpoint_s3.connections import CONNECTIONS, READ_SECONDS, make_client
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
@@ -62,7 +62,7 @@ class S3Saver(CheckpointSaver):
         sse: str | None = None,
         sse_kms_key_id: str | None = None,
         grace: float = GRACE_SECONDS,
-        **options: Any,
+        **options: Unpack[SaverOptions],
     ) -> None:
         if not bucket:
             raise UnsupportedOperation(f"no bucket is named: write {_EXAMPLE}")
@@ -100,7 +100,7 @@ class S3Saver(CheckpointSaver):
             encryption=_encryption(sse, sse_kms_key_id),
         )
         super().__init__(S3Store(transport, prefix, grace), **options)
-        _check_grace(grace, self._transport.deadline, timeout)
+        _check_grace(grace, self.transport.deadline, timeout)
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:

@@ -37,7 +37,7 @@ class CountingTransport:
 def counted(saver: SQLiteSaver) -> CountingTransport:
     """Put a counter between a saver and its store."""
     transport = CountingTransport(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     return transport
 
 

@@ -187,7 +187,7 @@ def test_checkpoints_of_runs_and_of_pruned_threads_are_in_s3_as_they_were(
 def test_copying_again_sends_nothing(source: SQLiteSaver, target: SQLiteSaver) -> None:
     one_question(source).invoke({"log": []}, THREAD)
     transfer(source, target, "t")
-    target._transport = Retrying(Stopping(target.store.transport, only_reads=True), 0)
+    target.transport = Retrying(Stopping(target.store.transport, only_reads=True), 0)
     assert transfer(source, target, "t") == 0
 
 
@@ -216,15 +216,15 @@ def test_a_copy_that_was_stopped_anywhere_is_completed_by_the_next(
     requests = 0
     while not finished:
         with SQLiteSaver(tmp_path / f"{requests}.db") as target:
-            working = target._transport
-            target._transport = Retrying(Stopping(target.store.transport, after=requests), 0)
+            working = target.transport
+            target.transport = Retrying(Stopping(target.store.transport, after=requests), 0)
             try:
                 transfer(source, target, "t")
                 finished = True
             except StoreUnavailable:
-                target._transport = working
+                target.transport = working
                 transfer(source, target, "t")
-            target._transport = working
+            target.transport = working
             assert_same(source, target)
         requests += 1
     assert requests > 5
@@ -256,15 +256,15 @@ def at_any_moment(
             SQLiteSaver(tmp_path / f"source {number}.db") as other,
             SQLiteSaver(tmp_path / f"target {number}.db") as target,
         ):
-            working = changing._transport
+            working = changing.transport
             watched = Meanwhile(changing.store.transport, number, lambda saver=other: happens(saver))
-            changing._transport = Retrying(watched, 0)
+            changing.transport = Retrying(watched, 0)
             sent: int | None
             try:
                 sent = transfer(changing, target, "t")
             except ConflictError:
                 sent = None
-            changing._transport = working
+            changing.transport = working
             reached = watched.reached
             yield changing, target, sent
         number += 1
@@ -358,7 +358,7 @@ def test_a_long_thread_takes_as_much_room_and_two_requests_for_a_checkpoint(tmp_
     size = chat_file(tmp_path / "chat.db", 100)
     with SQLiteSaver(tmp_path / "chat.db") as source, SQLiteSaver(tmp_path / "copy.db") as target:
         counting = Stopping(target.store.transport)
-        target._transport = Retrying(counting, 0)
+        target.transport = Retrying(counting, 0)
         copied = transfer(source, target, "chat")
     assert copied == 150
     assert counting.requests < 2.2 * copied

@@ -14,6 +14,9 @@ import pytest
 
 from checkpoint_base import CheckpointSaver, SQLiteSaver, UnsupportedOperation, open_saver, urls
 from checkpoint_base.sqlite import open_sqlite
+from checkpoint_postgres import PostgresSaver
+from checkpoint_redis import RedisSaver
+from checkpoint_s3 import S3Saver
 
 
 def test_three_slashes_are_a_relative_file_and_four_an_absolute_one(
@@ -52,8 +55,33 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
     else:
         saver = open_saver("sqlite://", strict=True, deadline=2.5, compression="zstd")
     assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
-    assert saver._transport.deadline == 2.5
+    assert saver.transport.deadline == 2.5
     assert saver._codec._compression == "zstd"
+
+
+@pytest.mark.parametrize(
+    ("saver_class", "url"),
+    [
+        (SQLiteSaver, "sqlite://"),
+        (PostgresSaver, "postgresql://localhost/app"),
+        (RedisSaver, "redis://localhost"),
+        (S3Saver, "s3://bucket/app"),
+    ],
+)
+def test_from_conn_string_takes_the_same_options_as_open_saver(saver_class: Any, url: str) -> None:
+    saver = saver_class.from_conn_string(f"{url}?strict=true&deadline=2.5&compression=zstd")
+    opened = open_saver(f"{url}?strict=true&deadline=2.5&compression=zstd")
+    for each in (saver, opened):
+        assert type(each) is saver_class
+        assert each.serde._allowed_msgpack_modules is None
+        assert (each.transport.deadline, each._codec._compression) == (2.5, "zstd")
+        each.close()
+
+
+def test_a_file_of_sqlite_is_named_by_its_path_or_by_its_url(tmp_path: Path) -> None:
+    for name in (tmp_path / "app.db", f"{tmp_path}/app.db", f"sqlite:///{tmp_path}/app.db"):
+        with SQLiteSaver.from_conn_string(name):
+            assert [file.name for file in tmp_path.glob("*.db")] == ["app.db"]
 
 
 @pytest.mark.parametrize(

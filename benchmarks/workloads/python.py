@@ -28,7 +28,7 @@ def run(results: Results, _: Backend) -> None:
     results.progress("our own Python, without I/O")
     prose, answers, saver = Prose(5), _Answers(), SQLiteSaver(":memory:")
     with saver:
-        transport = saver._transport
+        transport = saver.transport
         stored = saver.put(latest("thread"), _checkpoint(saver, prose), _METADATA, {})
         execute, kept = saver.store.transport.execute, list[Any]()
 
@@ -40,7 +40,7 @@ def run(results: Results, _: Backend) -> None:
         missing = saver.put(stored, _checkpoint(saver, prose), _METADATA, {}) and kept.pop()
         saver.put_writes(stored, [("text", prose.text())], "task")
         saver.get_tuple(latest("thread"))
-        saver._transport = answers  # type: ignore[assignment]
+        saver.transport = answers  # type: ignore[assignment]
         for operation, answer in (("put", missing), ("put_writes", missing), ("get_tuple", kept.pop())):
             answers.answer = answer
             timings = Timings()
@@ -54,7 +54,7 @@ def run(results: Results, _: Backend) -> None:
                 }
                 timings.time(calls[operation])
             results.add(workload="python", backend="none", side=OURS, operation=operation, **timed(timings))
-        saver._transport = transport
+        saver.transport = transport
 
 
 _METADATA: Any = {"source": "loop", "step": 1, "parents": {}}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Self
+from typing import Any, Self, Unpack
 from urllib.parse import unquote, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.sqlite.store import SQLiteStore
 from checkpoint_base.sqlite.transport import MEMORY
+from checkpoint_base.urls import take_options
 
 
 class SQLiteSaver(CheckpointSaver):
@@ -22,17 +23,24 @@ class SQLiteSaver(CheckpointSaver):
         options: those of `CheckpointSaver`.
     """
 
-    def __init__(self, path: str | os.PathLike[str] = MEMORY, **options: Any) -> None:
+    def __init__(self, path: str | os.PathLike[str] = MEMORY, **options: Unpack[SaverOptions]) -> None:
         super().__init__(SQLiteStore(os.fspath(path)), **options)
 
     @classmethod
     def from_conn_string(cls, conn_string: str | os.PathLike[str], **options: Any) -> Self:
-        """Return a saver to use in ``with`` or ``async with``, which set it up and close it."""
+        """Return a saver for ``with`` or ``async with``, which set it up and close it; a path, or a URL of SQLite."""
+        if isinstance(conn_string, str) and conn_string.startswith("sqlite://"):
+            url, options = take_options(conn_string, {}, options)
+            conn_string = _path_of(url)
         return cls(conn_string, **options)
 
 
 def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
     """Open ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, or ``sqlite://`` in memory."""
+    return SQLiteSaver.from_conn_string(url, **options)
+
+
+def _path_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc:
         raise UnsupportedOperation(
@@ -42,4 +50,4 @@ def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
         raise UnsupportedOperation(f"unknown option {parts.query!r}; known are strict, compression and deadline")
     if parts.fragment:
         raise UnsupportedOperation(f"{url!r} has a fragment: write %23 for a # in the file's name")
-    return SQLiteSaver(unquote(parts.path[1:]) or MEMORY, **options)
+    return unquote(parts.path[1:]) or MEMORY

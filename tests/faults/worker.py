@@ -131,7 +131,7 @@ class Dying:
 def dying(saver: CheckpointSaver, kill: Sequence[Any] | None) -> Dying:
     """Put a deadly transport, ``kill`` being its moment and number, between a saver and its store."""
     transport = Dying(saver.store.transport, *(kill or ()))
-    saver._transport = Retrying(transport, deadline=30)
+    saver.transport = Retrying(transport, deadline=30)
     return transport
 
 

@@ -63,7 +63,7 @@ OPERATIONS: dict[str, tuple[int, Act]] = {
 
 def counted(saver: Any) -> CountingTransport:
     transport = CountingTransport(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     return transport
 
 

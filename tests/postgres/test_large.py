@@ -106,7 +106,7 @@ def test_a_put_of_more_than_the_server_takes_at_once_is_refused_before_it_is_sen
     config = put_values(saver, {"a": 1})
     monkeypatch.setattr(store, "MAX_REQUEST_BYTES", 100_000)
     transport = CountingTransport(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     new = [os.urandom(1000) for _ in range(101)]
     for act in (
         lambda: put_values(saver, {"b": new}, config),

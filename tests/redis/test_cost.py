@@ -78,7 +78,7 @@ def test_an_operation_on_a_thread_is_one_script_on_keys_of_one_slot_that_are_dec
 ) -> None:
     config = filled(saver)
     transport = CountingTransport(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     seen = said_by(lambda: ON_A_THREAD[operation](saver, config), redis_url, prefix)
     assert [request.name for request in seen.requests] == ["EVALSHA"]
     assert transport.requests == 1
@@ -105,7 +105,7 @@ def test_an_operation_over_all_threads_is_one_round_trip_and_never_a_scan(
     for number in range(40):
         filled(saver, f"thread {number}")
     transport = CountingTransport(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     seen = said_by(lambda: OVER_ALL_THREADS[operation](saver), redis_url, prefix)
     assert transport.requests == 1
     assert [request.name for request in seen.requests] == ["EVALSHA"] * BUCKETS
@@ -165,7 +165,7 @@ class Measured(CountingTransport):
 
 def in_pieces(saver: RedisSaver, act: Callable[[], Any], redis_url: str, prefix: str) -> tuple[Monitored, Measured]:
     transport = Measured(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=30)
+    saver.transport = Retrying(transport, deadline=30)
     seen = said_by(act, redis_url, prefix)
     assert max(request.size for request in seen.requests) <= REQUEST_BYTES
     assert max(transport.sizes) <= REPLY_BYTES

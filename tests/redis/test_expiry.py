@@ -172,7 +172,7 @@ class CrashingAfter:
     def __init__(self, saver: CheckpointSaver, requests: int) -> None:
         self._inner = saver.store.transport
         self._left = requests
-        saver._transport = Retrying(self, deadline=0)  # type: ignore[arg-type]
+        saver.transport = Retrying(self, deadline=0)  # type: ignore[arg-type]
 
     def execute(self, request: Any) -> Any:
         if not self._left:

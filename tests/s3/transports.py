@@ -149,7 +149,7 @@ class Counting(Between):
 def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
     """Put a transport between a saver and its store."""
     transport = make(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=5)
+    saver.transport = Retrying(transport, deadline=5)
     return transport
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Annotated, Any, TypedDict
@@ -146,9 +146,3 @@ def replayed(turns: Sequence[Turn], saver: Any, thread_id: str) -> None:
     for turn in turns:
         for call in turn.calls:
             call.replay(saver, thread_id)
-
-
-def each_call(turns: Sequence[Turn]) -> Iterator[Callable[[Any, str], None]]:
-    for turn in turns:
-        for call in turn.calls:
-            yield call.replay

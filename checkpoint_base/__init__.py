@@ -15,7 +15,7 @@ from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.sqlite import SQLiteSaver
 from checkpoint_base.store import CheckpointStore
-from checkpoint_base.transfer import atransfer, transfer
+from checkpoint_base.transfers import atransfer, transfer
 from checkpoint_base.urls import open_saver
 
 __all__ = [

@@ -49,14 +49,14 @@ outage of minutes it would not look for further minutes whether the server is ba
 ANSWER_SECONDS = 20.0
 """How long one attempt waits for a server that says nothing, before its connection is closed."""
 
+LONG_ANSWER_SECONDS = 600.0
+"""`ANSWER_SECONDS` for what takes longer the more there is: to prune, to delete, to copy."""
+
 CANCELLED_WITHIN = 2.0
 """How long the server is then asked to give up, too: it may be as unreachable for that."""
 
-LONG_ANSWER_SECONDS = 600.0
-"""The same for what takes longer the more there is: the server says nothing while it prunes, deletes or copies."""
-
 RENEWED_EVERY = 1.0
-"""Seconds in which the idle connections of a pool are replaced at most once, however many callers have lost theirs."""
+"""A pool's idle connections are replaced at most once in this many seconds, however many callers have lost theirs."""
 
 # Those of libpq, for connections that the network forgets without a word. A connection string may have its own.
 _DEFAULTS: Mapping[str, str] = {
@@ -80,8 +80,7 @@ _UNREADABLE = (
     "that libpq knows, and reserved characters of the password as %XX"
 )
 
-# A pool that has not connected for longer begins anew, or its pauses would become longer than a caller's deadline.
-_POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": 5.0}
+_POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": POOL_SECONDS}
 
 
 class _Unanswered(psycopg.OperationalError):

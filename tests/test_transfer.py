@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from checkpoint_base import (
     atransfer,
     open_saver,
     transfer,
+    transfers,
 )
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3.connections import make_client
@@ -283,7 +283,7 @@ def late(saver: CheckpointSaver) -> None:
 
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["checkpoint_base.transfer"], "_WHOLE", 3)
+    monkeypatch.setattr(transfers, "_WHOLE", 3)
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -1,19 +1,18 @@
 """Serialized values <-> value records and chunks. No I/O and no knowledge of LangGraph.
 
-A conversation is the same list at every step with a little more at its end. Storing it whole each time costs the
+At every step a conversation is the same list with a little more at its end. Storing all of it at each step costs the
 square of its length, so a long value is taken apart::
 
     value record                 prefix (container headers) + checksum + ids of a few chunks
       ├── pack                   a run of whole elements, cut where their content says so
-      ├── leaf                   a few elements behind the last pack, whose end has not come yet
+      ├── leaf                   a few elements behind the last pack: the next pack, as far as it has come
       └── node ── pack, pack …   ids of packs and leaves, cut where the ids say so; as many levels as it takes
 
-Cuts depend on content alone, so an append or an edit changes the chunks around it and the nodes above them; all others
-keep their ids and are stored already. Joining packs and leaves behind the prefix gives the serializer's bytes again, to
-the bit.
+Cuts depend on content alone, so an append or an edit changes only the chunks around it and the nodes above them. All
+others keep their ids, and are stored already. Joining prefix, packs and leaves gives exactly the serializer's bytes.
 
-What is appended is small, and what is read is best in few pieces: so the end of a value is in leaves, which are stored
-a second time as one pack once they are enough.
+Appends are small, but a value is read fastest in few pieces. So the end of a value is kept in leaves, which are stored
+once more as a single pack when there are enough of them.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ INLINE_BYTES = 512
 """A value up to this size stays in its record: a chunk of its own would cost a row and save nothing."""
 
 LEAF_BYTES = 1024
-"""A leaf is cut at the first element whose checksum says so once it is this long, or after an element this long."""
+"""A leaf of this length ends with the next element whose checksum says so. An element of this length ends its leaf."""
 
 LEAF_MAX_BYTES = 8 * LEAF_BYTES
 
 PACK_BYTES = 8 * 1024
-"""About the size of a pack: it ends with a leaf whose last element says so, the likelier the longer the leaf is."""
+"""About the size of a pack: it ends with a leaf whose last element says so, which is likelier for a longer leaf."""
 
 PACK_MAX_BYTES = 3 * PACK_BYTES
 
 PIECE_BYTES = 4096
-"""Where there are no elements to cut between, pieces have a fixed size: an append to a text keeps those before it."""
+"""Without elements to cut between, pieces have a fixed size: what is appended to a text leaves the first ones alone."""
 
 SEALED_PIECE_BYTES = 256 * 1024
 """Encrypted bytes share nothing with what was stored before, so pieces only bound the size of one chunk."""
 
 MAX_PIECE_BYTES = 1 << 30
-"""No frame is decompressed that claims to hold more, so that damage cannot exhaust memory."""
+"""A frame that claims to hold more is not decompressed, so that damage cannot exhaust memory."""
 
 SMALL_ELEMENT_BYTES = 16
 """Below this average size (lists of numbers) finding the elements costs more than serializing did: cut blindly."""
@@ -68,7 +67,7 @@ _RAW, _ZSTD = b"\x00", b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a value is cut: behind which prefix, and between the objects of a container or into pieces of one size."""
+    """How a value is cut behind its prefix: between the objects of a container, or into pieces of one size."""
 
     prefix_bytes: int
     objects_each: int
@@ -76,9 +75,9 @@ class _Layout:
 
 
 class _Pack(NamedTuple):
-    """A run of elements whose end is certain: it stays as it is whatever comes behind ``end``.
+    """A run of elements that ends at ``end``, whatever is appended behind it.
 
-    It is one chunk, or several when it is very long. ``checksum`` is that of everything from the prefix to ``end``.
+    It is one chunk, or several if it is very long. ``checksum`` covers everything between the prefix and ``end``.
     """
 
     end: int
@@ -88,10 +87,7 @@ class _Pack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One value taken apart: its record, every chunk it stands on, and what `Codec.encode` needs to do it again.
-
-    ``packs`` are the ends in ``data`` of those with which it begins, and their chunks.
-    """
+    """One value taken apart: its record, all of its chunks, and what speeds up encoding the channel's next value."""
 
     record: ValueRecord
     chunks: Mapping[ChunkId, Chunk]
@@ -101,7 +97,7 @@ class Encoding:
 
 
 class _Zstd(threading.local):
-    """Contexts that serve one thread at a time and cost about 20 microseconds to make: each thread keeps its own."""
+    """Contexts, each for one thread at a time. Making one takes about 20 microseconds, so each thread keeps its own."""
 
     def __init__(self) -> None:
         self.compressor = zstandard.ZstdCompressor(level=1)
@@ -124,7 +120,7 @@ class Codec:
     def __init__(self, *, compression: Compression = None) -> None:
         self._compression = compression
 
-    def encode(self, type_: str, data: bytes, *, previous: Encoding | None = None, beside: bytes = b"") -> Encoding:
+    def encode(self, type_: str, data: bytes, *, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
         """Take one serialized value apart.
 
         Args:
@@ -133,10 +129,10 @@ class Codec:
             data: the serializer's bytes.
             previous: an encoding of a similar value, usually the channel's last one. It only saves work: the packs
                 that both begin with are compared, not cut and hashed again.
-            beside: what is stored beside the value and is covered by its checksum, too; `decode` wants it again.
+            associated: bytes that are stored elsewhere and that the checksum covers, too; `decode` needs them again.
         """
         if len(data) <= INLINE_BYTES:
-            return Encoding(ValueRecord(self._inline_root(type_, data, beside)), {})
+            return Encoding(ValueRecord(self._inline_root(type_, data, associated)), {})
         sealed = "+" in type_
         layout = _layout(type_, data)
         packs = _common_packs(data, layout, previous)
@@ -161,17 +157,21 @@ class Codec:
             refs = [node.id for node in nodes]
         prefix = data[: layout.prefix_bytes]
         named = _named(type_)
-        root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, beside=beside, behind=checksum), prefix)
+        root = _root(
+            _FORMAT, named, _checksum(_FORMAT, named, prefix, associated=associated, body_checksum=checksum), prefix
+        )
         return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, packs)
 
-    def encode_whole(self, type_: str, data: bytes, *, beside: bytes) -> bytes:
+    def encode_whole(self, type_: str, data: bytes, *, associated: bytes) -> bytes:
         """Frame a value that is kept in one piece whatever its size; `decode` takes it as a record's root.
 
-        The checksum covers what is stored ``beside`` it, too.
+        ``associated`` is as in `encode`.
         """
-        return self._inline_root(type_, data, beside=beside)
+        return self._inline_root(type_, data, associated=associated)
 
-    def decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], *, beside: bytes = b"") -> tuple[str, bytes]:
+    def decode(
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], *, associated: bytes = b""
+    ) -> tuple[str, bytes]:
         """Join a value: the serializer's tag and its bytes, exactly as they were given to `encode`.
 
         Raises:
@@ -190,14 +190,17 @@ class Codec:
         checksum = 0
         for content in contents:
             checksum = zlib.crc32(content, checksum)
-        if _checksum(flags, record.root[5:type_end], head, beside=beside, behind=checksum) != record.root[1:5]:
+        if (
+            _checksum(flags, record.root[5:type_end], head, associated=associated, body_checksum=checksum)
+            != record.root[1:5]
+        ):
             raise CorruptCheckpoint("a stored value does not match its checksum")
         return type_, b"".join([head, *contents])
 
-    def _inline_root(self, type_: str, data: bytes, beside: bytes = b"") -> bytes:
+    def _inline_root(self, type_: str, data: bytes, associated: bytes = b"") -> bytes:
         compressed = None if "+" in type_ else self._compressed(data)
         flags, named = _FORMAT | _INLINE | (_COMPRESSED if compressed else 0), _named(type_)
-        return _root(flags, named, _checksum(flags, named, data, beside=beside), compressed or data)
+        return _root(flags, named, _checksum(flags, named, data, associated=associated), compressed or data)
 
     def _chunk(self, content: bytes, *, sealed: bool) -> Chunk:
         id_ = blake2b(content, digest_size=CHUNK_ID_BYTES).digest()
@@ -223,9 +226,9 @@ def _named(type_: str) -> bytes:
     return bytes((len(tag),)) + tag
 
 
-def _checksum(flags: int, named: bytes, head: bytes, *, beside: bytes = b"", behind: int = 0) -> bytes:
-    """The checksum of a value, given that of what is behind its head: an append keeps that and changes the head."""
-    return zlib.crc32(head, zlib.crc32(named + beside, behind ^ flags)).to_bytes(4, "big")
+def _checksum(flags: int, named: bytes, head: bytes, *, associated: bytes = b"", body_checksum: int = 0) -> bytes:
+    """The checksum of a value, of which an append to its body recomputes only this last part."""
+    return zlib.crc32(head, zlib.crc32(named + associated, body_checksum ^ flags)).to_bytes(4, "big")
 
 
 def _layout(type_: str, data: bytes) -> _Layout:
@@ -241,7 +244,7 @@ def _layout(type_: str, data: bytes) -> _Layout:
 
 
 def _common_packs(data: bytes, layout: _Layout, previous: Encoding | None) -> list[_Pack]:
-    """The packs of ``previous`` with which this value begins, too."""
+    """The packs that this value and ``previous`` both begin with."""
     if previous is None or previous.layout != layout or not previous.packs:
         return []
     old, start = previous.data, layout.prefix_bytes

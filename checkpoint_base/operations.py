@@ -127,11 +127,11 @@ class Operations:
             if channel in versions and channel not in values
         )
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
-        beside = _beside(key, parent_id, channels, open_channels)
+        associated = _associated_with(key, parent_id, channels, open_channels)
         record = CheckpointRecord(
             key=key,
             parent_id=parent_id,
-            header=self.codec.encode_whole(type_, data, beside=beside),
+            header=self.codec.encode_whole(type_, data, associated=associated),
             channels=channels,
             open_channels=open_channels,
             terms=b"".join(self._terms(everything)),
@@ -199,7 +199,7 @@ class Operations:
                 written_at=now,
             )
             what = f"write {position} to {channel!r} of task {task_id} on {_place(key)}"
-            encoding = self._encode(value, what, beside=_beside_write(write))
+            encoding = self._encode(value, what, associated=_associated_with_write(write))
             encodings.append(encoding)
             records[write.idx] = replace(write, value=encoding.record)
         if not records:
@@ -349,7 +349,7 @@ class Operations:
             asked: Sequence[tuple[str, Any]] = ()
             try:
                 questions = _interrupts(
-                    self._decode(found.write.value, found.chunks, where, beside=_beside_write(found.write))
+                    self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
                 asked = [(question.id, question.value) for question in questions]
             except (CorruptCheckpoint, SerializationError) as unreadable:
@@ -416,14 +416,14 @@ class Operations:
             write.value,
             chunks,
             f"write {write.idx} to {channel!r} of task {write.task_id} on {where}",
-            beside=_beside_write(write),
+            associated=_associated_with_write(write),
         )
         return (write.task_id, channel, value)
 
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
         what = f"checkpoint {_place(record.key)}"
-        beside = _beside(record.key, record.parent_id, record.channels, record.open_channels)
-        header, metadata = self._decode(ValueRecord(record.header), {}, what, beside=beside)
+        associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels)
+        header, metadata = self._decode(ValueRecord(record.header), {}, what, associated=associated)
         return header, metadata
 
     def _listed_metadata(self, record: CheckpointRecord | None) -> tuple[dict[str, Any], str | None]:
@@ -437,9 +437,9 @@ class Operations:
 
     # Values and bytes
 
-    def _encode(self, value: Any, what: str, previous: Encoding | None = None, beside: bytes = b"") -> Encoding:
+    def _encode(self, value: Any, what: str, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
         type_, data = self._dump(value, what)
-        return self.codec.encode(type_, data, previous=previous, beside=beside)
+        return self.codec.encode(type_, data, previous=previous, associated=associated)
 
     def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
         previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
@@ -452,14 +452,16 @@ class Operations:
             raise SerializationError(f"{what} cannot be stored: {error}") from error
         return type_, bytes(data)
 
-    def _decode(self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, beside: bytes = b"") -> Any:
-        return self._rebuild(self._join(record, chunks, what, beside=beside), what)
+    def _decode(
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
+    ) -> Any:
+        return self._rebuild(self._join(record, chunks, what, associated=associated), what)
 
     def _join(
-        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, beside: bytes = b""
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
     ) -> tuple[str, bytes]:
         try:
-            return self.codec.decode(record, chunks, beside=beside)
+            return self.codec.decode(record, chunks, associated=associated)
         except CorruptCheckpoint as error:
             raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
 
@@ -551,7 +553,7 @@ def _checkpoint_info(
     )
 
 
-def _beside(
+def _associated_with(
     key: CheckpointKey, parent_id: str | None, channels: Iterable[tuple[str, str]], open_channels: Iterable[str]
 ) -> bytes:
     """What a checkpoint's record says outside its header, for the header's checksum."""
@@ -559,7 +561,7 @@ def _beside(
     return "\0".join((key.checkpoint_ns, key.checkpoint_id, parent_id or "", *pairs, *open_channels)).encode()
 
 
-def _beside_write(write: WriteRecord) -> bytes:
+def _associated_with_write(write: WriteRecord) -> bytes:
     """What a write's record says outside its value, for the value's checksum."""
     parts = (write.task_id, str(write.idx), write.channel, write.task_path, str(write.questions), str(write.settles))
     return "\0".join(parts).encode()

@@ -1,12 +1,12 @@
-"""What the saver and a store hand each other: ids as text, everything else as bytes that the store never reads.
+"""What the saver and a store pass to each other: ids as text, everything else as bytes that the store never reads.
 
 A thread's data, as every store keeps it::
 
     thread ── namespace ── checkpoint ── writes (task_id, idx)
                       └─── channel values (channel, version) ── chunks, shared within the thread
 
-A store needs no knowledge of LangGraph: what a write means for an interrupt, or a channel for its ancestors, is said
-by plain fields here.
+A store needs no knowledge of LangGraph. Plain fields say whether a write raises or settles an interrupt, and which
+channels are rebuilt from ancestors.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ValueRecord:
-    """One serialized value: ``root`` opaque to stores, ``refs`` the joined ids of the chunks that it stands on."""
+    """One serialized value: ``root`` is opaque to stores, ``refs`` are the joined ids of the chunks it consists of."""
 
     root: bytes
     refs: bytes = b""
@@ -107,10 +107,10 @@ class WriteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a write relies on and the store does not have, because somebody removed it meanwhile; false when nothing.
+    """What a write relies on but somebody has removed meanwhile; false if nothing is missing.
 
-    ``chunks`` were referred to and not brought along; ``versions`` are (channel, version) pairs without their stored
-    value; ``parent`` says that the checkpoint's parent, whose writes it is rebuilt from, is gone.
+    ``chunks`` are ids that were referred to without bringing the chunk along; ``versions`` are (channel, version) pairs
+    without a stored value; ``parent`` says that the parent, whose writes the checkpoint is rebuilt from, is gone.
     """
 
     chunks: frozenset[ChunkId] = frozenset()
@@ -123,10 +123,10 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint as it was found, with what was asked for beside it.
+    """A checkpoint as it was found, with its contents if they were asked for.
 
-    ``values`` are those stored for the record's ``channels``; ``chunks`` hold every chunk that ``values`` and
-    ``writes`` stand on (and may hold more), or the store has lost some.
+    ``values`` are those stored for the record's ``channels``. ``chunks`` hold at least the chunks that ``values`` and
+    ``writes`` consist of; one that is not among them has been lost.
     """
 
     record: CheckpointRecord
@@ -143,8 +143,8 @@ class StoredCheckpoint:
 class ListQuery:
     """Which checkpoints to list, descending by (checkpoint_id, thread_id, checkpoint_ns).
 
-    ``terms`` must all be among a checkpoint's. ``before`` and ``after`` are exclusive; ``after`` is the last key of the
-    page before. Without ``contents`` neither values nor writes are read.
+    A checkpoint must have all of ``terms``. ``before`` and ``after`` are exclusive; ``after`` is the last key of the
+    previous page. Without ``contents`` neither values nor writes are read.
     """
 
     thread_id: str | None = None
@@ -159,9 +159,9 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class InboxQuery:
-    """Which threads, or which pending interrupts, to list by ``position``: descending when the newest come first.
+    """Which threads or pending interrupts to list, by ``position``: descending if ``order`` is ``"newest"``.
 
-    ``after`` is the last ``position`` of the page before, exclusive. A thread without ``latest`` has no terms.
+    ``after`` is the last ``position`` of the previous page, exclusive. A thread without ``latest`` has no terms.
     """
 
     thread_id: str | None = None
@@ -171,13 +171,13 @@ class InboxQuery:
     limit: int = 100
 
     def is_behind(self, position: tuple[int, str, str]) -> bool:
-        """Whether a position comes behind ``after`` in this order."""
+        """Whether a position comes after ``after`` in this order."""
         if self.after is None:
             return True
         return position < self.after if self.order == "newest" else position > self.after
 
     def page(self, found: Iterable[Positioned]) -> Sequence[Positioned]:
-        """The page among all that was found, in no order; what was found is no page already."""
+        """Filter, sort and cut ``found``, which has every matching item in any order."""
         behind = [item for item in found if self.is_behind(item.position)]
         return sorted(behind, key=lambda item: item.position, reverse=self.order == "newest")[: self.limit]
 
@@ -186,8 +186,8 @@ class InboxQuery:
 class ThreadRecord:
     """A thread with at least one checkpoint. ``latest`` is the greatest checkpoint of its root namespace, if any.
 
-    ``created_at`` is the ``written_at`` of the first checkpoint that was put, also when that has been removed;
-    ``updated_at`` the greatest of any checkpoint or write. A copy has its source's.
+    ``created_at`` is the ``written_at`` of the first checkpoint that was put, even if that was removed since;
+    ``updated_at`` is the greatest of any checkpoint or write. A copy has those of its source.
     """
 
     thread_id: str
@@ -221,8 +221,8 @@ class InterruptRecord:
 class Ancestry:
     """What the ancestors of a checkpoint contributed to some channels.
 
-    ``writes`` holds, nearest ancestor first, each ancestor's writes to those channels that were still open there, also
-    when it has none; ``seeds`` the nearest stored value of each channel, missing when the root was reached without one.
+    ``writes`` has an item for each ancestor, nearest first: its writes to the channels that were still open there.
+    ``seeds`` has the nearest stored value of each channel, unless the first checkpoint was reached without one.
     """
 
     writes: tuple[tuple[WriteRecord, ...], ...] = ()
@@ -231,9 +231,9 @@ class Ancestry:
 
 
 def chunks_needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
-    """The chunks that values, or nodes among ``chunks``, stand on directly and that are not brought along.
+    """The chunks that ``values`` or nodes among ``chunks`` refer to, and that are not among ``chunks``.
 
-    A store looks for these and no others: a stored node's children are stored, since both come and go together.
+    A store need look for no others: the children of a stored node are stored, because they come and go together.
     """
     needed = {id_ for value in values if value.refs for id_ in value.chunk_ids}
     needed.update(id_ for chunk in chunks.values() if chunk.node for id_ in chunk.children)

@@ -23,7 +23,7 @@ from checkpoint_base.records import (
 from checkpoint_base.transport import Operation, Transport
 
 THREADS_AT_ONCE = 64
-"""Threads that one request removes from: their writers may have to wait until all of them are done."""
+"""The most threads that one request removes from. Their writers may have to wait until it is done with all of them."""
 
 
 class CheckpointStore(ABC):
@@ -32,15 +32,16 @@ class CheckpointStore(ABC):
     Each method is an operation: a generator that yields requests for `transport` and returns the result (see
     `checkpoint_base.transport`). Every operation
 
-    - is atomic: others see all of it or nothing, also after a crash in the middle;
+    - is atomic, even if it is killed in the middle: others see all of it or nothing. An operation on several threads is
+      atomic for each of them;
     - is durable when it returns;
-    - is idempotent: repeating it with the same arguments, also after an unknown outcome, changes nothing more;
-    - treats what is missing as empty, and what cannot be reached as `StoreUnavailable`, never as empty;
+    - is idempotent: repeating it with the same arguments changes nothing more, whatever came of the first attempt;
+    - treats what is missing as empty, but raises `StoreUnavailable` for what cannot be reached;
     - raises `CorruptCheckpoint` when something that it stored is gone or unreadable.
 
     Ids arrive checked (`checkpoint_base.keys`); they compare as text by code point, and the greatest checkpoint id of
-    a namespace is its latest, whichever was put last. A checkpoint that has been *retired* (see `prune`) is found by
-    `ancestry` alone.
+    a namespace is its latest, whichever was put last. Only `ancestry` finds a checkpoint that was *retired* (see
+    `prune`).
     """
 
     @property
@@ -64,12 +65,15 @@ class CheckpointStore(ABC):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
-        """Store a checkpoint with the values that it brings; replaces a checkpoint of the same key, also a retired one.
+        """Store a checkpoint with its new values, replacing one of the same key, even a retired one.
 
-        The checkpoint relies on what is stored already, and anybody may have removed that meanwhile: chunks that
-        ``values`` refer to or a node in ``chunks`` names and that are not among ``chunks``; the values of the
-        ``unchanged`` (channel, version) pairs; the parent, if there are ``open_channels``: visible, or retired with
-        its writes to all of them. Returns what of it is missing. If anything is, nothing has been stored.
+        The checkpoint relies on data that is already stored, and that somebody may have removed meanwhile:
+
+        - chunks that ``values`` or nodes among ``chunks`` refer to, and that are not themselves among ``chunks``;
+        - the values of the ``unchanged`` (channel, version) pairs;
+        - if it has ``open_channels``, its parent: visible, or retired with its writes to all of those channels.
+
+        Returns what of this is missing. If anything is, nothing was stored.
 
         Writes of the checkpoint, which may have arrived before it, stay as they are.
         """
@@ -78,7 +82,9 @@ class CheckpointStore(ABC):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        """Store pending writes of a checkpoint, which need not exist yet; at least one, each (task_id, idx) once.
+        """Store pending writes of a checkpoint, which need not exist yet.
+
+        There is at least one write, and no ``(task_id, idx)`` occurs twice.
 
         A stored write with the same ``(task_id, idx)`` stays when ``idx >= 0`` and is replaced when ``idx < 0``.
         ``chunks`` and the result are as in `put`.
@@ -96,40 +102,41 @@ class CheckpointStore(ABC):
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         """Follow the parents of a checkpoint (or of the latest) and collect what they contributed to ``channels``.
 
-        The first is the parent. A channel is open until an ancestor has a stored value for it; that ancestor's own
-        writes to it still count. Retired ancestors count like others, parents may be missing or form a ring, and a
-        checkpoint that does not exist has no ancestors. The number of requests does not depend on their number.
+        The first ancestor is the parent. A channel is open until an ancestor has a stored value for it; that ancestor's
+        own writes to it still count. Retired ancestors count like others. Parents may be missing, or form a ring. A
+        checkpoint that does not exist has no ancestors. The number of requests grows far more slowly than that of the
+        ancestors.
         """
 
     @abstractmethod
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        """Remove everything of these threads, `THREADS_AT_ONCE` at most."""
+        """Remove everything of these threads, which are `THREADS_AT_ONCE` at most."""
 
     @abstractmethod
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         """Remove the checkpoints of these runs with their writes, in every thread, as `prune` removes checkpoints.
 
-        Atomic for each thread. A thread that gets its first checkpoint of a run meanwhile may keep it.
+        A thread whose first checkpoint of such a run arrives meanwhile may keep it.
         """
 
     @abstractmethod
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        """Copy everything of a thread under another id; a missing source copies nothing.
+        """Copy everything of a thread under another id. Copying a missing source changes nothing.
 
-        A target that exists keeps its writes. Returns False, and changes nothing, when the target has a visible
-        checkpoint that the source has not.
+        A target that exists keeps its writes. Returns False and changes nothing if the target has a visible checkpoint
+        that the source does not have.
         """
 
     @abstractmethod
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         """Keep only the latest checkpoint of every namespace of these threads, and exactly what it refers to.
 
-        They are `THREADS_AT_ONCE` at most.
+        There are `THREADS_AT_ONCE` threads at most.
 
-        Where a kept checkpoint has a channel without a stored value that was ever among ``open_channels`` in its
-        namespace, the ancestors up to the channel's nearest value are *retired*: they disappear from `load`, `list`
-        and the inbox, but keep their writes to that channel. Writes of checkpoints that have not arrived yet stay, also
-        when nothing else of the thread does.
+        A kept checkpoint may have a channel without a stored value, which was among ``open_channels`` somewhere in its
+        namespace. Then its ancestors, up to the nearest one with a value, are *retired*: they disappear from `load`,
+        `list` and the inbox, but keep their writes to that channel. Writes of checkpoints that have not arrived yet
+        always stay.
         """
 
     @abstractmethod
@@ -140,6 +147,6 @@ class CheckpointStore(ABC):
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         """Return one page of the writes that raise pending interrupts, by `InterruptRecord.position`.
 
-        They are the writes with ``questions`` on the latest checkpoint of each thread's root namespace whose task has
-        no write that ``settles`` it. ``query.terms`` must be on that checkpoint.
+        These writes are on the latest checkpoint of a thread's root namespace and have ``questions``, and no write of
+        the same task ``settles`` it. ``query.terms`` must be on that checkpoint.
         """

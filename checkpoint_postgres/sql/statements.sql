@@ -61,8 +61,8 @@ SELECT {schema}.delete_runs(%b, %b)
 
 -- name: threads_of_runs
 SELECT DISTINCT thread_id
-FROM unnest(%b::text[]) AS wanted
-JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
+FROM pg_catalog.unnest(%b::text[]) AS wanted
+JOIN {schema}.checkpoints ON pg_catalog.hashtextextended(run_id, 0) = pg_catalog.hashtextextended(wanted COLLATE "C", 0)
                          AND run_id = wanted AND NOT retired
 ORDER BY thread_id
 
@@ -80,14 +80,14 @@ WITH page AS MATERIALIZED (
       AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
       AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
       AND (%(after_id)b::text IS NULL OR checkpoint_id < %(after_id)b)
-      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+      AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY checkpoint_id DESC LIMIT %(limit)b)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
 ORDER BY n
 
 -- name: list_thread
@@ -98,14 +98,14 @@ WITH page AS MATERIALIZED (
           AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
           AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
           AND (%(after_id)b::text IS NULL OR (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b))
-          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+          AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
 ORDER BY n
 
 -- name: list_everything
@@ -117,14 +117,14 @@ WITH page AS MATERIALIZED (
           AND (%(after_id)b::text IS NULL
                OR (checkpoint_id <= %(after_id)b
                    AND (checkpoint_id, thread_id, checkpoint_ns) < (%(after_id)b, %(after_thread)b, %(after_ns)b)))
-          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+          AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
 ORDER BY n
 
 -- name: threads_newest
@@ -137,8 +137,8 @@ LEFT JOIN LATERAL (
     WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) < (%(after_time)b, %(after_thread)b))
-  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
-  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms @> %(terms)b::bigint[])
+  AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
 ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
 
 -- name: threads_oldest
@@ -151,8 +151,8 @@ LEFT JOIN LATERAL (
     WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) > (%(after_time)b, %(after_thread)b))
-  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
-  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms @> %(terms)b::bigint[])
+  AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
 ORDER BY updated_at, known.thread_id LIMIT %(limit)b
 
 -- name: interrupts_newest
@@ -168,8 +168,9 @@ WITH page AS MATERIALIZED (
       AND (%(after_time)b::bigint IS NULL
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               < (%(after_time)b, %(after_thread)b, %(after_task)b))
-      AND terms @> %(terms)b::bigint[]
-      AND waiting.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms @> %(terms)b::bigint[])
+      AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
+      AND waiting.thread_id IN (
+          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
 SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
        run_id, newest.written_at,
@@ -195,8 +196,9 @@ WITH page AS MATERIALIZED (
       AND (%(after_time)b::bigint IS NULL
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               > (%(after_time)b, %(after_thread)b, %(after_task)b))
-      AND terms @> %(terms)b::bigint[]
-      AND waiting.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms @> %(terms)b::bigint[])
+      AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
+      AND waiting.thread_id IN (
+          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
 SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
        run_id, newest.written_at,

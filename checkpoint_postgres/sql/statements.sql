@@ -87,7 +87,8 @@ SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
 LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
                             (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: list_thread
@@ -105,7 +106,8 @@ SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
 LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
                             (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: list_everything
@@ -124,7 +126,8 @@ SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
 LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
                             (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: threads_newest

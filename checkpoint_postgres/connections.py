@@ -201,6 +201,8 @@ class OwnPools(Connections):
         except psycopg.ProgrammingError:
             # Not quoted, and not chained: it shows parts of what it could not read, and there may be a password in it.
             raise UnsupportedOperation(_UNREADABLE) from None
+        if "hostaddr" not in given:
+            _check_hosts(str(given.get("host", "")))
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
         self._pools = PerProcess(partial(_Pools, self._make_async_pool))
 
@@ -434,6 +436,16 @@ class _Renewals:
         if is_due:
             self._latest[pool] = now
         return is_due
+
+
+def _check_hosts(hosts: str) -> None:
+    """Refuse a name that Python's resolver does not take, for which it raises an error of no kind of psycopg's."""
+    for host in hosts.split(","):
+        try:
+            if not host.startswith(("/", "@")):  # a socket
+                host.encode("idna")
+        except UnicodeError:
+            raise UnsupportedOperation(_UNREADABLE) from None
 
 
 def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:

@@ -53,6 +53,9 @@ PostgreSQL ends the session of a message of more than 1 GiB, and an array has no
 lengths.
 """
 
+LARGE_BYTES = 32 * 1024 * 1024
+"""New bytes above which a request may take the server longer than it may usually say nothing: 300 MB took it 16 s."""
+
 _RECORD_COLUMNS = 11
 
 
@@ -121,7 +124,7 @@ class PostgresStore(CheckpointStore):
                 _check_length(channel, version)
         key = checkpoint.key
         values = sorted(values, key=lambda value: (value.channel, value.version))
-        _check_size(key, (value.value for value in values), chunks)
+        size = _checked_size(key, (value.value for value in values), chunks)
         rows: Rows = yield Statement(
             self._sql.put,
             (
@@ -146,6 +149,7 @@ class PostgresStore(CheckpointStore):
                 Texts([channel for channel, _ in unchanged]),
                 Texts([version for _, version in unchanged]),
             ),
+            takes_long=size > LARGE_BYTES,
         )
         [(missing_chunks, missing_channels, missing_versions, missing_parent)] = rows
         return Missing(
@@ -158,7 +162,7 @@ class PostgresStore(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         writes = sorted(writes, key=lambda write: (write.task_id, write.idx))
-        _check_size(key, (write.value for write in writes), chunks)
+        size = _checked_size(key, (write.value for write in writes), chunks)
         rows: Rows = yield Statement(
             self._sql.put_writes,
             (
@@ -177,6 +181,7 @@ class PostgresStore(CheckpointStore):
                 *_chunk_columns(chunks),
                 Blobs([*chunks_needed((write.value for write in writes), chunks)]),
             ),
+            takes_long=size > LARGE_BYTES,
         )
         return Missing(frozenset(rows[0][0] or ()))
 
@@ -310,7 +315,8 @@ def _check_length(channel: str, version: str) -> None:
         )
 
 
-def _check_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> None:
+def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> int:
+    """How many new bytes are brought."""
     size = sum(len(value.root) + len(value.refs) for value in values)
     size += sum(len(chunk.body) for chunk in chunks.values())
     if size > MAX_REQUEST_BYTES:
@@ -319,6 +325,7 @@ def _check_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mappi
             f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its "
             "address in the state"
         )
+    return size
 
 
 # Rows

@@ -33,6 +33,12 @@ ASYNC_READERS = 8
 BUSY_SECONDS = 5.0
 """How long one attempt waits for another writer. The saver's deadline decides how many attempts there are."""
 
+WAL_BYTES = 64 * 1024 * 1024
+"""How long the write-ahead log may be before a writer waits for readers to have it begun anew."""
+
+WAL_SECONDS = 0.5
+"""How long that writer waits at most."""
+
 NOT_UTF8 = "a text in it is not UTF-8"
 
 
@@ -100,6 +106,8 @@ class SQLiteTransport:
         # Absolute, because connections are made at any time, and the current folder may be another one by then.
         self._path = MEMORY if self._in_memory else os.path.abspath(path)
         self._file: tuple[int, int] | None = None  # which file it is, once it has been opened
+        self._wal = f"{self._path}-wal"
+        self._wal_limit = WAL_BYTES
         self._of_parent: object = None
         self._beginning = Lock()
         self._is_closed = False
@@ -255,6 +263,7 @@ class SQLiteTransport:
                 return
             with self._connection() as connection:
                 outcomes = _carry_out_together(connection, [waiting.request for waiting in batch])
+                self._shorten_wal(connection)
         except Exception as error:  # noqa: BLE001  # each of them raises it to its caller
             outcomes = [(None, error)] * len(batch)
         finally:
@@ -329,9 +338,12 @@ class SQLiteTransport:
         try:
             if self._file is None and not self._in_memory:
                 self._file = self._file_at_path() or (-1, -1)  # removed already: no file has these numbers
+                self._wal = f"{os.path.realpath(self._path)}-wal"  # where SQLite has it if the path is a link
             self._check_file()  # replaced since the last look, perhaps
             # Builds of SQLite differ in their default; FULL alone has a commit on the disk before it is acknowledged.
             connection.execute("PRAGMA synchronous = FULL")
+            # What is longer goes back to the disk when the log begins anew.
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
             connection.create_function("has_terms", 2, _has_terms, deterministic=True)
         except BaseException:
             connection.close()
@@ -344,6 +356,29 @@ class SQLiteTransport:
             self._idle.append(connection)
         else:
             connection.close()
+
+    def _shorten_wal(self, connection: sqlite3.Connection) -> None:
+        """Empty the write-ahead log if it has become long, as far as readers allow it.
+
+        SQLite begins it anew by itself, but only at a moment at which nobody reads what is in it. While readers overlap
+        there is none, and it would grow for as long as they do. This waits for those who read what is not the latest.
+        """
+        try:
+            size = os.stat(self._wal).st_size
+        except OSError:  # in memory there is none
+            return
+        if size <= self._wal_limit:
+            if size <= WAL_BYTES:
+                self._wal_limit = WAL_BYTES
+            return
+        with suppress(sqlite3.Error):  # what was written is safe as it is
+            connection.execute(f"PRAGMA busy_timeout = {int(WAL_SECONDS * 1000)}")
+            try:
+                is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+            if is_busy:  # while somebody reads for long, a backup say, not every writer is to wait
+                self._wal_limit = 2 * size
 
     def _translated(self, error: sqlite3.Error) -> CheckpointError:
         code = getattr(error, "sqlite_errorcode", None)

@@ -3,6 +3,8 @@
 -- 1970-01-01 UTC. `ns` stands for a namespace in keys, which hold no long texts: empty for the root graph, otherwise a
 -- digest of checkpoint_ns. What is compressed has been compressed already: EXTERNAL keeps PostgreSQL from trying again.
 
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 CREATE TABLE {schema}.threads (
     thread_id text COLLATE "C" PRIMARY KEY,
     created_at bigint,              -- NULL until the first checkpoint: writes may come before it

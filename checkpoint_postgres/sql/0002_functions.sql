@@ -20,6 +20,9 @@
 -- most, for the thread's lock and for its row: what the caller repeats must not be stored later by a session that waited on.
 -- force_generic_plan saves planning: a put takes 230 instead of 320 us of the server's CPU.
 --
+-- What a caller calls has search_path = pg_catalog, and statements say it: of two functions or operators of one name, the
+-- server takes that whose types fit better, also from a schema of the caller's search_path where others may create some.
+--
 -- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
 -- jit = off beside it.
 
@@ -65,6 +68,7 @@ CREATE FUNCTION {schema}.put(
     p_unchanged_channels text[], p_unchanged_versions text[],
     OUT missing_chunks bytea[], OUT missing_channels text[], OUT missing_versions text[], OUT missing_parent boolean
 ) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
@@ -138,6 +142,7 @@ CREATE FUNCTION {schema}.put_writes(
     p_times bigint[], p_roots bytea[], p_refs bytea[],
     p_chunk_ids bytea[], p_chunk_nodes boolean[], p_chunk_bodies bytea[], p_needed bytea[]
 ) RETURNS bytea[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '9s' SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
@@ -207,7 +212,9 @@ END $checkpoints$;
 
 CREATE FUNCTION {schema}.chunks_below(p_threads text[], p_refs bytea[])
 RETURNS TABLE (chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[])
-LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -221,7 +228,7 @@ END $checkpoints$;
 
 -- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
 -- The row that is returned has been in memory as arrays. With the usual work_mem it would be written to a file to be read
--- again, which grows faster than the row: 440 MB took 27 s, and 8 s so.
+-- again, here and in `load`, which grows faster than the row: 440 MB took 27 s, and 8 s so.
 CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints text[]) RETURNS TABLE (
     value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
@@ -229,7 +236,8 @@ CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints 
     write_roots bytea[], write_refs bytea[],
     chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
 ) LANGUAGE plpgsql STABLE ROWS 1
-SET work_mem = '1GB' SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+SET search_path = pg_catalog, pg_temp SET work_mem = '1GB' SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -274,7 +282,9 @@ CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETU
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
     write_roots bytea[], write_refs bytea[], chunk_ids bytea[], chunk_nodes boolean[], chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE ROWS 1 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
+) LANGUAGE plpgsql STABLE ROWS 1
+SET search_path = pg_catalog, pg_temp SET work_mem = '1GB' SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     found_id text := p_checkpoint;
@@ -300,8 +310,9 @@ CREATE FUNCTION {schema}.ancestry(
     OUT write_paths text[], OUT write_questions integer[], OUT write_settles boolean[], OUT write_times bigint[],
     OUT write_roots bytea[], OUT write_refs bytea[],
     OUT chunk_ids bytea[], OUT chunk_nodes boolean[], OUT chunk_bodies bytea[]
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan
-AS $checkpoints$
+) LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     target text := p_checkpoint;
@@ -497,26 +508,29 @@ BEGIN
     END IF;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.prune(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+CREATE FUNCTION {schema}.prune(p_threads text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
     PERFORM {schema}.retain(thread_id, NULL) FROM (SELECT DISTINCT thread_id FROM unnest(p_threads) AS thread_id) AS named;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.delete_threads(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+CREATE FUNCTION {schema}.delete_threads(p_threads text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
     PERFORM {schema}.remove_thread(thread_id) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.delete_runs(p_threads text[], p_runs text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+CREATE FUNCTION {schema}.delete_runs(p_threads text[], p_runs text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
     PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $checkpoints$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $checkpoints$
 #variable_conflict use_column
 BEGIN
     PERFORM {schema}.take_locks(ARRAY[p_source, p_target]);

@@ -1,6 +1,10 @@
 -- Statements with named parameters are planned each time, for the values that they are given: which index is best depends
 -- on how common a term is, and a condition that is not asked for is dropped. Rows are sorted by their keys alone, since
 -- headers are long. The contents of all checkpoints of a page come with its first row.
+--
+-- What waits, and threads, are read in their order, and the latest checkpoint of each is looked up (OFFSET 0): as a join, the
+-- server takes that for a coincidence of two columns, expects no row, and reads all checkpoints for one page. Which threads
+-- have the terms at all is a condition of its own, by which it sees that with rare ones it had better begin there.
 
 -- name: version
 SELECT version FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
@@ -57,8 +61,8 @@ SELECT {schema}.delete_runs(%b, %b)
 
 -- name: threads_of_runs
 SELECT DISTINCT thread_id
-FROM unnest(%b::text[]) AS wanted
-JOIN {schema}.checkpoints ON hashtextextended(run_id, 0) = hashtextextended(wanted COLLATE "C", 0)
+FROM pg_catalog.unnest(%b::text[]) AS wanted
+JOIN {schema}.checkpoints ON pg_catalog.hashtextextended(run_id, 0) = pg_catalog.hashtextextended(wanted COLLATE "C", 0)
                          AND run_id = wanted AND NOT retired
 ORDER BY thread_id
 
@@ -76,14 +80,15 @@ WITH page AS MATERIALIZED (
       AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
       AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
       AND (%(after_id)b::text IS NULL OR checkpoint_id < %(after_id)b)
-      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+      AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY checkpoint_id DESC LIMIT %(limit)b)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: list_thread
@@ -94,14 +99,15 @@ WITH page AS MATERIALIZED (
           AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
           AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
           AND (%(after_id)b::text IS NULL OR (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b))
-          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+          AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: list_everything
@@ -113,49 +119,61 @@ WITH page AS MATERIALIZED (
           AND (%(after_id)b::text IS NULL
                OR (checkpoint_id <= %(after_id)b
                    AND (checkpoint_id, thread_id, checkpoint_ns) < (%(after_id)b, %(after_thread)b, %(after_ns)b)))
-          AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+          AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b)) AS contents ON n = 1
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
 ORDER BY n
 
 -- name: threads_newest
 SELECT known.thread_id, created_at, updated_at,
        (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
        checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, written_at
-FROM {schema}.threads AS known LEFT JOIN {schema}.checkpoints AS newest
-    ON newest.thread_id = known.thread_id AND newest.ns = '' AND newest.checkpoint_id = known.latest
+FROM {schema}.threads AS known
+LEFT JOIN LATERAL (
+    SELECT * FROM {schema}.checkpoints
+    WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) < (%(after_time)b, %(after_thread)b))
-  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+  AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
 ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
 
 -- name: threads_oldest
 SELECT known.thread_id, created_at, updated_at,
        (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
        checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, written_at
-FROM {schema}.threads AS known LEFT JOIN {schema}.checkpoints AS newest
-    ON newest.thread_id = known.thread_id AND newest.ns = '' AND newest.checkpoint_id = known.latest
+FROM {schema}.threads AS known
+LEFT JOIN LATERAL (
+    SELECT * FROM {schema}.checkpoints
+    WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) > (%(after_time)b, %(after_thread)b))
-  AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+  AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
 ORDER BY updated_at, known.thread_id LIMIT %(limit)b
 
 -- name: interrupts_newest
 WITH page AS MATERIALIZED (
     SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
-    FROM {schema}.waiting JOIN {schema}.threads USING (thread_id)
-    JOIN {schema}.checkpoints AS newest
-        ON newest.thread_id = waiting.thread_id AND newest.ns = '' AND newest.checkpoint_id = latest
+    FROM {schema}.waiting
+    CROSS JOIN LATERAL (
+        SELECT latest FROM {schema}.threads WHERE threads.thread_id = waiting.thread_id OFFSET 0) AS known
+    CROSS JOIN LATERAL (
+        SELECT terms FROM {schema}.checkpoints
+        WHERE checkpoints.thread_id = waiting.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
     WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
       AND (%(after_time)b::bigint IS NULL
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               < (%(after_time)b, %(after_thread)b, %(after_task)b))
-      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+      AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
+      AND waiting.thread_id IN (
+          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
 SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
        run_id, newest.written_at,
@@ -171,14 +189,19 @@ ORDER BY page.written_at DESC, thread_id DESC, task_id DESC
 -- name: interrupts_oldest
 WITH page AS MATERIALIZED (
     SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
-    FROM {schema}.waiting JOIN {schema}.threads USING (thread_id)
-    JOIN {schema}.checkpoints AS newest
-        ON newest.thread_id = waiting.thread_id AND newest.ns = '' AND newest.checkpoint_id = latest
+    FROM {schema}.waiting
+    CROSS JOIN LATERAL (
+        SELECT latest FROM {schema}.threads WHERE threads.thread_id = waiting.thread_id OFFSET 0) AS known
+    CROSS JOIN LATERAL (
+        SELECT terms FROM {schema}.checkpoints
+        WHERE checkpoints.thread_id = waiting.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
     WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
       AND (%(after_time)b::bigint IS NULL
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               > (%(after_time)b, %(after_thread)b, %(after_task)b))
-      AND (cardinality(%(terms)b::bigint[]) = 0 OR terms @> %(terms)b::bigint[])
+      AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
+      AND waiting.thread_id IN (
+          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
 SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
        run_id, newest.written_at,

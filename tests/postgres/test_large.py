@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from checkpoint_base import SerializationError, UnsupportedOperation, open_saver
+from checkpoint_base import SerializationError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_base.records import ListQuery
 from checkpoint_base.transport import Retrying, run
-from checkpoint_postgres import PostgresSaver, store
+from checkpoint_postgres import PostgresSaver, connections, store
 from checkpoint_postgres.errors import TooLarge, translated
 from tests.conftest import CountingTransport
 from tests.postgres.conftest import CONFIG, Place, put_values
@@ -129,3 +129,48 @@ def test_what_is_stored_already_does_not_count(saver: PostgresSaver, monkeypatch
         messages = [*messages, *(os.urandom(20_000).hex() for _ in range(2))]
         config = put_values(saver, {"messages": messages}, config)
     assert saver.get_tuple(config).checkpoint["channel_values"] == {"messages": messages}
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_request_that_brings_much_may_take_the_server_long(
+    place: Place, saver: PostgresSaver, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = put_values(saver, {"a": 1})
+    place.query(
+        "CREATE FUNCTION {s}.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
+    )
+    place.query("CREATE TRIGGER slow AFTER INSERT ON {s}.chunks FOR EACH STATEMENT EXECUTE FUNCTION {s}.wait()")
+    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(store, "LARGE_BYTES", 100_000)
+    little, much = os.urandom(90_000), os.urandom(110_000)
+
+    async def write(value: bytes) -> None:
+        async with open_saver(place.url, deadline=0) as writer:
+            await writer.aput_writes(config, [("a", value)], f"{len(value)} bytes")
+
+    def send(value: bytes) -> None:
+        if colour == "async":
+            asyncio.run(write(value))
+        else:
+            with open_saver(place.url, deadline=0) as writer:
+                put_values(writer, {"a": value})
+
+    with pytest.raises(StoreUnavailable, match="has not answered"):
+        send(little)
+    send(much)
+    place.query("DROP TRIGGER slow ON {s}.chunks")
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    assert much in [found.checkpoint["channel_values"]["a"], *(value for _, _, value in found.pending_writes or ())]
+
+
+def test_reading_a_checkpoint_writes_no_file_in_the_server(place: Place, saver: PostgresSaver) -> None:
+    put_values(saver, {"a": os.urandom(20_000_000)})
+    with psycopg.connect(place.server_url, autocommit=True, application_name=place.application) as connection:
+        written: list[str] = []
+        connection.add_notice_handler(lambda diagnostic: written.append(diagnostic.message_primary or ""))
+        connection.execute("SET log_temp_files = 0")
+        connection.execute("SET client_min_messages = log")
+        reader = PostgresSaver(connection, schema=place.schema)
+        assert reader.get_tuple(CONFIG) is not None
+        assert not written

@@ -432,6 +432,8 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         ("postgresql://localhost/x?schema=a&schema=b", "given twice"),
         ("postgresql://localhost/x?no_such_option=1", "connection string cannot be read"),
         ("postgresql://user:se cret%@localhost/x", "connection string cannot be read"),
+        ("postgresql://a..b/x", "connection string cannot be read"),
+        (f"postgresql://localhost,{'a' * 70}.example/x", "connection string cannot be read"),
         ("postgresql://user:my@cret@localhost/x", "characters of .* as %XX"),
         ("postgres://user:pa@cret/word@localhost:5432/x", "characters of .* as %XX"),
         ("postgresql://user:pass/cret@localhost:5432/x", "characters of .* as %XX"),

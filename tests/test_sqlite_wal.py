@@ -1,0 +1,120 @@
+"""SQLite's write-ahead log, which grows for as long as readers overlap."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import SQLiteSaver
+from checkpoint_base.sqlite import transport as sqlite_transport
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+LIMIT = 500_000
+STEPS = 150
+STEP_BYTES = 20_000
+
+
+def put(saver: SQLiteSaver, step: int) -> None:
+    checkpoint: Any = empty_checkpoint()
+    checkpoint.update(channel_values={"blob": os.urandom(STEP_BYTES)}, channel_versions={"blob": step})
+    saver.put(CONFIG, checkpoint, {"source": "loop", "step": step}, {"blob": step})
+
+
+def wal_size(path: Path) -> int:
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
+@contextmanager
+def overlapping_readers(path: Path) -> Iterator[None]:
+    """Two readers in turns: each begins before the other ends, so that there is never a moment without one."""
+    is_over = threading.Event()
+    has_begun = threading.Event()
+
+    def read() -> None:
+        with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(path)) as other:
+            _begin(one)
+            has_begun.set()
+            while not is_over.wait(0.001):
+                _begin(other)
+                one.rollback()
+                one, other = other, one
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    has_begun.wait()
+    try:
+        yield
+    finally:
+        is_over.set()
+        reader.join()
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM threads").fetchone()
+
+
+def test_the_log_stays_short_while_there_is_always_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
+    path = tmp_path / "app.db"
+    sizes = []
+    with SQLiteSaver(path) as saver:
+        put(saver, 0)
+        with overlapping_readers(path):
+            for step in range(1, STEPS):
+                put(saver, step)
+                sizes.append(wal_size(path))
+    assert max(sizes) < 2 * LIMIT
+    with SQLiteSaver(path) as again:
+        assert len(list(again.history(CONFIG))) == STEPS
+
+
+def test_a_long_log_is_given_back_to_the_disk_also_where_the_path_is_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
+    path = tmp_path / "elsewhere.db"
+    link = tmp_path / "app.db"
+    link.symlink_to(path)
+    with SQLiteSaver(link) as saver:
+        put(saver, 0)
+        with closing(sqlite3.connect(path)) as backup:
+            _begin(backup)
+            for step in range(1, STEPS):
+                put(saver, step)
+            assert wal_size(path) > STEPS * STEP_BYTES
+        for step in range(STEPS, STEPS + 10):
+            put(saver, step)
+        assert wal_size(path) < 2 * LIMIT
+
+
+def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
+    monkeypatch.setattr(sqlite_transport, "WAL_SECONDS", 0.01)
+    path = tmp_path / "app.db"
+    asked: list[str] = []
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = sqlite3.Connection(*arguments, **options)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(sqlite_transport.sqlite3, "connect", connect)
+    with SQLiteSaver(path) as saver:
+        put(saver, 0)
+        with closing(sqlite3.Connection(path)) as reader:
+            _begin(reader)
+            for step in range(1, STEPS):
+                put(saver, step)
+        longest = wal_size(path)
+    # Each time at twice the length.
+    assert 1 <= asked.count("PRAGMA wal_checkpoint(TRUNCATE)") <= 1 + math.log2(longest / LIMIT)

@@ -9,7 +9,7 @@ from checkpoint_base.codec import Encoding
 from checkpoint_base.records import Chunk, ChunkId
 
 MAX_ENCODING_BYTES = 64 * 1024 * 1024
-MAX_CHUNKS = 65_536
+MAX_CHUNKS = 262_144  # of about 8 KB in a long value; their ids take 25 MB
 
 
 class RecentEncodings:
@@ -29,6 +29,8 @@ class RecentEncodings:
         with self._lock:
             if old := self._encodings.pop((thread_id, checkpoint_ns, channel), None):
                 self._bytes -= _size(old)
+            if _size(encoding) > MAX_ENCODING_BYTES:
+                return
             self._encodings[thread_id, checkpoint_ns, channel] = encoding
             self._bytes += _size(encoding)
             while self._bytes > MAX_ENCODING_BYTES:
@@ -38,7 +40,8 @@ class RecentEncodings:
 class SeenChunks:
     """Chunks that this process knows to be stored, at least until somebody prunes.
 
-    Threads that were used longest ago are forgotten first, once there are too many chunks.
+    Once there are too many, the threads that were used longest ago are forgotten first. Of a single thread that has too
+    many, the chunks that were added last are remembered.
     """
 
     def __init__(self) -> None:
@@ -59,9 +62,11 @@ class SeenChunks:
             seen = self._seen.pop(thread_id, None) or set()
             self._count -= len(seen)
             seen.update(chunk_ids)
+            if len(seen) > MAX_CHUNKS:
+                seen = {*chunk_ids}
             self._count += len(seen)
             self._seen[thread_id] = seen
-            while self._count > MAX_CHUNKS:
+            while self._count > MAX_CHUNKS and len(self._seen) > 1:
                 self._count -= len(self._seen.pop(next(iter(self._seen))))
 
 

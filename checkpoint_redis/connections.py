@@ -32,6 +32,8 @@ class Clients(Closable, ABC):
     is_async = True
     """Whether there is a client for event loops. Otherwise their requests run on threads."""
 
+    is_cluster: bool
+
     @abstractmethod
     def blocking(self) -> AbstractContextManager[Any]:
         """The client for blocking calls, for one request."""
@@ -48,25 +50,28 @@ class OwnClients(Clients):
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
+        self.is_cluster = deployment.is_cluster
+        self._of_parent: object = None
+        self._beginning = Lock()
         self._begin_in_this_process()
 
     @contextmanager
     def blocking(self) -> Iterator[Any]:
         self._after_fork()
-        client = self._client
+        client, turns = self._client, self._turns
         if client is None:
             client = self._made_client()
-        if self._turns is None:
+        if turns is None:
             yield client
             return
-        if not self._turns.acquire(timeout=CONNECTING_SECONDS):
+        if not turns.acquire(timeout=CONNECTING_SECONDS):
             raise StoreUnavailable(
                 f"all connections to Redis have been busy for {CONNECTING_SECONDS:.0f} seconds: raise max_connections"
             )
         try:
             yield client
         finally:
-            self._turns.release()
+            turns.release()
 
     def _made_client(self) -> Any:
         # A cluster's client connects when it is made. Whoever would wait for longer has a deadline to keep.
@@ -105,18 +110,21 @@ class OwnClients(Clients):
             self._deployment.close(client)
 
     def _begin_in_this_process(self) -> None:
-        self._process = os.getpid()
         self._making = Lock()
         self._client = None
         most = self._deployment.options.get("max_connections")
         self._turns = None if most is None else Semaphore(most)
         self._per_loop = PerLoop(self._make, self._close, _abandon)
+        self._process = os.getpid()  # last: other threads rely on the rest as soon as they see it
 
     def _after_fork(self) -> None:
         """A forked process must not speak on its parent's connections, nor close them with a word to the server."""
-        if os.getpid() != self._process:
-            self._of_parent = (self._client, self._per_loop)
-            self._begin_in_this_process()
+        if os.getpid() == self._process:
+            return
+        with self._beginning:
+            if os.getpid() != self._process:
+                self._of_parent = (self._client, self._per_loop)
+                self._begin_in_this_process()
 
     async def _make(self) -> tuple[Any, asyncio.Semaphore]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)
@@ -138,6 +146,7 @@ class GivenClients(Clients):
             raise UnsupportedOperation(
                 f"a saver on Redis takes a URL, or a client or cluster client of redis-py, not {type(client).__name__}"
             )
+        self.is_cluster = isinstance(client, (redis.RedisCluster, AsyncRedisCluster))
         self._client = client
 
     @contextmanager

@@ -7,6 +7,8 @@ import gc
 import multiprocessing
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -351,6 +353,32 @@ def test_a_forked_process_uses_connections_of_its_own(redis_url: str, prefix: st
 
         done_in_a_fork(child)
         assert values_of(saver) == {"a": "child"}
+
+
+def test_threads_that_begin_at_once_in_a_forked_process_begin_together(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(f"{redis_url}?max_connections=1", prefix=prefix) as saver:
+        put(saver, {"a": "parent"})
+        clients: Any = saver.store.transport._clients  # type: ignore[attr-defined]
+        begin, begun = clients._begin_in_this_process, []
+
+        def begin_slowly() -> None:
+            begun.append(None)
+            time.sleep(0.2)  # for the other thread to come here too
+            begin()
+
+        def child() -> None:
+            threads = [threading.Thread(target=put, args=(saver, {"a": number})) for number in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(10)
+            assert len(begun) == 1
+
+        monkeypatch.setattr(clients, "_begin_in_this_process", begin_slowly)
+        done_in_a_fork(child)
+        assert len(list(saver.list(CONFIG))) == 3
 
 
 def test_closing_a_saver_in_a_forked_process_does_not_wait_for_the_loops_of_its_parent(

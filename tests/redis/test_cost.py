@@ -193,6 +193,45 @@ def test_a_large_value_is_written_and_read_in_bounded_pieces(
         assert values_of(reader, config_of("copy")) == {"large": value}
 
 
+def test_one_task_of_many_that_wait_reads_and_indexes_nothing_of_the_others(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    config = put(saver, {"a": 1})
+    for number in range(200):
+        saver.put_writes(config, [("__interrupt__", [Interrupt(number, id=str(number))])], f"task {number}")
+    with monitored(redis_url, prefix) as seen:
+        saver.put_writes(config, [("a", 1)], "task 7")
+        saver.put_writes(config, [("__interrupt__", [Interrupt("new", id="new")])], "new")
+    read = [
+        word for command in seen.inside if command.name == "HMGET" for word in command.words[2:] if word[:1] == b"p"
+    ]
+    assert len(read) == 3  # two of the seventh task, and one of the new one
+    members = [word for command in seen.inside if command.name in ("ZADD", "ZREM") for word in command.words[2:]]
+    assert len([word for word in members if word[:1] == b"w"]) == 2
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        waiting = {each.task_id for each in reader.interrupts()}
+        assert waiting == {f"task {number}" for number in range(200) if number != 7} | {"new"}
+        assert next(iter(reader.threads())).pending_interrupts == 200
+        reader.delete_thread("thread")
+        assert list(reader.interrupts()) == []
+
+
+def test_pruning_looks_at_what_chunks_stand_on_and_reads_no_others(
+    saver: RedisSaver, redis_url: str, raw: Any, prefix: str
+) -> None:
+    put(saver, {"a": 1})
+    value = [random.Random(n).randbytes(1000).hex() for n in range(2000)]
+    put(saver, {"large": value})
+    thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+    nodes = {field for field, entry in raw.hgetall(thread).items() if field[:1] == b"#" and entry[:1] == b"n"}
+    with monitored(redis_url, prefix) as seen:
+        saver.prune(["thread"])
+    read = [field for command in seen.inside if command.name in ("HGET", "HMGET") for field in command.words[2:]]
+    assert nodes <= {field for field in read if field[:1] == b"#"}
+    assert len([field for field in read if field[:1] == b"#"]) < 1.1 * len(nodes) + 3
+    assert values_of(saver) == {"large": value}
+
+
 @pytest.mark.parametrize("grows", ["a chat", "bytes", "long leaves"])
 def test_a_listing_of_much_is_read_in_bounded_pieces_and_no_chunk_comes_twice(
     grows: str, saver: RedisSaver, redis_url: str, prefix: str

@@ -19,7 +19,7 @@ from benchmarks.traffic import chat, latest, replayed
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver, scripts
 from checkpoint_redis.scripts import Script
-from checkpoint_redis.store import BUCKETS, PIECE_BYTES
+from checkpoint_redis.store import BUCKETS, PIECE_BYTES, PIECES_AT_ONCE
 from checkpoint_redis.transport import Call
 from tests.conftest import CountingTransport
 from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
@@ -230,6 +230,35 @@ def test_pruning_looks_at_what_chunks_stand_on_and_reads_no_others(
     assert nodes <= {field for field in read if field[:1] == b"#"}
     assert len([field for field in read if field[:1] == b"#"]) < 1.1 * len(nodes) + 3
     assert values_of(saver) == {"large": value}
+
+
+class Sent(CountingTransport):
+    """Notes how many bytes each request has."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.sizes: list[int] = []
+
+    def execute(self, request: Any) -> Any:
+        calls = [request] if isinstance(request, Call) else request
+        self.sizes.append(sum(len(word) for call in calls for word in call.arguments if isinstance(word, bytes)))
+        return super().execute(request)
+
+
+def test_a_very_large_value_is_sent_in_several_requests_each_with_a_timeout_of_its_own(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    value = random.Random(6).randbytes(30_000_000)
+    transport = Sent(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=30)
+    for act in (lambda: put(saver, {"large": value}), lambda: saver.copy_thread("thread", "copy")):
+        transport.sizes.clear()
+        act()
+        assert sum(transport.sizes) > 30_000_000
+        assert max(transport.sizes) < (PIECES_AT_ONCE + 1) * PIECE_BYTES
+        assert len([size for size in transport.sizes if size > PIECE_BYTES]) == 4
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        assert values_of(reader, config_of("copy")) == {"large": value}
 
 
 @pytest.mark.parametrize("grows", ["a chat", "bytes", "long leaves"])

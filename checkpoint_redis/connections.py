@@ -33,6 +33,8 @@ class Clients(Closable, ABC):
     is_async = True
     """Whether there is a client for event loops. Otherwise their requests run on threads."""
 
+    is_cluster: bool
+
     @abstractmethod
     def blocking(self) -> AbstractContextManager[Any]:
         """The client for blocking calls, for one request."""
@@ -58,6 +60,7 @@ class OwnClients(Clients):
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
+        self.is_cluster = deployment.is_cluster
         # A forked process must not speak on its parent's connections, nor close them with a word to the server.
         self._made = PerProcess(self._nothing_made)
 
@@ -137,6 +140,7 @@ class GivenClients(Clients):
             raise UnsupportedOperation(
                 f"a saver on Redis takes a URL, or a client or cluster client of redis-py, not {type(client).__name__}"
             )
+        self.is_cluster = isinstance(client, (redis.RedisCluster, AsyncRedisCluster))
         self._client = client
 
     @contextmanager

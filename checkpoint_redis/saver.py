@@ -62,20 +62,16 @@ class RedisSaver(CheckpointSaver):
         replicas: int = 0,
         **options: Unpack[SaverOptions],
     ) -> None:
-        clients: Clients
-        if isinstance(connection, str):
-            deployment = parse_deployment(connection)
-            clients, is_cluster = OwnClients(deployment), deployment.is_cluster
-        else:
-            clients = GivenClients(connection)
-            is_cluster = isinstance(connection, (redis.RedisCluster, AsyncRedisCluster))
+        clients: Clients = (
+            OwnClients(parse_deployment(connection)) if isinstance(connection, str) else GivenClients(connection)
+        )
         if not _PREFIX.fullmatch(prefix):
             raise UnsupportedOperation(f"prefix={prefix!r}: use 1 to 128 letters, digits and any of _ . : -")
         if ttl is not None and not (isfinite(ttl) and 0 < ttl < 10**9):
             raise UnsupportedOperation(f"ttl={ttl!r}: give a number of seconds above 0, or None")
         if refresh_on_read and ttl is None:
             raise UnsupportedOperation("refresh_on_read needs a ttl= to refresh threads with")
-        if replicas < 0 or (replicas and is_cluster):
+        if replicas < 0 or (replicas and clients.is_cluster):
             raise UnsupportedOperation(f"replicas={replicas!r}: give a number of replicas, 0 in a cluster")
         transport = RedisTransport(clients, replicas=replicas)
         super().__init__(RedisStore(transport, prefix=prefix, ttl=ttl, refresh_on_read=refresh_on_read), **options)

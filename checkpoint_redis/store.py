@@ -66,6 +66,9 @@ BUCKET_BYTES = 32 * 1024
 LOOKS = 2000
 """How many entries of an index a script goes through at most, when a filter discards most of them."""
 
+PIECES_AT_ONCE = 8
+"""How many pieces one request sends: redis-py's async client has one timeout for all of a request to leave."""
+
 FIELDS_AT_ONCE = 32
 
 STAGED_MS = 15 * 60 * 1000
@@ -188,7 +191,8 @@ class RedisStore(CheckpointStore):
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
             return needed, (), entries
         keys = self._keys(thread_id)
-        yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
+        for pieces in _in_turns([*_pieces(entries)], PIECES_AT_ONCE):
+            yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in pieces]
         return needed, chunks.keys(), []
 
     # Reading
@@ -288,7 +292,8 @@ class RedisStore(CheckpointStore):
             keys = self._keys(target)
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
-            yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in _pieces(entries)]
+            for pieces in _in_turns([*_pieces(entries)], PIECES_AT_ONCE):
+                yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in pieces]
             adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl, len(entries)))
             if adopted is not None:
                 return bool(adopted)
@@ -368,7 +373,7 @@ class RedisStore(CheckpointStore):
             asked = [
                 (each, piece)
                 for each, level in zip(wanted, levels, strict=True)
-                for piece in _in_turns([id_ for id_ in level if not each.chunks.knows(id_)])
+                for piece in _in_turns([id_ for id_ in level if not each.chunks.knows(id_)], FIELDS_AT_ONCE)
             ]
             replies = (yield [self._fields(each, b"#", piece) for each, piece in asked]) if asked else ()
             for (each, piece), entries in zip(asked, replies, strict=True):
@@ -516,9 +521,9 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
         yield piece
 
 
-def _in_turns(ids: Sequence[ChunkId]) -> Iterator[Sequence[ChunkId]]:
-    for at in range(0, len(ids), FIELDS_AT_ONCE):
-        yield ids[at : at + FIELDS_AT_ONCE]
+def _in_turns(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
 
 
 def _grouped(sizes: Mapping[ChunkId, int]) -> Iterator[Sequence[ChunkId]]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.client import NEVER_DECODE
-from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.cluster import PipelineCommand
+from redis.exceptions import (
+    AskError,  # MOVED is one, too
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_redis.connections import Clients
-from checkpoint_redis.errors import is_of_dropped_connection, lost_thread, translated
+from checkpoint_redis.errors import is_of_dropped_connection, is_of_old_map, is_of_replica, lost_thread, translated
 from checkpoint_redis.scripts import LOAD, Script
 
 WAIT_MS = 5000
@@ -54,11 +63,14 @@ class RedisTransport:
             if len(calls) == 1 and not self._must_wait(calls[0]):
                 answers = [self._answer(client, calls[0])]
             else:
-                answers = self._pipelined(client, calls).execute(raise_on_error=False)
+                answers = self._executed(client, calls)
                 if unknown := _unknown(answers):
-                    again = self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
+                    again = self._executed(client, calls, only=unknown)
                     answers = _mended(answers, unknown, again)
-            if doubt := _doubt(client, calls, answers):
+            if not self._clients.is_cluster and any(map(is_of_replica, answers)):
+                with suppress(TypeError):  # what a BlockingConnectionPool of redis-py 5.2 knows is not which are idle
+                    client.connection_pool.disconnect(inuse_connections=False)
+            if doubt := self._doubt(calls, answers):
                 client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
                 raise _moving(doubt)
             return self._results(request, answers)
@@ -76,7 +88,11 @@ class RedisTransport:
                     if unknown := _unknown(answers):
                         again = await self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
                         answers = _mended(answers, unknown, again)
-                if doubt := _doubt(client, calls, answers):
+                if not self._clients.is_cluster and any(map(is_of_replica, answers)):
+                    await client.connection_pool.disconnect(inuse_connections=False)
+                if self._clients.is_cluster and any(map(is_of_old_map, answers)):
+                    client._initialize = True  # it asks anew by itself only when a request was no pipeline
+                if doubt := self._doubt(calls, answers):
                     await client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
                     raise _moving(doubt)
                 return self._results(request, answers)
@@ -113,11 +129,38 @@ class RedisTransport:
         """A pipeline of calls, or of ``only`` some with their source, because the server did not know the scripts."""
         pipeline = client.pipeline(transaction=False)
         for at in range(len(calls)) if only is None else only:
-            options = {NEVER_DECODE: True, **_target(client, calls[at])}
-            pipeline.execute_command(*_command(calls[at], known=only is None), **options)
+            pipeline.execute_command(*_command(calls[at], known=only is None), **{NEVER_DECODE: True})
         if any(self._must_wait(call) for call in calls):
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
         return pipeline
+
+    def _executed(self, client: Any, calls: Sequence[Call], only: Sequence[int] | None = None) -> list[Any]:
+        """The answers to a pipeline of calls, as `_pipelined` has it, errors among them."""
+        if not self._clients.is_cluster:
+            answers: list[Any] = self._pipelined(client, calls, only).execute(raise_on_error=False)
+            return answers
+        chosen = calls if only is None else [calls[at] for at in only]
+        stack = [
+            # Where a call goes is said, or redis-py would ask a server for its keys.
+            PipelineCommand(
+                _command(call, known=only is None),
+                {NEVER_DECODE: True, "target_nodes": client.get_node_from_key(call.keys[0])},
+                position,
+            )
+            for position, call in enumerate(chosen)
+        ]
+        # Left to `execute`, it would repeat what a server has not answered call by call, each until its own timeout.
+        try:
+            answers = client.pipeline().send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
+        except RedisTimeoutError:  # of a new connection, after which redis-py 5 does not ask where the slots are
+            client.nodes_manager.initialize()
+            raise
+        if any(map(is_of_old_map, answers)):
+            client.nodes_manager.initialize()
+        for at, answer in enumerate(answers):
+            if isinstance(answer, (AskError, TryAgainError)):
+                answers[at] = self._answer(client, chosen[at])
+        return answers
 
     def _results(self, request: Request, answers: Sequence[Any]) -> Any:
         for answer in answers:
@@ -134,12 +177,27 @@ class RedisTransport:
             )
         return answers[0] if isinstance(request, Call) else answers[: len(calls)]
 
+    def _doubt(self, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
+        """What to ask because a thread seemed to be lost to a script that did not declare it.
+
+        While its slot moves from one server of a cluster to another, a key is not where such a script looks. A request
+        that declares the key is sent where it is, or refused for now.
+        """
+        if not self._clients.is_cluster:
+            return None
+        for call, answer in zip(calls, answers, strict=False):
+            if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread(answer)):
+                index = call.keys[0]
+                keys = (f"{index.removesuffix('index')}thread:{thread_id}", index)
+                return Call(LOAD, keys, (thread_id, "", "", 0, 0))
+        return None
+
     @contextmanager
     def _translating(self) -> Iterator[None]:
         try:
             yield
         except (RedisError, RedisClusterException, OSError) as error:
-            raise translated(error) from error
+            raise translated(error, of_cluster=self._clients.is_cluster) from error
         except AttributeError as error:
             if not is_of_dropped_connection(error):
                 raise
@@ -152,27 +210,6 @@ def _command(call: Call, *, known: bool = True) -> Sequence[Any]:
     words = (source, len(call.keys), *call.keys, *call.arguments)
     # Not left to the client, which a user may have given another encoding.
     return [name, *(word.encode() if type(word) is str else word for word in words)]
-
-
-def _target(client: Any, call: Call) -> dict[str, Any]:
-    """Where a call of a pipeline goes, for redis-py's blocking client, which asks a server for each call's keys."""
-    return {"target_nodes": client.get_node_from_key(call.keys[0])} if isinstance(client, RedisCluster) else {}
-
-
-def _doubt(client: Any, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
-    """What to ask because a thread seemed to be lost to a script that did not declare it.
-
-    While its slot moves from one server of a cluster to another, a key is not where such a script looks. A request that
-    declares the key is sent where it is, or refused for now.
-    """
-    if not isinstance(client, (RedisCluster, AsyncRedisCluster)):
-        return None
-    for call, answer in zip(calls, answers, strict=False):
-        if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread(answer)):
-            index = call.keys[0]
-            keys = (f"{index.removesuffix('index')}thread:{thread_id}", index)
-            return Call(LOAD, keys, (thread_id, "", "", 0, 0))
-    return None
 
 
 def _moving(doubt: Call) -> StoreUnavailable:

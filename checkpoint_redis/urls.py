@@ -48,18 +48,22 @@ class Deployment:
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def client(self) -> Any:
-        if self.is_cluster:
-            return RedisCluster(startup_nodes=[ClusterNode(*node) for node in self.nodes], **self.options)
         options = self._without_retries(Retry)
+        if self.is_cluster:
+            client: Any = RedisCluster(startup_nodes=[ClusterNode(*node) for node in self.nodes], **options)
+            client.cluster_error_retry_attempts = 0  # redis-py 5 counts on its own how often it repeats
+            return client
         if self.service is not None:
             sentinel = Sentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
             return sentinel.master_for(self.service)
         return redis.Redis(**options)
 
     def async_client(self) -> Any:
-        if self.is_cluster:
-            return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in self.nodes], **self.options)
         options = self._without_retries(redis.asyncio.retry.Retry)
+        if self.is_cluster:
+            client: Any = AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in self.nodes], **options)
+            client.cluster_error_retry_attempts = 1  # as above, and the first is counted
+            return client
         if self.service is not None:
             sentinel = AsyncSentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
             return sentinel.master_for(self.service)

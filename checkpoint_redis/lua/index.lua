@@ -33,12 +33,9 @@ local function damaged(thread) return redis.error_reply('DAMAGEDTHREAD ' .. thre
 
 local function lost_index(index) return redis.error_reply('LOSTINDEX ' .. index) end
 
--- The entries that come with a meta, each behind its score where they are to be added.
-local function entries_of(thread, meta, into, score)
-    local function add(member)
-        if score then into[#into + 1] = score end
-        into[#into + 1] = member
-    end
+-- The entries that come with a meta.
+local function entries_of(thread, meta, into)
+    local function add(member) into[#into + 1] = member end
     add('i' .. thread .. '\0' .. meta)
     if string.sub(meta, 1, 16) ~= NEVER then add('t' .. string.sub(meta, 17, 32) .. '\0' .. thread) end
     if string.sub(meta, 33, 48) ~= NEVER then add('e' .. string.sub(meta, 33, 48) .. '\0' .. thread) end
@@ -47,6 +44,22 @@ local function entries_of(thread, meta, into, score)
             add('w' .. written .. '\0' .. thread .. '\0' .. task .. '\0' .. idx)
         end
     end
+end
+
+-- Bring the entries that come with a meta up to a new one, and add `more`, members behind their scores.
+local function replace_entries(index, thread, old, new, more)
+    local before, after, is_new, gone = {}, {}, {}, {}
+    if old then entries_of(thread, old, before) end
+    entries_of(thread, new, after)
+    for _, member in ipairs(after) do is_new[member] = true end
+    for _, member in ipairs(before) do
+        if is_new[member] then is_new[member] = false else gone[#gone + 1] = member end
+    end
+    for _, member in ipairs(after) do
+        if is_new[member] then more[#more + 1], more[#more + 2] = 0, member end
+    end
+    call_in_batches('ZREM', index, gone)
+    call_in_batches('ZADD', index, more)
 end
 
 local function order_entry(thread, checkpoint, ns, run)

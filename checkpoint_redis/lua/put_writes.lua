@@ -42,7 +42,13 @@ if meta then
     waiting = string.sub(meta, 49)
 end
 if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
-    waiting = waiting_on(hash, checkpoint, listed)
+    -- What other tasks wait for stays as it is. There may be thousands, and each of them comes here.
+    local tasks, kept = {}, {}
+    for at = 10, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
+    for entry, task in string.gmatch(waiting, '(%d+ %d+,([^%z]*)%z[^%z]*%z)') do
+        if not tasks[task] then kept[#kept + 1] = entry end
+    end
+    waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks)
 end
 set_meta(hash, index, thread, meta, created .. updated .. NEVER .. waiting, ttl, now, {})
 sweep(index, now)

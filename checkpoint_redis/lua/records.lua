@@ -72,10 +72,17 @@ local function has_terms(terms, wanted)
     return true
 end
 
--- The tasks that wait on a checkpoint of the root namespace, as they stand in meta.
-local function waiting_on(hash, checkpoint, listed)
+-- The tasks that wait on a checkpoint of the root namespace, or those of `only` some, as they stand in meta.
+local function waiting_on(hash, checkpoint, listed, only)
     if not checkpoint or not listed then return '' end
     local asked, settled, waiting = {}, {}, {}
+    if only then
+        local some = {}
+        for task, idx in string.gmatch(listed, '([^%z]*)%z([^%z]*)%z') do
+            if only[task] then some[#some + 1] = task .. '\0' .. idx .. '\0' end
+        end
+        listed = table.concat(some)
+    end
     each_field(hash, write_fields('', checkpoint, listed), function(_, body)
         local write = body and parse_write(body)
         if write and write.settles then settled[write.task] = true end

@@ -1,22 +1,22 @@
 -- What is kept when checkpoints are removed, as `checkpoint_base.retention` decides it.
 
-local function skeleton(record)
-    local parsed = parse_checkpoint(record)
-    local made = {
-        parent = parsed.parent, run = parsed.run, is_visible = parsed.is_visible, channels = parsed.channels,
-        versions = {}, open = {},
-    }
-    each_channel(parsed.channels, function(channel, version) made.versions[channel] = version end)
-    each_name(parsed.open, function(name) made.open[name] = true end)
-    return made
+-- Act on each channel and its version, as `channel NUL version`.
+local function each_version(channels, act)
+    for version in string.gmatch(channels, '([^%z]*%z[^%z]*)%z') do act(version) end
 end
 
--- Everything of a thread by namespace: skeletons by checkpoint id, `channel NUL version` of stored values, the lists of
+local function versions_of(record)
+    local versions = {}
+    each_channel(record.channels, function(channel, version) versions[channel] = version end)
+    return versions
+end
+
+-- Everything of a thread by namespace: checkpoints by id, `channel NUL version` of stored values, the lists of
 -- writes by checkpoint id; and the chunk fields.
 local function survey(hash)
     local spaces, chunks = {}, {}
     local function space(ns)
-        spaces[ns] = spaces[ns] or {skeletons = {}, stored = {}, writes = {}}
+        spaces[ns] = spaces[ns] or {checkpoints = {}, stored = {}, writes = {}}
         return spaces[ns]
     end
     local records, lists = {}, {}
@@ -35,7 +35,7 @@ local function survey(hash)
     end
     each_field(hash, records, function(field, record)
         local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
-        space(ns).skeletons[id] = skeleton(record)
+        space(ns).checkpoints[id] = parse_checkpoint(record)
     end)
     each_field(hash, lists, function(field, listed)
         local ns, id = string.match(field, '^w([^%z]*)%z(.*)$')
@@ -47,21 +47,23 @@ end
 -- The ancestors that kept checkpoints rebuild channels from, each with those channels; notes the values they begin at.
 local function needed_ancestors(space, kept, referenced)
     local ever_open, needed = {}, {}
-    for _, one in pairs(space.skeletons) do
-        for channel in pairs(one.open) do ever_open[channel] = true end
+    for _, one in pairs(space.checkpoints) do
+        each_name(one.open, function(name) ever_open[name] = true end)
     end
+    if not next(ever_open) then return needed end
     for id in pairs(kept) do
         local missing, passed = {}, {[id] = true}
-        for channel, version in pairs(space.skeletons[id].versions) do
+        each_channel(space.checkpoints[id].channels, function(channel, version)
             if ever_open[channel] and not space.stored[channel .. '\0' .. version] then missing[channel] = true end
-        end
-        local parent = space.skeletons[id].parent
-        while parent and next(missing) and space.skeletons[parent] and not passed[parent] do
+        end)
+        local parent = space.checkpoints[id].parent
+        while parent and next(missing) and space.checkpoints[parent] and not passed[parent] do
             passed[parent] = true
             needed[parent] = needed[parent] or {}
-            local ancestor, found = space.skeletons[parent], {}
+            local ancestor, found = space.checkpoints[parent], {}
+            local versions = versions_of(ancestor)
             for channel in pairs(missing) do
-                local version = ancestor.versions[channel]
+                local version = versions[channel]
                 if needed[parent][channel] then
                     found[channel] = true -- another one has gone on from here
                 elseif version and space.stored[channel .. '\0' .. version] then
@@ -119,12 +121,14 @@ local function collect_chunks(hash, chunks)
     local staged = redis.call('HGET', hash, 'q')
     if staged then want(string.sub(staged, 17)) end
     local at = 1
-    while at <= #wanted do
-        local last = math.min(at + 63, #wanted)
-        for _, entry in ipairs(redis.call('HMGET', hash, unpack(wanted, at, last))) do
-            if entry and string.byte(entry) == 110 then want(string.sub(entry, 2)) end
+    while wanted[at] do
+        -- Leaves, which are nearly all longer, are not read: nodes have at most 64 ids.
+        local size = redis.call('HSTRLEN', hash, wanted[at])
+        if size % 16 == 1 and size <= 1025 then
+            local entry = redis.call('HGET', hash, wanted[at])
+            if string.byte(entry) == 110 then want(string.sub(entry, 2)) end
         end
-        at = last + 1
+        at = at + 1
     end
     local gone = {}
     for _, field in ipairs(chunks) do
@@ -138,9 +142,10 @@ local function retain(hash, index, thread, meta, runs)
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root
+    redis.call('HDEL', hash, '') -- a full server lets a script store only what comes behind a removal
     for ns, space in pairs(spaces) do
         local kept, latest = {}, nil
-        for id, one in pairs(space.skeletons) do
+        for id, one in pairs(space.checkpoints) do
             if one.is_visible and not (runs and one.run and runs[one.run]) then
                 kept[id] = true
                 if not latest or is_above(id, latest) then latest = id end
@@ -149,11 +154,11 @@ local function retain(hash, index, thread, meta, runs)
         if not runs and latest then kept = {[latest] = true} end
         local referenced = {}
         for id in pairs(kept) do
-            for channel, version in pairs(space.skeletons[id].versions) do referenced[channel .. '\0' .. version] = true end
+            each_version(space.checkpoints[id].channels, function(version) referenced[version] = true end)
         end
         local needed = needed_ancestors(space, kept, referenced)
         local gone = {}
-        for id, one in pairs(space.skeletons) do
+        for id, one in pairs(space.checkpoints) do
             local place = ns .. '\0' .. id
             if one.is_visible and one.run then (kept[id] and runs_left or runs_before)[one.run] = true end
             if not kept[id] then
@@ -201,12 +206,6 @@ local function retain(hash, index, thread, meta, runs)
     local listed = latest_of_root and redis.call('HGET', hash, 'w\0' .. latest_of_root)
     local new = (any_visible and string.sub(meta, 1, 16) or NEVER) .. string.sub(meta, 17, 48)
         .. waiting_on(hash, latest_of_root, listed)
-    if new ~= meta then
-        local gone, added = {}, {}
-        entries_of(thread, meta, gone)
-        entries_of(thread, new, added, 0)
-        call_in_batches('ZREM', index, gone)
-        call_in_batches('ZADD', index, added)
-        redis.call('HSET', hash, 'm', new)
-    end
+    if new ~= meta then redis.call('HSET', hash, 'm', new) end
+    replace_entries(index, thread, meta, new, {})
 end

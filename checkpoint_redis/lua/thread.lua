@@ -19,16 +19,8 @@ local function set_meta(hash, index, thread, old, new, ttl, now, more)
     elseif not old or string.sub(old, 33, 48) ~= NEVER then
         redis.call('PERSIST', hash)
     end
-    if old ~= new then
-        if old then
-            local gone = {}
-            entries_of(thread, old, gone)
-            call_in_batches('ZREM', index, gone)
-        end
-        entries_of(thread, new, more, 0)
-        redis.call('HSET', hash, 'm', new)
-    end
-    call_in_batches('ZADD', index, more)
+    if old ~= new then redis.call('HSET', hash, 'm', new) end
+    replace_entries(index, thread, old, new, more)
 end
 
 -- A reader keeps a thread that expires alive; it never makes one expire, nor sooner.

@@ -19,7 +19,7 @@ from benchmarks.traffic import chat, latest, replayed
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver, scripts
 from checkpoint_redis.scripts import Script
-from checkpoint_redis.store import BUCKETS, PIECE_BYTES
+from checkpoint_redis.store import BUCKETS, PIECE_BYTES, PIECES_AT_ONCE
 from checkpoint_redis.transport import Call
 from tests.conftest import CountingTransport
 from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
@@ -190,6 +190,74 @@ def test_a_large_value_is_written_and_read_in_bounded_pieces(
             in_pieces(reader, lambda act=act, found=found: found.append(act()), redis_url, prefix)
             assert found == [{"large": value}]
         in_pieces(reader, lambda: reader.copy_thread("thread", "copy"), redis_url, prefix)
+        assert values_of(reader, config_of("copy")) == {"large": value}
+
+
+def test_one_task_of_many_that_wait_reads_and_indexes_nothing_of_the_others(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    config = put(saver, {"a": 1})
+    for number in range(200):
+        saver.put_writes(config, [("__interrupt__", [Interrupt(number, id=str(number))])], f"task {number}")
+    with monitored(redis_url, prefix) as seen:
+        saver.put_writes(config, [("a", 1)], "task 7")
+        saver.put_writes(config, [("__interrupt__", [Interrupt("new", id="new")])], "new")
+    read = [
+        word for command in seen.inside if command.name == "HMGET" for word in command.words[2:] if word[:1] == b"p"
+    ]
+    assert len(read) == 3  # two of the seventh task, and one of the new one
+    members = [word for command in seen.inside if command.name in ("ZADD", "ZREM") for word in command.words[2:]]
+    assert len([word for word in members if word[:1] == b"w"]) == 2
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        waiting = {each.task_id for each in reader.interrupts()}
+        assert waiting == {f"task {number}" for number in range(200) if number != 7} | {"new"}
+        assert next(iter(reader.threads())).pending_interrupts == 200
+        reader.delete_thread("thread")
+        assert list(reader.interrupts()) == []
+
+
+def test_pruning_looks_at_what_chunks_stand_on_and_reads_no_others(
+    saver: RedisSaver, redis_url: str, raw: Any, prefix: str
+) -> None:
+    put(saver, {"a": 1})
+    value = [random.Random(n).randbytes(1000).hex() for n in range(2000)]
+    put(saver, {"large": value})
+    thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+    nodes = {field for field, entry in raw.hgetall(thread).items() if field[:1] == b"#" and entry[:1] == b"n"}
+    with monitored(redis_url, prefix) as seen:
+        saver.prune(["thread"])
+    read = [field for command in seen.inside if command.name in ("HGET", "HMGET") for field in command.words[2:]]
+    assert nodes <= {field for field in read if field[:1] == b"#"}
+    assert len([field for field in read if field[:1] == b"#"]) < 1.1 * len(nodes) + 3
+    assert values_of(saver) == {"large": value}
+
+
+class Sent(CountingTransport):
+    """Notes how many bytes each request has."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.sizes: list[int] = []
+
+    def execute(self, request: Any) -> Any:
+        calls = [request] if isinstance(request, Call) else request
+        self.sizes.append(sum(len(word) for call in calls for word in call.arguments if isinstance(word, bytes)))
+        return super().execute(request)
+
+
+def test_a_very_large_value_is_sent_in_several_requests_each_with_a_timeout_of_its_own(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    value = random.Random(6).randbytes(30_000_000)
+    transport = Sent(saver.store.transport)
+    saver._transport = Retrying(transport, deadline=30)
+    for act in (lambda: put(saver, {"large": value}), lambda: saver.copy_thread("thread", "copy")):
+        transport.sizes.clear()
+        act()
+        assert sum(transport.sizes) > 30_000_000
+        assert max(transport.sizes) < (PIECES_AT_ONCE + 1) * PIECE_BYTES
+        assert len([size for size in transport.sizes if size > PIECE_BYTES]) == 4
+    with RedisSaver(redis_url, prefix=prefix) as reader:
         assert values_of(reader, config_of("copy")) == {"large": value}
 
 

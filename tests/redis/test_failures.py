@@ -388,7 +388,7 @@ def put_config(saver: CheckpointSaver) -> Any:
 # Full, and evicted
 
 
-def test_a_full_server_refuses_to_store_and_still_deletes(prefix: str) -> None:
+def test_a_full_server_refuses_to_store_and_still_prunes_and_deletes(prefix: str) -> None:
     with (
         redis("--maxmemory", "8mb", "--maxmemory-policy", "noeviction") as server,
         open_saver(f"{server.url}?prefix={prefix}", deadline=0) as saver,
@@ -397,7 +397,8 @@ def test_a_full_server_refuses_to_store_and_still_deletes(prefix: str) -> None:
 
         def fill() -> None:
             while len(stored) < 1000:
-                put(saver, {"n": len(stored), "bytes": os.urandom(100_000)}, config_of(f"t{len(stored)}"))
+                metadata = {"source": "loop", "step": 1, "run_id": "run" if stored == ["t0"] else "other"}
+                put(saver, {"n": len(stored), "bytes": os.urandom(100_000)}, config_of(f"t{len(stored)}"), metadata)
                 stored.append(f"t{len(stored)}")
 
         with pytest.raises(StoreUnavailable, match="maxmemory"):
@@ -405,6 +406,8 @@ def test_a_full_server_refuses_to_store_and_still_deletes(prefix: str) -> None:
         assert len(stored) > 10
         for number, thread_id in enumerate(stored):
             assert values_of(saver, config_of(thread_id))["n"] == number
+        saver.prune(stored)
+        saver.delete_for_runs(["run"])
         for thread_id in stored[:5]:
             saver.delete_thread(thread_id)
         put(saver, {"n": -1}, config_of("new"))

@@ -1,0 +1,198 @@
+"""Callers find the server that is the master now, and are told when they look for one in the wrong way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import redis as redis_py
+from redis.connection import Connection
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_redis import RedisSaver
+from tests.faults.proxy import Proxy
+from tests.redis.conftest import aput, config_of, put, values_of
+from tests.servers.processes import HOST, Server
+from tests.servers.redis import SLOTS, asked, installations, place, redis, redis_cluster
+
+COLOURS = ["sync", "async"]
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def port_of(server: Server) -> int:
+    return int(server.url.rpartition(":")[2].partition("/")[0])
+
+
+# One address, as hosted Redis has it, behind which another server becomes the master
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize(("version", "given"), [(0, False), (-1, True)], ids=["oldest, url", "newest, client"])
+def test_a_server_that_has_become_a_replica_is_left_for_the_one_behind_its_address(
+    version: int, colour: str, given: bool
+) -> None:
+    installation = installations("Redis")[version]
+    with ExitStack() as stack:
+        first, second = (port_of(stack.enter_context(redis(installation=installation))) for _ in range(2))
+        proxy = stack.enter_context(Proxy(HOST, first))
+        url = f"redis://{proxy.host}:{proxy.port}"
+
+        def swap() -> None:
+            """Connections stay, and only new ones come to the new master."""
+            asked(second, f"REPLICAOF {HOST} {first}")
+            eventually(lambda: "master_link_status:up" in asked(second, "INFO replication"))
+            asked(second, "REPLICAOF NO ONE")
+            asked(first, f"REPLICAOF {HOST} {second}")
+            proxy.target = (HOST, second)
+
+        async def async_calls() -> None:
+            client: Any = redis_py.asyncio.Redis.from_url(url) if given else None
+            async with RedisSaver(client or url, deadline=5) as saver:
+                await asyncio.gather(*(aput(saver, {"n": n}, config_of(f"t{n}")) for n in range(5)))
+                swap()
+                await asyncio.gather(*(aput(saver, {"n": -n}, config_of(f"t{n}")) for n in range(5)))
+            if client:
+                await client.aclose()
+
+        if colour == "async":
+            asyncio.run(async_calls())
+        else:
+            with redis_py.Redis.from_url(url) if given else nullcontext(url) as opened:
+                saver = stack.enter_context(RedisSaver(opened, deadline=5))
+                put(saver, {"n": 1}, config_of("t1"))
+                swap()
+                saver.prune(["t1", "t2"])  # several calls in one request
+                for number in range(5):
+                    put(saver, {"n": -number}, config_of(f"t{number}"))
+        with RedisSaver(f"redis://{HOST}:{second}") as reader:
+            assert [values_of(reader, config_of(f"t{n}")) for n in range(5)] == [{"n": -n} for n in range(5)]
+
+
+# Clusters
+
+
+@contextmanager
+def cluster_with_a_replica() -> Iterator[tuple[str, int]]:
+    """Three masters, of which the first has a replica: the URL of the cluster, and that first one's process."""
+    with ExitStack() as stack:
+        nodes = [stack.enter_context(place()) for _ in range(4)]
+        ports = [node.port for node in nodes]
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        servers = [stack.enter_context(node.started(*options)) for node in nodes]
+        share = -(-SLOTS // 3)
+        for number, port in enumerate(ports):
+            assert asked(port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}") == "OK"
+            if slots := range(number * share, min((number + 1) * share, SLOTS)):
+                assert asked(port, f"CLUSTER ADDSLOTS {' '.join(map(str, slots))}") == "OK"
+            assert asked(port, f"CLUSTER MEET {HOST} {ports[0]}") == "OK"
+        order = f"CLUSTER REPLICATE {asked(ports[0], 'CLUSTER MYID')}"
+        eventually(lambda: bool(asked(ports[3], order) == "OK"))
+        eventually(lambda: "state=online" in asked(ports[0], "INFO replication"))
+        eventually(lambda: all("cluster_state:ok" in asked(port, "CLUSTER INFO") for port in ports))
+        yield f"redis+cluster://{','.join(f'{HOST}:{port}' for port in ports)}?socket_timeout=1", servers[0].pid
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize(
+    ("end", "given"), [(signal.SIGKILL, False), (signal.SIGSTOP, True)], ids=["killed, url", "stopped, client"]
+)
+def test_whoever_only_lists_finds_the_replica_that_took_over(end: signal.Signals, colour: str, given: bool) -> None:
+    with cluster_with_a_replica() as (url, pid), ExitStack() as stack:
+        with open_saver(url) as writer:
+            for number in range(30):
+                put(writer, {"n": number}, config_of(f"t{number}"))
+
+        def strike() -> None:
+            os.kill(pid, end)
+            stack.callback(os.kill, pid, signal.SIGCONT if end == signal.SIGSTOP else 0)
+
+        options = {"port": int(url.partition("?")[0].rpartition(":")[2]), "socket_timeout": 1}
+
+        async def async_list() -> int:
+            client: Any = redis_py.asyncio.RedisCluster(host=HOST, **options) if given else None
+            async with RedisSaver(client or url, deadline=60) as saver:
+                assert len([thread async for thread in saver.athreads()]) == 30
+                strike()
+                found = len([thread async for thread in saver.athreads()])
+            if client:
+                await client.aclose()
+            return found
+
+        if colour == "async":
+            assert asyncio.run(async_list()) == 30
+            return
+        with redis_py.RedisCluster(host=HOST, **options) if given else nullcontext(url) as opened:
+            saver = stack.enter_context(RedisSaver(opened, deadline=60))
+            assert len(list(saver.threads())) == 30
+            strike()
+            assert len(list(saver.threads())) == 30
+
+
+def test_a_listing_waits_once_for_a_server_of_a_cluster_that_says_nothing(
+    prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_response, waited = Connection.read_response, []
+
+    def reading(connection: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return read_response(connection, *args, **options)
+        except RedisTimeoutError:
+            waited.append(connection)
+            raise
+
+    monkeypatch.setattr(Connection, "read_response", reading)
+    with redis_cluster() as server:
+        url = f"{server.url}?prefix={prefix}&socket_timeout=0.3"
+        with open_saver(url, deadline=0) as saver:
+            put(saver, {"a": 1})
+            assert len(list(saver.threads())) == 1
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                with pytest.raises(StoreUnavailable):
+                    list(saver.threads())
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+    # For its answer, and when it is asked for the map of the cluster; not for each of the buckets that it has.
+    assert 1 <= len(waited) <= 3
+
+
+def test_a_server_of_a_cluster_is_not_taken_for_one_alone(cluster_server: Server, prefix: str) -> None:
+    host = cluster_server.url.partition("://")[2].partition(",")[0]
+
+    def use(saver: RedisSaver) -> None:
+        for number in range(30):
+            put(saver, {"n": number}, config_of(f"t{number}"))
+
+    async def use_async() -> None:
+        async with RedisSaver(f"redis://{host}", prefix=prefix) as saver:
+            await aput(saver, {"n": 1})
+
+    with redis_py.Redis.from_url(f"redis://{host}") as client:
+        for act in (
+            lambda: use(RedisSaver(f"redis://{host}", prefix=prefix)),
+            lambda: use(RedisSaver(client, prefix=prefix)),
+            lambda: asyncio.run(use_async()),
+        ):
+            with pytest.raises(UnsupportedOperation, match=r"part of a Cluster.*redis\+cluster://.*RedisCluster"):
+                act()
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_server_alone_is_not_taken_for_a_cluster(redis_url: str, colour: str) -> None:
+    saver = RedisSaver(f"redis+cluster://{redis_url.partition('://')[2].partition('/')[0]}")
+    act = saver.setup if colour == "sync" else lambda: asyncio.run(saver.asetup())
+    with pytest.raises(UnsupportedOperation, match=r"Cluster mode is not enabled .*redis://"):
+        act()

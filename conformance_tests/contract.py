@@ -134,8 +134,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "PUT-8",
             "arguments",
-            "`put` and `put_writes` leave their arguments as they were.",
-            "The graph goes on using them while they are stored.",
+            "`put`, `put_writes`, `get_tuple` and `list` leave their arguments as they were.",
+            "The graph goes on using them, also while they are stored.",
         ),
         Clause(
             "PUT-9",
@@ -228,6 +228,12 @@ CLAUSES: dict[str, Clause] = {
             "Subgraphs keep their state beside their parent's.",
         ),
         Clause(
+            "GET-6",
+            "every field",
+            "A checkpoint comes back with all of its fields, `v`, `ts` and `updated_channels` too.",
+            "`get_state` shows `ts` as the time of a state, and a resumed graph plans its next step by `updated_channels`.",
+        ),
+        Clause(
             "LIST-1",
             "order",
             "What is listed is listed by descending id.",
@@ -257,7 +263,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "LIST-6",
             "everything",
-            "A config of None lists the checkpoints of every thread.",
+            "A config of None lists the checkpoints of every thread, with `filter`, `before` and `limit` as in one.",
             "Administration; langgraph-checkpoint's base class allows it.",
         ),
         Clause(
@@ -572,6 +578,12 @@ CLAUSES: dict[str, Clause] = {
             "large values",
             "Values of several megabytes, and lists that grow and are edited in the middle, come back exactly.",
             "Savers that store values in pieces must join them again.",
+        ),
+        Clause(
+            "FIDELITY-9",
+            "no shared objects",
+            "What is stored stays as it was, whatever becomes of the objects that the saver was given or gave out.",
+            "Nodes change lists and messages in place; a saver that keeps references changes its history with them.",
         ),
         Clause(
             "IDS-1",

@@ -325,7 +325,10 @@ class _Opened(AbstractContextManager[Handle]):
         elif isinstance(saver, AbstractContextManager):
             saver = saver.__enter__()
         if not isinstance(saver, BaseCheckpointSaver):
-            raise TypeError(f"the factory gave a {type(saver).__name__}, which is not a BaseCheckpointSaver")
+            raise TypeError(
+                f"the factory gave a {type(saver).__name__}, which is neither a BaseCheckpointSaver "
+                "nor a sync or async context manager of one"
+            )
         return Handle(saver, self._colour, self._runner)
 
     def __exit__(self, *error: object) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 
 from checkpoint_base import SQLiteSaver, cli
 from conformance_tests import case as register
@@ -158,6 +159,18 @@ def test_a_broken_saver_fails_its_clause_which_is_named_once_with_colours_and_fi
     assert "\nPUT-3 parent (sync)\n  " in result.stdout
     assert "PUT-1 " not in result.stdout
     assert "Does not conform: 1 of 2 tested clauses failed" in result.stdout
+
+
+def test_a_factory_that_opens_another_storage_each_time_is_refused_before_anything_is_tested(
+    serve: Callable[..., str], only_of: Callable[..., None]
+) -> None:
+    only_of("PUT-2")
+    for capabilities in (["sync"], ["async"]):
+        result = call(serve(InMemorySaver, capabilities=capabilities))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "factories_of_the_test:factory opens another storage each time" in " ".join(result.stderr.split())
+    saver = InMemorySaver()
+    assert call(serve(lambda: saver, capabilities=["sync", "async"])).exit_code == 0
 
 
 def test_a_saver_that_implements_nothing_fails_loudly(serve: Callable[..., str], only_of: Callable[..., None]) -> None:
@@ -391,8 +404,8 @@ def ends() -> None:
     [
         (refuses, "PermissionError: the door is \\x1b[31mlocked"),
         (ends, "SystemExit: 0"),
-        (lambda: 7, "int, which is not a BaseCheckpointSaver"),
-        (lambda: None, "NoneType, which is not a BaseCheckpointSaver"),
+        (lambda: 7, "int, which is neither a BaseCheckpointSaver nor a sync or async context manager of one"),
+        (lambda: None, "NoneType, which is neither a BaseCheckpointSaver nor a sync or async context manager of one"),
     ],
     ids=["raises", "ends the program", "no saver", "nothing"],
 )
@@ -519,7 +532,7 @@ def test_the_support_table_has_a_cell_for_each_area_and_saver(
     assert lines[0].startswith("<!-- Written by `python -m conformance_tests.supporttable`")
     assert r"| area | good | bad \| hostile |" in lines
     assert "| Storing checkpoints | all 9 | 8 of 9 |" in lines
-    assert "| Finding a checkpoint | all 5 | all 4, 1 not tested |" in lines
+    assert "| Finding a checkpoint | all 6 | all 5, 1 not tested |" in lines
     assert "| Copying threads | – | – |" in lines
     assert lines.count("0 clauses failed.") == 1
     assert "Declares `sync`." in lines

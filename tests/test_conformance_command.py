@@ -248,7 +248,7 @@ def test_the_table_and_the_json_document_agree(serve: Callable[..., str], only: 
         "title": "idempotency",
         "area": "PUT",
         "says": CLAUSES["PUT-2"].says,
-        "needs": None,
+        "needs": [],
     }
     assert [(each["name"], each["colour"], each["outcome"]) for each in failed["cases"]][:4] == [
         ("passes", "sync", "passed"),
@@ -438,6 +438,19 @@ def test_a_case_that_ends_the_program_has_failed_and_the_rest_is_run(
     code, printed = document(serve())
     assert code == 1
     assert outcomes(printed) == {"PUT-1": "failed", "PUT-2": "passed"}
+
+
+def test_a_clause_that_needs_several_capabilities_is_named_with_those_that_are_missing(
+    serve: Callable[..., str], only: Callable[..., None]
+) -> None:
+    only(made("PUT-1", passes), made("PRUNE-1", passes), made("PRUNE-6", passes))
+    for capabilities, told in (
+        (["sync"], ["prune: PRUNE-1, PRUNE-6", "delta: PRUNE-6"]),
+        (["sync", "prune"], ["delta: PRUNE-6"]),
+        (["sync", "prune", "delta"], []),
+    ):
+        lines = call(serve(capabilities=capabilities)).stdout.splitlines()
+        assert sorted(line.strip() for line in lines if line.startswith("  ")) == sorted(told)
 
 
 def test_an_interrupt_ends_with_130(serve: Callable[..., str], only: Callable[..., None]) -> None:

@@ -12,6 +12,7 @@ from langgraph.types import Command, Interrupt
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.interrupt import START
+from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial
 
 # INTERRUPT-7
@@ -259,6 +260,21 @@ def a_threads_times_are_those_of_its_first_and_last_change(t: Trial) -> None:
     t.expect_that(
         put.updated_at > written.updated_at,
         f"put another checkpoint; expected updated_at after {written.updated_at}, got {put.updated_at}",
+    )
+
+
+@case("INTERRUPT-9", needs=Capability.COPY)
+def a_copy_has_the_times_of_its_source(t: Trial) -> None:
+    worker, source, target = t.open(), t.thread("source"), t.thread("target")
+    t.chain(worker, source, 2)
+    time.sleep(0.005)
+    worker.copy_thread(source, target)
+    reader = t.open()
+    of_source, of_copy = (_thread_info(t, reader, thread) for thread in (source, target))
+    t.expect(
+        (of_copy.created_at, of_copy.updated_at),
+        (of_source.created_at, of_source.updated_at),
+        "copied a thread; created_at and updated_at of the copy, compared with the source's",
     )
 
 

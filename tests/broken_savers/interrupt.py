@@ -144,6 +144,14 @@ class TellsThreadsTimesWithoutZone(SQLiteSaver):
             yield replace(thread, updated_at=thread.updated_at.replace(tzinfo=None))
 
 
+@breaks("INTERRUPT-9")
+class TellsWhenAThreadWasCopied(SQLiteSaver):
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        super().copy_thread(source_thread_id, target_thread_id)
+        for copied in self.list({"configurable": {"thread_id": target_thread_id}}, limit=1):
+            self.put_writes(copied.config, [("copied", True)], "copy")
+
+
 @breaks("INTERRUPT-10")
 class ListsThreadsByTheirBeginning(SQLiteSaver):
     def threads(self, *, order: Any = "newest", **options: Any) -> Any:

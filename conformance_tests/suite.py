@@ -56,6 +56,11 @@ class SaverConformance:
         if metafunc.function.__name__ != "test_clause":
             return
         declared = getattr(self, "capabilities", ())
+        if unknown := sorted(set(declared) - {*Capability}):
+            raise TypeError(
+                f"{type(self).__name__} declares {unknown}, which are no capabilities: "
+                f"take some of {', '.join(Capability)}"
+            )
         if not {Capability.SYNC, Capability.ASYNC} & set(declared):
             raise TypeError(
                 f"{type(self).__name__} must declare its capabilities, at least Capability.SYNC or Capability.ASYNC"

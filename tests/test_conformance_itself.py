@@ -79,6 +79,15 @@ def test_a_class_without_a_colour_is_refused() -> None:
             Collected(suite)
 
 
+@pytest.mark.parametrize("declared", [["sync", "prunes"], "sync"])
+def test_a_class_that_declares_what_is_no_capability_is_refused(declared: Any) -> None:
+    class Misspelt(SaverConformance):
+        capabilities = declared
+
+    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are no capabilities: take some of sync, "):
+        Collected(Misspelt)
+
+
 def test_a_failure_says_so_if_the_factory_opens_another_storage_each_time(tmp_path: Path) -> None:
     class OnNothing(SaverConformance):
         capabilities = frozenset({Capability.SYNC})

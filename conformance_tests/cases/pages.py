@@ -278,6 +278,17 @@ def a_copy_has_the_times_of_its_source(t: Trial) -> None:
     )
 
 
+@case("INTERRUPT-9", needs=Capability.PRUNE)
+def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    (stored,) = t.chain(worker, thread, 1)
+    created_at = _thread_info(t, worker, thread).created_at
+    time.sleep(0.005)
+    t.put(worker, thread, parent=stored)
+    worker.prune([thread])
+    t.expect(_thread_info(t, t.open(), thread).created_at, created_at, "pruned the first checkpoint; created_at")
+
+
 @case("INTERRUPT-9")
 def every_thread_is_told_of(t: Trial) -> None:
     worker, reader = t.open(), t.open()
@@ -298,6 +309,13 @@ def every_thread_is_told_of(t: Trial) -> None:
 @case("INTERRUPT-9")
 def a_missing_thread_is_not_told_of(t: Trial) -> None:
     t.expect(t.open().threads(thread_id=t.thread()), [], "asked for a thread that does not exist; threads")
+
+
+@case("INTERRUPT-9")
+def writes_alone_make_no_thread(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    worker.put_writes(t.config(thread, t.checkpoint()["id"]), [("n", 1)], "task-1")
+    t.expect(t.open().threads(thread_id=thread), [], "wrote to a checkpoint that is not there yet; threads")
 
 
 def _expect_now(t: Trial, when: datetime, what: str) -> None:

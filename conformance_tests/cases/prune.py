@@ -14,8 +14,8 @@ from conformance_tests.cases.delta import forked_graph
 from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
-CHAT = [f"message {number} {'.' * 1500}" for number in range(40)]
-"""A list that a saver may well store in pieces that versions of it share."""
+CHAT = [f"message {number} {'.' * 1500}" for number in range(160)]
+"""A list that a saver may well store in pieces that versions of it share, and these in larger ones."""
 
 
 # PRUNE-1

@@ -19,7 +19,7 @@ class Case:
     """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds.
 
     A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up. ``needs`` is a
-    capability that it uses besides the one that its clause is about.
+    capability that it uses besides those that its clause is about.
     """
 
     clause: Clause
@@ -45,7 +45,7 @@ class Case:
 
     def missing_in(self, capabilities: Collection[Capability]) -> tuple[Capability, ...]:
         """What it needs of a saver and is not declared; with nothing missing the case applies."""
-        needed = (need for need in (self.clause.needs, self.needs) if need)
+        needed = (*self.clause.needs, *((self.needs,) if self.needs else ()))
         return tuple(need for need in needed if need not in capabilities)
 
 
@@ -67,7 +67,7 @@ def case(
         colours: fewer than all where the colour makes no difference to what is tested.
         long: takes seconds rather than milliseconds.
         fresh: sets the storage up itself.
-        needs: a capability that it uses besides the one that its clause is about.
+        needs: a capability that it uses besides those that its clause is about.
     """
 
     def register(check: Check) -> Check:

@@ -115,7 +115,7 @@ def conformance(
     with redirect_stdout(sys.stderr):
         factory = _imported(factory_name)
         capabilities = capabilities or _declared_by(factory, factory_name)
-        _require_opening(factory, capabilities)
+        _require_opening(factory, factory_name, capabilities)
         report = _tested(factory, factory_name, capabilities, quick)
     _print(report, as_json, html)
     if not report.ran:
@@ -190,7 +190,8 @@ def _usage(message: str) -> click.UsageError:
     return click.UsageError(visible(message), click.get_current_context())
 
 
-def _require_opening(factory: Factory, capabilities: Collection[Capability]) -> None:
+def _require_opening(factory: Factory, factory_name: str, capabilities: Collection[Capability]) -> None:
+    from conformance_tests.runner import ANOTHER_STORAGE, opens_one_storage
     from conformance_tests.trial import Colour, Trial
 
     errors: dict[str, list[str]] = {}
@@ -205,6 +206,8 @@ def _require_opening(factory: Factory, capabilities: Collection[Capability]) -> 
         except BaseException as error:  # noqa: BLE001  # as above
             errors.setdefault(_described(error), []).append(colour)
         else:
+            if not opens_one_storage(factory, colour, capabilities):
+                raise Failure(f"{factory_name} {ANOTHER_STORAGE}")
             return
     said = "; ".join(f"{' and '.join(colours)}: {error}" for error, colours in errors.items())
     raise Failure(f"the saver cannot be opened; {said}")

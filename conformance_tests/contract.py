@@ -46,15 +46,15 @@ _MEANINGS = {
 class Clause:
     """One numbered sentence of the contract.
 
-    ``title`` is its name in messages, ``says`` the sentence, ``why`` its reason or source, ``needs`` the capability
-    without which it does not apply; None makes it required of every saver.
+    ``title`` is its name in messages, ``says`` the sentence, ``why`` its reason or source, ``needs`` the capabilities
+    without which it does not apply; with none it is required of every saver.
     """
 
     id: str
     title: str
     says: str
     why: str
-    needs: Capability | None = None
+    needs: tuple[Capability, ...] = ()
 
     @property
     def area(self) -> str:
@@ -134,8 +134,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "PUT-8",
             "arguments",
-            "`put` and `put_writes` leave their arguments as they were.",
-            "The graph goes on using them while they are stored.",
+            "`put`, `put_writes`, `get_tuple` and `list` leave their arguments as they were.",
+            "The graph goes on using them, also while they are stored.",
         ),
         Clause(
             "PUT-9",
@@ -228,6 +228,12 @@ CLAUSES: dict[str, Clause] = {
             "Subgraphs keep their state beside their parent's.",
         ),
         Clause(
+            "GET-6",
+            "every field",
+            "A checkpoint comes back with all of its fields, `v`, `ts` and `updated_channels` too.",
+            "`get_state` shows `ts` as the time of a state, and a resumed graph plans its next step by `updated_channels`.",
+        ),
+        Clause(
             "LIST-1",
             "order",
             "What is listed is listed by descending id.",
@@ -257,7 +263,7 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "LIST-6",
             "everything",
-            "A config of None lists the checkpoints of every thread.",
+            "A config of None lists the checkpoints of every thread, with `filter`, `before` and `limit` as in one.",
             "Administration; langgraph-checkpoint's base class allows it.",
         ),
         Clause(
@@ -351,21 +357,21 @@ CLAUSES: dict[str, Clause] = {
             "`interrupts(thread_id=…)` lists exactly the questions of `graph.get_state(config).interrupts`, after every step.",
             "A question shown twice or after its answer is worse than no inbox. Not tested: tasks that wait and that "
             "`get_state` of langgraph 1.2.22 overlooks (of an error handler, of a `goto` beside waiting tasks).",
-            _C.INTERRUPTS,
+            (_C.INTERRUPTS,),
         ),
         Clause(
             "INTERRUPT-7",
             "order and pages",
             "`interrupts` lists by time in either order; pages joined by cursors give the same list as one listing.",
             "An inbox is worked through page by page.",
-            _C.INTERRUPTS,
+            (_C.INTERRUPTS,),
         ),
         Clause(
             "INTERRUPT-8",
             "filters of the inbox",
             "`interrupts` with `metadata=` lists those whose checkpoint's metadata equals all entries.",
             "Inboxes belong to teams and tenants.",
-            _C.INTERRUPTS,
+            (_C.INTERRUPTS,),
         ),
         Clause(
             "INTERRUPT-9",
@@ -373,21 +379,21 @@ CLAUSES: dict[str, Clause] = {
             "`threads` gives every thread with its times, the step and metadata of its latest root checkpoint, and the "
             "number of its pending interrupts.",
             "Operators look for threads, not for checkpoints.",
-            _C.THREADS,
+            (_C.THREADS,),
         ),
         Clause(
             "INTERRUPT-10",
             "order and pages of threads",
             "`threads` lists by last change in either order, with filters and pages like `interrupts`.",
             "Operators go through them page by page.",
-            _C.THREADS,
+            (_C.THREADS,),
         ),
         Clause(
             "DELTA-1",
             "state",
             "A graph with a `DeltaChannel` reads the same state through another handle at every step.",
             "Most steps store no value of it.",
-            _C.DELTA,
+            (_C.DELTA,),
         ),
         Clause(
             "DELTA-2",
@@ -395,7 +401,7 @@ CLAUSES: dict[str, Clause] = {
             "`get_delta_channel_history` gives the ancestors' writes oldest first, each checkpoint's by "
             "`writes_sort_key`, without those of the checkpoint itself.",
             "Reducers need not be commutative.",
-            _C.DELTA,
+            (_C.DELTA,),
         ),
         Clause(
             "DELTA-3",
@@ -403,14 +409,14 @@ CLAUSES: dict[str, Clause] = {
             "The history begins with the nearest ancestor's stored value, as `seed`, and the writes since; it has no "
             "`seed` when no ancestor stored one.",
             "langgraph-checkpoint's contract of the method.",
-            _C.DELTA,
+            (_C.DELTA,),
         ),
         Clause(
             "DELTA-4",
             "forks",
             "The history follows parents, never siblings.",
             "A listing with `before` would mix branches.",
-            _C.DELTA,
+            (_C.DELTA,),
         ),
         Clause(
             "DELETE-1",
@@ -436,78 +442,78 @@ CLAUSES: dict[str, Clause] = {
             "everything",
             "`copy_thread` copies every checkpoint with its values, writes, metadata, parents and namespaces.",
             "langgraph-checkpoint: the complete chain.",
-            _C.COPY,
+            (_C.COPY,),
         ),
         Clause(
             "COPY-2",
             "independence",
             "Source and copy do not change with each other, also when one is deleted.",
             "Copies are made to try things.",
-            _C.COPY,
+            (_C.COPY,),
         ),
         Clause(
             "COPY-3",
             "missing and repeated",
-            "Copying a missing thread copies nothing; copying the same thread again changes nothing.",
+            "Copying a missing thread copies nothing; copying again changes nothing; a target loses nothing of its own.",
             "Copies are repeated after lost answers.",
-            _C.COPY,
+            (_C.COPY,),
         ),
         Clause(
             "COPY-4",
             "delta channels",
             "The state of a copied thread's delta channels is the source's.",
             "langgraph-checkpoint warns of copies without the ancestors.",
-            _C.COPY,
+            (_C.COPY, _C.DELTA),
         ),
         Clause(
             "PRUNE-1",
             "keep_latest",
             "`prune` keeps the latest checkpoint of every namespace with all its values and writes, and lists no other.",
             "langgraph-checkpoint's strategy `keep_latest`.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "PRUNE-2",
             "delete",
             "`prune` with strategy `delete` removes the threads.",
             "langgraph-checkpoint's strategy `delete`.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "PRUNE-3",
             "nothing else",
             "`prune` touches only the threads it is given; missing ones are no error.",
             "Pruning runs unattended.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "PRUNE-4",
             "unknown strategy",
             "An unknown strategy raises, and nothing is removed.",
             "A misspelt strategy must not delete.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "PRUNE-5",
             "a waiting thread",
             "A thread that waits at an interrupt still resumes after it was pruned.",
             "Waiting threads are the ones that live long.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "PRUNE-6",
             "delta channels",
             "The state of delta channels is the same after `prune`, and stays so while the thread goes on.",
             "Their ancestors' writes are load-bearing.",
-            _C.PRUNE,
+            (_C.PRUNE, _C.DELTA),
         ),
         Clause(
             "PRUNE-7",
             "a run that goes on",
             "A run that goes on while its thread is pruned keeps its writes and its whole state, also what did not "
-            "change since the checkpoint it began from.",
+            "change since the checkpoint it began from; or `put` raises.",
             "Pruning runs unattended, and does not know which threads are running.",
-            _C.PRUNE,
+            (_C.PRUNE,),
         ),
         Clause(
             "RUNS-1",
@@ -515,22 +521,22 @@ CLAUSES: dict[str, Clause] = {
             "`delete_for_runs` removes the checkpoints with these `run_id`s and their writes, in all threads and "
             "namespaces.",
             "langgraph-checkpoint's contract of the method.",
-            _C.RUNS,
+            (_C.RUNS,),
         ),
         Clause(
             "RUNS-2",
             "nothing else",
             "Checkpoints of other runs keep all their values, also those that a deleted run had stored.",
             "A value belongs to its version, not to the run that wrote it.",
-            _C.RUNS,
+            (_C.RUNS,),
         ),
-        Clause("RUNS-3", "missing", "No runs, or unknown ones, are no error.", "Deletions are repeated.", _C.RUNS),
+        Clause("RUNS-3", "missing", "No runs, or unknown ones, are no error.", "Deletions are repeated.", (_C.RUNS,)),
         Clause(
             "RUNS-4",
             "delta channels",
             "The state of delta channels of the remaining checkpoints is the same after `delete_for_runs`.",
             "Their ancestors' writes are load-bearing.",
-            _C.RUNS,
+            (_C.RUNS, _C.DELTA),
         ),
         Clause(
             "FIDELITY-1",
@@ -572,6 +578,12 @@ CLAUSES: dict[str, Clause] = {
             "large values",
             "Values of several megabytes, and lists that grow and are edited in the middle, come back exactly.",
             "Savers that store values in pieces must join them again.",
+        ),
+        Clause(
+            "FIDELITY-9",
+            "no shared objects",
+            "What is stored stays as it was, whatever becomes of the objects that the saver was given or gave out.",
+            "Nodes change lists and messages in place; a saver that keeps references changes its history with them.",
         ),
         Clause(
             "IDS-1",
@@ -627,14 +639,14 @@ CLAUSES: dict[str, Clause] = {
             "event loops",
             "One saver works on several event loops, at once and one after the other.",
             "Servers and notebooks have more than one. LangGraph itself awaits a saver on the loop of its graph only.",
-            _C.LOOPS,
+            (_C.LOOPS,),
         ),
         Clause(
             "CONCURRENCY-5",
             "sync inside a loop",
             "The sync methods work on a thread whose event loop is running.",
             "Sync nodes and tools are called from async graphs.",
-            _C.SYNC,
+            (_C.SYNC,),
         ),
         Clause(
             "CONCURRENCY-6",
@@ -647,14 +659,14 @@ CLAUSES: dict[str, Clause] = {
             "another process",
             "A graph that paused in one process resumes in another.",
             "People answer days later.",
-            _C.PROCESSES,
+            (_C.PROCESSES,),
         ),
         Clause(
             "PROCESS-2",
             "at once",
             "Several processes that write to one storage at once lose nothing and get no errors.",
             "Services run many workers.",
-            _C.PROCESSES,
+            (_C.PROCESSES,),
         ),
         Clause(
             "CRASH-1",
@@ -662,14 +674,14 @@ CLAUSES: dict[str, Clause] = {
             "When a process is killed before, during or after any call to the saver, another one resumes the thread to the same "
             "final state.",
             "What was acknowledged is there; what was not is done again.",
-            _C.PROCESSES,
+            (_C.PROCESSES,),
         ),
         Clause(
             "CRASH-2",
             "finished tasks",
             "A task whose writes were acknowledged before the kill does not run again.",
             "Its side effects happened.",
-            _C.PROCESSES,
+            (_C.PROCESSES,),
         ),
         Clause(
             "LIFECYCLE-1",
@@ -713,8 +725,8 @@ def markdown() -> str:
         "",
         "<!-- Written by `python -m conformance_tests.contract`; edit conformance_tests/contract.py instead. -->",
         "",
-        "What `conformance_tests` tests, clause by clause. A clause that names a capability applies to savers that "
-        "declare it; every other clause is required.",
+        "What `conformance_tests` tests, clause by clause. A clause that names capabilities applies to savers "
+        "that declare them; every other clause is required.",
         "",
         "| capability | what it declares |",
         "| --- | --- |",
@@ -724,7 +736,7 @@ def markdown() -> str:
         lines += ["", f"## {area}: {title}", "", "| clause | says | why | needs |", "| --- | --- | --- | --- |"]
         lines += [
             f"| {clause.id} {clause.title} | {clause.says} | {clause.why} | "
-            f"{f'`{clause.needs}`' if clause.needs else ''} |"
+            f"{', '.join(f'`{need}`' for need in clause.needs)} |"
             for clause in CLAUSES.values()
             if clause.area == area
         ]

@@ -112,11 +112,10 @@ def area_rows(report: Report) -> list[AreaRow]:
 
 def undeclared_rows(report: Report) -> list[tuple[Capability, tuple[str, ...]]]:
     """The capabilities that were not declared, each with the clauses that were not tested for want of it."""
-    missing: dict[Capability, list[str]] = {}
-    for each in report.having("undeclared"):
-        if each.clause.needs:
-            missing.setdefault(each.clause.needs, []).append(each.clause.id)
-    return [(capability, tuple(missing[capability])) for capability in Capability if capability in missing]
+    undeclared = [capability for capability in Capability if capability not in report.capabilities]
+    clauses = [each.clause for each in report.having("undeclared")]
+    rows = [(missing, tuple(clause.id for clause in clauses if missing in clause.needs)) for missing in undeclared]
+    return [(missing, ids) for missing, ids in rows if ids]
 
 
 def verdict(report: Report) -> str:
@@ -154,7 +153,7 @@ def document(report: Report) -> dict[str, Any]:
                 "title": each.clause.title,
                 "area": each.clause.area,
                 "says": each.clause.says,
-                "needs": each.clause.needs and str(each.clause.needs),
+                "needs": [str(need) for need in each.clause.needs],
                 "outcome": each.outcome,
                 "cases": [
                     {
@@ -273,7 +272,7 @@ def _clauses(report: Report) -> Iterator[str]:
             yield f"<details><summary>{mark} {_title(each.clause)}</summary><p>{_prose(each.clause.says)}</p>"
             yield f'<p class="why">{_prose(each.clause.why)}</p>'
             if each.clause.needs:
-                yield f"<p>Needs <code>{each.clause.needs}</code>.</p>"
+                yield f"<p>Needs {' and '.join(f'<code>{need}</code>' for need in each.clause.needs)}.</p>"
             yield "<ul>"
             for result in each.results:
                 about = f"{result.colour or ''} {result.seconds:.2f} s" if result.seconds else str(result.colour or "")

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from conformance_tests.case import Case, all_cases
-from conformance_tests.contract import Capability
+from conformance_tests.contract import CLAUSES, Capability
 from conformance_tests.trial import Colour, ConformanceFailure, Factory, Trial
+
+ANOTHER_STORAGE = (
+    "opens another storage each time: what one saver has put, the next one does not find. "
+    "Open the same storage in every call, and return a saver that keeps everything in itself again each time"
+)
 
 Outcome: TypeAlias = Literal["passed", "failed", "undeclared"]
 
@@ -47,6 +52,20 @@ def run_case(
     except Exception as error:
         finding = f"{case.name.replace('_', ' ')}; raised {type(error).__name__}: {error}"
         raise ConformanceFailure(case.clause, finding) from error
+
+
+def opens_one_storage(factory: Factory, colour: Colour, capabilities: Collection[Capability]) -> bool:
+    """Whether another handle finds what one has put, and itself finds; without that no case can tell anything.
+
+    True also where the saver does neither or raises: that is for the cases to say.
+    """
+    try:
+        with Trial(CLAUSES["PUT-1"], factory, colour, frozenset(capabilities)) as trial:
+            handle = trial.open()
+            config = trial.put(handle, trial.thread("storage"), {"a": 1})
+            return handle.get_tuple(config) is None or trial.open().get_tuple(config) is not None
+    except Exception:  # noqa: BLE001  # any class will do: savers have their own
+        return True
 
 
 def run_all(

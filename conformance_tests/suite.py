@@ -9,8 +9,8 @@ import pytest
 
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
-from conformance_tests.runner import run_case
-from conformance_tests.trial import Colour, Factory
+from conformance_tests.runner import ANOTHER_STORAGE, opens_one_storage, run_case
+from conformance_tests.trial import Colour, ConformanceFailure, Factory
 
 
 class SaverConformance:
@@ -45,12 +45,22 @@ class SaverConformance:
         return None
 
     def test_clause(self, case: Case, colour: Colour, factory: Factory, factory_name: str | None) -> None:
-        run_case(case, colour, factory, self.capabilities, factory_name)
+        try:
+            run_case(case, colour, factory, self.capabilities, factory_name)
+        except ConformanceFailure as failure:
+            if not opens_one_storage(factory, colour, self.capabilities):
+                failure.add_note(f"{type(self).__name__}.factory {ANOTHER_STORAGE}")
+            raise
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if metafunc.function.__name__ != "test_clause":
             return
         declared = getattr(self, "capabilities", ())
+        if unknown := sorted(set(declared) - {*Capability}):
+            raise TypeError(
+                f"{type(self).__name__} declares {unknown}, which are no capabilities: "
+                f"take some of {', '.join(Capability)}"
+            )
         if not {Capability.SYNC, Capability.ASYNC} & set(declared):
             raise TypeError(
                 f"{type(self).__name__} must declare its capabilities, at least Capability.SYNC or Capability.ASYNC"

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Never, TypeAlias, TypeVar, cast
+from typing import Any, Never, TypeAlias, TypeVar
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.base.id import uuid6
 
@@ -89,14 +88,7 @@ class Handle:
 
     def iterate(self, config: Config | None, **options: Any) -> Iterator[CheckpointTuple]:
         """List lazily, so that the case can call the saver in between."""
-        if self._is_async_turn():
-            listing: AsyncIterator[CheckpointTuple] = self.saver.alist(cast(RunnableConfig, config), **options)
-            while True:
-                try:
-                    yield _result(self._runner, _next(listing))
-                except StopAsyncIteration:
-                    return
-        yield from self.saver.list(cast(RunnableConfig, config), **options)
+        yield from self._iterate("list", config, **options)
 
     def delete_thread(self, thread_id: str) -> None:
         self._call(self.saver, "delete_thread", thread_id)
@@ -117,6 +109,10 @@ class Handle:
     def interrupts(self, **options: Any) -> _Items:
         return self._collect(self.saver, "interrupts", **options)
 
+    def iterate_interrupts(self, **options: Any) -> Iterator[Any]:
+        """List interrupts lazily, so that the case looks no further than it must."""
+        yield from self._iterate("interrupts", **options)
+
     def threads(self, **options: Any) -> _Items:
         return self._collect(self.saver, "threads", **options)
 
@@ -132,6 +128,16 @@ class Handle:
     def update_state(self, graph: Any, config: Config, values: Any, **options: Any) -> Config:
         updated: Config = self._call(graph, "update_state", config, values, **options)
         return updated
+
+    def _iterate(self, method: str, *args: Any, **options: Any) -> Iterator[Any]:
+        if self._is_async_turn():
+            listing: AsyncIterator[Any] = getattr(self.saver, f"a{method}")(*args, **options)
+            while True:
+                try:
+                    yield _result(self._runner, _next(listing))
+                except StopAsyncIteration:
+                    return
+        yield from getattr(self.saver, method)(*args, **options)
 
     def _is_async_turn(self) -> bool:
         self._calls += 1
@@ -325,7 +331,10 @@ class _Opened(AbstractContextManager[Handle]):
         elif isinstance(saver, AbstractContextManager):
             saver = saver.__enter__()
         if not isinstance(saver, BaseCheckpointSaver):
-            raise TypeError(f"the factory gave a {type(saver).__name__}, which is not a BaseCheckpointSaver")
+            raise TypeError(
+                f"the factory gave a {type(saver).__name__}, which is neither a BaseCheckpointSaver "
+                "nor a sync or async context manager of one"
+            )
         return Handle(saver, self._colour, self._runner)
 
     def __exit__(self, *error: object) -> None:
@@ -372,7 +381,7 @@ async def _called(factory: Factory) -> Any:
     return factory()
 
 
-async def _next(listing: AsyncIterator[CheckpointTuple]) -> CheckpointTuple:
+async def _next(listing: AsyncIterator[Any]) -> Any:
     return await anext(listing)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
 
 from checkpoint_base import SQLiteSaver, cli
 from conformance_tests import case as register
@@ -160,6 +161,18 @@ def test_a_broken_saver_fails_its_clause_which_is_named_once_with_colours_and_fi
     assert "Does not conform: 1 of 2 tested clauses failed" in result.stdout
 
 
+def test_a_factory_that_opens_another_storage_each_time_is_refused_before_anything_is_tested(
+    serve: Callable[..., str], only_of: Callable[..., None]
+) -> None:
+    only_of("PUT-2")
+    for capabilities in (["sync"], ["async"]):
+        result = call(serve(InMemorySaver, capabilities=capabilities))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "factories_of_the_test:factory opens another storage each time" in " ".join(result.stderr.split())
+    saver = InMemorySaver()
+    assert call(serve(lambda: saver, capabilities=["sync", "async"])).exit_code == 0
+
+
 def test_a_saver_that_implements_nothing_fails_loudly(serve: Callable[..., str], only_of: Callable[..., None]) -> None:
     only_of("PUT-1", "WRITES-1", "GET-1", "LIST-1", "DELETE-3")
     name = serve(Bare)
@@ -235,7 +248,7 @@ def test_the_table_and_the_json_document_agree(serve: Callable[..., str], only: 
         "title": "idempotency",
         "area": "PUT",
         "says": CLAUSES["PUT-2"].says,
-        "needs": None,
+        "needs": [],
     }
     assert [(each["name"], each["colour"], each["outcome"]) for each in failed["cases"]][:4] == [
         ("passes", "sync", "passed"),
@@ -391,8 +404,8 @@ def ends() -> None:
     [
         (refuses, "PermissionError: the door is \\x1b[31mlocked"),
         (ends, "SystemExit: 0"),
-        (lambda: 7, "int, which is not a BaseCheckpointSaver"),
-        (lambda: None, "NoneType, which is not a BaseCheckpointSaver"),
+        (lambda: 7, "int, which is neither a BaseCheckpointSaver nor a sync or async context manager of one"),
+        (lambda: None, "NoneType, which is neither a BaseCheckpointSaver nor a sync or async context manager of one"),
     ],
     ids=["raises", "ends the program", "no saver", "nothing"],
 )
@@ -425,6 +438,19 @@ def test_a_case_that_ends_the_program_has_failed_and_the_rest_is_run(
     code, printed = document(serve())
     assert code == 1
     assert outcomes(printed) == {"PUT-1": "failed", "PUT-2": "passed"}
+
+
+def test_a_clause_that_needs_several_capabilities_is_named_with_those_that_are_missing(
+    serve: Callable[..., str], only: Callable[..., None]
+) -> None:
+    only(made("PUT-1", passes), made("PRUNE-1", passes), made("PRUNE-6", passes))
+    for capabilities, told in (
+        (["sync"], ["prune: PRUNE-1, PRUNE-6", "delta: PRUNE-6"]),
+        (["sync", "prune"], ["delta: PRUNE-6"]),
+        (["sync", "prune", "delta"], []),
+    ):
+        lines = call(serve(capabilities=capabilities)).stdout.splitlines()
+        assert sorted(line.strip() for line in lines if line.startswith("  ")) == sorted(told)
 
 
 def test_an_interrupt_ends_with_130(serve: Callable[..., str], only: Callable[..., None]) -> None:
@@ -519,7 +545,7 @@ def test_the_support_table_has_a_cell_for_each_area_and_saver(
     assert lines[0].startswith("<!-- Written by `python -m conformance_tests.supporttable`")
     assert r"| area | good | bad \| hostile |" in lines
     assert "| Storing checkpoints | all 9 | 8 of 9 |" in lines
-    assert "| Finding a checkpoint | all 5 | all 4, 1 not tested |" in lines
+    assert "| Finding a checkpoint | all 6 | all 5, 1 not tested |" in lines
     assert "| Copying threads | – | – |" in lines
     assert lines.count("0 clauses failed.") == 1
     assert "Declares `sync`." in lines

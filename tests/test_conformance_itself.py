@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from checkpoint_base import SQLiteSaver
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
 from conformance_tests.suite import SaverConformance
-from conformance_tests.trial import Colour
+from conformance_tests.trial import Colour, ConformanceFailure
 from tests.broken_savers import broken_savers
 from tests.broken_savers.list import RefusesKeysWithSigns, TakesNoNamespaceForTheRoot
 from tests.broken_savers.process import open_broken
+from tests.broken_savers.put import StoresARepeatedPutAgain
 
 PAIRS = [(clause_id, broken) for clause_id, classes in broken_savers().items() for broken in classes]
 DOCS = Path(__file__).parent.parent / "docs"
@@ -75,6 +77,30 @@ def test_a_class_without_a_colour_is_refused() -> None:
     for suite in (Nothing, SaverConformance):
         with pytest.raises(TypeError, match=r"must declare its capabilities, at least Capability\.SYNC"):
             Collected(suite)
+
+
+@pytest.mark.parametrize("declared", [["sync", "prunes"], "sync"])
+def test_a_class_that_declares_what_is_no_capability_is_refused(declared: Any) -> None:
+    class Misspelt(SaverConformance):
+        capabilities = declared
+
+    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are no capabilities: take some of sync, "):
+        Collected(Misspelt)
+
+
+def test_a_failure_says_so_if_the_factory_opens_another_storage_each_time(tmp_path: Path) -> None:
+    class OnNothing(SaverConformance):
+        capabilities = frozenset({Capability.SYNC})
+
+    (case,) = (case for case in all_cases() if case.name == "a_checkpoint_put_twice_is_listed_once")
+    with pytest.raises(ConformanceFailure) as told:
+        OnNothing().test_clause(case, Colour.SYNC, InMemorySaver, None)
+    assert [note.partition(":")[0] for note in told.value.__notes__] == [
+        "OnNothing.factory opens another storage each time"
+    ]
+    with pytest.raises(ConformanceFailure) as told:
+        OnNothing().test_clause(case, Colour.SYNC, partial(StoresARepeatedPutAgain, tmp_path / "c.db"), None)
+    assert not hasattr(told.value, "__notes__")
 
 
 class ListsEveryNamespace(SQLiteSaver):

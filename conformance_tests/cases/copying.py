@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from langgraph.types import Command
@@ -152,6 +153,35 @@ def copying_again_changes_nothing(t: Trial) -> None:
     t.expect(found, before, "copied the same thread three times; the copy, compared with that of the first time")
 
 
+@case("COPY-3")
+def a_target_loses_none_of_its_own_checkpoints(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    _fill(t, saver, source)
+    own = t.put(saver, target, {"own": 1})
+    saver.put_writes(own, [("own", 2)], "task-1")
+    # Whether such a copy is refused or comes beside it is not asked here.
+    with suppress(Exception):
+        saver.copy_thread(source, target)
+    found = t.expect_found(t.open().get_tuple(own), "copied to a thread that had a checkpoint; that one")
+    t.expect(found.checkpoint["channel_values"], {"own": 1}, "copied to a thread that had a checkpoint; its values")
+    t.expect_writes(found, [("task-1", "own", 2)], "copied to a thread that had a checkpoint; it")
+
+
+@case("COPY-3")
+def copying_again_keeps_what_was_written_to_the_copy(t: Trial) -> None:
+    saver, source, target = t.open(), t.thread(), t.thread("copy")
+    (stored,) = t.chain(saver, source, 1)
+    saver.put_writes(stored, [("__resume__", "of the source")], "task-1")
+    saver.copy_thread(source, target)
+    copied = t.config(target, stored["configurable"]["checkpoint_id"])
+    saver.put_writes(copied, [("__resume__", "of the copy")], "task-1")
+    t.open().copy_thread(source, target)
+    found = t.expect_found(t.open().get_tuple(copied), "copied a thread again")
+    expected = [("task-1", "__resume__", "of the copy")]
+    t.expect_writes(found, expected, "copied, answered in the copy, and copied again; the copy")
+
+
 @case("COPY-4")
 def a_copys_delta_channels_are_the_sources(t: Trial) -> None:
     saver = t.open()
@@ -248,17 +278,3 @@ def _expect_states(t: Trial, frequency: int, config: Config, expected: list[Any]
     t.expect([state.values for state in states], expected, f"{situation}; values of all states, newest first")
     (delta, plain) = (states[0].values[channel] for channel in ("delta", "plain"))
     t.expect(delta, plain, f"{situation}; the delta channel, compared with a plain one")
-
-
-@case("COPY-3")
-def copying_again_keeps_what_was_written_to_the_copy(t: Trial) -> None:
-    saver, source, target = t.open(), t.thread(), t.thread("copy")
-    (stored,) = t.chain(saver, source, 1)
-    saver.put_writes(stored, [("__resume__", "of the source")], "task-1")
-    saver.copy_thread(source, target)
-    copied = t.config(target, stored["configurable"]["checkpoint_id"])
-    saver.put_writes(copied, [("__resume__", "of the copy")], "task-1")
-    t.open().copy_thread(source, target)
-    found = t.expect_found(t.open().get_tuple(copied), "copied a thread again")
-    expected = [("task-1", "__resume__", "of the copy")]
-    t.expect_writes(found, expected, "copied, answered in the copy, and copied again; the copy")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.base import CheckpointTuple
 
 from conformance_tests import values
 from conformance_tests.case import case
@@ -142,6 +143,55 @@ def a_list_of_plain_values_that_is_edited_comes_back_as_it_was_at_every_step(t: 
 @case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
 def a_text_that_is_edited_comes_back_as_it_was_at_every_step(t: Trial) -> None:
     _expect_every_step(t, "text", ((step, "".join(map(str, items))) for step, items in _edited(_plain)))
+
+
+@case("FIDELITY-9")
+def what_is_done_to_the_given_objects_later_changes_nothing_stored(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    state, written, metadata = _growing("state"), _growing("write"), ["metadata"]
+    config = t.put(saver, thread, {"a": state, "b": [state]}, metadata={"mine": metadata})
+    saver.put_writes(config, [("a", written)], "task-1")
+    for given in (state, written, metadata):
+        _grow(given)
+    situation = "changed the objects that had been put and written"
+    for handle in (saver, t.open()):
+        for found in (handle.get_tuple(config), *handle.list(t.config(thread))):
+            _expect_as_it_was(t, found, situation)
+
+
+@case("FIDELITY-9")
+def what_is_done_to_the_received_objects_changes_nothing_stored(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    state = _growing("state")
+    config = t.put(saver, thread, {"a": state, "b": [state]}, metadata={"mine": ["metadata"]})
+    saver.put_writes(config, [("a", _growing("write"))], "task-1")
+    situation = "changed what had been got and listed"
+    for handle in (saver, t.open()):
+        for _ in range(2):
+            for found in (handle.get_tuple(config), *handle.list(t.config(thread))):
+                received = _expect_as_it_was(t, found, situation)
+                parts: list[Any] = [received.checkpoint["channel_values"], received.metadata, received.checkpoint]
+                for part in parts:
+                    for value in part.values():
+                        _grow(value)
+                    part["later"] = 1
+                for _, _, value in received.pending_writes or ():
+                    _grow(value)
+
+
+@case("FIDELITY-9")
+def checkpoints_that_are_listed_together_share_nothing(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    values, versions = {"kept": _growing("state")}, {"kept": "1.1"}
+    stored = [t.put(saver, thread, values, versions=versions)]
+    stored.append(t.put(saver, thread, values, versions=versions, changed=[], parent=stored[0]))
+    for found in saver.list(t.config(thread)):
+        t.expect(
+            found.checkpoint["channel_values"],
+            {"kept": _growing("state")},
+            "put a value that two checkpoints have, changed it in the first that was listed; in the second",
+        )
+        _grow(found.checkpoint["channel_values"]["kept"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +371,34 @@ def _plain(chance: random.Random, number: int) -> Any:
         "text": "é" * chance.choice((0, 5, 500)),
         "raw": chance.randbytes(9),
     }
+
+
+def _growing(name: str) -> dict[str, Any]:
+    """A value with parts that can be changed in place, among them a message, as in most states."""
+    return {"list": [name], "message": HumanMessage(name, id=name)}
+
+
+def _grow(value: Any) -> None:
+    """Change whatever of it can be changed in place."""
+    match value:
+        case {"list": items, "message": message}:
+            items.append("later")
+            message.content = "later"
+            value["later"] = 1
+        case dict():
+            value["later"] = 1
+        case list():
+            value.append("later")
+
+
+def _expect_as_it_was(t: Trial, found: CheckpointTuple | None, situation: str) -> CheckpointTuple:
+    found = t.expect_found(found, situation)
+    expected = {"a": _growing("state"), "b": [_growing("state")]}
+    t.expect(found.checkpoint["channel_values"], expected, f"{situation}; values")
+    t.expect(sorted(found.checkpoint["channel_versions"]), ["a", "b"], f"{situation}; channels with a version")
+    t.expect(found.metadata.get("mine"), ["metadata"], f"{situation}; metadata")
+    t.expect_writes(found, [("task-1", "a", _growing("write"))], situation)
+    return found
 
 
 def _refused(call: Callable[..., Any], *args: Any) -> bool:

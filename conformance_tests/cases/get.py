@@ -112,6 +112,19 @@ def a_checkpoint_is_found_in_its_own_namespace_only(t: Trial) -> None:
     t.expect(other.get_tuple(t.config(thread, ns="child:2")), None, "got the latest of a fifth namespace")
 
 
+@case("GET-6")
+def every_field_of_a_checkpoint_comes_back(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for updated_channels in (["a", "b"], [], None):
+        fields = {"v": 4, "ts": "2024-02-29T23:59:59.123456+00:00", "updated_channels": updated_channels}
+        checkpoint = {**t.checkpoint({"a": 1}), **fields}
+        stored = saver.put(t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
+        other = t.open()
+        for found in (other.get_tuple(stored), *other.list(stored)):
+            whole = t.expect_found(found, f"put a checkpoint with {fields}").checkpoint
+            t.expect({name: whole.get(name) for name in fields}, fields, "put a checkpoint; these fields of it")
+
+
 def _id(number: int) -> str:
     return f"1f000000-0000-6000-8000-{number:012x}"
 
@@ -125,7 +138,9 @@ def _expect_id(t: Trial, config: Config, expected: str, situation: str) -> None:
 
 def _expect_versions(t: Trial, versions: dict[str, Any]) -> None:
     saver, thread = t.open(), t.thread()
-    checkpoint = t.checkpoint(dict.fromkeys(versions, "value"), versions=versions)
+    values = dict.fromkeys(versions, "value")
+    versions = {**versions, "cleared": versions["a"]}  # as of a channel that has been emptied
+    checkpoint = t.checkpoint(values, versions=versions)
     checkpoint["versions_seen"] = {"__input__": {}, "node": dict(versions), "other": {"a": versions["a"]}}
     stored = saver.put(t.config(thread), checkpoint, {}, versions)
     found = t.expect_found(t.open().get_tuple(stored), f"put the versions {versions}").checkpoint

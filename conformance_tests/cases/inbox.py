@@ -80,10 +80,16 @@ class _Inbox:
     def compare(self, step: str) -> None:
         """Fail unless the inbox and the number of the thread's interrupts are what the graph's state says."""
         self._steps.append(step)
-        expected = sorted((question.id, repr(question.value)) for question in self._state().interrupts)
+        state = self._state()
+        expected = sorted(
+            (task.id, question.id, repr(question.value)) for task in state.tasks for question in task.interrupts
+        )
         listed = self.reader.interrupts(thread_id=self.thread_id)
-        found = sorted((interrupt.interrupt_id, repr(interrupt.value)) for interrupt in listed)
+        found = sorted((waiting.task_id, waiting.interrupt_id, repr(waiting.value)) for waiting in listed)
         self.t.expect(found, expected, f"{self._situation()}; interrupts, compared with those of get_state")
+        places = {(waiting.thread_id, waiting.checkpoint_ns, waiting.checkpoint_id) for waiting in listed}
+        latest = (self.thread_id, "", state.config["configurable"].get("checkpoint_id"))
+        self.t.expect(places, {latest} if listed else set(), f"{self._situation()}; where the interrupts wait")
         if Capability.THREADS in self.t.capabilities:
             counts = [thread.pending_interrupts for thread in self.reader.threads(thread_id=self.thread_id)]
             self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts that threads tells")

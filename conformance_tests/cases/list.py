@@ -177,6 +177,30 @@ def no_config_lists_every_thread(t: Trial) -> None:
     t.expect(sorted(missing), [], "put to four threads, listed with a config of None; missing")
 
 
+@case("LIST-6")
+def no_config_is_narrowed_like_any_other(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(2)]
+    for number in range(1, 7):
+        # An entry that LangGraph itself makes, since the storage is shared: which others can be filtered on is not
+        # asked here.
+        of_run = run if number < 5 else t.thread("run")
+        ns = "child:1" if number == 3 else ""
+        t.put(saver, threads[number % 2], ns=ns, id_=_id(number), metadata={"run_id": of_run})
+    other = t.open()
+    situation = "put 1 to 4 of one run and 5 and 6 of others to two threads, listed a config of None"
+    for before, limit, expected in ((None, None, {1, 2, 3, 4}), (4, None, {1, 2, 3}), (4, 3, {1, 2, 3})):
+        options = {"before": before and t.config(threads[0], _id(before)), "limit": limit}
+        listed = _numbers(other.list(None, filter={"run_id": run}, **options))
+        t.expect(sorted(listed), sorted(expected), f"{situation}, that run before {before} with limit {limit}")
+    # Which of them a limit leaves is a question of order, and one for LIST-1.
+    listed = _numbers(other.list(None, filter={"run_id": run}, limit=2))
+    t.expect_that(
+        len(listed) == 2 and {*listed} <= {1, 2, 3, 4},
+        f"{situation}, that run with limit 2; expected two of it, got {listed}",
+    )
+
+
 @case("LIST-7")
 def a_namespace_in_the_config_lists_that_one(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
@@ -205,6 +229,25 @@ def a_config_without_namespace_lists_the_whole_thread(t: Trial) -> None:
     )
 
 
+@case("LIST-7")
+def a_whole_thread_is_narrowed_like_a_namespace(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for number in range(1, 7):
+        source = "loop" if number % 2 else "update"
+        t.put(saver, thread, ns=("", "child:1")[number > 3], id_=_id(number), metadata={"source": source})
+    other = t.open()
+    situation = "put 1 to 3 to the root and 4 to 6 to another namespace, those of odd number from a loop"
+    for filter_, before, expected in (
+        ({"source": "loop"}, None, [1, 3, 5]),
+        ({"source": "update"}, 6, [2, 4]),
+        (None, 3, [1, 2]),
+    ):
+        listed = other.list(_whole(thread), filter=filter_, before=before and t.config(thread, _id(before)))
+        t.expect(sorted(_numbers(listed)), expected, f"{situation}; listed with the filter {filter_} before {before}")
+    listed = other.list(_whole(thread), limit=4)
+    t.expect(len(listed), 4, f"{situation}; listed with limit 4")
+
+
 @case("LIST-8")
 def a_checkpoint_id_in_the_config_lists_that_one(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
@@ -214,6 +257,8 @@ def a_checkpoint_id_in_the_config_lists_that_one(t: Trial) -> None:
     for number, expected in ((1, (1,)), (2, (2,)), (3, (3,)), (4, ())):
         listed = other.list(t.config(thread, _id(number)))
         t.expect(_numbers(listed), list(expected), f"put the checkpoints 1 to 3, listed the config of {number}")
+    listed = other.list(t.config(thread, _id(2)), filter={"source": "update"})
+    t.expect(_numbers(listed), [], "put checkpoints of a loop, listed the config of one with a filter for updates")
 
 
 @case("LIST-9")
@@ -446,7 +491,7 @@ def _config(tuple_: CheckpointTuple) -> Config:
 
 def _place(config: Any) -> tuple[str, str, str]:
     named = config["configurable"]
-    return (named["thread_id"], named["checkpoint_ns"], named["checkpoint_id"])
+    return (named.get("thread_id", ""), named.get("checkpoint_ns", ""), named.get("checkpoint_id", ""))
 
 
 def _whole(thread: str) -> Config:

@@ -12,6 +12,7 @@ from langgraph.types import Command, Interrupt
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.interrupt import START
+from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial
 
 # INTERRUPT-7
@@ -25,6 +26,7 @@ def interrupts_are_listed_by_time_in_either_order(t: Trial) -> None:
         listed = reader.interrupts(metadata={"team": team}, order=order)
         times = [interrupt.created_at for interrupt in listed]
         t.expect(times, sorted(times, reverse=order == "newest"), f"listed the inbox, {order} first; times")
+        _expect_now(t, times[0], "created_at of a question just asked")
         found = [(interrupt.thread_id, interrupt.interrupt_id) for interrupt in listed]
         t.expect(sorted(found), sorted(asked), f"listed the inbox, {order} first; threads and ids")
         threads = list(dict.fromkeys(thread_id for thread_id, _ in found))
@@ -98,6 +100,19 @@ def a_long_inbox_is_complete(t: Trial) -> None:
     for selection in ({"metadata": {"team": team}}, {"thread_id": thread}):
         listed = reader.interrupts(order="oldest", **selection)
         t.expect([interrupt.value for interrupt in listed], expected, f"120 interrupts listed by {selection}; values")
+
+
+@case("INTERRUPT-7")
+def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
+    worker, missing = t.open(), {t.thread() for _ in range(3)}
+    for thread in missing:
+        _ask(worker, t.put(worker, thread), "task-1", "why?")
+    # The storage is shared with other tests, so this looks no further than it must: these are the newest.
+    for interrupt in t.open().iterate_interrupts():
+        missing.discard(interrupt.thread_id)
+        if not missing:
+            break
+    t.expect(sorted(missing), [], "three threads asked, listed the whole inbox; missing")
 
 
 def _teams_questions(t: Trial, worker: Handle) -> tuple[str, list[tuple[str, str]]]:
@@ -188,8 +203,12 @@ def the_metadata_is_that_of_the_waiting_checkpoint(t: Trial) -> None:
     for phase, expected in (("early", []), ("late", ["new"])):
         listed = reader.interrupts(metadata={"team": team, "phase": phase})
         t.expect([interrupt.value for interrupt in listed], expected, f"interrupts with phase {phase!r}; values")
-        entries = [(interrupt.metadata["team"], interrupt.metadata["phase"]) for interrupt in listed]
-        t.expect(entries, [(team, phase)] * len(expected), f"interrupts with phase {phase!r}; their metadata")
+        latest = t.expect_found(reader.get_tuple(t.config(thread)), "asked")
+        entries = [dict(interrupt.metadata) for interrupt in listed]
+        t.expect(entries, [latest.metadata] * len(expected), f"interrupts with phase {phase!r}; their metadata")
+        of_thread = reader.interrupts(thread_id=thread, metadata={"phase": phase})
+        values = [interrupt.value for interrupt in of_thread]
+        t.expect(values, expected, f"interrupts of the thread with phase {phase!r}; values")
 
 
 # INTERRUPT-9
@@ -221,15 +240,10 @@ def the_latest_root_checkpoint_is_the_one_with_the_greatest_id(t: Trial) -> None
 def a_threads_times_are_those_of_its_first_and_last_change(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     thread = t.thread()
-    before = datetime.now(UTC)
     (stored,) = t.chain(worker, thread, 1)
     created = _thread_info(t, reader, thread)
     for name in ("created_at", "updated_at"):
-        when = getattr(created, name)
-        t.expect(when.utcoffset(), timedelta(0), f"{name} of a thread; its offset from UTC")
-        t.expect_that(
-            abs(when - before) < timedelta(minutes=5), f"{name} of a thread just made; expected now, got {when}"
-        )
+        _expect_now(t, getattr(created, name), f"{name} of a thread just made")
     t.expect_that(created.created_at <= created.updated_at, f"expected created_at <= updated_at, got {created}")
     time.sleep(0.005)
     worker.put_writes(stored, [("n", 1)], "task-1")
@@ -247,6 +261,32 @@ def a_threads_times_are_those_of_its_first_and_last_change(t: Trial) -> None:
         put.updated_at > written.updated_at,
         f"put another checkpoint; expected updated_at after {written.updated_at}, got {put.updated_at}",
     )
+
+
+@case("INTERRUPT-9", needs=Capability.COPY)
+def a_copy_has_the_times_of_its_source(t: Trial) -> None:
+    worker, source, target = t.open(), t.thread("source"), t.thread("target")
+    t.chain(worker, source, 2)
+    time.sleep(0.005)
+    worker.copy_thread(source, target)
+    reader = t.open()
+    of_source, of_copy = (_thread_info(t, reader, thread) for thread in (source, target))
+    t.expect(
+        (of_copy.created_at, of_copy.updated_at),
+        (of_source.created_at, of_source.updated_at),
+        "copied a thread; created_at and updated_at of the copy, compared with the source's",
+    )
+
+
+@case("INTERRUPT-9", needs=Capability.PRUNE)
+def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    (stored,) = t.chain(worker, thread, 1)
+    created_at = _thread_info(t, worker, thread).created_at
+    time.sleep(0.005)
+    t.put(worker, thread, parent=stored)
+    worker.prune([thread])
+    t.expect(_thread_info(t, t.open(), thread).created_at, created_at, "pruned the first checkpoint; created_at")
 
 
 @case("INTERRUPT-9")
@@ -269,6 +309,18 @@ def every_thread_is_told_of(t: Trial) -> None:
 @case("INTERRUPT-9")
 def a_missing_thread_is_not_told_of(t: Trial) -> None:
     t.expect(t.open().threads(thread_id=t.thread()), [], "asked for a thread that does not exist; threads")
+
+
+@case("INTERRUPT-9")
+def writes_alone_make_no_thread(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    worker.put_writes(t.config(thread, t.checkpoint()["id"]), [("n", 1)], "task-1")
+    t.expect(t.open().threads(thread_id=thread), [], "wrote to a checkpoint that is not there yet; threads")
+
+
+def _expect_now(t: Trial, when: datetime, what: str) -> None:
+    t.expect(when.utcoffset(), timedelta(0), f"{what}; its offset from UTC")
+    t.expect_that(abs(when - datetime.now(UTC)) < timedelta(minutes=5), f"{what}; expected now, got {when}")
 
 
 def _thread_info(t: Trial, reader: Handle, thread: str) -> Any:
@@ -329,6 +381,9 @@ def threads_are_found_by_all_entries_of_their_latest_metadata(t: Trial) -> None:
     ):
         listed = reader.threads(metadata={"team": team, **entries}, order="oldest")
         t.expect([info.thread_id for info in listed], expected, f"threads with metadata {entries}; ids")
+        listed = reader.threads(thread_id=threads[0], metadata=entries)
+        found = [info.thread_id for info in listed]
+        t.expect(found, expected[:1] if threads[0] in expected else [], f"one thread with metadata {entries}; ids")
 
 
 def _teams_threads(t: Trial, worker: Handle, count: int) -> tuple[str, list[str], list[Config]]:

@@ -11,10 +11,11 @@ from langgraph.types import Command
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.delta import forked_graph
+from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
-CHAT = [f"message {number} {'.' * 1500}" for number in range(40)]
-"""A list that a saver may well store in pieces that versions of it share."""
+CHAT = [f"message {number} {'.' * 1500}" for number in range(160)]
+"""A list that a saver may well store in pieces that versions of it share, and these in larger ones."""
 
 
 # PRUNE-1
@@ -340,14 +341,9 @@ def a_forks_delta_channels_stay(t: Trial) -> None:
 @case("PRUNE-6")
 def a_long_chain_without_a_snapshot_stays(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    chain: list[Config] = []
+    stored = None
     for number in range(30):
-        config = chain[-1] if chain else None
-        version = f"{number + 1}.1"
-        # As langgraph stores an open delta channel: a version, a counter in the metadata, and no value.
-        counters = {"counters_since_delta_snapshot": {"d": (number, number)}}
-        chain.append(t.put(saver, thread, versions={"d": version}, parent=config, metadata=counters))
-        saver.put_writes(chain[-1], [("d", [number])], f"task-{number}", "path")
+        stored = _put_open(t, saver, thread, number, stored)
     before = saver.get_delta_channel_history(t.config(thread), ["d"])
     t.expect([value for _, _, value in before["d"]["writes"]], [[number] for number in range(29)], "history of 30")
     saver.prune([thread])
@@ -415,3 +411,31 @@ def writes_whose_checkpoint_has_not_arrived_survive_a_prune(t: Trial) -> None:
     stored = saver.put(latest, checkpoint, {}, {"n": "3.1"})
     found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint after its writes and a prune")
     t.expect_writes(found, [("task-1", "n", "early")], "wrote, pruned, and put")
+
+
+@case("PRUNE-7", needs=Capability.DELTA)
+def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    root = _put_open(t, saver, thread, 1, None)
+    parent = _put_open(t, saver, thread, 2, root)
+    _put_open(t, saver, thread, 3, root)
+    t.open().prune([thread])
+    try:
+        stored = _put_open(t, saver, thread, 4, parent)
+    except Exception:  # noqa: BLE001  # any class will do: savers have their own
+        found = t.expect_found(t.open().get_tuple(t.config(thread)), "a put was refused")
+        t.expect(found.metadata["step"], 3, "pruned, and a put of a run that went on was refused; step of the latest")
+        return
+    situation = "pruned, and a run went on from a checkpoint that was removed; what its channel is rebuilt to"
+    t.expect(_history_value(t.open(), stored), [1, 2], situation)
+
+
+def _put_open(t: Trial, saver: Handle, thread: str, number: int, parent: Config | None) -> Config:
+    """Put a checkpoint as langgraph stores an open delta channel: a version, a counter in the metadata, and no value.
+
+    A task writes its number to the channel.
+    """
+    metadata = {"step": number, "counters_since_delta_snapshot": {"d": (number, number)}}
+    stored = t.put(saver, thread, versions={"d": f"{number}.1"}, parent=parent, metadata=metadata)
+    saver.put_writes(stored, [("d", [number])], f"task-{number}", "path")
+    return stored

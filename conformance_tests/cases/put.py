@@ -46,17 +46,31 @@ def the_configs_checkpoint_is_the_parent(t: Trial) -> None:
     t.expect(root.parent_config, None, "put a checkpoint without a parent; its parent")
 
 
+@case("PUT-3")
+def the_parent_is_named_with_its_thread_and_namespace(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for ns in ("", "child:1"):
+        first, second = t.chain(saver, thread, 2, ns=ns)
+        child = t.expect_found(t.open().get_tuple(second), "put a child")
+        named = (child.parent_config or {}).get("configurable", {})
+        # A config may hold more than the checkpoint's place.
+        found = {key: named.get(key, "") for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
+        expected = {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": first["configurable"]["checkpoint_id"]}
+        t.expect(found, expected, f"put a child in namespace {ns!r}; its parent's config")
+
+
 @case("PUT-4")
 def metadata_is_merged_with_the_config(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     checkpoint = t.checkpoint()
     config = t.config(thread, team="red", tier=3, step="of the config", __own="no", tools=["a"])
     config["metadata"] = {"run_id": "r-1", "team": "blue", "langgraph_node": "n"}
-    saver.put(config, checkpoint, {"source": "loop", "step": 7, "mine": {"deep": [1, None]}}, {})
+    metadata = {"source": "loop", "step": 7, "parents": {"": "1f0"}, "mine": {"deep": [1, None]}}
+    saver.put(config, checkpoint, metadata, {})
     found = t.expect_found(t.open().get_tuple(t.config(thread)), "put with metadata")
     t.expect(
         dict(found.metadata),
-        {"source": "loop", "step": 7, "mine": {"deep": [1, None]}, "run_id": "r-1", "team": "blue", "tier": 3},
+        {**metadata, "run_id": "r-1", "team": "blue", "tier": 3},
         "put with metadata and a config with more; metadata",
     )
 
@@ -105,8 +119,23 @@ def arguments_stay_as_they_were(t: Trial) -> None:
     stored = saver.put(*arguments)
     t.expect(arguments, before, "put; its arguments afterwards")
     writes = [("a", [1]), ("__resume__", [2])]
+    place = copy.deepcopy(stored)
     saver.put_writes(stored, writes, "task-1")
     t.expect(writes, [("a", [1]), ("__resume__", [2])], "put_writes; its writes afterwards")
+    t.expect(stored, place, "put_writes; its config afterwards")
+
+
+@case("PUT-8")
+def arguments_of_reading_stay_as_they_were(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    t.chain(saver, thread, 2)
+    for config in ({"configurable": {"thread_id": thread}}, t.config(thread)):
+        options = {"filter": {"step": 0}, "before": t.config(thread, "2"), "limit": 1}
+        before = copy.deepcopy((config, options))
+        t.expect_found(saver.get_tuple(config), "put two checkpoints")
+        t.expect(config, before[0], "got the latest; the config afterwards")
+        t.expect(len(saver.list(config, **options)), 1, f"put two checkpoints, listed with {options}")
+        t.expect((config, options), before, "listed; the arguments afterwards")
 
 
 @case("PUT-9")

@@ -9,7 +9,7 @@ from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
-LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
+LARGE = [f"message {number} {'.' * 1500}" for number in range(160)]
 
 
 # RUNS-1

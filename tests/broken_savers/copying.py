@@ -75,3 +75,10 @@ class RefusesToCopyAgain(SQLiteSaver):
         if list(self.threads(thread_id=target_thread_id)):
             raise ValueError(f"{target_thread_id} exists")
         super().copy_thread(source_thread_id, target_thread_id)
+
+
+@breaks("COPY-3")
+class ReplacesTheTarget(SQLiteSaver):
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        self.delete_thread(target_thread_id)
+        super().copy_thread(source_thread_id, target_thread_id)

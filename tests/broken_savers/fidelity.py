@@ -136,3 +136,55 @@ class AppendsOnly(SQLiteSaver):
                 values[channel] = known + value[len(known) :]
             last[channel] = values[channel]
         return super().put(config, {**checkpoint, "channel_values": values}, metadata, new_versions)
+
+
+class _Remembers(SQLiteSaver):
+    """Keeps something by the place of its checkpoint, for every saver of the process."""
+
+    kept: ClassVar[dict[Any, Any]]
+
+    def __init_subclass__(cls) -> None:
+        cls.kept = {}
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        stored = super().put(config, checkpoint, metadata, new_versions)
+        self.kept[tuple(stored["configurable"].values())] = (checkpoint["channel_values"], metadata)
+        return stored
+
+    def given(self, found: Any) -> Any:
+        return self.kept.get(tuple(found.config["configurable"].values()))
+
+
+@breaks("FIDELITY-9")
+class KeepsTheGivenValues(_Remembers):
+    """As a saver in memory that does not serialize."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is not None and (given := self.given(found)):
+            found.checkpoint["channel_values"].update(given[0])
+        return found
+
+
+@breaks("FIDELITY-9")
+class KeepsTheGivenMetadata(_Remembers):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is not None and (given := self.given(found)):
+            found.metadata.update(given[1])
+        return found
+
+
+@breaks("FIDELITY-9")
+class GivesEveryReaderTheSameObjects(SQLiteSaver):
+    """As a saver does that keeps what it has read, or what it has just put."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._read: dict[Any, Any] = {}
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        return found and self._read.setdefault(
+            (*found.config["configurable"].values(), len(found.pending_writes)), found
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from checkpoint_base import SQLiteSaver
@@ -99,6 +100,21 @@ class SharesValuesBetweenNamespaces(SQLiteSaver):
         newest = "(SELECT root FROM channel_values ORDER BY namespace DESC LIMIT 1)"
         execute(self, f"UPDATE channel_values SET root = {newest}")
         return stored
+
+
+@breaks("GET-6")
+class TellsTheTimeOfStoring(SQLiteSaver):
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        return super().put(config, {**checkpoint, "ts": datetime.now(UTC).isoformat()}, metadata, new_versions)
+
+
+@breaks("GET-6")
+class ForgetsWhichChannelsWereUpdated(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is not None:
+            found.checkpoint["updated_channels"] = None
+        return found
 
 
 def _without_id(config: Any) -> Any:

@@ -72,6 +72,35 @@ class CountsNoInterruptsOfThreads(SQLiteSaver):
         return (replace(thread, pending_interrupts=0) for thread in super().threads(**options))
 
 
+@breaks("INTERRUPT-6")
+class NamesTheCheckpointForTheTask(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        for waiting in super().interrupts(**options):
+            yield replace(waiting, task_id=waiting.checkpoint_id)
+
+
+@breaks("INTERRUPT-6")
+class NamesTheFirstCheckpointOfTheThread(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        for waiting in super().interrupts(**options):
+            *_, first = self.list({"configurable": {"thread_id": waiting.thread_id}})
+            yield replace(waiting, checkpoint_id=first.checkpoint["id"])
+
+
+@breaks("INTERRUPT-7")
+class ListsTheInboxOfAThreadOrTeamOnly(SQLiteSaver):
+    def interrupts(self, *, thread_id: Any = None, metadata: Any = None, **options: Any) -> Any:
+        if thread_id or metadata:
+            yield from super().interrupts(thread_id=thread_id, metadata=metadata, **options)
+
+
+@breaks("INTERRUPT-7")
+class TellsTheTimeOfAQuestionWithoutZone(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        for waiting in super().interrupts(**options):
+            yield replace(waiting, created_at=waiting.created_at.replace(tzinfo=None))
+
+
 @breaks("INTERRUPT-7")
 class ListsTheNewestFirstInEitherOrder(SQLiteSaver):
     def interrupts(self, *, order: Any = "newest", **options: Any) -> Any:
@@ -94,6 +123,12 @@ class FiltersInterruptsByOneEntry(SQLiteSaver):
         return super().interrupts(metadata=dict(list((metadata or {}).items())[:1]), **options)
 
 
+@breaks("INTERRUPT-8")
+class FiltersNothingInOneThread(SQLiteSaver):
+    def interrupts(self, *, thread_id: Any = None, metadata: Any = None, **options: Any) -> Any:
+        yield from super().interrupts(thread_id=thread_id, metadata=None if thread_id else metadata, **options)
+
+
 @breaks("INTERRUPT-9")
 class TellsOfTheLatestCheckpointOfAnyNamespace(SQLiteSaver):
     def threads(self, **options: Any) -> Any:
@@ -109,11 +144,25 @@ class TellsThreadsTimesWithoutZone(SQLiteSaver):
             yield replace(thread, updated_at=thread.updated_at.replace(tzinfo=None))
 
 
+@breaks("INTERRUPT-9")
+class TellsWhenAThreadWasCopied(SQLiteSaver):
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        super().copy_thread(source_thread_id, target_thread_id)
+        for copied in self.list({"configurable": {"thread_id": target_thread_id}}, limit=1):
+            self.put_writes(copied.config, [("copied", True)], "copy")
+
+
 @breaks("INTERRUPT-10")
 class ListsThreadsByTheirBeginning(SQLiteSaver):
     def threads(self, *, order: Any = "newest", **options: Any) -> Any:
         listed = super().threads(order=order, **options)
         return iter(sorted(listed, key=lambda thread: thread.created_at, reverse=order == "newest"))
+
+
+@breaks("INTERRUPT-10")
+class FiltersNothingOfOneThread(SQLiteSaver):
+    def threads(self, *, thread_id: Any = None, metadata: Any = None, **options: Any) -> Any:
+        yield from super().threads(thread_id=thread_id, metadata=None if thread_id else metadata, **options)
 
 
 @breaks("INTERRUPT-10")

@@ -110,6 +110,19 @@ class ListsNothingForNone(SQLiteSaver):
             yield from super().list(config, **options)
 
 
+@breaks("LIST-6")
+class NarrowsThreadsOnly(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        yield from super().list(config, **(options if config else {}))
+
+
+@breaks("LIST-7")
+class NarrowsNamespacesOnly(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        has_namespace = config is None or "checkpoint_ns" in config["configurable"]
+        yield from super().list(config, **(options if has_namespace else {}))
+
+
 @breaks("LIST-7")
 class TakesTheRootForEveryNamespace(SQLiteSaver):
     def list(self, config: Any, **options: Any) -> Iterator[Any]:
@@ -132,6 +145,13 @@ class IgnoresTheCheckpointId(SQLiteSaver):
         if config is not None:
             config = {"configurable": {**config["configurable"], "checkpoint_id": None}}
         yield from super().list(config, **options)
+
+
+@breaks("LIST-8")
+class IgnoresTheFilterOfOneCheckpoint(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        one = config is not None and config["configurable"].get("checkpoint_id")
+        yield from super().list(config, **({} if one else options))
 
 
 @breaks("LIST-9")

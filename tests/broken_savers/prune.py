@@ -6,7 +6,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from checkpoint_base import SQLiteSaver
+from checkpoint_base import ConflictError, SQLiteSaver
 from tests.broken_savers import breaks
 
 
@@ -87,6 +87,16 @@ class RebuildsFromListedCheckpointsAlone(SQLiteSaver):
 
     def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
         return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)
+
+
+@breaks("PRUNE-7")
+class GoesOnWithoutTheParent(SQLiteSaver):
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        try:
+            return super().put(config, checkpoint, metadata, new_versions)
+        except ConflictError:
+            alone = {"configurable": {**config["configurable"], "checkpoint_id": None}}
+            return super().put(alone, checkpoint, metadata, new_versions)
 
 
 @breaks("PRUNE-7")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from checkpoint_base import SQLiteSaver
@@ -48,6 +49,16 @@ class TakesTheLatestForTheParent(SQLiteSaver):
         parent = latest.checkpoint["id"] if latest else checkpoint["id"]
         named = {**config["configurable"], "checkpoint_id": parent}
         return super().put({**config, "configurable": named}, checkpoint, metadata, new_versions)
+
+
+@breaks("PUT-3")
+class NamesAParentInTheRoot(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is None or found.parent_config is None:
+            return found
+        named = {**found.parent_config["configurable"], "checkpoint_ns": ""}
+        return found._replace(parent_config={"configurable": named})
 
 
 @breaks("PUT-4")
@@ -107,6 +118,23 @@ class MergesMetadataInPlace(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         metadata.update(config.get("metadata") or {}, team=config["configurable"].get("team"))
         return super().put(config, checkpoint, metadata, new_versions)
+
+
+@breaks("PUT-8")
+class FillsInTheConfigThatItIsAskedWith(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        config["configurable"].update(found.config["configurable"] if found else {})
+        return found
+
+
+@breaks("PUT-8")
+class UsesUpTheFilter(SQLiteSaver):
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
+        wanted = dict(filter or {})
+        while filter:
+            filter.popitem()
+        yield from super().list(config, filter=wanted, **options)
 
 
 @breaks("PUT-9")

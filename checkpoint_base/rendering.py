@@ -81,6 +81,12 @@ def printing() -> Iterator[None]:
         raise Failure(f"the output cannot be written: {error.strerror}") from error
 
 
+def require_output() -> None:
+    """Raise `Failure` where there is no standard output at all: a command whose result nobody gets should not run."""
+    if sys.stdout is None:
+        raise Failure("the output cannot be written: it is closed; send it to /dev/null if you do not want it")
+
+
 # Printing for people
 
 
@@ -218,8 +224,13 @@ def thread_names(threads: Sequence[str]) -> str:
 # Talking on stderr
 
 
+def is_watched() -> bool:
+    """Whether a person sees at a terminal what is said while a command runs."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
-    if not sys.stderr.isatty():  # some versions of rich leave an empty line for what they do not show
+    if not is_watched():  # some versions of rich leave an empty line for what they do not show
         return items
     return track(items, doing, console=Console(stderr=True), transient=True)
 

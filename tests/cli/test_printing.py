@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
 from tests.cli.conftest import (
+    EVERY_THREAD,
     HOSTILE,
     HOSTILE_ID,
     Colour,
@@ -120,6 +121,32 @@ def test_output_that_cannot_be_written_is_an_error(url: str, command: list[str],
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
+
+
+def in_a_shell(url: str, *command: str, redirected: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "checkpoint_base.cli", "--store", url, *command]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", *program],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [["threads"], ["threads", "--json"], ["delete", "ann-1", "--yes"]], ids=" ".join)
+def test_without_an_output_to_print_to_nothing_is_done_and_a_sentence_says_so(url: str, command: list[str]) -> None:
+    done = in_a_shell(url, *command, redirected=">&-")
+    said = "Error: the output cannot be written: it is closed; send it to /dev/null if you do not want it\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    with open_saver(url) as saver:
+        assert {info.thread_id for info in saver.threads()} == set(EVERY_THREAD)
+
+
+def test_messages_may_have_nowhere_to_go(url: str) -> None:
+    assert in_a_shell(url, "threads", redirected="2>&-").stdout.count("\n") == 2 + len(EVERY_THREAD)
+    assert in_a_shell(url, "prune", "--all", "--yes", redirected="2>&-").returncode == 0
+    assert in_a_shell(url, "show", "nobody", redirected="2>&-").returncode == 1
 
 
 @pytest.mark.parametrize("command", [["threads"], ["threads", "--json"], ["schema", "postgres"]], ids=" ".join)

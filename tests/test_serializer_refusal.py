@@ -69,6 +69,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "unknown class": (shapes.Plain(), "shapes.Plain .*store a dataclass"),
     "local class": (local_class(), "defined inside a function: move the class to module level"),
     "missing class": (renamed_class(), r"cannot be imported as tests\.shapes\.Missing"),
+    "model parametrised in a class": (
+        shapes.AnyBox[str](value="a"),
+        r"derive a class from AnyBox\[str\] at module level, and store an instance of that",
+    ),
     "defaultdict of code": (defaultdict(lambda: 0), "default factory"),
     "object array": (np.array([None]), "dtype object"),
     "structured array": (np.zeros(1, dtype=[("a", "i4")]), "dtype"),

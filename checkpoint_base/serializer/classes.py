@@ -43,6 +43,13 @@ def storable_form(cls: Any) -> Form:
     if find(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
         if "<locals>" in cls.__qualname__:
             raise Refused("is of a class defined inside a function: move the class to module level")
+        if (
+            "[" in cls.__qualname__
+        ):  # pydantic names a parametrised model in its module, but not if a class body made it
+            raise Refused(
+                "is of a parametrised class that its module does not hold by name: derive a class from "
+                f"{cls.__qualname__} at module level, and store an instance of that instead"
+            )
         raise Refused(f"is of a class that cannot be imported as {name_of(cls)}: give it that name at module level")
     return form
 

@@ -133,7 +133,19 @@ def _cell(value: object) -> str:
 
 def _short(value: Any) -> str:
     plain = _plain(value, brief=True)
-    text = plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+    text = _as_text(plain)
+    if len(text) <= _SHORT:
+        return text
+    if isinstance(plain, list) and len(plain) > 1:  # a conversation, which is where its last message is
+        return f"{len(plain)} items, the last: {_cut(_as_text(plain[-1]))}"
+    return _cut(text)
+
+
+def _as_text(plain: Any) -> str:
+    return plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[:_SHORT]}… ({number(len(text), 'character')})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from langchain_core.messages import HumanMessage
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
 from tests.cli.conftest import (
@@ -222,6 +224,27 @@ def test_no_class_of_the_state_is_imported(tmp_path: Path) -> None:
 
 
 # What is printed
+
+
+@pytest.mark.parametrize(
+    ("topic", "shown"),
+    [
+        ("a" * 160, "a" * 160),
+        ("ä" * 161, f"{'ä' * 160}… (161 characters)"),
+        (["a" * 60, "b" * 60], f'["{"a" * 60}","{"b" * 60}"]'),
+        ([HumanMessage("a" * 200), HumanMessage("b")], '2 items, the last: {"content":"b","type":"human"}'),
+        (("a" * 200, "b" * 161), f"2 items, the last: {'b' * 160}… (161 characters)"),
+        (["a" * 200], f'["{"a" * 158}… (204 characters)'),
+    ],
+    ids=["text", "long text", "list", "conversation", "long items", "one item"],
+)
+def test_of_a_long_value_a_table_shows_how_it_begins_and_of_a_long_list_the_last_item(
+    tmp_path: Path, topic: Any, shown: str
+) -> None:
+    with open_saver(f"sqlite:///{tmp_path}/app.db") as saver:
+        start(saver, "a", topic)
+    result = CliRunner().invoke(cli.main, ["--store", f"sqlite:///{tmp_path}/app.db", "show", "a"])
+    assert re.findall("^topic +(.*)$", result.stdout, flags=re.MULTILINE) == [shown]
 
 
 def test_hostile_ids_and_values_are_shown_as_escapes(call: Callable[..., Result], ask: Callable[..., Any]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -57,7 +56,7 @@ class _Waiting(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._said = not sys.stderr.isatty()
+        self._said = not rendering.is_watched()
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self._said:
@@ -121,6 +120,7 @@ def main(ctx: click.Context, store: str | None) -> None:
       3    the store is unavailable: try again later
       130  interrupted
     """
+    rendering.require_output()
     logging.getLogger().addHandler(_SILENCE)
     repeated = logging.getLogger(transport.__name__)
     ctx.call_on_close(partial(repeated.setLevel, repeated.level))

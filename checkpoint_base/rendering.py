@@ -81,6 +81,12 @@ def printing() -> Iterator[None]:
         raise Failure(f"the output cannot be written: {error.strerror}") from error
 
 
+def require_output() -> None:
+    """Raise `Failure` where there is no standard output at all: a command whose result nobody gets should not run."""
+    if sys.stdout is None:
+        raise Failure("the output cannot be written: it is closed; send it to /dev/null if you do not want it")
+
+
 # Printing for people
 
 
@@ -127,7 +133,19 @@ def _cell(value: object) -> str:
 
 def _short(value: Any) -> str:
     plain = _plain(value, brief=True)
-    text = plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+    text = _as_text(plain)
+    if len(text) <= _SHORT:
+        return text
+    if isinstance(plain, list) and len(plain) > 1:  # a conversation, which is where its last message is
+        return f"{len(plain)} items, the last: {_cut(_as_text(plain[-1]))}"
+    return _cut(text)
+
+
+def _as_text(plain: Any) -> str:
+    return plain if isinstance(plain, str) else orjson.dumps(plain).decode()
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[:_SHORT]}… ({number(len(text), 'character')})"
 
 
@@ -218,8 +236,13 @@ def thread_names(threads: Sequence[str]) -> str:
 # Talking on stderr
 
 
+def is_watched() -> bool:
+    """Whether a person sees at a terminal what is said while a command runs."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
-    if not sys.stderr.isatty():  # some versions of rich leave an empty line for what they do not show
+    if not is_watched():  # some versions of rich leave an empty line for what they do not show
         return items
     return track(items, doing, console=Console(stderr=True), transient=True)
 

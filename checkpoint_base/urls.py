@@ -30,6 +30,12 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     Raises:
         UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
     """
+    if not isinstance(url, str):
+        raise UnsupportedOperation(
+            f"the URL of a store is text, such as sqlite:///file.db, not {type(url).__name__}; if it comes from the "
+            "environment or a file, see whether it is set there"
+        )
+    url = url.strip()  # a file that holds a secret often ends with a line break
     opener = _opener(split_url(url).scheme)
     before_fragment, hash_, fragment = url.partition("#")
     remaining, options = take_options(before_fragment, {}, options)
@@ -61,8 +67,10 @@ def split_url(url: str) -> SplitResult:
 def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in known:
+        bare = scheme.partition("+")[0]  # SQLAlchemy names the driver, too: postgresql+psycopg
+        correction = f"Write {bare}://" if bare in known else "Correct the URL"
         raise UnsupportedOperation(
-            f"no installed package opens {scheme}:// URLs, only these: {', '.join(sorted(known))}. Correct the URL, or "
+            f"no installed package opens {scheme}:// URLs, only these: {', '.join(sorted(known))}. {correction}, or "
             f"install a package that registers {scheme!r} in the entry point group {ENTRY_POINT_GROUP!r}"
         )
     point = known[scheme]

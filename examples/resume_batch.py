@@ -3,7 +3,7 @@
 The service records an answer before it continues the thread, so an answer outlives a worker that died, or that found
 another one at work. Run this from cron, as many at once as you like: each thread is continued by one of them.
 
-python -m examples.resume_batch --store sqlite:///refunds.db
+python -m examples.resume_batch --store sqlite:///service.db
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def resume_everything(store: str, at_once: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.resume_batch", description="Resume what is answered.")
-    parser.add_argument("--store", required=True, metavar="URL", help="such as sqlite:///refunds.db")
+    parser.add_argument("--store", required=True, metavar="URL", help="such as sqlite:///service.db")
     parser.add_argument("--at-once", type=int, default=8, metavar="N", help="threads to resume at the same time")
     given = parser.parse_args()
     sys.exit(1 if asyncio.run(resume_everything(given.store, given.at_once)) else 0)

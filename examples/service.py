@@ -1,6 +1,6 @@
 """A web service whose workers share one store: any of them starts a refund, lists what waits, and takes an answer.
 
-CHECKPOINT_STORE=sqlite:///refunds.db uvicorn examples.service:app --workers 4
+CHECKPOINT_STORE=sqlite:///service.db uvicorn examples.service:app --workers 4
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command
@@ -64,7 +64,9 @@ async def look(order: str, request: Request) -> dict[str, Any]:
 
 
 @app.get("/inbox")
-async def inbox(request: Request, limit: int = 20, after: str | None = None) -> dict[str, Any]:
+async def inbox(
+    request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
+) -> dict[str, Any]:
     """The questions that wait, oldest first; pass `next` as `after` for the following page."""
     found = [each async for each in _saver(request).ainterrupts(order="oldest", limit=limit, after=after)]
     questions = [

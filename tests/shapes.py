@@ -189,6 +189,14 @@ class AnyBox(BaseModel, Generic[T]):
 IntBox = AnyBox[int]
 
 
+class HoldsTextBox(BaseModel):
+    box: AnyBox[str]  # pydantic gives this one no name in the module
+
+
+class TextBox(AnyBox[str]):
+    pass
+
+
 class Text(str):
     pass
 

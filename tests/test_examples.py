@@ -173,6 +173,8 @@ def test_of_many_answers_to_one_question_at_many_workers_one_counts_and_every_no
             questions = first["questions"] + rest["questions"]
             assert sorted(each["order"] for each in questions) == orders
             assert rest["next"] is None
+            for wrong in ({"limit": 0}, {"limit": -1}, {"after": "no cursor"}):
+                assert (await client.get("/inbox", params=wrong)).status_code == 422
             assert questions[0]["question"]["question"] == "Refund 9.50?"
 
             async def answer(question: dict[str, Any], approve: bool) -> tuple[str, bool, int]:

@@ -166,6 +166,7 @@ VALUES: dict[str, Any] = {
     "model with used cached property": with_attributes(shapes.Cached(value=2), double=4),
     "constructed model": shapes.Aliased.model_construct(),
     "parametrised model": shapes.IntBox(value=1),
+    "derived from a parametrised model": shapes.HoldsTextBox(box=shapes.TextBox(value="a")),
     "frozen model": shapes.FrozenModel(value=(1,)),
     "model of pydantic v1": shapes.OldModel(value=(1, shapes.OldModel(value={2}))),
     "model of pydantic v1 with extra": shapes.OldOpen(value=1, more=(2,)),

@@ -153,17 +153,17 @@ Sparse.__module__ = __name__
 
 
 def test_a_class_that_could_not_be_stored_can_once_it_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Late(pydantic.BaseModel):
+    class Belated(pydantic.BaseModel):
         value: int
 
-    Late.__qualname__ = "Late"
-    Late.__module__ = "tests.shapes"
-    with pytest.raises(SerializationError, match=r"cannot be imported as tests\.shapes\.Late"):
-        SERDE.dumps_typed([Late(value=1)])
-    monkeypatch.setattr(shapes, "Late", Late, raising=False)
-    tag, data = SERDE.dumps_typed([Late(value=1)])
-    assert b'["tests.shapes","Late",["value"]]' in data
-    assert SERDE.loads_typed((tag, data)) == [Late(value=1)]
+    Belated.__qualname__ = "Belated"
+    Belated.__module__ = "tests.shapes"
+    with pytest.raises(SerializationError, match=r"cannot be imported as tests\.shapes\.Belated"):
+        SERDE.dumps_typed([Belated(value=1)])
+    monkeypatch.setattr(shapes, "Belated", Belated, raising=False)
+    tag, data = SERDE.dumps_typed([Belated(value=1)])
+    assert b'["tests.shapes","Belated",["value"]]' in data
+    assert SERDE.loads_typed((tag, data)) == [Belated(value=1)]
 
 
 _TEXT = st.text(max_size=300)

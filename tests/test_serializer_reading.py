@@ -330,6 +330,21 @@ def test_a_v1_model_gets_the_defaults_of_new_fields(stored: Any) -> None:
     assert SERDE.loads_typed(stored(Old, Old(a=1), New)) == New(a=1, b=4)
 
 
+def test_a_class_that_was_renamed_is_found_as_long_as_its_old_name_is_kept(
+    stored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, renamed = dataclass_with(a=1), dataclass_with(a=1)
+    data = stored(old, [old(2)], None)
+    renamed.__module__, renamed.__qualname__ = "tests.shapes", "Renamed"
+    monkeypatch.setattr(shapes, "Renamed", renamed, raising=False)
+    with pytest.raises(SerializationError, match="renamed or moved, keep its old name"):
+        SERDE.loads_typed(data)
+    monkeypatch.setattr(shapes, "Changing", renamed, raising=False)
+    assert SERDE.loads_typed(data) == [renamed(2)]
+    monkeypatch.delattr(shapes, "Changing")
+    assert again([renamed(2)]) == [renamed(2)]  # what is stored from then on has the new name
+
+
 def test_a_class_that_is_gone_is_an_error_and_never_a_silent_dict(stored: Any) -> None:
     old = dataclass_with(a=1)
     data = stored(old, old(2), None)

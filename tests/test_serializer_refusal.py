@@ -44,6 +44,12 @@ def renamed_class() -> Any:
     return missing(1)
 
 
+def of_a_class_defined_anew() -> Any:
+    former = dataclasses.make_dataclass("Point", ["x"])
+    former.__module__ = "tests.shapes"
+    return former(1)
+
+
 def itself() -> Any:
     value: Any = []
     value.append(value)
@@ -69,6 +75,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "unknown class": (shapes.Plain(), "shapes.Plain .*store a dataclass"),
     "local class": (local_class(), "defined inside a function: move the class to module level"),
     "missing class": (renamed_class(), r"cannot be imported as tests\.shapes\.Missing"),
+    "class defined anew": (of_a_class_defined_anew(), r"defined anew .* with the tests\.shapes\.Point of now"),
+    "model parametrised in a class": (
+        shapes.AnyBox[str](value="a"),
+        r"derive a class from AnyBox\[str\] at module level, and store an instance of that",
+    ),
     "defaultdict of code": (defaultdict(lambda: 0), "default factory"),
     "object array": (np.array([None]), "dtype object"),
     "structured array": (np.zeros(1, dtype=[("a", "i4")]), "dtype"),

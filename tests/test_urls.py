@@ -88,7 +88,10 @@ def test_a_file_of_sqlite_is_named_by_its_path_or_by_its_url(tmp_path: Path) -> 
     ("url", "options", "message"),
     [
         ("postgres-typo://x", {}, r"postgres-typo:// URLs, only these: .*sqlite"),
+        ("postgresql+psycopg://x", {}, r"only these: .*\. Write postgresql://, or"),
         ("just a file.db", {}, "such as sqlite:///file.db"),
+        (None, {}, "not NoneType; if it comes from the environment"),
+        (Path("file.db"), {}, r"such as sqlite:///file\.db, not \w*Path"),
         ("", {}, "not the URL"),
         ("sqlite://file.db", {}, "sqlite:///file.db"),
         ("sqlite://?colour=blue", {}, "colour=blue"),
@@ -101,9 +104,16 @@ def test_a_file_of_sqlite_is_named_by_its_path_or_by_its_url(tmp_path: Path) -> 
         ("sqlite:///a@b:c.db?colour=blue", {}, "colour=blue"),
     ],
 )
-def test_a_bad_url_says_what_to_write(url: str, options: Any, message: str) -> None:
+def test_a_bad_url_says_what_to_write(url: Any, options: Any, message: str) -> None:
     with pytest.raises(UnsupportedOperation, match=message):
         open_saver(url, **options)
+
+
+def test_a_url_may_end_with_the_line_break_of_the_file_it_was_read_from(tmp_path: Path) -> None:
+    with open_saver(f"sqlite:///{tmp_path}/app.db?deadline=2.5\n") as saver:
+        assert saver._transport.deadline == 2.5
+    with open_saver(f"sqlite:///{tmp_path}/app.db\n"):
+        assert [file.name for file in tmp_path.glob("*db*") if "-" not in file.name] == ["app.db"]
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,20 @@ def storable_form(cls: Any) -> Form:
             raise Refused(f"keeps {stray} in __slots__: make them fields of a dataclass")
     if isinstance(form, BuiltinSubclass) and not form.can_be_made:
         raise Refused(f"is of a class that only its own constructor makes: store {form.base.__name__}(value) instead")
-    if find(sys.modules.get(cls.__module__), cls.__qualname__) is not cls:
+    if (present := find(sys.modules.get(cls.__module__), cls.__qualname__)) is not cls:
         if "<locals>" in cls.__qualname__:
             raise Refused("is of a class defined inside a function: move the class to module level")
+        if (
+            "[" in cls.__qualname__
+        ):  # pydantic names a parametrised model in its module, but not if a class body made it
+            raise Refused(
+                "is of a parametrised class that its module does not hold by name: derive a class from "
+                f"{cls.__qualname__} at module level, and store an instance of that instead"
+            )
+        if isinstance(present, type):
+            raise Refused(
+                f"is of a class that was defined anew since, as in a notebook: make it with the {name_of(cls)} of now"
+            )
         raise Refused(f"is of a class that cannot be imported as {name_of(cls)}: give it that name at module level")
     return form
 

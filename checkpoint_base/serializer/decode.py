@@ -29,6 +29,7 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     codes.ARRAY: lambda parts: arrays.make_array(*parts),
     codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
 }
+_RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "
 _PLAIN = {container.code: container.plain for container in CONTAINERS.values() if container.plain}
 
 
@@ -159,11 +160,11 @@ class Decoder:
             cls = classes.find(sys.modules.get(module) or importlib.import_module(module), qualname)
         except Exception as error:
             raise SerializationError(
-                f"Cannot import {module} for its {qualname} ({type(error).__name__}: {error}): {NEXT_STEP}"
+                f"Cannot import {module} for its {qualname} ({type(error).__name__}: {error}): {_RENAMED}{NEXT_STEP}"
             ) from error
         form = classes.form_of(cls) if isinstance(cls, type) else None
         if form is None:
-            raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {NEXT_STEP}")
+            raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {_RENAMED}{NEXT_STEP}")
         return form
 
 

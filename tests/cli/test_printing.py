@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from langchain_core.messages import HumanMessage
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
 from tests.cli.conftest import (
+    EVERY_THREAD,
     HOSTILE,
     HOSTILE_ID,
     Colour,
@@ -122,6 +125,32 @@ def test_output_that_cannot_be_written_is_an_error(url: str, command: list[str],
     assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
 
 
+def in_a_shell(url: str, *command: str, redirected: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-m", "checkpoint_base.cli", "--store", url, *command]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirected}', "sh", *program],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [["threads"], ["threads", "--json"], ["delete", "ann-1", "--yes"]], ids=" ".join)
+def test_without_an_output_to_print_to_nothing_is_done_and_a_sentence_says_so(url: str, command: list[str]) -> None:
+    done = in_a_shell(url, *command, redirected=">&-")
+    said = "Error: the output cannot be written: it is closed; send it to /dev/null if you do not want it\n"
+    assert (done.returncode, done.stderr) == (1, said)
+    with open_saver(url) as saver:
+        assert {info.thread_id for info in saver.threads()} == set(EVERY_THREAD)
+
+
+def test_messages_may_have_nowhere_to_go(url: str) -> None:
+    assert in_a_shell(url, "threads", redirected="2>&-").stdout.count("\n") == 2 + len(EVERY_THREAD)
+    assert in_a_shell(url, "prune", "--all", "--yes", redirected="2>&-").returncode == 0
+    assert in_a_shell(url, "show", "nobody", redirected="2>&-").returncode == 1
+
+
 @pytest.mark.parametrize("command", [["threads"], ["threads", "--json"], ["schema", "postgres"]], ids=" ".join)
 def test_whoever_reads_no_further_causes_no_message(url: str, command: list[str]) -> None:
     reading, writing = os.pipe()
@@ -195,6 +224,27 @@ def test_no_class_of_the_state_is_imported(tmp_path: Path) -> None:
 
 
 # What is printed
+
+
+@pytest.mark.parametrize(
+    ("topic", "shown"),
+    [
+        ("a" * 160, "a" * 160),
+        ("ä" * 161, f"{'ä' * 160}… (161 characters)"),
+        (["a" * 60, "b" * 60], f'["{"a" * 60}","{"b" * 60}"]'),
+        ([HumanMessage("a" * 200), HumanMessage("b")], '2 items, the last: {"content":"b","type":"human"}'),
+        (("a" * 200, "b" * 161), f"2 items, the last: {'b' * 160}… (161 characters)"),
+        (["a" * 200], f'["{"a" * 158}… (204 characters)'),
+    ],
+    ids=["text", "long text", "list", "conversation", "long items", "one item"],
+)
+def test_of_a_long_value_a_table_shows_how_it_begins_and_of_a_long_list_the_last_item(
+    tmp_path: Path, topic: Any, shown: str
+) -> None:
+    with open_saver(f"sqlite:///{tmp_path}/app.db") as saver:
+        start(saver, "a", topic)
+    result = CliRunner().invoke(cli.main, ["--store", f"sqlite:///{tmp_path}/app.db", "show", "a"])
+    assert re.findall("^topic +(.*)$", result.stdout, flags=re.MULTILINE) == [shown]
 
 
 def test_hostile_ids_and_values_are_shown_as_escapes(call: Callable[..., Result], ask: Callable[..., Any]) -> None:

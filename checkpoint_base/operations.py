@@ -351,7 +351,7 @@ class Operations:
                 questions = _interrupts(
                     self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
-                asked = [(question.id, question.value) for question in questions]
+                asked = [_asked(question, where) for question in questions]
             except (CorruptCheckpoint, SerializationError) as unreadable:
                 error = str(unreadable)
             for number, (interrupt_id, value) in enumerate(asked or [("", None)], 1):
@@ -579,6 +579,14 @@ def _write_order(write: WriteRecord) -> tuple[str, str, int]:
 def _interrupts(value: Any) -> Sequence[Any]:
     """The questions in an INTERRUPT write, as langgraph reads it: a sequence of them, or one alone."""
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+
+
+def _asked(question: Any, where: str) -> tuple[str, Any]:
+    # Known by its attributes, because its class is langgraph's, which this package does not need.
+    try:
+        return question.id, question.value
+    except AttributeError:
+        raise SerializationError(f"{where}: a {type(question).__name__} is no Interrupt of LangGraph") from None
 
 
 def _described(error: BaseException) -> str:

@@ -484,6 +484,20 @@ def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
         SQLiteSaver(deadline=deadline)
 
 
+@pytest.mark.parametrize("written", [{"reason": "by hand"}, [Interrupt("first", id="1"), "by hand"], "by hand", None])
+def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_question(
+    saver: SQLiteSaver, written: Any
+) -> None:
+    for thread_id, value in (("asks", [Interrupt("go on?", id="1")]), ("odd", written)):
+        stored = put(saver, {}, config_of(thread_id))
+        saver.put_writes(stored, [("__interrupt__", value)], "task")
+    odd, asks = saver.interrupts()
+    assert (asks.thread_id, asks.value, asks.error) == ("asks", "go on?", None)
+    assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", "", None)
+    assert odd.error is not None
+    assert "is no Interrupt of LangGraph" in odd.error
+
+
 def test_odd_arguments_raise_errors_of_ours(saver: SQLiteSaver) -> None:
     stored = put(saver, {"a": 1})
     checkpoint: Any = empty_checkpoint()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from threading import Lock
 
 from checkpoint_base.codec import Encoding
@@ -68,6 +69,14 @@ class SeenChunks:
             self._seen[thread_id] = seen
             while self._count > MAX_CHUNKS and len(self._seen) > 1:
                 self._count -= len(self._seen.pop(next(iter(self._seen))))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process remembers of one store; a saver shares it with its clones."""
+
+    encodings: RecentEncodings = field(default_factory=RecentEncodings)
+    seen: SeenChunks = field(default_factory=SeenChunks)
 
 
 def _size(encoding: Encoding) -> int:

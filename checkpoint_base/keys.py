@@ -130,6 +130,21 @@ def version_of(key: str) -> str | int | float:
     return int(rest) if kind == "i" else float(rest)
 
 
+def checkpoint_of(config: Mapping[str, Any]) -> CheckpointKey:
+    """Read the checkpoint that a LangGraph config addresses by its id.
+
+    Raises:
+        InvalidKey: as in `namespace_of`, or the config has no ``checkpoint_id``.
+    """
+    space = namespace_of(config)
+    checkpoint_id = checkpoint_id_of(config)
+    if checkpoint_id is None:
+        raise InvalidKey(
+            f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
+        )
+    return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
+
+
 def escape(name: str) -> str:
     r"""Write any text so that every store can hold it: NUL and lone surrogates as ``\uXXXX``, a backslash doubled."""
     if not isinstance(name, str):

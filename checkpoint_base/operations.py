@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
@@ -27,7 +27,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
 
-from checkpoint_base.cache import RecentEncodings, SeenChunks
+from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Encoding
 from checkpoint_base.errors import (
     ConflictError,
@@ -40,6 +40,7 @@ from checkpoint_base.keys import (
     CheckpointKey,
     checkpoint_id_of,
     checkpoint_key,
+    checkpoint_of,
     config_of,
     escape,
     namespace_of,
@@ -85,14 +86,6 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a process remembers of one store; a saver shares it with its clones."""
-
-    encodings: RecentEncodings = field(default_factory=RecentEncodings)
-    seen: SeenChunks = field(default_factory=SeenChunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +169,7 @@ class Operations:
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> Operation[None]:
-        key = self._addressed(config)
+        key = checkpoint_of(config)
         task_id = task_key(task_id)
         task_path = text_key("task_path", task_path)
         now = _now()
@@ -479,15 +472,6 @@ class Operations:
         return () if EncryptedSerializer in type(self.serde).__mro__ else terms_of(metadata)
 
     # Queries
-
-    def _addressed(self, config: RunnableConfig) -> CheckpointKey:
-        space = namespace_of(config)
-        checkpoint_id = checkpoint_id_of(config)
-        if checkpoint_id is None:
-            raise InvalidKey(
-                f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
-            )
-        return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
 
     def _checkpoints(
         self,

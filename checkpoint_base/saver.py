@@ -19,10 +19,11 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Compression
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import Memory, Operations
+from checkpoint_base.operations import Operations
 from checkpoint_base.paging import Listing
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Order

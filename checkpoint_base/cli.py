@@ -30,7 +30,7 @@ from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.sqlite.transport import MEMORY
+from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.transfers import transfer_counting
 from checkpoint_base.urls import open_saver, split_url
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -31,12 +30,20 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
 )
+from checkpoint_base.sqlite import connections as sqlite_connections
+from checkpoint_base.sqlite import line
 from checkpoint_base.sqlite import store as sqlite_store
-from checkpoint_base.sqlite import transport as sqlite_transport
+from checkpoint_base.sqlite.transport import Transaction
 from tests.conftest import counted
 from tests.forking import done_in_a_fork
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def idle_connections(saver: SQLiteSaver) -> list[sqlite3.Connection]:
+    transport: Any = saver.store.transport
+    found: list[sqlite3.Connection] = transport._here.get().connections._idle
+    return found
 
 
 def put(saver: SQLiteSaver, values: dict[str, Any], config: Any = CONFIG) -> Any:
@@ -212,7 +219,7 @@ def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver)
 
 
 def test_a_lock_that_stays_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.05)
     with SQLiteSaver(path, deadline=0.3) as saver:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -259,33 +266,6 @@ def test_a_store_in_memory_is_refused_in_a_forked_process() -> None:
         assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 1}]
 
 
-def test_threads_that_begin_at_once_in_a_forked_process_begin_together(
-    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(saver, {"a": "parent"})
-    transport: Any = saver.store.transport
-    begin = transport._begin_in_this_process
-    begun: list[object] = []
-
-    def begin_slowly() -> None:
-        begun.append(None)
-        time.sleep(0.2)  # for the other thread to come here too
-        begin()
-
-    def child() -> None:
-        threads = [threading.Thread(target=put, args=(saver, {"a": number})) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(10)
-        assert len(begun) == 1
-
-    monkeypatch.setattr(transport, "_begin_in_this_process", begin_slowly)
-    done_in_a_fork(child)
-    monkeypatch.undo()
-    assert len(list(saver.list(CONFIG))) == 3
-
-
 def test_a_relative_path_stays_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -330,7 +310,7 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
     put(saver, {"a": 0})
     transport = saver.store.transport
     commits: list[str] = []
-    transport._idle[-1].set_trace_callback(
+    idle_connections(saver)[-1].set_trace_callback(
         lambda statement: commits.append(statement) if "COMMIT" in statement else None
     )
 
@@ -344,7 +324,7 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
     async def write_while_another_process_writes() -> list[Any]:
         first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
         await asyncio.sleep(0.1)  # it has the turn, and waits for the other process
-        failing = sqlite_transport.Transaction(fail, writes=True)
+        failing = Transaction(fail, writes=True)
         waiting = [
             *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
             transport.aexecute(failing),
@@ -367,15 +347,15 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
 def test_the_line_of_writers_is_changed_by_one_thread_at_a_time(
     saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    transport: Any = saver.store.transport
+    writers: Any = saver.store.transport._here.get().line  # type: ignore[attr-defined]
 
     class Line(deque[Any]):
         def append(self, waiting: Any) -> None:
-            unguarded.append(not transport._line_lock.locked())
+            unguarded.append(not writers._lock.locked())
             super().append(waiting)
 
     unguarded: list[bool] = []
-    monkeypatch.setattr(transport, "_line", Line())
+    monkeypatch.setattr(writers, "_line", Line())
     put(saver, {"a": 1})
     asyncio.run(saver.adelete_thread("another"))
     assert unguarded == [False, False]
@@ -404,7 +384,7 @@ def test_a_write_that_was_cancelled_in_line_is_not_written_later(path: Path, sav
 
 
 def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.2)
     with SQLiteSaver(path, deadline=0) as saver:
         put(saver, {"a": 1})
         with long_write(saver), pytest.raises(StoreUnavailable, match="kept the file busy"):
@@ -413,7 +393,7 @@ def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest
         assert len(list(saver.list(CONFIG))) == 2
 
 
-class Waiting(sqlite_transport._InLine):
+class Waiting(line.InLine):
     """A request in line whose caller says that it waits, and once it is woken lets something happen first."""
 
     def __init__(self, waits: threading.Event, first: Callable[[], object], request: Any) -> None:
@@ -454,7 +434,7 @@ def long_write(saver: SQLiteSaver) -> Iterator[Callable[[], None]]:
         began.set()
         end.wait(10)
 
-    request = sqlite_transport.Transaction(write, writes=True)
+    request = Transaction(write, writes=True)
     writer = threading.Thread(target=saver.store.transport.execute, args=(request,))
 
     def finish() -> None:
@@ -473,8 +453,8 @@ def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits, cancelled = threading.Event(), threading.Event()
-    monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
-    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0)
+    monkeypatch.setattr(line, "InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0)
 
     async def cancel_what_has_the_turn(saver: SQLiteSaver) -> None:
         with long_write(saver) as finish:
@@ -503,12 +483,12 @@ def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_t
     def interrupt() -> None:
         raise Interrupted
 
-    monkeypatch.setattr(sqlite_transport, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
     with SQLiteSaver(path, deadline=0) as saver:
         put(saver, {"a": 1})
         with long_write(saver) as finish:
             waits = threading.Event()
-            monkeypatch.setattr(sqlite_transport, "_InLine", partial(Waiting, waits, interrupt))
+            monkeypatch.setattr(line, "InLine", partial(Waiting, waits, interrupt))
             finisher = threading.Thread(target=lambda: (waits.wait(10), finish()) if has_the_turn else None)
             finisher.start()
             with pytest.raises(Interrupted):
@@ -522,17 +502,17 @@ def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_t
 
 @pytest.mark.timeout(20)
 def test_a_write_that_an_ended_thread_had_taken_along_is_to_be_tried_again(saver: SQLiteSaver) -> None:
-    transport: Any = saver.store.transport
-    waiting = transport._in_line(sqlite_transport.Transaction(lambda _: None, writes=True))
-    transport._line.clear()  # as by a thread that a signal ends before it settles what it took
+    writers: Any = saver.store.transport._here.get().line  # type: ignore[attr-defined]
+    waiting = writers.join(Transaction(lambda _: None, writes=True))
+    writers._line.clear()  # as by a thread that a signal ends before it settles what it took
     with pytest.raises(StoreUnavailable, match="ended"):
-        transport._serve(waiting)
+        writers.serve(waiting)
     put(saver, {"a": 1})
 
 
 def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
-    [connection] = saver.store.transport._idle
+    [connection] = idle_connections(saver)
 
     def child() -> None:
         saver.close()
@@ -567,7 +547,7 @@ def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
 
 def test_a_commit_reaches_the_disk_before_it_is_acknowledged(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
-    connection = saver.store.transport._idle[-1]
+    connection = idle_connections(saver)[-1]
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -714,7 +694,7 @@ def test_a_file_that_is_removed_while_it_is_open_is_not_written_and_not_made_ane
 ) -> None:
     put(saver, {"a": 1})
     if not has_open_connection:
-        saver.store.transport._idle.pop().close()
+        idle_connections(saver).pop().close()
     removed(path)
     with pytest.raises(UnsupportedOperation, match=r"removed or replaced.*open another"):
         put(saver, {"a": 2})
@@ -760,7 +740,7 @@ def test_a_file_that_is_replaced_while_a_connection_is_made_is_not_used(
     path: Path, saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(saver, {"a": 1})
-    saver.store.transport._idle.pop().close()
+    idle_connections(saver).pop().close()
     connect = sqlite3.connect
 
     def replaced_just_then(*args: Any, **options: Any) -> sqlite3.Connection:
@@ -799,7 +779,7 @@ def test_any_path_names_one_file(tmp_path: Path) -> None:
         path = tmp_path / name
         with SQLiteSaver(path) as saver:
             put(saver, {"a": name.encode("utf-8", "replace")})
-            saver.store.transport._idle.pop().close()
+            idle_connections(saver).pop().close()
             assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": name.encode("utf-8", "replace")}
         assert path.is_file()
 

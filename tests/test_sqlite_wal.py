@@ -15,7 +15,7 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import SQLiteSaver
-from checkpoint_base.sqlite import transport as sqlite_transport
+from checkpoint_base.sqlite import connections as sqlite_connections
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 LIMIT = 500_000
@@ -64,7 +64,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def test_the_log_stays_short_while_there_is_always_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
+    monkeypatch.setattr(sqlite_connections, "WAL_BYTES", LIMIT)
     path = tmp_path / "app.db"
     sizes = []
     with SQLiteSaver(path) as saver:
@@ -81,7 +81,7 @@ def test_the_log_stays_short_while_there_is_always_a_reader(tmp_path: Path, monk
 def test_a_long_log_is_given_back_to_the_disk_also_where_the_path_is_a_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
+    monkeypatch.setattr(sqlite_connections, "WAL_BYTES", LIMIT)
     path = tmp_path / "elsewhere.db"
     link = tmp_path / "app.db"
     link.symlink_to(path)
@@ -98,8 +98,8 @@ def test_a_long_log_is_given_back_to_the_disk_also_where_the_path_is_a_link(
 
 
 def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_transport, "WAL_BYTES", LIMIT)
-    monkeypatch.setattr(sqlite_transport, "WAL_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_connections, "WAL_BYTES", LIMIT)
+    monkeypatch.setattr(sqlite_connections, "WAL_SECONDS", 0.01)
     path = tmp_path / "app.db"
     asked: list[str] = []
 
@@ -108,7 +108,7 @@ def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypat
         connection.set_trace_callback(asked.append)
         return connection
 
-    monkeypatch.setattr(sqlite_transport.sqlite3, "connect", connect)
+    monkeypatch.setattr(sqlite_connections.sqlite3, "connect", connect)
     with SQLiteSaver(path) as saver:
         put(saver, 0)
         with closing(sqlite3.Connection(path)) as reader:

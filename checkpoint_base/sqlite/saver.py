@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlsplit
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
+from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.sqlite.store import SQLiteStore
-from checkpoint_base.sqlite.transport import MEMORY
 from checkpoint_base.urls import take_options
 
 

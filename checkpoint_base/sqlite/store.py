@@ -30,6 +30,7 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
+from checkpoint_base.sqlite.errors import NOT_UTF8, is_undecodable
 from checkpoint_base.sqlite.rows import (
     checkpoint_record,
     json_text,
@@ -41,7 +42,7 @@ from checkpoint_base.sqlite.rows import (
     thread_record,
     write_record,
 )
-from checkpoint_base.sqlite.transport import NOT_UTF8, Setting, SQLiteTransport, Transaction, attempt, is_undecodable
+from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction, attempt
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
@@ -166,7 +167,7 @@ def _read(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None)
 
 
 def _do(transaction: Transaction, thread_id: str | None) -> Operation[Any]:
-    """Carry out a transaction. If it meets what is damaged, and with only one thread, the error says with which."""
+    """Carry out a transaction. If it concerns one thread and finds something damaged, the error names the thread."""
     try:
         return (yield transaction)
     except CorruptCheckpoint as error:
@@ -176,7 +177,11 @@ def _do(transaction: Transaction, thread_id: str | None) -> Operation[Any]:
 
 
 def _readable(db: sqlite3.Connection, read: Callable[[], T]) -> T:
-    """Read again with marks in the place of what is not UTF-8, if anything is not: checksums tell it in its place."""
+    """Read, even if some stored text is not UTF-8.
+
+    One such text fails the whole query. So it is read again with replacement characters, and then fails the checksum of
+    its own record alone.
+    """
     try:
         return read()
     except sqlite3.OperationalError as error:

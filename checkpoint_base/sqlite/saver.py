@@ -10,6 +10,7 @@ from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.sqlite.store import SQLiteStore
+from checkpoint_base.sqlite.transport import SQLiteTransport
 from checkpoint_base.urls import take_options
 
 
@@ -24,7 +25,7 @@ class SQLiteSaver(CheckpointSaver):
     """
 
     def __init__(self, path: str | os.PathLike[str] = MEMORY, **options: Unpack[SaverOptions]) -> None:
-        super().__init__(SQLiteStore(os.fspath(path)), **options)
+        super().__init__(SQLiteStore(SQLiteTransport(path)), **options)
 
     @classmethod
     def from_conn_string(cls, conn_string: str | os.PathLike[str], **options: Any) -> Self:

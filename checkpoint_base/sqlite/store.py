@@ -64,11 +64,10 @@ _ABOVE_ALL_TIMES = 2**63 - 1
 
 
 class SQLiteStore(CheckpointStore):
-    """A `CheckpointStore` in one SQLite file, or in memory when the path is ``:memory:``."""
+    """A `CheckpointStore` in one SQLite file, or in memory."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._transport = SQLiteTransport(path)
+    def __init__(self, transport: SQLiteTransport) -> None:
+        self._transport = transport
 
     @property
     def transport(self) -> SQLiteTransport:
@@ -142,12 +141,12 @@ class SQLiteStore(CheckpointStore):
             version = _only(db, "PRAGMA user_version")
             if version > SCHEMA_VERSION:
                 raise SchemaMismatch(
-                    f"{self._path} has layout {version}, but this version of checkpoint-backends knows layouts "
-                    f"up to {SCHEMA_VERSION}: upgrade checkpoint-backends, or open another file"
+                    f"{self._transport.path} has layout {version}, but this version of checkpoint-backends knows "
+                    f"layouts up to {SCHEMA_VERSION}: upgrade checkpoint-backends, or open another file"
                 )
             return True
         if application or _only(db, "SELECT count(*) FROM sqlite_schema"):
-            raise SchemaMismatch(f"{self._path} holds another program's tables: choose another file")
+            raise SchemaMismatch(f"{self._transport.path} holds another program's tables: choose another file")
         return False
 
     def _create_schema(self, db: sqlite3.Connection) -> None:

@@ -103,6 +103,10 @@ class SQLiteTransport(Closable):
         self._opened_by = os.getpid()
         self._here = PerProcess(lambda: _Here(self._file))
 
+    @property
+    def path(self) -> str:
+        return self._file.path
+
     def execute(self, request: Transaction | Setting) -> Any:
         self._check_usable()
         here = self._here.get()
@@ -112,7 +116,7 @@ class SQLiteTransport(Closable):
             with here.connections.lent() as connection:
                 return _carry_out(connection, request)
         except sqlite3.Error as error:
-            raise translated(error, self._file.path) from error
+            raise translated(error, self.path) from error
 
     async def aexecute(self, request: Transaction | Setting) -> Any:
         self._check_usable()

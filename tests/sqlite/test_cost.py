@@ -92,7 +92,7 @@ def test_chunks_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteS
     transport = counted(saver)
     stored = put(saver, "other", {"a": ["y" * 3000] * 30})
     assert transport.requests == 2
-    with SQLiteSaver(saver.store._path) as reader:
+    with SQLiteSaver(saver.store.transport.path) as reader:
         assert reader.get_tuple(stored).checkpoint["channel_values"] == {"a": ["y" * 3000] * 30}
 
 

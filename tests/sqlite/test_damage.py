@@ -1,9 +1,10 @@
-"""SQLite with a damaged row: what other threads see of it, and what is told of the one that it belongs to."""
+"""Damaged files and rows: what is reported, and what other threads see of it."""
 
 from __future__ import annotations
 
+import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,7 +13,8 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 
-from checkpoint_base import CorruptCheckpoint, SQLiteSaver
+from checkpoint_base import CheckpointError, CorruptCheckpoint, SQLiteSaver
+from tests.sqlite.conftest import CONFIG, put
 
 THREADS = ["t0", "t1", "t2", "t3"]
 DAMAGED = "t2"
@@ -142,3 +144,69 @@ def test_a_damaged_thread_can_be_deleted(damage: str, path: Path, waiting: SQLit
     damage_latest(path, damage)
     waiting.delete_thread(DAMAGED)
     assert checkpoints_left(path) == dict.fromkeys(["t0", "t1", "t3"], 2)
+
+
+@pytest.fixture
+def broken(path: Path) -> Iterator[sqlite3.Connection]:
+    """A thread with every kind of stored bytes, and a connection to damage them."""
+    with SQLiteSaver(path) as saver:
+        stored = put(saver, {"short": "s", "long": ["x" * 1500 + str(n) for n in range(40)]})
+        saver.put_writes(stored, [("w", "y" * 3000), ("short", 1)], "task-1")
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("checkpoints", "header"),
+        ("checkpoints", "channels"),
+        ("channel_values", "root"),
+        ("channel_values", "refs"),
+        ("writes", "root"),
+        ("writes", "refs"),
+        ("chunks", "body"),
+    ],
+)
+def test_any_changed_bit_is_noticed_and_nothing_else_is_raised(
+    table: str, column: str, path: Path, broken: sqlite3.Connection
+) -> None:
+    randomness = random.Random(f"{table}.{column}")
+    key = {"channel_values": "channel, version", "writes": "task_id, idx"}.get(table, "rowid")
+    rows = broken.execute(f"SELECT {key}, {column} FROM {table} WHERE length({column}) > 0").fetchall()
+    where = " AND ".join(f"{name} = ?" for name in key.split(", "))
+    with SQLiteSaver(path) as saver:
+        intact = saver.get_tuple(CONFIG)
+        for _ in range(60):
+            *place, content = randomness.choice(rows)
+            damaged = bytearray(content.encode() if isinstance(content, str) else content)
+            damaged[randomness.randrange(len(damaged))] ^= 1 << randomness.randrange(8)
+            value: Any = bytes(damaged)
+            if isinstance(content, str):
+                value = value.decode("latin-1")
+            broken.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value, *place))
+            try:
+                saver.get_tuple(CONFIG)
+            except CorruptCheckpoint:
+                pass
+            else:
+                pytest.fail(f"the damage went unnoticed: {place}")
+            broken.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (content, *place))
+        assert saver.get_tuple(CONFIG) == intact
+
+
+def test_a_lost_chunk_is_an_error_that_names_the_place(path: Path, broken: sqlite3.Connection) -> None:
+    broken.execute("DELETE FROM chunks WHERE chunk = (SELECT max(chunk) FROM chunks WHERE NOT node)")
+    with SQLiteSaver(path) as saver, pytest.raises(CorruptCheckpoint, match=r"thread 'thread'.*missing"):
+        saver.get_tuple(CONFIG)
+
+
+def test_a_damaged_file_is_an_error(path: Path, broken: sqlite3.Connection) -> None:
+    broken.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    broken.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    with SQLiteSaver(path) as saver, pytest.raises(CheckpointError):
+        saver.get_tuple(CONFIG)

@@ -1,0 +1,371 @@
+"""Threads, event loops and processes that share a file, and the turn to write."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import CorruptCheckpoint, SQLiteSaver, StoreUnavailable, UnsupportedOperation
+from checkpoint_base.sqlite import connections as sqlite_connections
+from checkpoint_base.sqlite import line
+from checkpoint_base.sqlite import store as sqlite_store
+from checkpoint_base.sqlite.transport import Transaction
+from tests.conftest import counted
+from tests.forking import done_in_a_fork
+from tests.sqlite.conftest import CONFIG, idle_connections, put
+
+
+def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+    release.start()
+    put(saver, {"a": 2})
+    release.join()
+    other.close()
+    assert len(list(saver.list(CONFIG))) == 2
+
+
+def test_a_lock_that_stays_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.05)
+    with SQLiteSaver(path, deadline=0.3) as saver:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            put(saver, {"a": 1})
+        assert saver.get_tuple(CONFIG) is None
+        other.execute("COMMIT")
+        other.close()
+        put(saver, {"a": 1})
+
+
+def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": "parent"})
+
+    def child() -> None:
+        put(saver, {"a": "child"})
+        asyncio.run(saver.aget_tuple(CONFIG))
+
+    done_in_a_fork(child)
+    put(saver, {"a": "parent again"})
+    found = {found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)}
+    assert found == {"parent", "child", "parent again"}
+
+
+def test_a_store_in_memory_is_refused_in_a_forked_process() -> None:
+    async def aget(saver: SQLiteSaver) -> None:
+        await saver.aget_tuple(CONFIG)
+
+    with SQLiteSaver(":memory:") as saver:
+        asyncio.run(aget(saver))
+        put(saver, {"a": 1})
+
+        def child() -> None:
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                put(saver, {"a": 2})
+            with pytest.raises(UnsupportedOperation, match=r"in memory.*process"):
+                asyncio.run(aget(saver))
+            saver.close()
+            with SQLiteSaver(":memory:") as own:
+                put(own, {"a": 3})
+
+        with long_write(saver):
+            done_in_a_fork(child)
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 1}]
+
+
+def test_async_readers_do_not_stand_in_line_behind_writers(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def read_while_others_wait_to_write() -> None:
+        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(16)]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(saver.aget_tuple(CONFIG), 2) is not None
+        assert not any(writer.done() for writer in writers)
+        other.execute("COMMIT")
+        await asyncio.gather(*writers)
+
+    asyncio.run(read_while_others_wait_to_write())
+    other.close()
+    assert len(list(saver.list(CONFIG))) == 17
+
+
+def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 0})
+    transport = saver.store.transport
+    commits: list[str] = []
+    idle_connections(saver)[-1].set_trace_callback(
+        lambda statement: commits.append(statement) if "COMMIT" in statement else None
+    )
+
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM checkpoints")
+        raise CorruptCheckpoint("on purpose")
+
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write_while_another_process_writes() -> list[Any]:
+        first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)  # it has the turn, and waits for the other process
+        failing = Transaction(fail, writes=True)
+        waiting = [
+            *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
+            transport.aexecute(failing),
+            *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
+        ]
+        tasks = [asyncio.create_task(call) for call in waiting]
+        await asyncio.sleep(0.1)
+        other.execute("COMMIT")
+        await first
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(write_while_another_process_writes())
+    other.close()
+    assert [type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)] == [CorruptCheckpoint]
+    assert commits == ["COMMIT", "COMMIT"]
+    with SQLiteSaver(path) as reader:
+        assert len(list(reader.list(CONFIG))) == 22
+
+
+def test_the_line_of_writers_is_changed_by_one_thread_at_a_time(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writers: Any = saver.store.transport._here.get().line  # type: ignore[attr-defined]
+
+    class Line(deque[Any]):
+        def append(self, waiting: Any) -> None:
+            unguarded.append(not writers._lock.locked())
+            super().append(waiting)
+
+    unguarded: list[bool] = []
+    monkeypatch.setattr(writers, "_line", Line())
+    put(saver, {"a": 1})
+    asyncio.run(saver.adelete_thread("another"))
+    assert unguarded == [False, False]
+
+
+def test_a_write_that_was_cancelled_in_line_is_not_written_later(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def cancel_in_line() -> None:
+        first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
+        await asyncio.sleep(0.1)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        other.execute("COMMIT")
+        await first
+
+    asyncio.run(cancel_in_line())
+    other.close()
+    put(saver, {"a": 2})
+    assert len(list(saver.list(CONFIG))) == 3
+
+
+def test_a_writer_in_line_gives_up_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.2)
+    with SQLiteSaver(path, deadline=0) as saver:
+        put(saver, {"a": 1})
+        with long_write(saver), pytest.raises(StoreUnavailable, match="kept the file busy"):
+            put(saver, {"a": 2})
+        put(saver, {"a": 3})
+        assert len(list(saver.list(CONFIG))) == 2
+
+
+class Waiting(line.InLine):
+    """A request in line whose caller says that it waits, and once it is woken lets something happen first."""
+
+    def __init__(self, waits: threading.Event, first: Callable[[], object], request: Any) -> None:
+        super().__init__(request)
+        self.waits, self.first, self.lock, self.signal = waits, first, self.signal, cast(Any, self)
+
+    def acquire(self, timeout: float) -> bool:
+        self.waits.set()
+        is_woken = self.lock.acquire(timeout=timeout)
+        self.first()
+        return is_woken
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+def test_runs_are_deleted_from_many_threads_in_several_requests(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_store, "THREADS_AT_ONCE", 2)
+    for number in range(5):
+        config: Any = {"configurable": {"thread_id": f"t{number}", "checkpoint_ns": ""}}
+        for run_id in ("kept", "deleted"):
+            put(saver, {"a": run_id}, {**config, "metadata": {"run_id": run_id}})
+    transport = counted(saver)
+    saver.delete_for_runs(["deleted"])
+    assert transport.requests == 3, "other writers wait for one request, not for all"
+    left = [found.checkpoint["channel_values"] for found in saver.list(None)]
+    assert left == [{"a": "kept"}] * 5
+
+
+@contextmanager
+def long_write(saver: SQLiteSaver) -> Iterator[Callable[[], None]]:
+    """Another thread writes, until it is told to end, or at the end of the block."""
+    began, end = threading.Event(), threading.Event()
+
+    def write(_: sqlite3.Connection) -> None:
+        began.set()
+        end.wait(10)
+
+    request = Transaction(write, writes=True)
+    writer = threading.Thread(target=saver.store.transport.execute, args=(request,))
+
+    def finish() -> None:
+        end.set()
+        writer.join(10)
+
+    writer.start()
+    began.wait(10)
+    try:
+        yield finish
+    finally:
+        finish()
+
+
+def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, cancelled = threading.Event(), threading.Event()
+    monkeypatch.setattr(line, "InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0)
+
+    async def cancel_what_has_the_turn(saver: SQLiteSaver) -> None:
+        with long_write(saver) as finish:
+            call = asyncio.create_task(saver.adelete_thread("another"))
+            await asyncio.to_thread(waits.wait, 10)
+            finish()  # which gives the turn to the call, whose thread has not noticed yet
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        cancelled.set()
+
+    with SQLiteSaver(path, deadline=0) as saver:
+        asyncio.run(cancel_what_has_the_turn(saver))
+        put(saver, {"a": 1})
+        with SQLiteSaver(path) as reader:
+            assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+@pytest.mark.parametrize("has_the_turn", [True, False])
+def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_the_turn_nor_writes_later(
+    has_the_turn: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """As KeyboardInterrupt, which a signal's handler raises wherever the main thread is."""
+
+    def interrupt() -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
+    with SQLiteSaver(path, deadline=0) as saver:
+        put(saver, {"a": 1})
+        with long_write(saver) as finish:
+            waits = threading.Event()
+            monkeypatch.setattr(line, "InLine", partial(Waiting, waits, interrupt))
+            finisher = threading.Thread(target=lambda: (waits.wait(10), finish()) if has_the_turn else None)
+            finisher.start()
+            with pytest.raises(Interrupted):
+                saver.delete_thread("thread")
+            finisher.join(10)
+        monkeypatch.undo()
+        put(saver, {"a": 2})
+        with SQLiteSaver(path) as reader:
+            assert len(list(reader.list(CONFIG))) == 2
+
+
+@pytest.mark.timeout(20)
+def test_a_write_that_an_ended_thread_had_taken_along_is_to_be_tried_again(saver: SQLiteSaver) -> None:
+    writers: Any = saver.store.transport._here.get().line  # type: ignore[attr-defined]
+    waiting = writers.join(Transaction(lambda _: None, writes=True))
+    writers._line.clear()  # as by a thread that a signal ends before it settles what it took
+    with pytest.raises(StoreUnavailable, match="ended"):
+        writers.serve(waiting)
+    put(saver, {"a": 1})
+
+
+def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    [connection] = idle_connections(saver)
+
+    def child() -> None:
+        saver.close()
+        connection.execute("SELECT 1")  # raises if it was closed
+
+    done_in_a_fork(child)
+    found = saver.get_tuple(CONFIG)
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:
+    put(saver, {"a": ["x" * 2000] * 3})
+    with saver._memory.get().seen._lock, saver._memory.get().encodings._lock:
+        done_in_a_fork(lambda: put(saver, {"a": ["x" * 2000] * 3}))
+
+
+def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
+    async def cancel_many() -> None:
+        for _ in range(20):
+            task = asyncio.create_task(saver.aget_tuple(CONFIG))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await saver.aget_tuple(CONFIG) is None
+
+    asyncio.run(cancel_many())
+    put(saver, {"a": 1})
+    assert saver.get_tuple(CONFIG) is not None
+
+
+def test_a_commit_reaches_the_disk_before_it_is_acknowledged(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    connection = idle_connections(saver)[-1]
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
+    program = """
+import os, sys
+from checkpoint_base import SQLiteSaver
+from langgraph.checkpoint.base import empty_checkpoint
+saver = SQLiteSaver(sys.argv[1])
+for n in range(20):
+    checkpoint = empty_checkpoint()
+    saver.put({"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}, checkpoint, {"step": n}, {})
+    print(checkpoint["id"], flush=True)
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60)
+    assert killed.returncode == -9
+    acknowledged = killed.stdout.split()
+    assert len(acknowledged) == 20
+    with SQLiteSaver(path) as saver:
+        assert [found.checkpoint["id"] for found in saver.list(CONFIG)] == acknowledged[::-1]

@@ -9,11 +9,15 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from checkpoint_base import open_saver
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SECONDS = 100  # five interpreters start one after another
+SECONDS = 300  # five interpreters start one after another, perhaps on a busy machine
+
+pytestmark = pytest.mark.timeout(SECONDS + 20)
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

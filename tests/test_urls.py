@@ -120,6 +120,8 @@ def test_a_url_may_end_with_the_line_break_of_the_file_it_was_read_from(tmp_path
     "url",
     [
         "typo://ann:secret@box/db?password=secret",
+        "sqlite://ann:secret@box/db",
+        "sqlite:///db#secret",
         "ann:secret@box",
         "host=box user=ann password=secret",
         "postgresql:ann:se/cret@box/db",

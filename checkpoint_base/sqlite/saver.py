@@ -44,11 +44,10 @@ def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
 def _path_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc:
-        raise UnsupportedOperation(
-            f"{url!r} names a host: write sqlite:///{parts.netloc}{parts.path} for a file in the current folder"
-        )
+        # Not shown: a URL of another kind of store may hold a password.
+        raise UnsupportedOperation("the URL of a SQLite file names a host: write sqlite:///file.db, with three slashes")
     if parts.query:
         raise UnsupportedOperation(f"unknown option {parts.query!r}; known are strict, compression and deadline")
     if parts.fragment:
-        raise UnsupportedOperation(f"{url!r} has a fragment: write %23 for a # in the file's name")
+        raise UnsupportedOperation("the URL of a SQLite file has a fragment: write %23 for a # in the file's name")
     return unquote(parts.path[1:]) or MEMORY

@@ -111,7 +111,7 @@ def test_a_bad_url_says_what_to_write(url: Any, options: Any, message: str) -> N
 
 def test_a_url_may_end_with_the_line_break_of_the_file_it_was_read_from(tmp_path: Path) -> None:
     with open_saver(f"sqlite:///{tmp_path}/app.db?deadline=2.5\n") as saver:
-        assert saver._transport.deadline == 2.5
+        assert saver.transport.deadline == 2.5
     with open_saver(f"sqlite:///{tmp_path}/app.db\n"):
         assert [file.name for file in tmp_path.glob("*db*") if "-" not in file.name] == ["app.db"]
 

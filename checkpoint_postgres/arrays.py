@@ -1,7 +1,8 @@
-"""Arrays as parameters, in PostgreSQL's binary form and of a type that is known.
+"""Arrays as parameters, in PostgreSQL's binary form and with a known type.
 
-psycopg looks at the elements of every list for what it is an array of. With the dozen arrays of a put that took longer
-than all else that the client does for it; this way `put_writes` takes 0.38 instead of 0.47 ms of its CPU.
+psycopg inspects the elements of every list to find out what it is an array of. For the dozen arrays of a put, that took
+longer than everything else the client does for them. With these classes `put_writes` takes 0.38 ms of the client's CPU
+instead of 0.47 ms.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from psycopg import ProgrammingError
+from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
-from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection
 
-_EMPTY = struct.Struct(">iii")  # dimensions, whether there are NULLs, type of the elements
-_HEAD = struct.Struct(">iiiii")  # the same, elements, number of the first one
+_EMPTY = struct.Struct(">iii")  # dimensions, whether there are NULLs, element type
+_HEAD = struct.Struct(">iiiii")  # the same, number of elements, index of the first one
 _LENGTH = struct.Struct(">i")
 
 
 class Array:
-    """Elements of one type, none of them None; its subclasses say which."""
+    """Elements of one type, which each subclass defines. None of them is None."""
 
     __slots__ = ("elements",)
+
+    oid: ClassVar[int]
+    element_oid: ClassVar[int]
+    encode: Callable[[Any], bytes]
 
     def __init__(self, elements: Sequence[Any]) -> None:
         self.elements = elements
@@ -33,91 +38,58 @@ class Array:
 
 class Texts(Array):
     __slots__ = ()
+    oid, element_oid = 1009, 25
+    encode = staticmethod(str.encode)
 
 
 class Blobs(Array):
     __slots__ = ()
-
-
-class Booleans(Array):
-    __slots__ = ()
-
-
-class Integers(Array):
-    """Of 4 bytes."""
-
-    __slots__ = ()
-
-
-class BigIntegers(Array):
-    """Of 8 bytes."""
-
-    __slots__ = ()
-
-
-class _ArrayDumper(Dumper):
-    format = Format.BINARY
-    element_oid: ClassVar[int]
-    encode: Callable[[Any], bytes]
-
-    def dump(self, obj: Array) -> bytes:
-        if not obj.elements:
-            return _EMPTY.pack(0, 0, self.element_oid)
-        parts = [_HEAD.pack(1, 0, self.element_oid, len(obj.elements), 1)]
-        for element in map(self.encode, obj.elements):
-            parts += (_LENGTH.pack(len(element)), element)
-        return b"".join(parts)
-
-
-class _TextsDumper(_ArrayDumper):
-    oid, element_oid = 1009, 25
-
-    encode = staticmethod(str.encode)
-
-
-class _BlobsDumper(_ArrayDumper):
     oid, element_oid = 1001, 17
     encode = staticmethod(bytes)
 
 
-class _BooleansDumper(_ArrayDumper):
+class Booleans(Array):
+    __slots__ = ()
     oid, element_oid = 1000, 16
     encode = staticmethod(struct.Struct(">?").pack)
 
 
-class _IntegersDumper(_ArrayDumper):
+class Integers(Array):
+    """Integers of 4 bytes."""
+
+    __slots__ = ()
     oid, element_oid = 1007, 23
     encode = staticmethod(struct.Struct(">i").pack)
 
 
-class _BigIntegersDumper(_ArrayDumper):
+class BigIntegers(Array):
+    """Integers of 8 bytes."""
+
+    __slots__ = ()
     oid, element_oid = 1016, 20
     encode = staticmethod(struct.Struct(">q").pack)
 
 
-_DUMPERS: dict[type[Array], type[_ArrayDumper]] = {
-    Texts: _TextsDumper,
-    Blobs: _BlobsDumper,
-    Booleans: _BooleansDumper,
-    Integers: _IntegersDumper,
-    BigIntegers: _BigIntegersDumper,
-}
+class _ArrayDumper(Dumper):
+    format = Format.BINARY
+
+    def __init__(self, cls: type[Array], context: AdaptContext | None = None) -> None:
+        super().__init__(cls, context)
+        self.oid = cls.oid
+
+    def dump(self, obj: Array) -> bytes:
+        if not obj.elements:
+            return _EMPTY.pack(0, 0, obj.element_oid)
+        parts = [_HEAD.pack(1, 0, obj.element_oid, len(obj.elements), 1)]
+        for element in map(obj.encode, obj.elements):
+            parts += (_LENGTH.pack(len(element)), element)
+        return b"".join(parts)
 
 
-def admit(connection: AnyConnection | AnyAsyncConnection) -> None:
-    """Let a connection take these as parameters, also one that somebody else has made.
-
-    Raises:
-        UnsupportedOperation: it does not speak UTF8, so that ids would not arrive, or not come back as text.
-    """
-    encoding = connection.pgconn.parameter_status(b"client_encoding")
-    if encoding != b"UTF8":
-        raise UnsupportedOperation(
-            f"the given connection speaks {(encoding or b'nothing').decode()}: open it, or its pool, with "
-            "client_encoding=UTF8"
-        )
+def register_arrays(connection: AnyConnection | AnyAsyncConnection) -> None:
+    """Let a connection, even one of the user's, take these arrays as parameters. Repeating it changes nothing."""
     try:
         connection.adapters.get_dumper(Texts, PyFormat.BINARY)
     except ProgrammingError:
-        for array, dumper in _DUMPERS.items():
-            connection.adapters.register_dumper(array, dumper)
+        for kind in (Texts, Blobs, Booleans, Integers, BigIntegers):
+            connection.adapters.register_dumper(kind, _ArrayDumper)

@@ -1,4 +1,4 @@
-"""PostgreSQL's and psycopg's errors as those of `checkpoint_base.errors`."""
+"""Turns the errors of PostgreSQL and psycopg into those of `checkpoint_base.errors`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from checkpoint_base.errors import (
 
 
 class NotSetUp(SchemaMismatch):
-    """The schema has none of our tables, or not all of what this version needs."""
+    """The schema lacks all or some of what this version needs."""
 
 
 class TooLarge(UnsupportedOperation):
-    """The answer exceeds what PostgreSQL puts into one row. Whoever asks for less at once may get it."""
+    """The answer is larger than a row of PostgreSQL can be. Asking for less at once may succeed."""
 
 
 _SET_UP = "call setup(), or have an administrator run what `checkpoints schema postgres` prints"
 
-# What a server says that will say the same in a minute; without an SQLSTATE when it refuses a connection.
+# Words of refusals that a retry would only meet again. When a connection is refused, there is no SQLSTATE to go by.
 _REFUSALS = (
     "authentication failed",
     "no pg_hba.conf entry",
@@ -44,13 +44,12 @@ _REFUSALS = (
     "no such user",
 )
 
-
-# psycopg's words, and libpq's, for a resolver that may know in a minute.
+# psycopg's message, and libpq's, for a resolver that may know the name in a minute.
 _NOT_RESOLVED_YET = (f"[Errno {int(socket.EAI_AGAIN)}]", "Temporary failure in name resolution")
 
 
 def translated(error: Exception) -> CheckpointError:
-    """Return the error to raise from an error of psycopg, of its pool, or of the operating system."""
+    """Return our error to raise from one of psycopg, its pool or the operating system."""
     code = getattr(error, "sqlstate", None)
     text = str(error).strip()
     if isinstance(error, PoolClosed):
@@ -76,7 +75,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(f"PostgreSQL: {text}. Grant the permission ({_SET_UP})")
     if code == "CKP01":
         return UnsupportedOperation(
-            f"{text}: leave default_transaction_isolation of these connections, their role and their database as it is"
+            f"{text}: do not change default_transaction_isolation for these connections, their role or their database"
         )
     if code in ("26000", "42P05"):
         return UnsupportedOperation(
@@ -94,11 +93,11 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
     unavailable = (
         "08",  # connections
-        "25006",  # a standby, or a server that is being failed over
-        "25P03",  # idle in transaction for too long
+        "25006",  # read-only: a standby, or a server during a failover
+        "25P03",  # idle in a transaction for too long
         "25P04",  # in a transaction for too long
         "40",  # serialization failures and deadlocks
-        "53",  # connections, memory or disk are used up
+        "53",  # out of connections, memory or disk
         "55P03",  # a lock was not available in time
         "57",  # cancelled, shutting down, starting, idle for too long
         "58",  # input and output

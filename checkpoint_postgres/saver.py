@@ -30,16 +30,17 @@ _URL_OPTIONS: Mapping[str, OptionReader] = {
 class PostgresSaver(CheckpointSaver):
     """A `CheckpointSaver` in one schema of a PostgreSQL database, for any number of processes.
 
-    From a connection string it makes a pool for sync callers and one for each event loop, when they are first needed. A
-    pool or a connection that it is given serves callers of its own colour only, stays open, and may have autocommit or
-    not: every call commits what it stored. A given connection is not replaced when it is lost.
+    From a connection string, the saver makes a pool for sync callers and one for each event loop, when first needed. A
+    pool or connection of yours serves callers of its own colour only and stays open. It may have autocommit on or off:
+    every call commits what it stored. A lost connection of yours is not replaced.
 
     Args:
-        conn: a connection string (URL or keywords), or a pool or connection of psycopg.
-        schema: where the tables are; `setup` creates it if it is missing.
+        conn: a connection string as libpq takes it (URL or keywords), or a pool or connection of psycopg. Our own
+            options in a URL, such as ``schema``, are read by `from_conn_string` and `open_saver` only.
+        schema: the schema of the tables; `setup` creates it if it is missing.
         prepare: False behind a pooler that does not keep track of prepared statements.
-        min_size: connections that each pool of our own keeps open; 1 if left out.
-        max_size: connections that each pool of our own opens at most; 10 if left out.
+        min_size: connections that each of the saver's pools keeps open; 1 if left out.
+        max_size: the most connections that each of the saver's pools opens; 10 if left out.
         options: those of `CheckpointSaver`.
     """
 
@@ -78,7 +79,10 @@ class PostgresSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_postgres`."""
+        """Return a saver to enter with ``with`` or ``async with``, which sets it up; leaving closes it.
+
+        A URL may have the options that `open_postgres` reads; keywords of libpq are passed on as they are.
+        """
         conninfo = conn_string
         if conn_string.startswith(_SCHEMES):
             conninfo, options = take_options(conn_string, _URL_OPTIONS, options)
@@ -86,7 +90,7 @@ class PostgresSaver(CheckpointSaver):
 
 
 class AsyncPostgresSaver(PostgresSaver):
-    """A `PostgresSaver` whose ``setup`` is awaited, as it is in programs for LangGraph's class of this name."""
+    """A `PostgresSaver` whose ``setup`` is awaited, as that of LangGraph's class of this name is."""
 
     async def setup(self) -> None:  # type: ignore[override]  # that is what this class is for
         """`CheckpointSaver.asetup`."""
@@ -96,7 +100,7 @@ class AsyncPostgresSaver(PostgresSaver):
         try:
             run(self._set_up(), self.transport)
         except BaseException:
-            self.close()  # there is no `__exit__` for who was not let in
+            self.close()  # `__exit__` is not called when `__enter__` raises
             raise
         return self
 
@@ -104,7 +108,7 @@ class AsyncPostgresSaver(PostgresSaver):
 def open_postgres(url: str, **options: Any) -> PostgresSaver:
     """Open ``postgresql://user:password@host:port/database?schema=…&max_size=…``.
 
-    ``schema``, ``prepare``, ``min_size`` and ``max_size`` are arguments of `PostgresSaver`; everything else in the
-    query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on.
+    ``schema``, ``prepare``, ``min_size``, ``max_size`` and the options of every saver are arguments of `PostgresSaver`;
+    everything else in the query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on.
     """
     return PostgresSaver.from_conn_string(url, **options)

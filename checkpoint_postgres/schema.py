@@ -1,4 +1,4 @@
-"""The schema that the tables and functions are in: its name, its layout, and the statements on it."""
+"""The schema that holds the tables and functions: its name, its layout, and the statements on it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SCHEMA_VERSION = len(MIGRATIONS)
 _SQL = statements("checkpoint_postgres", "statements.sql")
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
-# A dollar could end the body of a function that the name stands in, and psycopg would take a percent sign for that of a
-# parameter; quoting takes care of everything else.
+# The name stands in function bodies, which a dollar sign could end, and psycopg would take a percent sign for a
+# parameter. Quoting takes care of everything else.
 _UNUSABLE = re.compile(r"[\x00-\x1f\x7f$%\ud800-\udfff]")
 
 
 class Schema:
-    """SQL for one schema. Its name is the only thing that is ever put into SQL text, quoted by psycopg.
+    """The SQL for one schema. Only its name, and that of a role in `script`, enter SQL text; psycopg quotes them.
 
     Raises:
         UnsupportedOperation: the name cannot be used.
@@ -43,7 +43,7 @@ class Schema:
         self._parts = {
             "schema": sql.Identifier(name),
             "name": sql.Literal(name),
-            # Advisory locks are numbers in one space for all programs of a database.
+            # All programs of a database share one space of numbers for advisory locks.
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
             "version": sql.Literal(SCHEMA_VERSION),
         }
@@ -53,7 +53,7 @@ class Schema:
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
     def script(self, role: str | None = None) -> str:
-        """The SQL of `setup` on an empty database, as a script for psql; with grants to a role if one is given."""
+        """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
         parts = [b"BEGIN", *create, *self.migrations, statements.set_version]

@@ -1,6 +1,7 @@
-"""Checkpoint records in PostgreSQL tables. A request is one statement, most of which call a function of the schema.
+"""Checkpoint records in PostgreSQL tables. A request is one statement, most often a call of a function in the schema.
 
-Every operation is one request, but for `delete_runs`, which looks for the threads first.
+Every operation is one request, except `setup` if it has something to create, `delete_runs`, which looks up the threads
+first, and `list` if a page is too large for one answer.
 """
 
 from __future__ import annotations
@@ -44,17 +45,17 @@ from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
 MAX_CHANNEL_BYTES = 2000
-"""A channel's name and version stand in an index, whose entries have 2.7 KB; the longest thread_id takes 512."""
+"""The most bytes of a channel's name and version. Their index entry holds 2.7 KB, of which thread_id may take 512."""
 
 MAX_REQUEST_BYTES = 1_000_000_000
-"""New bytes that one request brings at most.
+"""The most new bytes that one request sends.
 
-PostgreSQL ends the session of a message of more than 1 GiB, and an array has no more either. The rest is for ids and
-lengths.
+PostgreSQL ends a session that sends a message of more than 1 GiB, and an array cannot be larger either. The difference
+is for ids and lengths.
 """
 
 LARGE_BYTES = 32 * 1024 * 1024
-"""New bytes above which a request may take the server longer than it may usually say nothing: 300 MB took it 16 s."""
+"""A request with more new bytes than this may keep the server silent for minutes: 300 MB took 16 s."""
 
 _RECORD_COLUMNS = 11
 
@@ -93,7 +94,7 @@ class PostgresStore(CheckpointStore):
         return version
 
     def _migrate(self) -> Generator[Statement, Rows, None]:
-        """Create or extend the schema, unless somebody else has done so while we waited for the lock."""
+        """Create or upgrade the schema, unless somebody else did so while we waited for the lock."""
         yield Statement(self._sql.read_committed)
         yield Statement(self._sql.setup_lock)
         [(is_utf8, has_schema, has_version)] = yield Statement(self._sql.situation)
@@ -190,7 +191,7 @@ class PostgresStore(CheckpointStore):
         return _with_contents(rows)[0] if rows else None
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        # The contents of a page are one row, for which its checkpoints may hold too much.
+        # All contents of a page arrive in one row. If they are too large for a row, the page is read in smaller parts.
         found: list[StoredCheckpoint] = []
         part = query
         while True:
@@ -249,9 +250,9 @@ class PostgresStore(CheckpointStore):
         yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        # A thread that gets its first checkpoint of a run after this is as one that gets it after all.
+        # A thread whose first checkpoint of a run comes after this look-up keeps it, as if it came after the deletion.
         rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), takes_long=True)
-        # Each thread takes a lock, for which a server has room: by default 64 for each transaction that may run.
+        # Each thread takes a lock. By default, a server has room for 64 for each transaction that may run.
         for at in range(0, len(rows), THREADS_AT_ONCE):
             threads = [thread_id for (thread_id,) in rows[at : at + THREADS_AT_ONCE]]
             yield Statement(self._sql.delete_runs, (threads, list(run_ids)), takes_long=True)
@@ -278,21 +279,21 @@ class PostgresStore(CheckpointStore):
 
 
 def _ns(checkpoint_ns: str) -> bytes:
-    """What stands for a namespace in keys: nested subgraphs have longer names than an index takes."""
+    """What stands for a namespace in keys: the names of nested subgraphs may be too long for an index."""
     return blake2b(checkpoint_ns.encode(), digest_size=16).digest() if checkpoint_ns else b""
 
 
 def _numbers(terms: bytes) -> list[int]:
-    """Terms as bigints, of which PostgreSQL has indexes."""
+    """Terms as bigints, which a GIN index of PostgreSQL takes."""
     return list(struct.unpack(f">{len(terms) // TERM_BYTES}q", terms))
 
 
 def _chunk_columns(chunks: Mapping[ChunkId, Chunk]) -> tuple[Blobs, Booleans, Blobs]:
-    brought = sorted(chunks.values(), key=lambda chunk: chunk.id)
+    ordered = sorted(chunks.values(), key=lambda chunk: chunk.id)
     return (
-        Blobs([chunk.id for chunk in brought]),
-        Booleans([chunk.node for chunk in brought]),
-        Blobs([chunk.body for chunk in brought]),
+        Blobs([chunk.id for chunk in ordered]),
+        Booleans([chunk.node for chunk in ordered]),
+        Blobs([chunk.body for chunk in ordered]),
     )
 
 
@@ -316,7 +317,11 @@ def _check_length(channel: str, version: str) -> None:
 
 
 def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> int:
-    """How many new bytes are brought."""
+    """How many new bytes a request sends.
+
+    Raises:
+        SerializationError: too many for one request.
+    """
     size = sum(len(value.root) + len(value.refs) for value in values)
     size += sum(len(chunk.body) for chunk in chunks.values())
     if size > MAX_REQUEST_BYTES:
@@ -359,7 +364,7 @@ def _write_record(row: Sequence[Any]) -> WriteRecord:
 
 
 def _with_contents(rows: Rows) -> Sequence[StoredCheckpoint]:
-    """A page of checkpoints; the first row has the contents of all."""
+    """A page of checkpoints. The first row has the contents of all of them."""
     if not rows:
         return []
     contents = rows[0][_RECORD_COLUMNS:]
@@ -375,7 +380,7 @@ def _with_contents(rows: Rows) -> Sequence[StoredCheckpoint]:
 
 
 def _writes(columns: Sequence[Any], places: int) -> list[list[WriteRecord]]:
-    """Writes by the place that the first column counts from 1."""
+    """Writes grouped by their place, which the first column counts from 1."""
     found: list[list[WriteRecord]] = [[] for _ in range(places)]
     for position, *row in zip(*(column or () for column in columns), strict=True):
         found[position - 1].append(_write_record(row))

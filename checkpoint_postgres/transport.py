@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.rows import tuple_row
 
-from checkpoint_postgres.arrays import admit
+from checkpoint_base.errors import UnsupportedOperation
+from checkpoint_postgres.arrays import register_arrays
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
 from checkpoint_postgres.errors import translated
 
@@ -21,9 +22,9 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 class Statement:
     """A request: one statement in a transaction of its own. Its response is its rows.
 
-    ``varies`` says that its best plan depends on its parameters, so that it is never prepared. ``takes_long`` says that
-    the server may need minutes, because what it changes or returns is as much as is stored. A ``script`` is the text of
-    several statements, which have no parameters and return nothing.
+    ``varies``: the best plan depends on the parameters, so the statement is never prepared. ``takes_long``: the server
+    may need minutes, because the work grows with the data. ``script``: the text is several statements, which have no
+    parameters and return nothing.
     """
 
     sql: bytes
@@ -35,25 +36,26 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A request: statements that depend on each other's rows, on one connection, all of them or nothing.
+    """A request: statements that depend on each other's rows, all or nothing, on one connection.
 
     ``work`` yields each `Statement`, is sent its rows, and returns the response.
     """
 
     work: Callable[[], Generator[Statement, Rows, Any]]
-    takes_long: bool = True
+    takes_long: ClassVar[bool] = True
 
 
 class PostgresTransport:
     """Executes `Statement` and `Transaction` requests on a database.
 
-    A statement is one message and commits by itself: a connection without autocommit has it while we use it. psycopg
-    alone knows of that, and its own BEGIN and COMMIT would be messages of their own, also in a pipeline.
+    A statement is one message and commits by itself, so a connection without autocommit has it switched on while we use
+    it. Only psycopg knows of that setting, so switching costs no message; psycopg's own BEGIN and COMMIT would each be
+    one, even in a pipeline.
 
     Args:
         connections: where connections come from; owned by the transport.
-        prepare: let psycopg prepare what a connection has executed several times. A pooler that does not keep track of
-            prepared statements, such as PgBouncer before 1.21 in transaction mode, needs False.
+        prepare: let psycopg prepare statements that a connection has executed several times. Use False behind a pooler
+            that does not keep track of prepared statements, such as PgBouncer before 1.21 in transaction mode.
     """
 
     def __init__(self, connections: Connections, *, prepare: bool = True) -> None:
@@ -110,8 +112,9 @@ class PostgresTransport:
         return cursor.fetchall() if cursor.description else []
 
     def _sent(self, connection: AnyConnection, request: Statement) -> Cursor[tuple[Any, ...]]:
-        admit(connection)
-        # Not connection.cursor(), whose class and rows may be the user's.
+        _check_encoding(connection)
+        register_arrays(connection)
+        # Not connection.cursor(), whose cursor and row classes may be the user's.
         cursor = Cursor(connection, row_factory=tuple_row)
         if request.script:
             return cursor.execute(request.sql)
@@ -144,9 +147,20 @@ class PostgresTransport:
         return await cursor.fetchall() if cursor.description else []
 
     async def _asent(self, connection: AnyAsyncConnection, request: Statement) -> AsyncCursor[tuple[Any, ...]]:
-        admit(connection)
+        _check_encoding(connection)
+        register_arrays(connection)
         cursor = AsyncCursor(connection, row_factory=tuple_row)
         if request.script:
             return await cursor.execute(request.sql)
         prepare = False if request.varies else self._prepare
         return await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+
+
+def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:
+    """Refuse a connection that does not use UTF8: ids would not arrive, or not come back as text."""
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
+    if encoding != b"UTF8":
+        raise UnsupportedOperation(
+            f"the given connection speaks {(encoding or b'nothing').decode()}: open it, or its pool, with "
+            "client_encoding=UTF8"
+        )

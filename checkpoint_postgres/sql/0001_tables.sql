@@ -1,7 +1,8 @@
--- Layout 1. Every key leads with thread_id, so each table can be partitioned by its hash, or distributed by it.
--- Ids compare by code point (COLLATE "C"), whatever the database's collation is. Times are microseconds since
--- 1970-01-01 UTC. `ns` stands for a namespace in keys, which hold no long texts: empty for the root graph, otherwise a
--- digest of checkpoint_ns. What is compressed has been compressed already: EXTERNAL keeps PostgreSQL from trying again.
+-- Layout 1. Every primary key begins with thread_id, so that the tables can be partitioned by its hash or distributed
+-- by it. Ids compare by code point (COLLATE "C"), whatever the collation of the database is. Times are microseconds
+-- since 1970-01-01 UTC. In keys, where long texts do not fit, `ns` stands for a namespace: empty for the root graph,
+-- otherwise a digest of checkpoint_ns. What the saver should compress is compressed already: STORAGE EXTERNAL keeps
+-- PostgreSQL from trying again.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 
@@ -21,7 +22,7 @@ CREATE TABLE {schema}.checkpoints (
     parent_id text COLLATE "C",
     run_id text COLLATE "C",
     written_at bigint NOT NULL,
-    retired boolean NOT NULL,       -- removed from sight, but others still read its writes to open_channels
+    retired boolean NOT NULL,       -- no longer visible, but descendants still need its writes to open_channels
     channels text[] COLLATE "C" NOT NULL,
     versions text[] COLLATE "C" NOT NULL,   -- of channels, in their order
     open_channels text[] COLLATE "C" NOT NULL,
@@ -30,13 +31,14 @@ CREATE TABLE {schema}.checkpoints (
     PRIMARY KEY (thread_id, ns, checkpoint_id)
 );
 ALTER TABLE {schema}.checkpoints ALTER header SET STORAGE EXTERNAL;
--- So that a plan knows rare terms from common ones. With the default of 100, a guess between them was off by 50 times.
+-- So that the planner can tell rare terms from common ones. With the default of 100, its estimates for terms in between
+-- were off by a factor of 50.
 ALTER TABLE {schema}.checkpoints ALTER terms SET STATISTICS 1000;
 CREATE INDEX checkpoints_by_id ON {schema}.checkpoints (checkpoint_id, thread_id);
--- For filters that cross threads. It adds 3 % to the server's work for a put, measured on 100,000 checkpoints, because
--- new entries are collected first; a reader looks through those as well, so there is a limit, in KB.
+-- For filters across threads. It adds only 3 % to the server's work for a put, measured on 100,000 checkpoints, because
+-- new entries go to a pending list first. Readers scan that list as well, so its size is limited (in KB).
 CREATE INDEX checkpoints_by_term ON {schema}.checkpoints USING gin (terms) WITH (gin_pending_list_limit = 256);
--- By digest, because a run_id may have any length.
+-- A hash, because a run_id may have any length.
 CREATE INDEX checkpoints_by_run ON {schema}.checkpoints (hashtextextended(run_id, 0)) WHERE run_id IS NOT NULL;
 
 CREATE TABLE {schema}.channel_values (
@@ -45,7 +47,7 @@ CREATE TABLE {schema}.channel_values (
     channel text COLLATE "C" NOT NULL,
     version text COLLATE "C" NOT NULL,
     root bytea NOT NULL,
-    refs bytea NOT NULL,            -- ids of chunks, joined
+    refs bytea NOT NULL,            -- ids of chunks, concatenated
     PRIMARY KEY (thread_id, ns, channel, version)
 );
 ALTER TABLE {schema}.channel_values ALTER root SET STORAGE EXTERNAL, ALTER refs SET STORAGE EXTERNAL;
@@ -67,17 +69,17 @@ CREATE TABLE {schema}.writes (
 );
 ALTER TABLE {schema}.writes ALTER root SET STORAGE EXTERNAL, ALTER refs SET STORAGE EXTERNAL;
 
--- A leaf has up to 8 KB: kept in its row it is one page to read, out of line it would be several.
+-- A leaf has up to 8 KB. In its row, reading it takes one page; out of line, it would take several.
 CREATE TABLE {schema}.chunks (
     thread_id text COLLATE "C" NOT NULL,
     id bytea NOT NULL,
     node boolean NOT NULL,
-    body bytea NOT NULL,            -- of a node: ids of chunks, joined
+    body bytea NOT NULL,            -- of a node: ids of chunks, concatenated
     PRIMARY KEY (thread_id, id)
 ) WITH (toast_tuple_target = 8160);
 ALTER TABLE {schema}.chunks ALTER body SET STORAGE EXTERNAL;
 
--- The tasks that wait on threads.latest: derived from writes, in the transaction that changes either.
+-- The tasks that wait for an answer on threads.latest. Derived from writes, in each transaction that changes either.
 CREATE TABLE {schema}.waiting (
     thread_id text COLLATE "C" NOT NULL,
     task_id text COLLATE "C" NOT NULL,

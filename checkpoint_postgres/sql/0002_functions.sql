@@ -1,37 +1,38 @@
--- One function for each operation that takes several statements, so that it is one message and one transaction, and its
--- plans are kept by the connection, also where a pooler forbids prepared statements.
+-- Each operation that takes several statements is a function, so that it is one message and one transaction. The
+-- connection keeps the plans of its statements, even where a pooler forbids prepared statements.
 --
--- Who writes to a thread shares its lock; who removes or copies has it alone. Each statement of a VOLATILE function sees
--- what was committed when it began, so what is looked up under the lock stays true until the commit. Locks are
--- numbered by the hash of a thread: two threads that share one wait for each other without need, and for nothing else. A
--- server has room for a few thousand, which is why the caller removes from many threads in batches.
+-- Locks. Writers of a thread share its lock; removing and copying take it exclusively. Each statement of a VOLATILE
+-- function sees what was committed when the statement began, so what is looked up under the lock stays true until the
+-- commit. A lock is numbered by the hash of its thread: two threads with the same hash wait for each other needlessly,
+-- which does no other harm. A server has room for a few thousand locks, so callers remove from many threads in batches.
 --
--- The row in `threads` is changed after everything else: writers of one thread queue there, for as long as a commit
--- takes, and whoever derives what waits has seen everything that those before it stored.
+-- The row in `threads` is changed last. Writers of one thread queue there, only for as long as a commit takes, and
+-- whichever derives the waiting tasks sees everything that those before it stored.
 --
--- A STABLE function sees what its caller's one statement sees: never half of another transaction.
+-- A STABLE function sees what the statement that calls it sees: never half of another transaction.
 --
--- How many rows an array or a thread has is unknown when a plan is made, and a plan may be made while tables are empty.
--- OFFSET 0 keeps a look-up by a whole key apart from the joins around it, which would else read all of a namespace;
--- NOT IN is answered from a hash of its right side; without enable_seqscan a plan stays good when its table has grown.
--- Rows are read from arrays by their subscripts: unnest keeps a copy of each array first, and a put_writes takes 360 instead
--- of 270 us. They come in one order, or two writers might wait for each other's rows.
--- lock_timeout is less than half of the 20 seconds that a caller waits for an answer, because a writer waits twice at
--- most, for the thread's lock and for its row: what the caller repeats must not be stored later by a session that waited on.
+-- Plans. When a plan is made, the sizes of arrays and threads are unknown, and tables may still be empty. So OFFSET 0
+-- keeps a look-up by a whole key apart from the joins around it, which could otherwise read an entire namespace; NOT IN
+-- is answered from a hash of its right side; and without enable_seqscan, a plan stays good when its table grows. A plan
+-- that no index serves then seems so expensive that the server would compile it, which takes a second: hence jit = off.
 -- force_generic_plan saves planning: a put takes 230 instead of 320 us of the server's CPU.
+-- Arrays are read by subscript, because unnest copies each array first: put_writes takes 270 instead of 360 us.
 --
--- What a caller calls has search_path = pg_catalog, and statements say it: of two functions or operators of one name, the
--- server takes that whose types fit better, also from a schema of the caller's search_path where others may create some.
+-- The rows to store come sorted, or two writers might wait for each other's rows.
+-- lock_timeout is less than half of the 20 seconds that a caller waits for an answer, because a writer waits at most
+-- twice: for the thread's lock and for its row. Otherwise a session that went on waiting could store an earlier attempt
+-- after the caller had repeated it.
 --
--- What no index serves costs so much without enable_seqscan that the server would compile it, which takes a second: hence
--- jit = off beside it.
+-- Functions that callers call set search_path = pg_catalog, and plain statements name pg_catalog. Of two functions or
+-- operators with the same name, PostgreSQL takes the one whose types fit better, even from a schema in the caller's
+-- search_path where others may create objects.
 
 CREATE FUNCTION {schema}.take_locks(p_threads text[]) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
     IF current_setting('transaction_isolation') NOT LIKE 'read%' THEN
         RAISE 'transactions must be READ COMMITTED' USING ERRCODE = 'CKP01';
     END IF;
-    -- In one order, or two callers might wait for each other.
+    -- In ascending order, or two callers might wait for each other.
     PERFORM pg_advisory_xact_lock({lock}, number)
     FROM (SELECT DISTINCT hashtext(thread_id) AS number FROM unnest(p_threads) AS thread_id ORDER BY number) AS held;
 END $checkpoints$;
@@ -91,7 +92,7 @@ BEGIN
               AND channel = p_unchanged_channels[n] AND version = p_unchanged_versions[n] OFFSET 0);
     END IF;
     IF p_parent IS NOT NULL AND cardinality(p_open) > 0 THEN
-        -- A retired parent has kept the writes to its open channels only.
+        -- A retired parent has kept only the writes to its open channels.
         missing_parent := NOT EXISTS (
             SELECT FROM {schema}.checkpoints
             WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = p_parent
@@ -127,7 +128,7 @@ BEGIN
         updated_at = greatest(known.updated_at, excluded.updated_at),
         latest = greatest(known.latest, excluded.latest)
     RETURNING latest INTO newest;
-    -- Mostly nothing waited, and nothing was asked before its checkpoint came.
+    -- Usually nothing is waiting, and no question was stored ahead of its checkpoint.
     IF p_ns = '' AND newest = p_checkpoint AND (
         EXISTS (SELECT FROM {schema}.waiting WHERE thread_id = p_thread)
         OR EXISTS (SELECT FROM {schema}.writes
@@ -185,8 +186,8 @@ BEGIN
     RETURN NULL;
 END $checkpoints$;
 
--- The ids of every chunk that values stand on, down to the leaves; refs[n] belong to threads[n]. A query for each level.
--- Bodies are left to the caller's last query: PL/pgSQL copies an array whenever it touches it.
+-- The ids of all chunks below values, down to the leaves; refs[n] belong to threads[n]. One query for each level.
+-- Bodies are left to the caller's last query, because PL/pgSQL copies an array whenever it touches it.
 CREATE FUNCTION {schema}.ids_below(p_threads text[], p_refs bytea[], OUT chunk_threads text[], OUT chunk_ids bytea[])
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
@@ -226,9 +227,9 @@ BEGIN
         WHERE chunks.thread_id = asked.thread_id AND chunks.id = asked.id OFFSET 0) AS stored;
 END $checkpoints$;
 
--- The values and writes of checkpoints, and the chunks of all of them; `…_of` counts the given keys from 1.
--- The row that is returned has been in memory as arrays. With the usual work_mem it would be written to a file to be read
--- again, here and in `load`, which grows faster than the row: 440 MB took 27 s, and 8 s so.
+-- The values and writes of checkpoints, and the chunks of all of them; `…_of` numbers the given keys from 1.
+-- The returned row has been in memory as arrays anyway. With the usual work_mem it would be written to a file and read
+-- again, here and in `load`, which takes time that grows faster than the row: 440 MB took 27 s, and now take 8 s.
 CREATE FUNCTION {schema}.contents(p_threads text[], p_ns bytea[], p_checkpoints text[]) RETURNS TABLE (
     value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
@@ -300,8 +301,8 @@ BEGIN
     WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = found_id AND NOT retired;
 END $checkpoints$;
 
--- The ancestors of a checkpoint (of the latest, if NULL) that its open channels are rebuilt from, nearest first and
--- counted from 1; their writes to the channels still open there, and each channel's nearest value.
+-- The ancestors that the open channels of a checkpoint (the latest, if NULL) are rebuilt from, numbered from 1, nearest
+-- first; their writes to the channels that are still open there; and for each channel the nearest value.
 CREATE FUNCTION {schema}.ancestry(
     p_thread text, p_ns bytea, p_checkpoint text, p_channels text[],
     OUT generations integer,
@@ -317,15 +318,15 @@ SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan 
 DECLARE
     target text := p_checkpoint;
     passed text[];
-    opened text[];     -- of all ancestors in turn, each channel once for each ancestor where it is open …
-    opened_at integer[];
+    opened text[];         -- the open channels of each ancestor, one ancestor after the other, …
+    opened_at integer[];   -- … and the number of that ancestor
 BEGIN
     IF target IS NULL THEN
         SELECT checkpoint_id INTO target FROM {schema}.checkpoints
         WHERE thread_id = p_thread AND ns = p_ns AND NOT retired ORDER BY checkpoint_id DESC LIMIT 1;
     END IF;
-    -- Parents may form a ring, since callers may name any parent: a mark that moves ahead at every power of two is met
-    -- again in a ring, and what was passed twice counts where it was passed first.
+    -- Callers may name any parent, so parents may form a ring. A mark that moves ahead at every power of two is met
+    -- again in a ring, which ends the search; an ancestor that was passed twice counts where it was passed first.
     WITH RECURSIVE chain (depth, id, parent, mark, before, after) AS (
         SELECT 0, checkpoint_id, parent_id, checkpoint_id, ARRAY[]::text[], p_channels
         FROM {schema}.checkpoints WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = target
@@ -387,7 +388,7 @@ BEGIN
     DELETE FROM {schema}.threads WHERE thread_id = p_thread;
 END $checkpoints$;
 
--- Derive anew which checkpoint of a thread is the latest, and which of its tasks wait.
+-- Derive again which checkpoint of a thread is the latest, and which of its tasks wait.
 CREATE FUNCTION {schema}.refresh_inbox(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 DECLARE
     newest text;
@@ -398,18 +399,18 @@ BEGIN
     PERFORM {schema}.derive_waiting(p_thread, newest);
 END $checkpoints$;
 
--- Remove the checkpoints of these runs, or all but the latest of each namespace if there are none, and what only they
--- needed. The same decisions as checkpoint_base.retention, whose comments tell why.
+-- Remove the checkpoints of these runs (all but the latest of each namespace, if p_runs is NULL), and what only they
+-- needed. The decisions are those of checkpoint_base.retention, whose comments say why.
 CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[]) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET jit = off AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     kept_ns bytea[];
     kept_ids text[];
-    needed_ns bytea[];          -- (namespace, checkpoint, channel) that a kept checkpoint is rebuilt from, …
+    needed_ns bytea[];          -- each (namespace, checkpoint, channel) that a kept checkpoint is rebuilt from, …
     needed_ids text[];
     needed_channels text[];
-    needed_versions text[];     -- … with the version if its value is stored, which ends the search
+    needed_versions text[];     -- … and the channel's version if its value is stored, where the search ends
 BEGIN
     IF p_runs IS NULL THEN
         SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM (
@@ -432,7 +433,7 @@ BEGIN
             SELECT FROM {schema}.channel_values AS stored
             WHERE stored.thread_id = p_thread AND stored.ns = checkpoints.ns
               AND stored.channel = pair.channel AND stored.version = pair.version)),
-    -- UNION drops what was passed before, which also ends a ring of parents.
+    -- UNION drops what was visited before, which also ends a ring of parents.
     walk (ns, channel, checkpoint_id) AS (
         SELECT ns, channel, parent_id FROM begin_ WHERE parent_id IS NOT NULL
         UNION

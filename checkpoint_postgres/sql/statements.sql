@@ -1,10 +1,11 @@
--- Statements with named parameters are planned each time, for the values that they are given: which index is best depends
--- on how common a term is, and a condition that is not asked for is dropped. Rows are sorted by their keys alone, since
--- headers are long. The contents of all checkpoints of a page come with its first row.
+-- Statements with named parameters are planned at each execution, for the values given: which index is best depends on
+-- how common a term is, and conditions that the call does not use are dropped. Rows are sorted by their keys alone,
+-- because headers are long. The contents of all checkpoints of a page come with its first row.
 --
--- What waits, and threads, are read in their order, and the latest checkpoint of each is looked up (OFFSET 0): as a join, the
--- server takes that for a coincidence of two columns, expects no row, and reads all checkpoints for one page. Which threads
--- have the terms at all is a condition of its own, by which it sees that with rare ones it had better begin there.
+-- Waiting tasks and threads are read in their order, and the latest checkpoint of each is looked up (OFFSET 0). With a
+-- plain join, the server would take the match of two columns for a rare coincidence, expect no rows, and read all
+-- checkpoints for one page. That a thread has the terms on any checkpoint at all is a separate condition: it shows the
+-- server when the terms are rare enough to begin with them.
 
 -- name: version
 SELECT version FROM {schema}.schema_version WHERE application = 'checkpoint-backends'

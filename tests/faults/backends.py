@@ -24,7 +24,8 @@ import redis as redis_py
 from psycopg import sql
 
 from checkpoint_base import open_saver
-from checkpoint_postgres import connections
+from checkpoint_postgres import connections as postgres_connections
+from checkpoint_postgres import punctual
 from checkpoint_s3 import connections as s3_connections
 from tests.servers.postgres import postgres
 from tests.servers.processes import Server
@@ -225,7 +226,7 @@ class PostgresBackend(ServerBackend):
 
     @contextmanager
     def impatient(self) -> Iterator[None]:
-        with _changed(connections, ANSWER_SECONDS=2.0, POOL_SECONDS=1.5):
+        with _changed(punctual, ANSWER_SECONDS=2.0), _changed(postgres_connections, POOL_SECONDS=1.5):
             yield
 
     def drop(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from psycopg import Connection
 
 from checkpoint_base import StoreUnavailable, open_saver
-from checkpoint_postgres import PostgresSaver, connections
+from checkpoint_postgres import PostgresSaver, punctual
 from checkpoint_postgres.errors import translated
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
@@ -56,7 +56,7 @@ def test_a_write_that_was_given_up_is_not_stored_over_one_that_came_later(
     place: Place, saver: PostgresSaver, colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = put_values(saver, {"a": 1})
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.3)
     with locked(place):
         for number in range(3):
             with pytest.raises(StoreUnavailable, match="has not answered"):
@@ -83,7 +83,7 @@ def test_a_reader_that_gives_up_leaves_nobody_waiting_in_the_server(
     place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_values(saver, {"a": 1})
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
     with Connection.connect(place.server_url) as other, open_saver(place.url, deadline=1.5) as reader:
         other.execute(f'LOCK TABLE "{place.schema}".checkpoints')  # type: ignore[call-overload]  # as VACUUM FULL does
         with pytest.raises(StoreUnavailable, match="has not answered"):
@@ -97,8 +97,8 @@ def test_a_server_that_cannot_be_told_either_is_left_after_a_moment(
     place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_values(saver, {"a": 1})
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "CANCELLED_WITHIN", 0.2)
+    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(punctual, "CANCELLED_WITHIN", 0.2)
     parts = urlsplit(place.url)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -118,7 +118,7 @@ def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver:
     # A put waits for two things one after the other: for what removes from its thread, and for the thread's row.
     longest = [seconds for (seconds,) in place.query(LONGEST_WAIT)]
     assert len(longest) == 2
-    assert max(longest) * 2 < connections.ANSWER_SECONDS
+    assert max(longest) * 2 < punctual.ANSWER_SECONDS
 
     for function in ("put", "put_writes"):
         place.query(

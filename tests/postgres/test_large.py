@@ -12,7 +12,7 @@ import pytest
 from checkpoint_base import SerializationError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_base.records import ListQuery
 from checkpoint_base.transport import Retrying, run
-from checkpoint_postgres import PostgresSaver, connections, store
+from checkpoint_postgres import PostgresSaver, punctual, store
 from checkpoint_postgres.errors import TooLarge, translated
 from tests.conftest import CountingTransport
 from tests.postgres.conftest import CONFIG, Place, put_values
@@ -140,7 +140,7 @@ def test_a_request_that_brings_much_may_take_the_server_long(
         "CREATE FUNCTION {s}.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
     )
     place.query("CREATE TRIGGER slow AFTER INSERT ON {s}.chunks FOR EACH STATEMENT EXECUTE FUNCTION {s}.wait()")
-    monkeypatch.setattr(connections, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(store, "LARGE_BYTES", 100_000)
     little, much = os.urandom(90_000), os.urandom(110_000)
 

@@ -1,0 +1,112 @@
+"""Pools of psycopg, and what they lack: renewal after an outage, and an end together with their event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from checkpoint_base.perloop import PerLoop
+from checkpoint_postgres.punctual import AsyncPunctual, Punctual
+
+Lent = TypeVar("Lent", bound=Connection[Any])
+AsyncLent = TypeVar("AsyncLent", bound=AsyncConnection[Any])
+
+RENEWED_EVERY = 1.0
+"""Seconds between two renewals of a pool, however many callers lose their connections meanwhile."""
+
+
+class Renewals:
+    """Lends connections of pools. When a connection is lost, all idle ones of its pool are replaced.
+
+    Whatever ended that connection has probably ended the idle ones, and each of those would fail another caller.
+    """
+
+    def __init__(self) -> None:
+        self._latest: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    @contextmanager
+    def lent(self, pool: ConnectionPool[Lent], *, seconds: float) -> Iterator[Lent]:
+        connection: Lent | None = None
+        try:
+            with pool.connection(timeout=seconds) as connection:
+                yield connection
+        except psycopg.OperationalError:
+            if connection is not None and connection.closed and self._is_due(pool):
+                pool.drain()
+            raise
+
+    @asynccontextmanager
+    async def alent(self, pool: AsyncConnectionPool[AsyncLent], *, seconds: float) -> AsyncIterator[AsyncLent]:
+        connection: AsyncLent | None = None
+        try:
+            async with pool.connection(timeout=seconds) as connection:
+                yield connection
+        except psycopg.OperationalError:
+            if connection is not None and connection.closed and self._is_due(pool):
+                # Shielded, because a pool whose drain is cut short has lost its connections.
+                await asyncio.shield(pool.drain())
+            raise
+
+    def _is_due(self, pool: Any) -> bool:
+        now = time.monotonic()
+        is_due = now > self._latest.get(pool, 0.0) + RENEWED_EVERY
+        if is_due:
+            self._latest[pool] = now
+        return is_due
+
+
+class _Cancellable(AsyncPunctual):
+    """A connection whose attempt to connect can be cancelled in a pool.
+
+    A worker of psycopg's pool takes a cancellation for a failed attempt and goes on. `asyncio.run` cancels every task
+    only once at its end, and would wait for that worker forever. So the worker is cancelled a second time.
+    """
+
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        try:
+            return await super().connect(*args, **kwargs)
+        except asyncio.CancelledError:
+            if (worker := asyncio.current_task()) is not None:
+                asyncio.get_running_loop().call_soon(worker.cancel)
+            raise
+
+
+class TrackingPool(AsyncConnectionPool[_Cancellable]):
+    """A pool that knows its connections, so that their sockets can be closed after its event loop has ended."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._made: WeakSet[_Cancellable] = WeakSet()
+        super().__init__(*args, connection_class=_Cancellable, configure=self._remember, **kwargs)
+
+    async def _remember(self, connection: _Cancellable) -> None:
+        self._made.add(connection)
+
+    def abandon(self) -> None:
+        for connection in list(self._made):
+            connection.pgconn.finish()
+
+
+class ProcessPools:
+    """The pools of one process: one for sync callers, if it has been made, and one for each event loop."""
+
+    def __init__(self, make_async: Callable[[], Awaitable[TrackingPool]]) -> None:
+        self.blocking: ConnectionPool[Punctual] | None = None
+        self.making = threading.Lock()
+        self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon)
+        self.renewals = Renewals()
+
+    def take_blocking(self) -> ConnectionPool[Punctual] | None:
+        """Remove the pool for sync callers, if there is one, and return it."""
+        with self.making:
+            pool, self.blocking = self.blocking, None
+        return pool

@@ -250,7 +250,7 @@ def test_a_very_large_value_is_sent_in_several_requests_each_with_a_timeout_of_i
 ) -> None:
     value = random.Random(6).randbytes(30_000_000)
     transport = Sent(saver.store.transport)
-    saver._transport = Retrying(transport, deadline=30)
+    saver.transport = Retrying(transport, deadline=30)
     for act in (lambda: put(saver, {"large": value}), lambda: saver.copy_thread("thread", "copy")):
         transport.sizes.clear()
         act()

@@ -233,8 +233,9 @@ def test_a_chat_of_400_is_resumed_in_two_steps_of_at_most_12_requests_and_costs_
         assert len(found.checkpoint["channel_values"]["messages"]) == length
         assert len(watched.steps) == 2
         assert len(watched.calls) <= 12
-    # A value is copied a few times in the life of a thread, so that few objects hold all of it. When that happens depends on
-    # the random ids of messages: the ratio was 1.96 to 2.42 in many runs. Storing the whole list each time would make it 4.
+    # A value is copied a few times in the life of a thread, so that few objects hold all of it. When that happens
+    # depends on the random ids of messages: the ratio was 1.96 to 2.42 in many runs. It would be 4 if each step
+    # stored the whole list.
     assert stored[1] <= PEER_BYTES_FOR_400 / 20
     assert stored[1] <= 2.7 * stored[0]
 

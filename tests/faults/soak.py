@@ -1,6 +1,6 @@
-"""The long run: every kind of fault on every backend, in turn, until the time is up; and the page that tells of it.
+"""The long run: one kind of fault after the other on every backend, until the time is up; and the page about it.
 
-`make soak MINUTES=30 SEED=7` runs it. A run of the same seed does the same things in the same order, as far as its time
+`make soak MINUTES=30 SEED=7` runs it. Runs with the same seed do the same things in the same order, as far as their time
 allows.
 """
 
@@ -207,7 +207,7 @@ _WITHOUT_SQLITE = (
 
 
 def page(results: dict[str, Any]) -> str:
-    """The page that tells of a run."""
+    """Return the page about a run."""
     total = _total(results)
     losses = len(total.losses)
     lines = [
@@ -218,7 +218,7 @@ def page(results: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |\n",
         f"| {total.crashes:,} | {total.faults:,} | {total.damages:,} | {total.operations:,} | {losses:,} |\n\n",
         "## By kind\n\n",
-        "Each cell has what was broken and, after the slash, how many operations were checked meanwhile.\n\n",
+        "Each cell has the number of faults and, after the slash, that of the operations checked meanwhile.\n\n",
         f"| | {' | '.join(NAMES.values())} |\n",
         f"|{' --- |' * (len(NAMES) + 1)}\n",
     ]

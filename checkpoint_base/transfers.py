@@ -208,7 +208,7 @@ class _Copy:
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
 
     def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
-        """Send what checkpoints with an unreadable parent are rebuilt from; return these checkpoints and the channels."""
+        """Send what checkpoints whose parent cannot be read are rebuilt from; return their keys and the channels."""
         opened: dict[str, set[str]] = {}
         for record in self._records.values():
             opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
@@ -257,7 +257,7 @@ class _Copy:
             following = key
 
     def _stand_in_time(self, key: CheckpointKey) -> int:
-        """Return the thread's time of creation, or a time before that of the checkpoint that will replace the stand-in."""
+        """Return the thread's time of creation; or if a checkpoint will replace the stand-in, a time before its own."""
         if key in self._records:
             return min(self._created_at, self._records[key].written_at - 1)
         return self._created_at

@@ -82,7 +82,7 @@ class PerLoop(Generic[T]):
                 self._abandon(resource)
 
     def close(self) -> None:
-        """`aclose` for sync callers. Cannot wait for a loop that runs on this thread, so it abandons its resource."""
+        """`aclose` for sync callers. It cannot wait for this thread's own loop, whose resource is abandoned."""
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:

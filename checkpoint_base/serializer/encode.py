@@ -103,7 +103,10 @@ class Encoder:
             self._native_failures = failures_before
 
     def _packed_natively(self, value: Any) -> bytes | None:
-        """Return a value packed in one go; count a failure and return None if ormsgpack refuses or changes it."""
+        """Return what ormsgpack makes of a value in one go.
+
+        If it refuses or changes the value, count a failure and return None.
+        """
         if self._native_failures < _ATTEMPTS:
             try:
                 data = ormsgpack.packb(value, self._extension, _OPTIONS)

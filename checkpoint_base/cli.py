@@ -1,7 +1,7 @@
-"""The command line: shows what a store holds, to people or as JSON, and removes what is no longer needed.
+"""The command line: shows what a store holds, as tables or JSON, and removes what is no longer needed.
 
-Ids and values come from whoever filled the store. None of their characters reaches a terminal that could do more there
-than be seen, and no class of theirs is imported.
+Ids and values come from whoever filled the store. Characters of theirs that a terminal would obey are escaped, and no
+class that they name is imported.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNAVAILABLE, _INTERRUPTED = 3, 130
 
 _DAMAGED = (CorruptCheckpoint, SerializationError)
-"""Said of what is there and cannot be read. It can be deleted, as these errors advise."""
+"""Errors about data that exists but cannot be read. It can be deleted, as their messages advise."""
 
-# That a class comes back as plain data deserves a warning in a program. Here it is what always happens.
+# Hides the warnings about classes that come back as plain data. In a program they matter; here it always happens.
 _SILENCE = logging.NullHandler()
 
 
@@ -52,7 +52,7 @@ class _Unavailable(Failure):
 
 
 class _Waiting(logging.Handler):
-    """Says once, to a person at a terminal, why nothing happens while the store is asked again and again."""
+    """Tells a person at a terminal once that the store does not answer and is asked again."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -65,7 +65,7 @@ class _Waiting(logging.Handler):
 
 
 class _Commands(click.Group):
-    """Gives every outcome of a command its exit code, and loads the suite's command only when it is asked for."""
+    """Gives every outcome of a command its exit code, and imports the conformance suite only for its command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), "conformance"])
@@ -428,7 +428,7 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
 def _each(
     doing: str, threads: Sequence[str], act: Callable[[str], Result]
 ) -> tuple[list[Result], list[dict[str, str]]]:
-    """Act on each thread, also behind one that cannot be read or is not as expected; return results and failures."""
+    """Act on each thread, even after one that cannot be read or is in conflict; return results and failures."""
     results: list[Result] = []
     failures: list[dict[str, str]] = []
     for thread in rendering.tracked(doing, threads):
@@ -440,7 +440,7 @@ def _each(
 
 
 def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
-    """End the command with what went wrong with some threads, if anything did."""
+    """If some threads failed, print why, and end the command with a failure."""
     for each in failures:
         name = thread_names([each["thread_id"]])
         rendering.complain(each["error"] if name in each["error"] else f"{name}: {each['error']}")
@@ -448,7 +448,7 @@ def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
         raise Failure(f"{number(len(failures), 'thread')} {outcome}")
 
 
-# Asking the store, and the person
+# Opening stores and looking into them
 
 
 def _open(url: str | None) -> CheckpointSaver:
@@ -459,7 +459,7 @@ def _open(url: str | None) -> CheckpointSaver:
             click.get_current_context(),
         )
     path = _path(url)
-    if path and path != MEMORY and not os.path.isfile(path):  # opening it would make it
+    if path and path != MEMORY and not os.path.isfile(path):  # opening it would create it
         raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return _opened(url)
 
@@ -469,13 +469,13 @@ def _is_in_memory(url: str) -> bool:
 
 
 def _path(url: str) -> str | None:
-    """The path in a URL of SQLite; None in any other, and where it names a host, which is refused."""
+    """Return the path in a URL of SQLite; None for other URLs, and for one with a host, which opening refuses."""
     parts = split_url(url)
     return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
 
 
 def _opened(url: str) -> CheckpointSaver:
-    # The URL may be an application's, with a wish of its own; here no class is imported whatever it says.
+    # The URL may be an application's, with its own `strict`. Whatever it says, no class is imported here.
     bare, _, query = url.partition("?")
     kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))
     return open_saver(f"{bare}?{kept}" if kept else bare, strict=True)
@@ -514,7 +514,7 @@ def _counted(saver: CheckpointSaver, threads: Sequence[str]) -> str:
 
 
 def _page(found: Iterator[Listed], limit: int) -> tuple[list[Listed], str | None]:
-    """The items up to the limit, and the cursor to continue with if there is one more."""
+    """Return the items up to the limit, and the cursor to continue with if there are more."""
     items = list(islice(found, limit))
     return items, items[-1].cursor if next(found, None) else None
 

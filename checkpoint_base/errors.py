@@ -1,4 +1,4 @@
-"""The errors of every store: one class per thing that the caller can do about it."""
+"""The errors of every store: one class for each way in which a caller can react."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class StoreUnavailable(CheckpointError):
 
 
 class ConflictError(CheckpointError):
-    """Somebody else wrote there first. Read the new state, then decide."""
+    """Another caller wrote first, or removed what the call relies on. Read the new state, then decide."""
 
 
 class CorruptCheckpoint(CheckpointError):
@@ -24,7 +24,7 @@ class InvalidKey(CheckpointError, ValueError):
 
 
 class SerializationError(CheckpointError, TypeError):
-    """A value cannot be stored, or not be rebuilt, exactly as it is. Nothing was changed.
+    """A value cannot be stored or rebuilt exactly as it is. Nothing was changed.
 
     The message names the value's place, its type, and what to store instead.
     """

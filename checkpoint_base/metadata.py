@@ -1,8 +1,8 @@
-"""A checkpoint's metadata: what LangGraph puts into it, and how it is filtered on without being read.
+"""A checkpoint's metadata: what LangGraph puts into it, and how a store filters by it without reading it.
 
-Filters must never become part of a query, whatever they hold, and must work on encrypted metadata's neighbours too. So
-a store sees only *terms*, digests of ``(key, value)``. Equal entries have equal terms; a rare pair of different entries
-may share one, so the saver compares again what a store has found.
+Filters must never become part of a query, whatever they hold, and must work where some metadata is encrypted. So a
+store sees only *terms*, digests of ``(key, value)``. Equal entries have equal terms. Different entries may share one,
+though rarely, so the saver compares again what a store has found.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS
 
 TERM_BYTES = 8
 
-_NUMPY_BOOLS = ("bool_", "bool")  # which are no Number, and equal one; in numpy 1 and 2
+_NUMPY_BOOLS = ("bool_", "bool")  # of numpy 1 and 2: not a Number, but equal to one
 
 
 def merged_metadata(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``metadata`` with the scalar entries of the config beside it, as LangGraph's savers store it.
+    """Return ``metadata`` together with the scalar entries of the config, as LangGraph's savers store it.
 
-    Unlike `langgraph.checkpoint.base.get_checkpoint_metadata` this removes no character from any text.
+    Unlike `langgraph.checkpoint.base.get_checkpoint_metadata`, this leaves texts unchanged.
     """
     merged = dict(metadata)
     for source in (config.get("metadata"), config.get("configurable")):
@@ -35,18 +35,18 @@ def merged_metadata(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> d
 
 
 def terms_of(metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """Return the terms of the entries that can be found by one: those whose value is a text or a number."""
+    """Return the terms of all entries that have one: those whose value is a text or a number."""
     found = (_term(key, value) for key, value in metadata.items())
     return tuple(term for term in found if term is not None)
 
 
 def has_terms(terms: bytes, wanted: Sequence[bytes]) -> bool:
-    """Whether all wanted terms are among a record's, which are joined."""
+    """Whether a record's terms, joined as bytes, include all wanted ones."""
     return not wanted or {terms[at : at + TERM_BYTES] for at in range(0, len(terms), TERM_BYTES)}.issuperset(wanted)
 
 
 def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> bool:
-    """Whether every entry of the filter equals the metadata's; an entry of None matches a missing one too."""
+    """Whether every entry of the filter equals that of the metadata; None also matches a missing entry."""
     return all(_equal(metadata.get(key), value) for key, value in (filter_ or {}).items())
 
 

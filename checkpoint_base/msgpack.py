@@ -1,4 +1,4 @@
-"""Msgpack by its bytes: where the elements of a container end, and extensions that hold much."""
+"""Msgpack as bytes: finds where the elements of a container end, without decoding them, and writes long extensions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 # By first byte: how many bytes the object's head has, the width of the length field within it, and whether that length
-# counts bytes or further objects. Fixed-size objects have all their bytes in the head.
+# counts bytes or further objects. Objects of a fixed size are all head.
 _HEAD = [1] * 256
 _LENGTH_BYTES = [0] * 256
 _OBJECTS_EACH = [0] * 256
@@ -32,7 +32,7 @@ for _first in (*range(0x80, 0x90), 0xDE, 0xDF):
 
 
 class Container(NamedTuple):
-    """An array or a map: the bytes before its first element, its elements, and the objects in each (2 for pairs)."""
+    """An array or map: the bytes before its first element, its number of elements, and how many objects each has."""
 
     prefix_bytes: int
     elements: int
@@ -40,7 +40,7 @@ class Container(NamedTuple):
 
 
 def outer_container(data: bytes) -> Container | None:
-    """Return the array or map that fills ``data``, also as the only content of extension values; None if neither."""
+    """Return the array or map that fills ``data``, even inside of extension values; None if nothing does."""
     at, first = 0, data[0]
     while 0xC7 <= first <= 0xC9:
         length = int.from_bytes(data[at + 1 : at + 1 + _LENGTH_BYTES[first]], "big")
@@ -57,9 +57,9 @@ def outer_container(data: bytes) -> Container | None:
 
 
 def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
-    """Yield the end of each element from ``start`` on, up to the end of ``data``; pairs when ``objects_each`` is 2.
+    """Yield the end of each element from ``start`` to the end of ``data``; an element has ``objects_each`` objects.
 
-    Ends past ``data`` are never yielded: what is not msgpack simply has no further elements.
+    An element that would end beyond ``data`` is not yielded, so data that is not msgpack just seems to have fewer.
     """
     head, length_bytes, objects_of = _HEAD, _LENGTH_BYTES, _OBJECTS_EACH
     at, size = start, len(data)
@@ -88,17 +88,17 @@ def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
 
 
 def nesting(data: bytes) -> int:
-    """Return how deep arrays and maps stand in one another in ``data``; extensions are not looked into."""
+    """Return how deeply arrays and maps are nested in ``data``, without looking into extensions."""
     head, length_bytes, objects_of = _HEAD, _LENGTH_BYTES, _OBJECTS_EACH
     at, size, deepest = 0, len(data), 0
-    missing: list[int] = []  # objects of each array or map that is open
+    missing: list[int] = []  # objects that each open array or map still lacks
     while at < size:
         first = data[at]
         width = length_bytes[first]
         length = int.from_bytes(data[at + 1 : at + 1 + width], "big") if width else first & 0x0F
         at += head[first]
         if objects_of[first]:
-            missing.append(length * objects_of[first] + 1)  # and itself
+            missing.append(length * objects_of[first] + 1)  # + 1 for itself
             deepest = max(deepest, len(missing))
         elif width:
             at += length
@@ -113,7 +113,7 @@ def nesting(data: bytes) -> int:
 
 
 def extension(code: int, payload: bytes) -> bytes:
-    """Return an extension value; ormsgpack's own, of half a megabyte, take thirty times as long."""
+    """Return an extension value. For half a megabyte, ormsgpack takes thirty times as long."""
     first = 0xC7 + (len(payload) > 0xFF) + (len(payload) > 0xFFFF)
     return b"".join((bytes((first,)), len(payload).to_bytes(_LENGTH_BYTES[first], "big"), bytes((code,)), payload))
 

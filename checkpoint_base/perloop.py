@@ -1,4 +1,4 @@
-"""Resources that belong to an event loop: an async connection works on the loop that made it, and on no other."""
+"""Resources that belong to an event loop: an async connection works only on the loop that opened it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PerLoop(Generic[T]):
     Args:
         make: makes the resource on the running loop.
         close: closes it on the loop that it was made on.
-        abandon: frees what a resource holds when its loop has ended without closing it; must not block.
+        abandon: frees what a resource holds when it can no longer be closed on its loop; must not block.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class PerLoop(Generic[T]):
         self._changing = Lock()
 
     async def get(self) -> T:
-        """Return the running loop's resource, made at the first call; calls at the same time share one attempt."""
+        """Return the running loop's resource, made by the first call; concurrent calls share one attempt."""
         loop = asyncio.get_running_loop()
         with self._changing:
             future = self._made.get(loop)
@@ -47,10 +47,10 @@ class PerLoop(Generic[T]):
                     if self._made.get(loop) is future:
                         del self._made[loop]
                 if isinstance(error, asyncio.CancelledError):
-                    future.cancel()  # whoever waits with us tries again
+                    future.cancel()  # those who wait for it try again
                 else:
                     future.set_exception(error)
-                    future.exception()  # it is raised below, and nobody else need ask for it
+                    future.exception()  # marked as retrieved: it is raised below even if nobody waits
                 raise
             return future.result()
         try:
@@ -82,7 +82,7 @@ class PerLoop(Generic[T]):
                 self._abandon(resource)
 
     def close(self) -> None:
-        """`aclose`, without waiting for the loop that runs on this thread, if any: its resource is abandoned."""
+        """`aclose` for sync callers. It cannot wait for this thread's own loop, whose resource is abandoned."""
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:

@@ -1,7 +1,7 @@
 """What the command line prints: tables and sentences for people, JSON for programs.
 
-Ids and values come from whoever filled the store. None of their characters reaches a terminal that could do more there
-than be seen, and printing a value never fails.
+Ids and values come from whoever filled the store. Characters of theirs that a terminal would obey are escaped, and
+printing a value never fails.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ _WRITTEN = frozenset(("datetime", "decimal", "fractions", "ipaddress", "pathlib"
 """Modules whose instances are written by str()."""
 
 _SHORT = 160  # characters of a value in a table
-_NAMED = 5  # threads that a message names; of the others it says how many they are
-_NESTED = 200  # levels of a value; orjson writes 254
-_ENDLESS = 100_000  # columns: where no terminal is, no line needs to break
-_DAY = 10  # columns of a time on two lines, in a table that is too wide for the terminal
+_NAMED = 5  # threads that a message names; the others are counted
+_NESTED = 200  # levels of a value that are printed; orjson allows 254
+_ENDLESS = 100_000  # columns, if there is no terminal: then no line needs to break
+_DAY = 10  # columns of a time that is broken into two lines, if a table is too wide for the terminal
 
-# Controls above ASCII, whatever hides or reorders the characters around it, and lone surrogates.
+# Control characters above ASCII, characters that are invisible or reorder those around them, and lone surrogates.
 _HIDDEN = (
     "\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e007f"
 )
 _UNSAFE = re.compile(f"[\x00-\x1f{_HIDDEN}]")
 _BREAK = re.compile(r"\s*\n\s*")
-_UNFINISHED = re.compile(r"(?<=\w)\s*\n\s*")  # a line that ends without a stop
-_UNSAFE_IN_JSON = re.compile(f"[{_HIDDEN}]")  # JSON escapes the others anyway
+_UNFINISHED = re.compile(r"(?<=\w)\s*\n\s*")  # the end of a line that has no full stop
+_UNSAFE_IN_JSON = re.compile(f"[{_HIDDEN}]")  # JSON itself escapes the others
 
 
 class Failure(click.ClickException):
@@ -65,10 +65,10 @@ class Failure(click.ClickException):
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """What is printed in here has been written when it ends.
+    """Ensure that what is printed within has been written at the end.
 
     Raises:
-        Failure: it cannot be written. A reader who has closed the pipe is no failure; click ends the command then.
+        Failure: it cannot be written. A closed pipe is not a failure: click then ends the command.
     """
     try:
         yield
@@ -76,13 +76,13 @@ def printing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # What is still in the buffer is written when the interpreter ends: let that go nowhere.
+        # The interpreter writes the rest of the buffer when it ends; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise Failure(f"the output cannot be written: {error.strerror}") from error
 
 
 def require_output() -> None:
-    """Raise `Failure` where there is no standard output at all: a command whose result nobody gets should not run."""
+    """Raise `Failure` if there is no standard output: a command whose result nobody gets should not run."""
     if sys.stdout is None:
         raise Failure("the output cannot be written: it is closed; send it to /dev/null if you do not want it")
 
@@ -109,14 +109,14 @@ def add_row(table: Table, *cells: object) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table; where it is too wide for the terminal, times take two lines so that ids need not."""
+    """Print a table. If it is too wide for the terminal, times are broken into two lines, so that ids need not be."""
     shown = console()
     room = shown.options.update(max_width=_ENDLESS)
     if Measurement.get(shown, room, table).maximum > shown.width:
         for column in table.columns:
             if str(column.header).endswith("(UTC)"):
                 column.max_width = _DAY
-    with printing():  # rich writes the empty text when it has captured; without a buffer even that can fail
+    with printing():  # after capturing, rich writes an empty text; without a buffer even that can fail
         with shown.capture() as captured:
             shown.print(table)
         for line in captured.get().rstrip("\n").split("\n"):
@@ -136,7 +136,7 @@ def _short(value: Any) -> str:
     text = _as_text(plain)
     if len(text) <= _SHORT:
         return text
-    if isinstance(plain, list) and len(plain) > 1:  # a conversation, which is where its last message is
+    if isinstance(plain, list) and len(plain) > 1:  # a conversation is best told by its last message
         return f"{len(plain)} items, the last: {_cut(_as_text(plain[-1]))}"
     return _cut(text)
 
@@ -204,7 +204,7 @@ def _print_page(table: Table, nothing: str, cursor: str | None) -> None:
 
 
 def _print_part(headers: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table whose last column is values; nothing when it is empty."""
+    """Print a table whose last column has values; nothing if it is empty."""
     table = table_of(*headers)
     for *ids, value in rows:
         add_row(table, *ids, _short(value))
@@ -219,7 +219,7 @@ def say(sentence: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Write what a terminal would obey or hide as an escape, so that it is seen."""
+    """Escape characters that a terminal would obey or hide."""
     return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
@@ -233,16 +233,16 @@ def thread_names(threads: Sequence[str]) -> str:
     return f"thread {names}" if len(threads) == 1 else f"threads {names}{more}"
 
 
-# Talking on stderr
+# Messages on stderr
 
 
 def is_watched() -> bool:
-    """Whether a person sees at a terminal what is said while a command runs."""
+    """Whether stderr is a terminal, so that a person sees messages while a command runs."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
 def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
-    if not is_watched():  # some versions of rich leave an empty line for what they do not show
+    if not is_watched():  # some versions of rich print an empty line even if they show no progress
         return items
     return track(items, doing, console=Console(stderr=True), transient=True)
 
@@ -252,7 +252,7 @@ def complain(message: str) -> None:
 
 
 def _one_line(message: str) -> str:
-    """A message as one line of print: drivers break theirs."""
+    """Return a message on one line: those of drivers have several."""
     return visible(_BREAK.sub(" ", _UNFINISHED.sub(". ", message.strip())))
 
 
@@ -270,7 +270,7 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def checkpoint_document(found: CheckpointTuple, asked: Iterable[PendingInterrupt]) -> dict[str, Any]:
-    """A checkpoint as `show` prints it, with those of its thread's pending interrupts that it asked."""
+    """Return a checkpoint as `show` prints it, with the pending interrupts of its thread that were asked at it."""
     key = {**found.config["configurable"]}
     metadata = dict(found.metadata)
     writes = found.pending_writes or ()
@@ -295,11 +295,11 @@ def print_json(document: Any) -> None:
 
 
 def _plain(value: Any, *, brief: bool = False, room: int = _NESTED) -> Any:
-    """Return any value as what JSON has, described where JSON has nothing for it. This never fails.
+    """Return any value as JSON's types, as text where JSON has no type for it. This never fails.
 
     ``brief`` leaves out the empty fields of messages and other models, and shows bytes as Python does.
     """
-    with suppress(Exception):  # whatever an instance of somebody's class does when it is looked at
+    with suppress(Exception):  # looking at an instance of a user's class may raise anything
         if room:
             return _converted(value, lambda part: _plain(part, brief=brief, room=room - 1), brief)
     with suppress(Exception):
@@ -347,5 +347,5 @@ def _object(items: Iterable[tuple[Any, Any]], plain: Callable[[Any], Any]) -> di
 
 
 def _text(value: str) -> str:
-    """Return a text that can be encoded: a lone surrogate is written as an escape."""
+    """Return a text that can be encoded, with lone surrogates escaped."""
     return value.encode("utf-8", "backslashreplace").decode()

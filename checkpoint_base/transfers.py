@@ -1,4 +1,4 @@
-"""Threads from one store to another: records and bytes as they are, so nothing is rebuilt, imported or decrypted."""
+"""Copies threads between stores: records and bytes as they are, so nothing is rebuilt, imported or decrypted."""
 
 from __future__ import annotations
 
@@ -26,39 +26,40 @@ from checkpoint_base.transport import Operation, Transport, arun, run
 
 T = TypeVar("T")
 
-_WHOLE = 20  # checkpoints read at once with what they hold
-_BARE = 500  # and without
+_WHOLE = 20  # checkpoints read at once with their contents
+_BARE = 500  # checkpoints read at once without them
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """How many checkpoints of a thread were sent, and how many were there already."""
+    """How many checkpoints of a thread were sent, and how many the target had already."""
 
     sent: int
     there: int
 
 
 def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
-    """Copy a thread under its own id to another store, and read it back; return how many checkpoints were sent.
+    """Copy a thread to another store, under its own id, and read it back; return how many checkpoints were sent.
 
-    Copied are the checkpoints of every namespace with their values, metadata and pending writes, what was pruned but is
-    needed to rebuild delta channels, and the times. Values stay as the bytes they are, encrypted or compressed. Writes
-    whose checkpoint was never stored are left behind: nothing reads them. A missing source copies nothing.
+    The copy has the checkpoints of every namespace with their values, metadata, pending writes and times, and what was
+    pruned but is needed to rebuild delta channels. Values keep their bytes, encrypted or compressed as they are. Writes
+    whose checkpoint was never stored are left behind: nothing reads them. If the source lacks the thread, nothing is
+    copied.
 
-    Repeating it sends only what the target has not, so it can be stopped at any time, and repeated after the source has
-    gone on. The source may go on meanwhile, too: copied is what was there at first. While it runs, nothing should
-    use the thread in the target.
+    Repeating it sends only what the target lacks, so it can be stopped at any time, and repeated when the source thread
+    has continued. If that continues during the copy, the checkpoints that it had at first are copied. Nothing should
+    use the thread in the target meanwhile.
 
     Raises:
-        ConflictError: the target has checkpoints of this thread that the source has not; or some were removed from the
-            source meanwhile, so that the copy must be repeated. What was sent until then can be read.
+        ConflictError: the target has checkpoints of this thread that the source lacks; or some were removed from the
+            source during the copy, which must be repeated. What was sent until then can be read.
         CorruptCheckpoint: the source has lost something that a checkpoint needs.
     """
     return transfer_counting(source, target, thread_id).sent
 
 
 def transfer_counting(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Transferred:
-    """`transfer`, which also tells how many checkpoints were there already."""
+    """`transfer`, which also returns how many checkpoints the target had already."""
     return run(_transfer(source, target, thread_key(thread_id)), _Directing())
 
 
@@ -67,7 +68,7 @@ async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id:
     return (await arun(_transfer(source, target, thread_key(thread_id)), _Directing())).sent
 
 
-# One operation on two stores: its requests say for which one they are.
+# One operation on two stores: each of its requests names the transport that carries it out.
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,13 @@ class _Directing:
 
 
 def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
-    """An operation of one saver's store as a part of one that spans two."""
+    """Run an operation of one saver's store as part of an operation that spans two stores."""
     try:
         request = next(operation)
         while True:
             try:
                 response = yield _Directed(saver.transport, request)
-            except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
+            except BaseException as error:  # noqa: BLE001  # thrown into the operation, which may handle it
                 request = operation.throw(error)
             else:
                 request = operation.send(response)
@@ -139,12 +140,12 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
 
 
 def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
-    """A thread's checkpoints without what they hold."""
+    """Read a thread's checkpoints without their contents."""
     found: dict[CheckpointKey, CheckpointRecord] = {}
     query = ListQuery(thread_id, limit=_BARE, contents=False)
     while True:
         page = yield from _on(saver, saver.store.list(query))
-        # Of headers it matters only whether there is one: they are read again with the contents.
+        # It only matters whether there is a header. The headers themselves are read again with the contents.
         found |= {each.position: replace(each.record, header=each.record.header[:1]) for each in page}
         if len(page) < query.limit:
             return found
@@ -152,20 +153,20 @@ def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointK
 
 
 def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
-    """When a thread was made; 0 when there is none."""
+    """Return when a thread was created; 0 if there is none."""
     threads = yield from _on(saver, saver.store.threads(InboxQuery(thread_id, limit=1)))
     return threads[0].created_at if threads else 0
 
 
 class _Copy:
-    """One thread on its way.
+    """The copying of one thread.
 
-    A retired ancestor cannot be read as a checkpoint; only what it contributed to delta channels can. So a stand-in is
-    put in its place, a checkpoint without header, and removed as a run is: what is needed to rebuild others is then
-    retired in the target too.
+    A retired ancestor cannot be read as a checkpoint; only what it contributed to delta channels can. So the target
+    gets a stand-in for it, a checkpoint without a header. At the end the stand-ins are removed as a run, and so the
+    target retires those that are needed to rebuild other checkpoints.
 
     A checkpoint that is put again, or in the place of a stand-in, has a later time than what it replaces: S3 keeps
-    both, and believes the later one.
+    both and uses the later one.
     """
 
     def __init__(
@@ -186,10 +187,11 @@ class _Copy:
         self.has_stand_ins = False
 
     def begin(self) -> Operation[None]:
-        """Have what is put first, which makes the thread, be of the time at which it was made.
+        """Create the thread in the target with its time of creation, which a store takes from the first put.
 
-        The first checkpoint may have been pruned since. Then a later one is put under its time, and again when its turn
-        comes. Those with open channels wait for their ancestors, or for stand-ins, which are of that time, too.
+        If the thread's first checkpoint has been pruned, another one is put first, under that time; `checkpoints` puts
+        it again under its own. It must have no open channels, because those need ancestors. If every one has some, the
+        stand-ins are put first, and they have that time as well.
         """
         if self._records[min(self._records, key=_place)].written_at == self._created_at:
             return
@@ -206,7 +208,7 @@ class _Copy:
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
 
     def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
-        """Send what the checkpoints without a parent in sight are rebuilt from; return these, with the channels."""
+        """Send what checkpoints whose parent cannot be read are rebuilt from; return their keys and the channels."""
         opened: dict[str, set[str]] = {}
         for record in self._records.values():
             opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
@@ -255,18 +257,18 @@ class _Copy:
             following = key
 
     def _stand_in_time(self, key: CheckpointKey) -> int:
-        """Where a stand-in is replaced, its time is earlier than its successor's."""
+        """Return the thread's time of creation; or if a checkpoint will replace the stand-in, a time before its own."""
         if key in self._records:
             return min(self._created_at, self._records[key].written_at - 1)
         return self._created_at
 
     def retire_stand_ins(self) -> Operation[None]:
-        """Put the stand-ins out of sight; they stay as long as something is rebuilt from them."""
+        """Hide the stand-ins. Those that something is rebuilt from stay for as long as that needs them."""
         if self.has_stand_ins:
             yield from _on(self._target, self._target.store.delete_runs([self._run_id]))
 
     def checkpoints(self) -> Operation[Transferred]:
-        """Send every checkpoint that the target has not, parents first."""
+        """Send every checkpoint that the target lacks, parents first."""
         keys = sorted(self._records, key=_place)
         sent = 0
         for start in range(0, len(keys), _WHOLE):
@@ -293,7 +295,7 @@ class _Copy:
         return Transferred(sent, len(keys) - sent)
 
     def check(self, children: Iterable[tuple[CheckpointKey, frozenset[str]]]) -> Operation[None]:
-        """Compare what these checkpoints are rebuilt from."""
+        """Check that both stores rebuild these checkpoints from the same writes and values."""
         for key, channels in children:
             here = yield from _ancestry(self._source, key, channels)
             there = yield from _ancestry(self._target, key, channels)
@@ -353,9 +355,10 @@ _CHANGED = "of thread {!r} changed while it was copied: repeat this, while nothi
 def _read(
     saver: CheckpointSaver, window: Sequence[CheckpointKey], above: CheckpointKey | None
 ) -> Operation[dict[CheckpointKey, StoredCheckpoint]]:
-    """Those checkpoints of a window that there are. It is in order; ``above`` is the next one, None behind the last.
+    """Read the checkpoints of a window, without those that are missing.
 
-    Others may have come among them, and any number above the last, so that it takes more than a page.
+    The window is in order; ``above`` is the checkpoint that follows it, None if it ends with the last. Others may have
+    been added in between, and any number after the last, so it may take several pages.
     """
     wanted = set(window)
     query = ListQuery(window[0].thread_id, after=above, limit=len(window))
@@ -374,7 +377,7 @@ def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[s
 
 
 def _place(key: CheckpointKey) -> tuple[str, str]:
-    """The order of a thread's listing, the other way round. LangGraph's ids are ordered by time: parents come first."""
+    """Return a key for sorting oldest first, unlike listings. LangGraph's ids grow with time: parents come first."""
     return (key.checkpoint_id, key.checkpoint_ns)
 
 
@@ -383,7 +386,7 @@ def _contributions(ancestry: Ancestry) -> tuple[list[frozenset[WriteRecord]], Ma
 
 
 def _holds(found: StoredCheckpoint | None, wanted: StoredCheckpoint) -> bool:
-    """Whether a checkpoint is stored as another store has it; it may have more writes."""
+    """Whether a store has a checkpoint as another one has it; more writes than there are allowed."""
     return (
         found is not None
         and found.record == wanted.record
@@ -398,7 +401,7 @@ def _values(stored: StoredCheckpoint) -> list[ValueRecord]:
 
 
 def _chunks_of(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> dict[ChunkId, Chunk | None]:
-    """The chunks that values stand on, down to the leaves; None for those that are not among ``chunks``."""
+    """Return all chunks that values consist of, at every level; None for those that are not among ``chunks``."""
     found: dict[ChunkId, Chunk | None] = {}
     at_hand = [id_ for value in values for id_ in value.chunk_ids]
     while at_hand:
@@ -410,5 +413,5 @@ def _chunks_of(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -
 
 
 def _version(value: ValueRecord) -> str:
-    """A version for a value that nothing else has, and the same each time."""
+    """Return a version that is unique to a value, and the same each time."""
     return "s" + blake2b(value.root + value.refs, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Savers from URLs. Adapters register their scheme as an entry point, so installing a package adds its scheme."""
+"""Opens savers from URLs. Adapters register their scheme as an entry point, so installing a package adds its scheme."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from checkpoint_base.saver import CheckpointSaver
 ENTRY_POINT_GROUP = "checkpoint_backends"
 
 OptionReader: TypeAlias = Callable[[str, str], Any]
-"""Makes an option's value of its name and its text, or raises `UnsupportedOperation`."""
+"""Returns the value of an option, given its name and its text, or raises `UnsupportedOperation`."""
 
 
 def open_saver(url: str, **options: Any) -> CheckpointSaver:
@@ -25,7 +25,7 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
         url: ``sqlite:///file.db``, ``sqlite://`` (in memory), or any scheme that an installed package registers under
             the entry point group ``checkpoint_backends`` as a callable ``(url, **options) -> CheckpointSaver``.
         options: those of the saver: ``strict``, ``compression``, ``deadline``, ``serde``, and the adapter's own. All
-            but ``serde`` may stand in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
+            but ``serde`` may be in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
 
     Raises:
         UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
@@ -33,7 +33,7 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     if not isinstance(url, str):
         raise UnsupportedOperation(
             f"the URL of a store is text, such as sqlite:///file.db, not {type(url).__name__}; if it comes from the "
-            "environment or a file, see whether it is set there"
+            "environment or a file, check that it is set there"
         )
     url = url.strip()  # a file that holds a secret often ends with a line break
     opener = _opener(split_url(url).scheme)
@@ -43,10 +43,10 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
 
 
 def split_url(url: str) -> SplitResult:
-    """Take the URL of a store apart.
+    """Split the URL of a store into its parts.
 
     Raises:
-        UnsupportedOperation: it cannot be read. The message shows nothing of it: any part may belong to a password.
+        UnsupportedOperation: it cannot be read. The message shows no part of it, as any may belong to a password.
     """
     refusal = UnsupportedOperation(
         "this is not the URL of a store, such as sqlite:///file.db; special characters of a user name or password are "
@@ -56,18 +56,18 @@ def split_url(url: str) -> SplitResult:
         parts = urlsplit(url)
     except ValueError:
         raise refusal from None  # urllib's message shows the password
-    # Where a / in a password ends the host too early, the beginning of the password reads as a port.
+    # A / in a password ends the host too early, so that the beginning of the password looks like a port.
     is_cut_off = ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path
     if not parts.scheme or "://" not in url or is_cut_off or parts.netloc.count("@") > 1:
         raise refusal
     return parts
 
 
-@cache  # looking through all installed packages takes milliseconds; what is not found is looked for again
+@cache  # looking through all installed packages takes milliseconds; errors are not cached
 def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
     known: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if scheme not in known:
-        bare = scheme.partition("+")[0]  # SQLAlchemy names the driver, too: postgresql+psycopg
+        bare = scheme.partition("+")[0]  # SQLAlchemy's URLs also name the driver: postgresql+psycopg
         correction = f"Write {bare}://" if bare in known else "Correct the URL"
         raise UnsupportedOperation(
             f"no installed package opens {scheme}:// URLs, only these: {', '.join(sorted(known))}. {correction}, or "
@@ -87,14 +87,13 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
 def take_options(
     url: str, readers: Mapping[str, OptionReader], arguments: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    """Split the options of `CheckpointSaver` and those that an adapter has ``readers`` for off a URL's query.
+    """Take the options of `CheckpointSaver`, and those that an adapter has ``readers`` for, out of a URL's query.
 
-    Returns the URL without them, and them together with the arguments.
-
-    Other entries of the query stay as they are; text is decoded before a reader sees it.
+    Returns the URL without them, and all options: these and the arguments. Other entries of the query stay as they are.
+    Readers get decoded text.
 
     Raises:
-        UnsupportedOperation: an option is badly written, given twice, or another one among the arguments.
+        UnsupportedOperation: an option is badly written, given twice, or has another value among the arguments.
     """
     before_query, _, query = url.partition("?")
     options: dict[str, Any] = {}
@@ -116,7 +115,7 @@ def take_options(
 
 
 def text(name: str, text: str) -> str:
-    """Read an option that is any text but the empty one."""
+    """Read an option that is any text except the empty one."""
     if not text:
         raise UnsupportedOperation(f"option {name} is empty: give it a value, or leave it out")
     return text

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "unknown class": (shapes.Plain(), "shapes.Plain .*store a dataclass"),
     "local class": (local_class(), "defined inside a function: move the class to module level"),
     "missing class": (renamed_class(), r"cannot be imported as tests\.shapes\.Missing"),
-    "class defined anew": (of_a_class_defined_anew(), r"defined anew .* with the tests\.shapes\.Point of now"),
+    "class defined anew": (of_a_class_defined_anew(), r"defined anew .* with the current tests\.shapes\.Point"),
     "model parametrised in a class": (
         shapes.AnyBox[str](value="a"),
         r"derive a class from AnyBox\[str\] at module level, and store an instance of that",

@@ -1,4 +1,4 @@
-"""What goes into a checkpoint comes back as it went in, or is refused when it goes in."""
+"""Values as bytes, exactly: a value comes back as it was stored, or is refused when it is to be stored."""
 
 from checkpoint_base.serializer.exact import ExactSerializer
 

@@ -9,15 +9,15 @@ from checkpoint_base.serializer.log import warn_once
 
 
 def key_of(entry: type | tuple[str, ...]) -> tuple[str, ...]:
-    """Return a class as allowlists name it. LangGraph itself would take only the last part of a nested class's name."""
+    """Return a class's name in allowlists. LangGraph itself would use only the last part of a nested class's name."""
     return (entry.__module__, entry.__qualname__) if isinstance(entry, type) else entry
 
 
 def permits(allowed: set[tuple[str, ...]] | bool | None, module: str, qualname: str) -> bool:
-    """Whether a class may be rebuilt; says so by an event, and once by a warning, if nobody decided that it may.
+    """Whether a class may be rebuilt. Unless it is safe or listed, emits an event, and a warning once per class.
 
     Args:
-        allowed: as LangGraph keeps it: True permits every class, a set those it names, None none but the safe ones.
+        allowed: as in LangGraph: True permits every class, a set the classes it names, and None only the safe ones.
     """
     key = (module, qualname)
     if key in langgraph_types.SAFE_MSGPACK_TYPES:

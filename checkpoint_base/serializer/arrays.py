@@ -1,4 +1,4 @@
-"""numpy's arrays and scalars of numbers and times, by their bytes. numpy is imported only to read one."""
+"""numpy's arrays and scalars of numbers and times, stored as their bytes. numpy is imported only to read one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def take_array(array: Any) -> list[Any]:
 
 def take_scalar(scalar: Any) -> list[Any]:
     name = _dtype_name(scalar.dtype)
-    if sys.modules["numpy"].dtype(name).type is not type(scalar):  # a platform's second name for a number
+    if sys.modules["numpy"].dtype(name).type is not type(scalar):  # such as longlong, whose dtype reads back as int64
         raise Refused("has no exact stored form: store value.item() instead")
     return [name, [], "C", scalar.tobytes()]
 

@@ -1,4 +1,4 @@
-"""Containers that msgpack has no type for, by their elements."""
+"""Containers that msgpack has no type for, stored as their elements."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from checkpoint_base.serializer.refusal import Refused
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """How one type is stored: ``take`` gives the parts that ``make`` gets.
+    """How one type is stored: ``take`` returns the parts of a value, and ``make`` makes the value of its parts.
 
-    ``plain`` is what a reader gets instead if a class that is not permitted left a part without a hash.
+    ``plain`` returns what a reader gets instead if elements of a class that is not permitted cannot be hashed or would
+    collapse into one, as plain data.
     """
 
     code: int
@@ -56,7 +57,7 @@ CONTAINERS: dict[type, Container] = {
     tuple: Container(codes.TUPLE, list, tuple),
     set: Container(codes.SET, list, set, plain=list),
     frozenset: Container(codes.FROZENSET, list, frozenset, plain=list),
-    # For keys other than texts; msgpack's own map for all others.
+    # If any key is not a str; all other dicts are msgpack maps.
     dict: Container(codes.DICT, flat, lambda parts: dict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]),
     OrderedDict: Container(
         codes.ORDERED_DICT, flat, lambda parts: OrderedDict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]

@@ -1,4 +1,4 @@
-"""From the stored form to the value."""
+"""Decodes the stored form of a value."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def damaged(tag: str, payload: bytes, error: BaseException) -> CorruptCheckpoint
 
 
 class Decoder:
-    """One call of `loads_typed`: unpacks values, and remembers the first failure, which ormsgpack would hide."""
+    """Serves one call of `loads_typed`. It remembers the first failure, which ormsgpack would hide."""
 
     __slots__ = ("_allowed", "_blocked", "_depth", "_failure", "_forms", "_levels_left")
 
     def __init__(self, allowed: set[tuple[str, ...]] | bool | None) -> None:
         self._allowed = allowed
         self._blocked = False
-        self._depth = 0  # in extensions
+        self._depth = 0  # of extensions
         self._levels_left = MAX_LEVELS
         self._failure: BaseException | None = None
         self._forms: dict[tuple[str, str], Form | None] = {}
@@ -56,14 +56,14 @@ class Decoder:
     def load(self, data: bytes) -> Any:
         try:
             return self._unpack(data)
-        except Exception as error:  # noqa: BLE001 - damaged bytes may call for anything
+        except Exception as error:  # noqa: BLE001 - damaged bytes may raise anything
             failure = self._failure or error
             if isinstance(failure, SerializationError) or not isinstance(failure, Exception):
                 raise failure from failure.__cause__
-            # If nothing but the call of `_extension` has failed, there was no room for that.
+            # If not even `_extension` could be called, too little stack was left for the call.
             if isinstance(failure, RecursionError | MemoryError) or "ext_hook" in str(failure):
                 raise SerializationError(
-                    "Too little stack or memory is left to rebuild it: read it where fewer calls are under way."
+                    "Too little stack or memory is left to rebuild the value: read it where the stack is less deep."
                 ) from failure
             raise damaged(codes.TAG, data, failure) from failure
 
@@ -74,7 +74,8 @@ class Decoder:
         levels_left = self._levels_left
         self._depth += 1
         try:
-            # Nothing is deeper than it is long. Two extensions deep, no stack is too small for what ormsgpack reads.
+            # Data of n bytes has at most n levels, so short data need not be measured. Nor need the first two
+            # extensions: any stack has room for the deepest that ormsgpack reads.
             if self._depth > 2 and len(data) > levels_left:
                 self._levels_left -= nesting(data)
             if self._depth > 2 * MAX_NESTING or self._levels_left < 0:  # a tuple of models is two extensions
@@ -106,7 +107,7 @@ class Decoder:
     def _made(self, make: Callable[[list[Any]], Any], code: int, parts: list[Any]) -> Any:
         if not (self._blocked and code in _PLAIN):
             return make(parts)
-        # A class that is not permitted left plain data: without a hash, or equal to what stands beside it.
+        # Instances of classes that are not permitted are plain data here: perhaps unhashable, or equal to each other.
         plain = _PLAIN[code](parts)
         try:
             made = make(parts)
@@ -138,7 +139,7 @@ class Decoder:
         return plain if form is None else _rebuilt(form, f"{module}.{qualname}", plain, more or {})
 
     def _form(self, code: int, module: str, qualname: str) -> Form | None:
-        """Return the form of a class's instances, None if they are to stay plain data."""
+        """Return the form of a class's instances, or None if they stay plain data."""
         key = (module, qualname)
         try:
             form = self._forms[key]

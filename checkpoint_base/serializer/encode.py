@@ -1,4 +1,4 @@
-"""From a value to its stored form."""
+"""Encodes a value in its stored form."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from checkpoint_base.serializer.leaves import LEAVES
 from checkpoint_base.serializer.modellists import take_models
 from checkpoint_base.serializer.refusal import Refused, advice
 
-# Reading takes a Python frame per extension and Python allows 1000, of which a running graph needs its share.
+# Reading takes one Python frame per nested extension. Python allows 1000 frames, and a running graph needs its share.
 MAX_NESTING = 128
-# It takes half a kilobyte of the thread's stack per list or dict, and a thread may have as little as a megabyte. The
-# value itself is at most 255 deep, as far as ormsgpack goes; this is for what is in its extensions, added up.
+# Reading takes half a kilobyte of a thread's stack per level of lists and dicts, and there may be only a megabyte.
+# ormsgpack itself allows 255 levels in one piece of msgpack; this bounds the sum over nested extensions.
 MAX_LEVELS = 512
 TOO_DEEP = f"contains itself, or is nested more than {MAX_NESTING} levels deep: store a flatter value, or ids"
 
-# Everything that ormsgpack would turn into its nearest base type comes to `Encoder._extension` instead.
+# ormsgpack passes everything that it would turn into its nearest base type to `Encoder._extension` instead.
 _OPTIONS = (
     ormsgpack.OPT_PASSTHROUGH_BIG_INT
     | ormsgpack.OPT_PASSTHROUGH_DATACLASS
@@ -37,42 +37,44 @@ _OPTIONS = (
     | ormsgpack.OPT_PASSTHROUGH_UUID
 )
 
-# Within a value that failed natively, its parts are tried natively once more; ever again would multiply the work.
+# If ormsgpack cannot pack a value in one go, it is tried once more on each part. Trying at every level would multiply
+# the work.
 _ATTEMPTS = 2
 
 
 class Encoder:
-    """One call of `dumps_typed`: packs values, and remembers the first failure, which ormsgpack would hide."""
+    """Serves one call of `dumps_typed`. It remembers the first failure, which ormsgpack would hide."""
 
-    __slots__ = ("_below", "_depth", "_failed", "_levels", "failure")
+    __slots__ = ("_depth", "_extension_levels", "_levels", "_native_failures", "failure")
 
     def __init__(self) -> None:
         self._depth = 0
-        self._levels = 0  # of lists and dicts in what is being packed, without its extensions
-        self._below = 0  # of the deepest of its extensions, with all that is in it
-        self._failed = 0
+        self._levels = 0  # of lists and dicts in the value that is being packed, without its extensions
+        self._extension_levels = 0  # in its deepest extension, including the extensions within that
+        self._native_failures = 0  # of the value and what it is a part of
         self.failure: BaseException | None = None
 
     def pack(self, value: Any) -> bytes:
-        """Return a value as msgpack, in native speed unless it holds what ormsgpack refuses or would change."""
-        around, beside = self._levels, self._below
-        self._levels = self._below = 0
+        """Return a value as msgpack, at native speed unless it holds what ormsgpack refuses or would change."""
+        outer_levels, deepest_sibling = self._levels, self._extension_levels
+        self._levels = self._extension_levels = 0
         self._depth += 1
         try:
             if self._depth > MAX_NESTING:
                 raise Refused(TOO_DEEP)
             rows = take_models(value) if type(value) is list else None
             data = self._packed(value) if rows is None else extension(codes.MODELS, self._packed_rows(rows))
-            self._below += self._levels
-            if self._depth > 1 and self._below > MAX_LEVELS:
+            self._extension_levels += self._levels
+            if self._depth > 1 and self._extension_levels > MAX_LEVELS:
                 raise Refused(TOO_DEEP)
             return data
         finally:
             self._depth -= 1
-            self._levels, self._below = around, max(beside, self._below)
+            self._levels = outer_levels
+            self._extension_levels = max(deepest_sibling, self._extension_levels)
 
     def _packed(self, value: Any) -> bytes:
-        failed = self._failed
+        failures_before = self._native_failures
         try:
             if (data := self._packed_natively(value)) is not None:
                 return data
@@ -81,16 +83,16 @@ class Encoder:
             except ormsgpack.MsgpackEncodeError as error:
                 if self.failure is not None:
                     raise
-                raise Refused(TOO_DEEP) from error  # nothing else is left that ormsgpack itself could refuse
+                raise Refused(TOO_DEEP) from error  # the only reason that ormsgpack itself has left
             if self._depth > 1:
                 self._levels = max(self._levels, nesting(data))
             return data
         finally:
-            self._failed = failed
+            self._native_failures = failures_before
 
     def _packed_rows(self, rows: list[Any]) -> bytes:
-        """Return a list as `_packed` would; if one element is odd, the others are still packed in native speed."""
-        failed = self._failed
+        """Return a list as `_packed` would; if one element is odd, the others are still packed at native speed."""
+        failures_before = self._native_failures
         try:
             if (data := self._packed_natively(rows)) is not None:
                 return data
@@ -98,24 +100,28 @@ class Encoder:
             self._levels += 1
             return data
         finally:
-            self._failed = failed
+            self._native_failures = failures_before
 
     def _packed_natively(self, value: Any) -> bytes | None:
-        """Return what ormsgpack makes of a value; None if that is nothing or not the value, which is then counted."""
-        if self._failed < _ATTEMPTS:
+        """Return what ormsgpack makes of a value in one go.
+
+        If it refuses or changes the value, count a failure and return None.
+        """
+        if self._native_failures < _ATTEMPTS:
             try:
                 data = ormsgpack.packb(value, self._extension, _OPTIONS)
             except ormsgpack.MsgpackEncodeError:
                 if self.failure is not None:
                     raise
             else:
-                # A bytearray is packed as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6.
+                # ormsgpack packs a bytearray as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6:
+                # without any of these there is no bytearray.
                 in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
                 if not (in_doubt and _holds_buffer(value)):
                     if self._depth > 1:
-                        self._levels = max(self._levels, sum(1 for _ in _levels(value)))
+                        self._levels = max(self._levels, sum(1 for _ in _types_by_level(value)))
                     return data
-        self._failed += 1
+        self._native_failures += 1
         return None
 
     def _extension(self, obj: Any) -> Ext:
@@ -129,7 +135,7 @@ class Encoder:
             raise
 
     def _spelled(self, value: Any) -> Any:
-        """Return a value in which ormsgpack refuses and changes nothing that `_extension` does not refuse too."""
+        """Return a value that ormsgpack packs unchanged: it refuses only what `_extension` refuses too."""
         kind = type(value)
         if kind is str:
             return value if _is_text(value) else Ext(codes.TEXT, value.encode("utf-8", "surrogatepass"))
@@ -155,7 +161,7 @@ _LEAVES = {leaf.type: _leaf_taker(name, leaf.take) for name, leaf in LEAVES.item
 
 @lru_cache(maxsize=4096)
 def _taker(cls: Any) -> tuple[int, Callable[[Any], Any]]:
-    """Return the code for instances of a class, and what takes one apart; raise `Refused` if nothing does."""
+    """Return the code for instances of a class, and what takes them apart; raise `Refused` if nothing does."""
     if cls is _DeltaSnapshot:
         return codes.SNAPSHOT, lambda snapshot: snapshot.value
     if container := CONTAINERS.get(cls):
@@ -181,12 +187,12 @@ def _is_text(value: str) -> bool:
 
 
 def _holds_buffer(value: Any) -> bool:
-    """Whether the lists and dicts of a value hold bytes that are not `bytes`; extensions have been looked into."""
-    return type(value) in _BUFFERS or not all(map(_BUFFERS.isdisjoint, _levels(value)))
+    """Whether the lists and dicts of a value hold a bytearray or memoryview; extensions have already been checked."""
+    return type(value) in _BUFFERS or not all(map(_BUFFERS.isdisjoint, _types_by_level(value)))
 
 
-def _levels(value: Any) -> Iterator[set[type]]:
-    """Yield the types of what is in a value's lists and dicts, level by level: half the work of item by item."""
+def _types_by_level(value: Any) -> Iterator[set[type]]:
+    """Yield the types in a value's lists and dicts, level by level, which is half the work of going item by item."""
     kinds: set[type] = {type(value)}
     level = [value]
     while not kinds.isdisjoint(_NESTING):

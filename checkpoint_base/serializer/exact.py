@@ -1,4 +1,4 @@
-"""ExactSerializer: what LangGraph calls, by its serializer protocol."""
+"""ExactSerializer: the serializer that LangGraph calls."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from checkpoint_base.serializer.place import explain
 
 
 class ExactSerializer(JsonPlusSerializer):
-    """LangGraph's serializer, where a value comes back equal and of the same type at every depth.
+    """LangGraph's serializer, except that a value comes back equal and of the same type at every depth.
 
-    Dictionaries keep their order. Data that the stock `JsonPlusSerializer` wrote is read as it reads it; the stock
-    serializer refuses what this one wrote, by its tag. Pickle is neither written nor read.
+    Dictionaries keep their order. Data that the stock `JsonPlusSerializer` wrote is read as the stock one reads it; the
+    stock one refuses what this one wrote, by its tag. Pickle is neither written nor read.
 
     A class is stored by its module and qualified name. Reading rebuilds instances of the classes that LangGraph
-    declares safe, and of others only if permitted; an instance of a class that is not permitted comes back as plain
-    data (a dict of its fields, the value of an enum member), and nothing is imported for it. Like the stock one this
-    permits every class, with one warning per class, unless `LANGGRAPH_STRICT_MSGPACK` is set. `strict` permits no
-    class but the safe ones and `allowed` (classes, or pairs of module and qualified name); naming any is strict.
+    declares safe, and of others only if permitted. An instance of a class that is not permitted comes back as plain
+    data (a dict of its fields, the value of an enum member), and nothing is imported for it. By default every class is
+    permitted, with one warning per class, as in the stock serializer, unless `LANGGRAPH_STRICT_MSGPACK` is set. With
+    `strict`, only the safe classes and those in `allowed` are permitted; passing `allowed` implies `strict`. `allowed`
+    has classes, or pairs of module and qualified name.
 
     An instance is rebuilt from its fields; neither `__init__` nor a validator runs. If its class has changed since,
     new fields get their defaults, fields that a dataclass no longer has are dropped with one warning, and a pydantic
@@ -45,7 +46,7 @@ class ExactSerializer(JsonPlusSerializer):
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """Return the tag and the bytes of a value.
 
-        Raises `SerializationError` if the value would not come back as it is; the message names the place in it.
+        Raises `SerializationError` if the value would not come back as it is; the message names the part at fault.
         """
         if obj is None:
             return "null", b""
@@ -56,7 +57,7 @@ class ExactSerializer(JsonPlusSerializer):
         encoder = Encoder()
         try:
             return TAG, encoder.pack(obj)
-        except Exception as error:  # noqa: BLE001 - also what a property of the value raises
+        except Exception as error:  # noqa: BLE001 - even what a property of the value raises
             failure = encoder.failure or error
             if not isinstance(failure, Exception):
                 raise failure from None
@@ -77,7 +78,7 @@ class ExactSerializer(JsonPlusSerializer):
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(
-                f"Cannot read a value with the tag {tag!r}: open it with the serializer that wrote it."
+                f"Cannot read a value with the tag {tag!r}: use the serializer that wrote it."
             ) from error
         except (ormsgpack.MsgpackDecodeError, RecursionError) as error:
             raise damaged(tag, payload, error) from error

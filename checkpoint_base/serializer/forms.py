@@ -1,4 +1,4 @@
-"""Instances that are made from one plain value: members of enums, secrets, and subclasses of builtins."""
+"""Instances that consist of one plain value: members of enums, secrets, and subclasses of builtins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from checkpoint_base.serializer.refusal import Refused
 
 
 class Form(ABC):
-    """How the instances of one class are taken apart and made again, with what it takes to know of the class."""
+    """How instances of one class are taken apart and rebuilt, with what must be known of the class."""
 
     code: ClassVar[int]
     place: ClassVar[str] = ".value"
@@ -27,15 +27,15 @@ class Form(ABC):
     @staticmethod
     @abstractmethod
     def fits(cls: type) -> bool:
-        """Whether classes like this one have this form, unless one that is asked earlier."""
+        """Whether this form suits a class. The first form that does is used."""
 
     @abstractmethod
     def take(self, obj: Any) -> list[Any]:
-        """Return the plain value, and a dict of what else the instance holds if there is anything."""
+        """Return the plain value, followed by a dict of anything else that the instance holds."""
 
     @abstractmethod
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
-        """Return an instance that `take` would take apart into these; neither ``__init__`` nor a validator runs."""
+        """Return an instance of which `take` would return these parts; neither ``__init__`` nor a validator runs."""
 
 
 class EnumMember(Form):
@@ -46,7 +46,7 @@ class EnumMember(Form):
         return issubclass(cls, Enum)
 
     def take(self, obj: Any) -> list[Any]:
-        value = obj._value_  # not `value`, which a class may define anew
+        value = obj._value_  # not `value`, which a class may override
         if value != value or self.cls(value) is not obj:  # NaN
             raise Refused("is a member that cannot be found by its value: give it another one")
         return [value]
@@ -56,7 +56,7 @@ class EnumMember(Form):
 
 
 class Secret(EnumMember):
-    """Made from its one value too."""
+    """Rebuilt from its value, as an enum member is."""
 
     code = codes.SECRET
 
@@ -68,14 +68,14 @@ class Secret(EnumMember):
         return [obj.get_secret_value()]
 
 
-_FILLED = frozenset({dict, list, set})  # after they are made
+_FILLED = frozenset({dict, list, set})  # by ``__init__``, not by ``__new__``
 
 
 class BuiltinSubclass(Form):
     code = codes.BUILTIN
     place = ""
 
-    # The base's own methods, on both ways: a subclass may have overridden them to show something else.
+    # The base's own methods: a subclass may have overridden them to show something else.
     bases: ClassVar[dict[type, Callable[[Any], Any]]] = {
         dict: dict.copy,
         list: list.copy,
@@ -103,7 +103,7 @@ class BuiltinSubclass(Form):
 
     @property
     def can_be_made(self) -> bool:
-        """False for classes of C such as time.struct_time, whose instances only their own constructor may make."""
+        """False for classes written in C such as time.struct_time, which only their own constructor can make."""
         try:
             self.base.__new__(self.cls)
         except TypeError:
@@ -112,10 +112,10 @@ class BuiltinSubclass(Form):
 
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
         if type(plain) is not self.base:
-            raise TypeError(f"it is a {self.base.__name__}, stored was a {type(plain).__name__}")
+            raise TypeError(f"the class is a {self.base.__name__}, but a {type(plain).__name__} was stored")
         obj = self.base.__new__(self.cls, plain)
         if self.base in _FILLED:
-            self.base.__init__(obj, plain)  # type: ignore[misc]  # its own, whatever the class made of it
+            self.base.__init__(obj, plain)  # type: ignore[misc]  # not the subclass's
         set_attributes(obj, more.get("attributes", {}))
         return obj
 
@@ -126,6 +126,6 @@ def set_attributes(obj: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def inherits_v1(cls: type, *names: str) -> bool:
-    """Whether a class inherits from one of pydantic.v1, which is not imported for it: it warns on new Pythons."""
+    """Whether a class inherits from one of these in pydantic.v1, which is not imported: it warns on new Pythons."""
     v1 = sys.modules.get("pydantic.v1")
     return v1 is not None and issubclass(cls, tuple(getattr(v1, name) for name in names))

@@ -1,4 +1,4 @@
-"""Values of the standard library that hold no others, by their parts."""
+"""Values of the standard library that hold no others, stored as their parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from checkpoint_base.serializer.refusal import Refused, name_of
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """How one type is stored: ``take`` gives the parts that ``make`` gets."""
+    """How one type is stored: ``take`` returns the parts of a value, and ``make`` makes the value of its parts."""
 
     type: type
     take: Callable[[Any], list[Any]]
@@ -27,7 +27,7 @@ class Leaf:
 
 
 def make_leaf(name: str, *parts: Any) -> Any:
-    """Raises `SerializationError` if this machine lacks the time zone, or has no such paths."""
+    """Make the value; raise `SerializationError` if this machine lacks the time zone or has no such paths."""
     try:
         return LEAVES[name].make(*parts)
     except (ZoneInfoNotFoundError, NotImplementedError) as error:
@@ -35,14 +35,14 @@ def make_leaf(name: str, *parts: Any) -> Any:
 
 
 def _take_zone(zone: ZoneInfo) -> list[Any]:
-    # One of a file, or made beside the cache, may have other rules, and equals no other.
+    # A zone read from a file, or made without the cache, may have other rules, and equals no other zone.
     if zone.key is None or ZoneInfo(zone.key) is not zone:
         raise Refused("is not what ZoneInfo(key) gives: use that instead")
     return [zone.key]
 
 
 def _zone_of(moment: datetime | time) -> Any:
-    """Return a time zone that can be stored: the value's own, or its offset if that is all there is to it."""
+    """Return a time zone that can be stored: the value's own, or a fixed offset if the zone is no more than that."""
     zone = moment.tzinfo
     if zone is None or type(zone) in (timezone, ZoneInfo):
         return zone
@@ -55,9 +55,9 @@ def _zone_of(moment: datetime | time) -> Any:
     return timezone(offset)
 
 
-# By the names in the stored format.
+# By their names in the stored format.
 LEAVES: dict[str, Leaf] = {
-    "int": Leaf(  # of more than 64 bits; msgpack has a type for all others
+    "int": Leaf(  # of more than 64 bits; msgpack has types for the others
         int,
         lambda number: [number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)],
         lambda raw: int.from_bytes(raw, "big", signed=True),

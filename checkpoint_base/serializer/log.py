@@ -1,4 +1,4 @@
-"""The warnings of reading: each once per class, or a long thread would repeat them at every step."""
+"""Warnings while reading: each once per class, because a long thread would repeat it at every step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _warned: set[tuple[str, str, str]] = set()
 
 
 def warn_once(message: str, module: str, qualname: str, *more: object) -> None:
-    """Log a warning whose first arguments are a class's module and qualified name, once in the life of the process."""
+    """Log a warning about a class once in the life of the process. The message's first two arguments name the class."""
     key = (message, module, qualname)
     if key not in _warned and len(_warned) < 1000:  # the bound is for names made up by damaged data
         _warned.add(key)

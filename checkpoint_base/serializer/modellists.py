@@ -1,6 +1,6 @@
-"""Lists of pydantic models, such as a conversation, taken apart in one go: an extension for each takes twice the time.
+"""Lists of pydantic models, such as a conversation, packed as a whole: one extension per model takes twice the time.
 
-A row is a pair: the model's kind, which is one text so that a reader finds it by one look, and its fields.
+Each model becomes a row: its kind, which is a single text so that a reader looks it up at once, and its fields.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from checkpoint_base.serializer.refusal import Refused
 def take_models(elements: list[Any]) -> list[Any] | None:
     """Return a row for each element; None if the first is no model.
 
-    What is no model, cannot be stored, or holds more or less than its fields stands for itself, without a kind: an
-    element has the same bytes whatever stands behind the first one.
+    An element that is no model, cannot be stored, or holds more or less than its fields is kept as it is, in a row
+    without a kind. So the bytes of an element depend on no other element except the first.
     """
     first: Any = type(elements[0]) if elements else None
     if first is None or not isinstance(form_of(first), Model):
@@ -39,7 +39,7 @@ def take_models(elements: list[Any]) -> list[Any] | None:
             rows.append([None, element])
             continue
         was_set = frozenset(element.__pydantic_fields_set__)
-        kind = kinds.get(was_set)  # quicker than asking the cache of `_kind` each time
+        kind = kinds.get(was_set)  # faster than the cache of `_kind`
         if kind is None:
             kind = kinds[was_set] = _kind(cls, was_set)
         rows.append([kind, element.__dict__])

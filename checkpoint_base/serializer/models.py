@@ -1,4 +1,4 @@
-"""Pydantic models, by what they hold and not by `model_dump`, which takes the models inside of them apart too."""
+"""Pydantic models, stored as what they hold. `model_dump` would take the models inside of them apart, too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from checkpoint_base.serializer import codes
 from checkpoint_base.serializer.forms import inherits_v1
 from checkpoint_base.serializer.records import ValidatedRecord
 
-# What `object.__setattr__` would look up for each instance anew.
+# The descriptors that `object.__setattr__` would look up again for each instance.
 _set_fields = vars(BaseModel)["__dict__"].__set__
 _set_names = vars(BaseModel)["__pydantic_fields_set__"].__set__
 _set_extra = vars(BaseModel)["__pydantic_extra__"].__set__
@@ -52,9 +52,9 @@ class Model(ValidatedRecord):
         return obj
 
     def maker(self, was_set: Sequence[str], slow: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a function that makes instances from their fields alone, of which ``was_set`` were set.
+        """Return a fast function that makes instances from their fields, of which ``was_set`` were set.
 
-        It is for the thousands of a conversation, and leaves what is not as usual to ``slow``.
+        It is for the thousands of messages in a conversation, and leaves unusual ones to ``slow``.
         """
         if self._private:
             return slow
@@ -74,7 +74,7 @@ class Model(ValidatedRecord):
         return make
 
     def _with_new_private(self, stored: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return the private attributes with the defaults of those that the stored instance does not have."""
+        """Return the stored private attributes, with defaults for those that the stored instance lacks."""
         if not self._private:
             return stored
         new = {name: field.get_default() for name, field in self._private.items() if not stored or name not in stored}

@@ -1,4 +1,4 @@
-"""Where in a value the part is that cannot be stored."""
+"""Finds the part of a value that cannot be stored."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from checkpoint_base.serializer.refusal import Refused, name_of
 
 
 def explain(value: Any, failure: BaseException) -> tuple[str, BaseException]:
-    """Return a sentence on the innermost part that cannot be stored (its place, its type, and why), and its failure."""
+    """Return a sentence on the innermost part that cannot be stored (its place, type and reason), and its exception."""
     place = "value"
     while not _is_depth(failure):
         for label, part in _readable_parts(value):
             encoder = Encoder()
             try:
                 encoder.pack([part])
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is what the caller has to be told
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is reported to the caller
                 place, value, failure = place + label, part, encoder.failure or error
                 break
         else:
@@ -45,12 +45,12 @@ def _reason(failure: BaseException) -> str:
 def _readable_parts(value: Any) -> list[tuple[str, Any]]:
     try:
         return list(_parts(value))
-    except Exception:  # noqa: BLE001 - an instance that cannot be read, which is the failure
+    except Exception:  # noqa: BLE001 - that it cannot be read is the failure itself
         return []
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a value is stored by, each part with the code that leads to it."""
+    """Yield the parts that are stored of a value, each with the code that leads to it."""
     kind: Any = type(value)
     if kind in (dict, OrderedDict, defaultdict, Counter):
         for key, element in value.items():

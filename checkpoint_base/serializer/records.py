@@ -37,7 +37,7 @@ class Record(Form):
                 fields[name] = held[name] if name in held else getattr(obj, name)
             except AttributeError:
                 more.setdefault("absent", []).append(name)
-        # `__orig_class__` is what Box[int](...) leaves on the instance for type checkers.
+        # Box[int](...) leaves `__orig_class__` on the instance, for type checkers.
         if attributes := {name: held[name] for name in held if name not in fields and name != "__orig_class__"}:
             more["attributes"] = attributes
         return [fields, more] if more else [fields]
@@ -62,7 +62,7 @@ class Record(Form):
             ) from error
 
     def changed(self, fields: Mapping[str, Any], more: Mapping[str, Any], added: list[str], gone: list[str]) -> Any:
-        """Return an instance from the fields of an older class: without those gone, with defaults for those added."""
+        """Return an instance from the fields of an older class: drop those gone, give those added their defaults."""
         if gone:
             warn_once(
                 "%s.%s no longer has the stored fields %s, which are dropped.",
@@ -74,7 +74,7 @@ class Record(Form):
         return self.build(kept | {name: self.default(name) for name in added}, more)
 
     def default(self, name: str) -> Any:
-        """Return the value of a field that is newer than the stored instance; raise `LookupError` without one."""
+        """Return the default of a field that the stored instance lacks; raise `LookupError` if there is none."""
         raise LookupError(f"{name} has no default")
 
     def build(self, fields: dict[str, Any], more: Mapping[str, Any]) -> Any:
@@ -127,19 +127,19 @@ class NamedTuple(Record):
 
 
 class ValidatedRecord(Record):
-    """A record whose class can judge fields that are not its own: by its constructor."""
+    """A record whose constructor decides what becomes of fields that have changed."""
 
     def changed(self, fields: Mapping[str, Any], more: Mapping[str, Any], added: list[str], gone: list[str]) -> Any:
         if not gone:
             try:
                 return super().changed(fields, more, added, gone)
             except LookupError:
-                pass  # a field without a default; the constructor may know one
+                pass  # the constructor may know a default
         return self.cls(**fields, **more.get("extra", {}))
 
 
 class Slotted(ValidatedRecord):
-    """LangGraph's two classes that keep their fields in slots and are no dataclasses."""
+    """LangGraph's two classes that keep their fields in slots and are not dataclasses."""
 
     code = codes.SLOTTED
     _roots: ClassVar = {("langgraph.types", "Send"), ("langgraph.store.base", "Item")}

@@ -9,7 +9,7 @@ from functools import partial
 
 
 class Refused(Exception):
-    """Says of a value why it cannot be stored and what to store instead, to follow the words "of type X"."""
+    """Says why a value cannot be stored and what to store instead. The message continues "the value of type X"."""
 
 
 def name_of(cls: type) -> str:

@@ -1,4 +1,4 @@
-"""Single calls of a saver, what each may answer, and what it may leave behind: before or after, nothing between."""
+"""Single calls of a saver, with their right answers, and the states before and after: no state between is right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from checkpoint_base import CheckpointSaver, SQLiteSaver
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
 
 Step: TypeAlias = tuple[str, list[Any]]
-"""The name of a method and its arguments, as JSON can hold them."""
+"""The name of a method and its arguments, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def checkpoint(number: int, values: dict[str, Any], *further: str) -> dict[str, 
 
 
 def messages(number: int) -> list[str]:
-    """A list that grows, most of which is stored already."""
+    """A growing list, most of which is already stored."""
     return [f"message {n} ".ljust(400, chr(97 + n % 26)) for n in range(12 * number)]
 
 
@@ -104,7 +104,7 @@ def _id(number: int) -> str:
 
 
 def call(saver: CheckpointSaver, step: Step) -> Any:
-    """Carry a step out, sync; what is listed becomes a list."""
+    """Carry out a step, sync; turn listings into lists."""
     name, arguments = step
     match name:
         case "interrupts" | "threads":
@@ -160,7 +160,7 @@ def plain(result: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is right of an act on a grown thread: what is there before and after it, and its answer."""
+    """What is right for an act on a grown thread: the states before and after it, and its answer."""
 
     before: str
     after: str
@@ -168,7 +168,7 @@ class Expected:
 
 
 def expectations() -> dict[str, Expected]:
-    """By an act's name; found out in memory, where nothing can go wrong, and the same on every backend."""
+    """By the name of an act. Determined in memory, where nothing can go wrong; the same on every backend."""
     expected = {}
     with SQLiteSaver() as saver:
         for number, act in enumerate(ACTS):

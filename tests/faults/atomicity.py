@@ -1,4 +1,4 @@
-"""Disturb single calls, and look: nothing or all of them has happened, and repeating them is safe."""
+"""Disturb single calls, and check that each happened entirely or not at all, and that repeating it is safe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _numbers = count()
 CHANGES = tuple(act for act in ACTS if not act.is_question)
 
 _GIVES_UP_AFTER = 40
-"""Requests, or pieces on a connection, after which a call should have come to its end."""
+"""Requests, or pieces on a connection, within which a call should have ended."""
 
 
 class Calls:
@@ -113,7 +113,7 @@ class Calls:
         return figures
 
     def _settled(self, thread: str) -> str:
-        """A snapshot, once it stays the same: a server may still be at work for a connection that is gone."""
+        """Return a snapshot once it no longer changes: a server may still be working for a connection that is gone."""
         before = snapshot(self.saver, thread)
         for _ in range(50):
             now = snapshot(self.saver, thread)
@@ -123,7 +123,7 @@ class Calls:
         return before
 
     def warm(self, through: CheckpointSaver, colour: str, runner: asyncio.Runner) -> None:
-        """Make ``through`` have a connection that works."""
+        """Give ``through`` a working connection."""
         for _ in range(100):
             with contextlib.suppress(StoreUnavailable):
                 self.made(through, ("get_tuple", [config("nobody")]), colour, runner)
@@ -133,7 +133,7 @@ class Calls:
     def tried(
         self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str
     ) -> list[str]:
-        """Call; anything but the right answer or `StoreUnavailable` is a loss."""
+        """Call; anything except the right answer or `StoreUnavailable` is a loss."""
         try:
             answer = answered(self.made(saver, act.step(thread), colour, runner), thread)
         except StoreUnavailable:
@@ -145,7 +145,7 @@ class Calls:
     def repeated(
         self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str
     ) -> list[str]:
-        """Call again, as often as the store is still unavailable because of what was before."""
+        """Call again for as long as the store is unavailable because of the last fault."""
         for _ in range(100):
             with contextlib.suppress(StoreUnavailable):
                 answer = answered(self.made(saver, act.step(thread), colour, runner), thread)
@@ -157,7 +157,7 @@ class Calls:
         return runner.run(acall(saver, step)) if colour == "async" else call(saver, step)
 
     def new_thread(self) -> str:
-        """A grown thread; its name has always the same length, so that listings sort alike."""
+        """Make a grown thread. Its name always has the same length, so that listings have the same order."""
         thread = f"call-{next(_numbers):06}"
         grow(self.saver, thread)
         return thread
@@ -187,6 +187,6 @@ def calls_on(backend: Backend) -> Iterator[Calls]:
 
 
 def _difference(found: str, right: Expected) -> str:
-    """Where a snapshot differs from what it should be, shortened."""
+    """Return where a snapshot differs from the right one, shortened."""
     at = next((n for n, (one, other) in enumerate(zip(found, right.after, strict=False)) if one != other), 0)
     return f"…{found[max(0, at - 60) : at + 120]}… and not …{right.after[max(0, at - 60) : at + 120]}…"

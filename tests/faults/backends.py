@@ -63,18 +63,18 @@ class Backend(ABC):
         self._made_by_setup = self.counts()
 
     def impatient(self) -> AbstractContextManager[object]:
-        """While it lasts, savers that are opened wait for about a second for a server that says nothing."""
+        """Within this context, savers that are opened wait only about a second for a server that says nothing."""
         return nullcontext()
 
     pace = 1
-    """How much longer everything takes than elsewhere."""
+    """How much longer everything takes than on other backends."""
 
     def most(self, number: int) -> int:
-        """So many, or fewer where everything takes long: how often a test of limited time does something."""
+        """Return ``number``, or less on a slow backend: how often a test of limited time does something."""
         return -(-number // self.pace)
 
     def leftovers(self) -> dict[str, int]:
-        """What is stored beside what `setup` makes: a count for each kind that there is more of."""
+        """Return what is stored in addition to what `setup` creates: a count for each kind that has more."""
         return {
             name: count - self._made_by_setup.get(name, 0)
             for name, count in self.counts().items()

@@ -1,4 +1,4 @@
-"""Kill processes at every request, let others go on, and say what was lost."""
+"""Kill processes at every request, let others continue, and report what was lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _numbers = count()
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A run that nobody disturbed: what others are compared with."""
+    """An undisturbed run, with which others are compared."""
 
     requests: int
     seconds: float
@@ -86,7 +86,7 @@ class Runs:
         return figures
 
     def _lost(self, answer: Answer, whole: Whole, plan: Sequence[Death], journal: str) -> list[str]:
-        """What is wrong with a run that went on after some deaths."""
+        """Return what is wrong with a run that continued after some deaths."""
         if answer.error or answer.exit != 0:
             return [f"{self}, {plan}: {answer}"]
         result, lost = answer.result, list(answer.result["problems"])
@@ -101,7 +101,7 @@ class Runs:
         return [f"{self}, {plan}: {one}" for one in lost]
 
     def _delete(self, threads: Sequence[str]) -> list[str]:
-        """Delete threads; what is left over is a loss."""
+        """Delete threads; anything left over is a loss."""
         with open_saver(self.backend.url) as saver:
             for thread in threads[::2]:
                 saver.delete_thread(thread)
@@ -126,15 +126,15 @@ class Runs:
 
 
 def every_request(whole: Whole) -> list[list[Death]]:
-    """A plan for each request, before and after it."""
+    """Return two plans for each request: to die before it, and after it."""
     return [[{"kill": [moment, n]}] for n in range(1, whole.requests + 1) for moment in ("before", "after")]
 
 
 def from_outside(whole: Whole, chance: random.Random, number: int) -> list[list[Death]]:
-    """So many plans of three deaths in a row by SIGKILL, at any time that a run takes."""
+    """Return ``number`` plans of three deaths in a row by SIGKILL, each at any moment of a run."""
     return [[{"kill_after": chance.uniform(0.01, whole.seconds)} for _ in range(3)] for _ in range(number)]
 
 
 def spread(plans: Sequence[list[Death]], most: int, first: int = 0) -> list[list[Death]]:
-    """At most so many of the plans, at equal distances."""
+    """Return at most ``most`` of the plans, evenly spaced."""
     return list(plans[first :: max(1, -(-len(plans) // most))])

@@ -31,12 +31,12 @@ def _noise(content: bytes, chance: random.Random) -> bytes:
 
 
 def _patched(content: bytes, chance: random.Random) -> bytes:
-    """A few bytes in the middle overwritten, as by a bad sector."""
+    """Overwrite a few bytes in the middle, as a bad sector would."""
     at = chance.randrange(len(content))
     return content[:at] + chance.randbytes(4) + content[at + 4 :]
 
 
-# A flipped bit is the likeliest to be overlooked.
+# A flipped bit is the likeliest to go unnoticed.
 DAMAGES: tuple[Damage, ...] = (_flipped, _flipped, _flipped, _cut, _noise, _patched)
 
 QUESTIONS: dict[str, Callable[[CheckpointSaver, str], Any]] = {
@@ -58,7 +58,7 @@ both. A damaged link makes it shorter; whoever lists the checkpoints is told."""
 
 
 def damaged(backend: Backend, *, times: int, seed: str) -> Figures:
-    """Damage one stored value of a thread at a time, and ask every question; then mend it, and ask again."""
+    """Damage one stored value of a thread at a time and ask every question; then repair it and ask again."""
     figures = Figures()
     chance = random.Random(f"{seed}-{backend.name}")
     with open_saver(backend.url) as saver:
@@ -91,7 +91,7 @@ def damaged(backend: Backend, *, times: int, seed: str) -> Figures:
 
 
 def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
-    """Damage one stored value of a thread, call what changes the thread, and delete it: nothing is left of it."""
+    """Damage one stored value of a thread, call what changes the thread, and delete it: nothing may be left."""
     figures = Figures()
     chance = random.Random(f"{seed}-{backend.name}-worked-on")
     with open_saver(backend.url) as saver:
@@ -119,7 +119,7 @@ def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
 
 
 def _cells(backend: Backend) -> list[Cell]:
-    """What can be damaged, in an order that does not depend on the server's."""
+    """Return what can be damaged, in an order that does not depend on the server."""
     return sorted((cell for cell in backend.cells() if cell.content), key=str)
 
 
@@ -142,7 +142,7 @@ def _damaged(cell: Cell, chance: random.Random) -> bytes | None:
 def _misread(
     ask: Callable[[CheckpointSaver, str], Any], saver: CheckpointSaver, thread: str, right: str, *, is_index: bool
 ) -> str | None:
-    """What is wrong with an answer about a thread of which something is damaged; None if nothing is."""
+    """Return what is wrong with an answer about a damaged thread, or None."""
     try:
         found = ask(saver, thread)
     except CorruptCheckpoint:

@@ -1,4 +1,4 @@
-"""What a run of faults amounts to."""
+"""The figures of a run of faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that go away and come back while many callers are at work on them."""
+"""Servers that go away and come back while many callers use them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Restarts: TypeAlias = Callable[[Servers], AbstractContextManager[Outage]]
 
 @contextmanager
 def postgres_restarted(_: Servers) -> Iterator[Outage]:
-    """A PostgreSQL of its own that crashes, or is shut down without waiting for its clients, in turns."""
+    """A PostgreSQL of its own that alternately crashes and is shut down without waiting for its clients."""
     with cluster() as data, ExitStack() as running:
         server = running.enter_context(data.started(durable=True))
         pids = [server.pid]
@@ -78,7 +78,7 @@ def pgbouncer_restarted(servers: Servers) -> Iterator[Outage]:
 
 @contextmanager
 def redis_restarted(_: Servers) -> Iterator[Outage]:
-    """A Redis of its own that writes every command to the disk, is killed, and reads it again."""
+    """A Redis of its own that writes every command to the disk, is killed, and reads its file again."""
     options = ("--appendonly", "yes", "--appendfsync", "always")
     with place() as here, ExitStack() as running:
         server = running.enter_context(here.started(*options))
@@ -140,7 +140,7 @@ def unreachable(_: Backend, proxy: Proxy) -> None:
 
 
 def half_open(_: Backend, proxy: Proxy) -> None:
-    """Nothing passes for a while, and what waited is lost."""
+    """Nothing passes for a while, and what was waiting is lost."""
     proxy.freeze()
     time.sleep(1)
     proxy.reset()

@@ -75,7 +75,7 @@ def raced(
 
 @contextmanager
 def _striking(strike: Callable[[], None] | None, most: int, figures: Figures) -> Iterator[None]:
-    """Call ``strike`` on another thread again and again while the block runs, and wait for its last return."""
+    """While the block runs, call ``strike`` repeatedly on another thread; then wait for the last call to return."""
     if strike is None:
         yield
         return

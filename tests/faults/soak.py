@@ -1,7 +1,7 @@
-"""The long run: every kind of fault on every backend, in turn, until the time is up; and the page that tells of it.
+"""The long run: one kind of fault after the other on every backend, until the time is up; and the page about it.
 
-`make soak MINUTES=30 SEED=7` runs it. A run of the same seed does the same things in the same order, as far as its time
-allows.
+`make soak MINUTES=30 SEED=7` runs it. Runs with the same seed do the same things in the same order for as long as
+they last.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def runs_killed(backend: Backend, processes: Processes, chance: random.Random) -
 
 
 def runs_killed_from_outside(backend: Backend, processes: Processes, chance: random.Random) -> Figures:
-    """A graph's run is killed by SIGKILL three times in a row, at any time, and finished by another process."""
+    """A graph's run is killed three times in a row by SIGKILL, at any moment, and finished by another process."""
     runs = Runs(processes, backend, chance.choice(DURABILITIES), "sync")
     whole = runs.whole()
     return runs.crashed(whole, from_outside(whole, chance, backend.most(8)))
@@ -89,7 +89,7 @@ def connections_cut(backend: Backend, _: Processes, chance: random.Random) -> Fi
 
 
 def races(backend: Backend, processes: Processes, chance: random.Random) -> Figures:
-    """Three processes, with threads and event loops each, on shared and on their own threads."""
+    """Three processes, each with threads and event loops, work on shared threads and on their own."""
     return raced(processes, backend, seed=str(chance.random()), calls=backend.most(CALLS_A_ROUND))
 
 
@@ -111,7 +111,7 @@ EXERCISES: dict[str, Exercise] = {
 
 
 def jobs(servers: Servers, processes: Processes, seed: int) -> Iterator[tuple[str, str, Callable[[], Figures]]]:
-    """What there is to do, without end: a kind, a backend, and how to do it once."""
+    """Yield without end what to do: the kind, the backend, and a function that does it once."""
     for number in count():
         for name in BACKENDS:
             for kind, exercise in EXERCISES.items():
@@ -155,7 +155,7 @@ def _of(name: str) -> str:
 @click.option("--no-page", is_flag=True, help="Leave docs/reliability.md as it is.")
 def main(minutes: float, seed: int, json_file: str | None, no_page: bool) -> None:
     console = Console(stderr=True)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of connections that are broken on purpose
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns about connections that are broken on purpose
     table: dict[str, dict[str, Figures]] = {}
     began = time.monotonic()
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
@@ -207,7 +207,7 @@ _WITHOUT_SQLITE = (
 
 
 def page(results: dict[str, Any]) -> str:
-    """The page that tells of a run."""
+    """Return the page about a run."""
     total = _total(results)
     losses = len(total.losses)
     lines = [
@@ -218,7 +218,7 @@ def page(results: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- |\n",
         f"| {total.crashes:,} | {total.faults:,} | {total.damages:,} | {total.operations:,} | {losses:,} |\n\n",
         "## By kind\n\n",
-        "Each cell has what was broken and, after the slash, how many operations were checked meanwhile.\n\n",
+        "Each cell has the number of faults and, after the slash, that of the operations checked meanwhile.\n\n",
         f"| | {' | '.join(NAMES.values())} |\n",
         f"|{' --- |' * (len(NAMES) + 1)}\n",
     ]

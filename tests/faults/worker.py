@@ -1,4 +1,4 @@
-"""Processes that are killed, and others that go on from there: both ends of the conversation, and what they do.
+"""Processes that are killed, and others that continue from there: both ends of the conversation, and what they do.
 
 ``python -m tests.faults.worker`` reads lines of JSON, each a list of jobs, carries these out at once, each in a fork of
 itself, and answers with a line. A job opens its saver from a URL, so it works on every backend alike.
@@ -41,7 +41,7 @@ PATIENCE = 120
 
 
 class Processes(AbstractContextManager["Processes"]):
-    """Carries jobs out, each in a process of its own."""
+    """Carries out jobs, each in a process of its own."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -412,8 +412,8 @@ def _main() -> None:
     # Each fork would import its adapter again otherwise.
     for package in ("checkpoint_postgres", "checkpoint_redis", "checkpoint_s3"):
         import_module(package)
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of connections that are broken on purpose
-    # Whatever prints must not speak in our name.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns about connections that are broken on purpose
+    # Stdout is for replies: whatever else prints goes to stderr.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""What one process remembers of what it stored, to send and compute less. Losing it costs time, never data."""
+"""What a process remembers of what it stored, in order to send and compute less. Losing it costs time, never data."""
 
 from __future__ import annotations
 

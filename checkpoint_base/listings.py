@@ -1,4 +1,4 @@
-"""What a saver tells of threads, checkpoints and pending interrupts without loading their state."""
+"""What a saver reports about threads, checkpoints and pending interrupts without loading their state."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class PendingInterrupt:
     that asks. ``created_at`` is when it was last asked, by the clock of the process that ran the graph. ``metadata`` is
     that of the checkpoint. Pass ``cursor`` as ``after=`` to continue behind this one.
 
-    ``error`` says why a question cannot be read: it is damaged, or of a class that this process does not have. It is
-    listed all the same, without ``value`` and ``interrupt_id``, so that it neither hides nor is hidden by others.
+    ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
+    is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed.
     """
 
     thread_id: str
@@ -61,7 +61,7 @@ class ThreadInfo:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """A checkpoint without its state. ``created_at`` is when the graph made it; None when that is no ISO 8601 time."""
+    """A checkpoint without its state. ``created_at`` is when the graph made it, or None if that is no ISO 8601 time."""
 
     thread_id: str
     checkpoint_ns: str
@@ -84,10 +84,10 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Cursor:
-        """Read a cursor that a listing gave out; None is the beginning.
+        """Read a cursor that a listing returned. None is the beginning.
 
         Raises:
-            InvalidKey: no listing gave this out.
+            InvalidKey: no listing returned this.
         """
         if text is None:
             return cls()
@@ -99,7 +99,7 @@ class Cursor:
 
 
 def instant(microseconds: int) -> datetime:
-    """The time so many microseconds after 1970-01-01 UTC."""
+    """Convert microseconds since 1970-01-01 UTC."""
     try:
         return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
     except (ValueError, OverflowError, OSError) as error:

@@ -420,7 +420,7 @@ class Operations:
         return header, metadata
 
     def _listed_metadata(self, record: CheckpointRecord | None) -> tuple[dict[str, Any], str | None]:
-        """The metadata of a checkpoint in a listing of many threads, or why it cannot be read."""
+        """A checkpoint's metadata, or why it cannot be read, for listings that one damaged thread must not end."""
         if record is None:
             return {}, None
         try:
@@ -467,7 +467,7 @@ class Operations:
             raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
 
     def _terms(self, metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
-        """Digests to filter by; none where even a digest of the metadata would tell too much."""
+        """Digests to filter by; none if the metadata is encrypted, because even a digest would reveal too much."""
         # Not isinstance: of a protocol's subclass that takes 5 microseconds.
         return () if EncryptedSerializer in type(self.serde).__mro__ else terms_of(metadata)
 
@@ -515,7 +515,7 @@ class Operations:
         )
 
     def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
-        """Whether the store can tell what matches a filter: not by metadata that is encrypted, say."""
+        """Whether the store itself can apply the whole filter, which it cannot if the metadata is encrypted, say."""
         return len(self._terms(filter_ or {})) == len(filter_ or {})
 
 
@@ -540,13 +540,13 @@ def _checkpoint_info(
 def _associated_with(
     key: CheckpointKey, parent_id: str | None, channels: Iterable[tuple[str, str]], open_channels: Iterable[str]
 ) -> bytes:
-    """What a checkpoint's record says outside its header, for the header's checksum."""
+    """What a checkpoint's record holds outside its header, which the header's checksum covers, too."""
     pairs = (part for pair in channels for part in pair)
     return "\0".join((key.checkpoint_ns, key.checkpoint_id, parent_id or "", *pairs, *open_channels)).encode()
 
 
 def _associated_with_write(write: WriteRecord) -> bytes:
-    """What a write's record says outside its value, for the value's checksum."""
+    """What a write's record holds outside its value, which the value's checksum covers, too."""
     parts = (write.task_id, str(write.idx), write.channel, write.task_path, str(write.questions), str(write.settles))
     return "\0".join(parts).encode()
 
@@ -561,7 +561,7 @@ def _write_order(write: WriteRecord) -> tuple[str, str, int]:
 
 
 def _interrupts(value: Any) -> Sequence[Any]:
-    """The questions in an INTERRUPT write, as langgraph reads it: a sequence of them, or one alone."""
+    """The questions in an INTERRUPT write, as langgraph reads it: a sequence of them, or a single one."""
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
 
 
@@ -586,7 +586,7 @@ def _run_id(metadata: Mapping[str, Any]) -> str | None:
 
 
 def _time(text: Any) -> datetime | None:
-    """A checkpoint's time; None where a caller has put something else there."""
+    """A checkpoint's time, or None if a caller has put something else there."""
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):

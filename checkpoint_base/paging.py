@@ -1,4 +1,4 @@
-"""Listings, read page by page: no connection is held and no more than a page is in memory while the caller works."""
+"""Listings, read page by page: while the caller works, no connection is held and only one page is in memory."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ MAX_PAGE = 100
 """The most records of a page."""
 
 FIRST_PAGE = 25
-"""Checkpoints with contents that a listing begins with. Each may hold 10 MB, which is known only when it was read."""
+"""The length of a first page of checkpoints with contents. Each may hold 10 MB, which is known only once it is read."""
 
 PAGE_BYTES = 16 * 1024 * 1024
 """About how much the further pages of such a listing hold."""
 
 
 class Listing(Generic[Item]):
-    """What one call lists, in the order of its query. It goes on until ``next_page`` has given out everything wanted.
+    """What one call lists, in the order of its query, while ``goes_on``.
 
     Args:
         fetch: finds the records of one page.
         query: what is asked for. Its ``limit`` is replaced.
-        read: gives the items of a record: none if a filter does not match, several if it holds several.
-        limit: the most items to give out, or None.
-        is_exact: whether the store finds only what ``read`` gives an item for, so that no page need be longer than
-            ``limit``.
+        read: yields the items of a record: none if it does not match a filter, several if it holds several.
+        limit: the most items to yield, or None for all.
+        is_exact: whether the store itself applies the whole filter, so that no page need be longer than ``limit``.
 
     Raises:
         UnsupportedOperation: the limit is no number of items.
@@ -60,7 +59,7 @@ class Listing(Generic[Item]):
         self.goes_on = limit != 0
 
     def next_page(self) -> Operation[Iterator[Item]]:
-        """Fetch one page and return its items, to be used up before the next page is asked for."""
+        """Fetch one page and return its items, which must be used up before the next page is fetched."""
         page = yield from self._fetch(self._query)
         return self._items(page)
 

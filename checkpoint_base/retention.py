@@ -1,4 +1,4 @@
-"""What is kept when checkpoints are removed: pure functions for stores that decide in Python."""
+"""What stays when checkpoints are removed: pure functions for stores that decide this in Python."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def all_but_runs(run_ids: Collection[str]) -> Choice:
 
 
 def retain(skeletons: Mapping[str, Skeleton], stored: Collection[Version], choose: Choice) -> Retention:
-    """Decide on a namespace: all of its checkpoints by id, retired ones too, and the versions of its stored values."""
+    """Decide what stays in a namespace, given all its checkpoints, retired ones included, and its stored values."""
     kept = frozenset(choose({id_: skeleton for id_, skeleton in skeletons.items() if not skeleton.retired}))
     needed, seeds = _needed_ancestors(skeletons, kept, stored)
     referenced = seeds.union(*(skeletons[id_].versions.items() for id_ in kept))
@@ -63,7 +63,7 @@ def retain(skeletons: Mapping[str, Skeleton], stored: Collection[Version], choos
 
 
 def unreachable(children: Mapping[ChunkId, Collection[ChunkId]], references: Iterable[ChunkId]) -> set[ChunkId]:
-    """The chunks of a thread, each given with those below it, that no value and no write refers to any more."""
+    """The chunks of a thread that no value or write refers to any more, given the children of every chunk."""
     reached: set[ChunkId] = set()
     at_hand = list(references)
     while at_hand:
@@ -77,7 +77,7 @@ def unreachable(children: Mapping[ChunkId, Collection[ChunkId]], references: Ite
 def _needed_ancestors(
     skeletons: Mapping[str, Skeleton], kept: Collection[str], stored: Collection[Version]
 ) -> tuple[dict[str, set[str]], set[Version]]:
-    """The ancestors that kept checkpoints rebuild channels from, with those channels; and the values they begin at."""
+    """The ancestors that kept checkpoints rebuild channels from, with these channels, and the values to start from."""
     ever_open = frozenset[str]().union(*(skeleton.open_channels for skeleton in skeletons.values()))
     needed: dict[str, set[str]] = {}
     seeds = set()
@@ -91,7 +91,7 @@ def _needed_ancestors(
         parent_id = skeletons[id_].parent_id
         while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
             passed.add(parent_id)
-            missing -= needed.get(parent_id, set())  # another one has gone on from here for these
+            missing -= needed.get(parent_id, set())  # another kept checkpoint has followed these from here
             needed.setdefault(parent_id, set()).update(missing)
             ancestor = skeletons[parent_id]
             found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}

@@ -58,8 +58,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Args:
         store: where checkpoints are kept.
-        serde: LangGraph serializer to use instead of `ExactSerializer`. What it changes in a value is its own affair.
-        strict: rebuild only the types that LangGraph lists as safe; others come back as plain data.
+        serde: LangGraph serializer to use instead of `ExactSerializer`; it may change values where that would not.
+        strict: rebuild only the classes that LangGraph lists as safe; others come back as plain data.
         compression: ``"zstd"`` to store less and take longer; see `Codec`.
         deadline: seconds during which a request is repeated while the store is unavailable.
 
@@ -111,7 +111,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         try:
             self.setup()
         except BaseException:
-            self.close()  # there is no `__exit__` for who was not let in
+            self.close()  # `with` does not call `__exit__` when `__enter__` raises
             raise
         return self
 
@@ -225,7 +225,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return what a checkpoint's ancestors contributed to each channel, oldest write first.
 
-        The number of round trips does not depend on the number of ancestors.
+        The number of round trips grows far more slowly than that of the ancestors, and on most stores not at all.
         """
         return self._run(self._operations.delta_history(config, channels))
 
@@ -236,7 +236,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         return await self._arun(self._operations.delta_history(config, channels))
 
     def delete_thread(self, thread_id: str) -> None:
-        """Remove everything of a thread; a thread that does not exist is none to remove."""
+        """Remove everything of a thread. A missing thread is ignored."""
         self._run(self._operations.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
@@ -246,7 +246,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
 
-        What a remaining checkpoint needs to rebuild a delta channel stays, out of sight.
+        What the remaining checkpoints need to rebuild a delta channel stays, out of sight.
         """
         self._run(self._operations.delete_for_runs(run_ids))
 
@@ -255,11 +255,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._arun(self._operations.delete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Copy a thread with its whole history under another id; a missing source copies nothing.
+        """Copy a thread with its whole history under another id. Copying a missing source changes nothing.
 
         Raises:
-            ConflictError: the target has checkpoints that the source has not. Copying again what was copied is no
-                conflict.
+            ConflictError: the target has checkpoints that the source does not have. Repeating a copy is no conflict.
         """
         self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
 
@@ -268,10 +267,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._arun(self._operations.copy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Remove old checkpoints of these threads: of each at once, and of some dozens with one request.
+        """Remove old checkpoints of these threads. Each thread is pruned atomically; a request prunes up to 64 threads.
 
         Args:
-            thread_ids: threads that do not exist are none to prune.
+            thread_ids: missing threads are ignored.
             strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace with its writes and everything
                 it needs, delta channels included; ``"delete"`` removes the threads.
 

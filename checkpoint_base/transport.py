@@ -25,11 +25,11 @@ Operation: TypeAlias = Generator[Any, Any, T]
 
 
 class Transport(Protocol):
-    """Executes one request at a time for any number of threads and event loops at once.
+    """Executes requests. A call executes one; any number of threads and event loops may call at the same time.
 
-    Both methods raise `StoreUnavailable` when the store cannot be reached in time, whether or not the request was
-    applied, and leave no connection behind in a state that the next request could see. After `close` or `aclose`
-    every further request raises `UnsupportedOperation`.
+    Both methods raise `StoreUnavailable` if the store does not answer in time, whether or not the request was applied.
+    Either way they leave no connection in a state that the next request could see. After `close` or `aclose` every
+    further request raises `UnsupportedOperation`.
     """
 
     def execute(self, request: Any) -> Any:
@@ -46,12 +46,12 @@ class Transport(Protocol):
 
 
 class Closable:
-    """What a transport opens or is given, until it is closed: whoever asks for it afterwards is told."""
+    """Something that raises `UnsupportedOperation` when it is used after it was closed."""
 
     _is_closed = False
 
     def close(self) -> None:
-        """Close what was opened here: nothing of what was given."""
+        """Close what was opened here, and nothing that was given."""
         self._is_closed = True
 
     async def aclose(self) -> None:
@@ -97,8 +97,8 @@ async def arun(operation: Operation[T], transport: Transport) -> T:
 class Retrying:
     """A transport that repeats a request while its store is unavailable.
 
-    Every store operation is idempotent, so every request may be repeated, also one that was applied although its
-    answer got lost. Pauses double from ``first_pause`` up to ``longest_pause`` seconds and are shortened at random, so
+    Every store operation is idempotent, so every request may be repeated, even one that was applied but whose answer
+    was lost. Pauses double from ``first_pause`` up to ``longest_pause`` seconds and are shortened at random, so
     that clients that failed together do not return together. No attempt starts after ``deadline`` seconds; the last
     `StoreUnavailable` is raised then. A deadline of 0 never repeats. Each repetition is logged, at level INFO.
     """

@@ -39,10 +39,10 @@ class RedisSaver(CheckpointSaver):
     What an acknowledged write survives is up to the server's settings: see docs/redis.md.
 
     Args:
-        connection: a URL, or a client of redis-py, which stays open. A URL is one of `open_redis`, but its query may
-            hold redis-py's options only: `from_conn_string` and `open_saver` read ours from it (``prefix``, ``ttl`` and
-            the others), this constructor refuses them. A blocking client serves async calls on threads; an async client
-            serves async calls only, on its own event loop.
+        connection: a URL as in `open_redis`, or a client of redis-py, which stays open. Here, a URL's query holds
+            redis-py's options only; our own (``prefix``, ``ttl`` and so on) are refused, because `from_conn_string`
+            and `open_saver` read them, not this constructor. A blocking client serves async calls on threads; an async
+            client serves async calls only, on its own event loop.
         prefix: what every key begins with; savers with different prefixes share nothing.
         ttl: how many seconds after its last write a thread expires, all of it at once; None for never. The saver that
             writes last decides, so one without a ttl makes a thread stay.

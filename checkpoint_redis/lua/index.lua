@@ -128,7 +128,7 @@ local function indexed_meta(index, thread)
     return found and string.sub(found, #thread + 3)
 end
 
--- Why a thread has no hash: it never had one (nil), has expired (nil, and its entries go) or was evicted (an error).
+-- Why a thread has no meta: it never had one (nil), has expired (nil, and its entries go) or was evicted (an error).
 local function why_absent(index, thread)
     if not is_intact(index) then return lost_index(index) end
     local meta = indexed_meta(index, thread)
@@ -139,8 +139,8 @@ local function why_absent(index, thread)
     return nil
 end
 
--- Why a thread with this meta cannot be changed, or nil. Without a meta, it has no hash: see above. Otherwise its index
--- was evicted, or hash or index was damaged, so that a change would leave entries that belong to nothing.
+-- Why a thread with this meta cannot be changed, or nil. Without a meta, see above. Otherwise its index was evicted, or
+-- hash or index was damaged, so that a change would leave entries that belong to nothing.
 local function why_unknown(index, thread, meta)
     if not meta then return why_absent(index, thread) end
     if redis.call('ZSCORE', index, 'i' .. thread .. '\0' .. meta) then return nil end

@@ -1,4 +1,4 @@
-"""Where connections come from: clients of our own, or what we were given."""
+"""Where connections come from: clients of our own, or one that was given to the saver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from typing import Any
 
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
@@ -21,73 +27,76 @@ from checkpoint_base.transport import Closable
 from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
-"""How many requests of one event loop are under way at once; each takes a connection. Further ones wait in line."""
+"""How many requests of one event loop run at once. Each takes a connection; further ones wait."""
 
 CONNECTING_SECONDS = 5.0
-"""How long one attempt waits while another caller connects. The saver's deadline decides how many there are."""
+"""How long one attempt waits for a free connection, or while another caller connects.
+
+The saver's deadline decides the number of attempts.
+"""
 
 
 class Clients(Closable, ABC):
     """Hands out clients to any number of threads and event loops, until it is closed."""
 
     is_async = True
-    """Whether there is a client for event loops. Otherwise their requests run on threads."""
+    """Whether there is an async client. Otherwise async requests run on threads."""
 
     is_cluster: bool
 
     @abstractmethod
     def blocking(self) -> AbstractContextManager[Any]:
-        """The client for blocking calls, for one request."""
+        """Lend the blocking client for one request."""
 
     @abstractmethod
     def asynchronous(self) -> AbstractAsyncContextManager[Any]:
-        """The running loop's client, for one request."""
+        """Lend the running loop's client for one request."""
 
 
 @dataclass(slots=True)
 class _Made:
     """The clients of one process."""
 
-    turns: Semaphore | None
-    """For blocking calls, if the connections are limited."""
+    permits: Semaphore | None
+    """For blocking calls: one for each connection, if the connections are limited."""
     per_loop: PerLoop[tuple[Any, asyncio.Semaphore]]
     client: Any = None
     making: Lock = field(default_factory=Lock)
 
 
 class OwnClients(Clients):
-    """A client for blocking calls and one for each event loop, made when they are first needed; all anew in a fork."""
+    """A client for blocking calls and one for each event loop, each made when first needed, and made anew in a fork."""
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self.is_cluster = deployment.is_cluster
-        # A forked process must not speak on its parent's connections, nor close them with a word to the server.
+        # A forked process must neither use its parent's connections nor tell the server to close them.
         self._made = PerProcess(self._nothing_made)
 
     @contextmanager
     def blocking(self) -> Iterator[Any]:
         made = self._made.get()
-        client = self._made_client(made) if made.client is None else made.client
-        if made.turns is None:
+        client = self._make_blocking(made) if made.client is None else made.client
+        if made.permits is None:
             yield client
             return
-        if not made.turns.acquire(timeout=CONNECTING_SECONDS):
+        if not made.permits.acquire(timeout=CONNECTING_SECONDS):
             raise StoreUnavailable(
                 f"all connections to Redis have been busy for {CONNECTING_SECONDS:.0f} seconds: raise max_connections"
             )
         try:
             yield client
         finally:
-            made.turns.release()
+            made.permits.release()
 
-    def _made_client(self, made: _Made) -> Any:
-        # A cluster's client connects when it is made. Whoever would wait for longer has a deadline to keep.
+    def _make_blocking(self, made: _Made) -> Any:
+        # A cluster's client connects when it is made. Callers that wait for it must return in time for their deadlines.
         if not made.making.acquire(timeout=CONNECTING_SECONDS):
             raise StoreUnavailable(f"Redis has not accepted a connection for {CONNECTING_SECONDS:.0f} seconds")
         try:
             self._check_open()
             if made.client is None:
-                made.client = self._deployment.client()
+                made.client = _blocking_client(self._deployment)
             return made.client
         finally:
             made.making.release()
@@ -95,8 +104,8 @@ class OwnClients(Clients):
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
-        client, turns = await self._made.get().per_loop.get()
-        async with turns:
+        client, permits = await self._made.get().per_loop.get()
+        async with permits:
             yield client
 
     def close(self) -> None:
@@ -104,7 +113,7 @@ class OwnClients(Clients):
         self._made.get().per_loop.close()
 
     async def aclose(self) -> None:
-        await asyncio.to_thread(self._close_blocking)  # it waits while a client is being made
+        await asyncio.to_thread(self._close_blocking)  # blocks while a client is being made
         await self._made.get().per_loop.aclose()
 
     def _close_blocking(self) -> None:
@@ -113,26 +122,23 @@ class OwnClients(Clients):
             self._is_closed = True
             client, made.client = made.client, None
         if client is not None:
-            self._deployment.close(client)
+            _close_client(client)
 
     def _nothing_made(self) -> _Made:
         most = self._deployment.options.get("max_connections")
-        turns = None if most is None else Semaphore(most)
-        return _Made(turns, PerLoop(self._make, self._close, _abandon))
+        permits = None if most is None else Semaphore(most)
+        return _Made(permits, PerLoop(self._make_async, _aclose_client, _abandon_client))
 
-    async def _make(self) -> tuple[Any, asyncio.Semaphore]:
+    async def _make_async(self) -> tuple[Any, asyncio.Semaphore]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)
-        client = self._deployment.async_client()
+        client = _async_client(self._deployment)
         if self._deployment.is_cluster:
-            await client.initialize()  # left to itself, it has every caller try in turn
+            await client.initialize()  # otherwise its callers would each try to, one after the other
         return client, asyncio.Semaphore(min(ASYNC_REQUESTS, most))
-
-    async def _close(self, made: tuple[Any, asyncio.Semaphore]) -> None:
-        await self._deployment.aclose(made[0])
 
 
 class GivenClients(Clients):
-    """A client of the user's, which stays open."""
+    """A client that belongs to the user, and stays open."""
 
     def __init__(self, client: Any) -> None:
         self.is_async = isinstance(client, (redis.asyncio.Redis, AsyncRedisCluster))
@@ -159,11 +165,55 @@ class GivenClients(Clients):
         yield self._client
 
 
-def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
+def _blocking_client(deployment: Deployment) -> Any:
+    options = _without_retries(deployment.options, Retry)
+    if deployment.is_cluster:
+        client: Any = RedisCluster(startup_nodes=[ClusterNode(*node) for node in deployment.nodes], **options)
+        client.cluster_error_retry_attempts = 0  # redis-py 5 counts a cluster's retries separately
+        return client
+    if deployment.service is not None:
+        sentinel_options = _without_retries(deployment.sentinel_options, Retry)
+        return Sentinel(deployment.nodes, sentinel_kwargs=sentinel_options, **options).master_for(deployment.service)
+    return redis.Redis(**options)
+
+
+def _async_client(deployment: Deployment) -> Any:
+    retry = redis.asyncio.retry.Retry
+    options = _without_retries(deployment.options, retry)
+    if deployment.is_cluster:
+        client: Any = AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in deployment.nodes], **options)
+        client.cluster_error_retry_attempts = 1  # as above, but here the first attempt is counted
+        return client
+    if deployment.service is not None:
+        sentinel_options = _without_retries(deployment.sentinel_options, retry)
+        sentinel = AsyncSentinel(deployment.nodes, sentinel_kwargs=sentinel_options, **options)
+        return sentinel.master_for(deployment.service)
+    return redis.asyncio.Redis(**options)
+
+
+def _without_retries(options: dict[str, Any], retry: Any) -> dict[str, Any]:
+    # The saver repeats requests itself, up to its deadline.
+    return {"retry": retry(NoBackoff(), 0), **options}
+
+
+def _close_client(client: Any) -> None:
+    for sentinel in _sentinels(client):
+        sentinel.close()
+    client.close()
+
+
+async def _aclose_client(made: tuple[Any, asyncio.Semaphore]) -> None:
+    client = made[0]
+    for sentinel in _sentinels(client):
+        await sentinel.aclose()
+    await client.aclose()
+
+
+def _abandon_client(made: tuple[Any, asyncio.Semaphore]) -> None:
     """Free the sockets of a client whose loop has ended: redis-py closes connections only on their loop."""
     client = made[0]
     if isinstance(client, AsyncRedisCluster):
-        client._initialize = True  # as its own `aclose` leaves it; or it would warn that it was not closed
+        client._initialize = True  # as its own `aclose` leaves it, or it would warn that it was not closed
     for connection in _connections(client):
         writer = getattr(connection, "_writer", None)
         if writer is None:
@@ -172,7 +222,7 @@ def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
         socket = getattr(writer.transport, "_sock", None)
         try:
             writer.transport.abort()
-        except RuntimeError:  # the loop is closed, and will not call the transport back to close its socket
+        except RuntimeError:  # the loop is closed, so it will not call the transport to close its socket
             writer.transport._sock = None
         if socket is not None:
             socket.close()
@@ -181,10 +231,13 @@ def _abandon(made: tuple[Any, asyncio.Semaphore]) -> None:
 def _connections(client: Any) -> list[Any]:
     if isinstance(client, AsyncRedisCluster):
         manager = client.nodes_manager
-        nodes = (*manager.nodes_cache.values(), *manager.startup_nodes.values())  # of the same name, and not the same
+        nodes = (*manager.nodes_cache.values(), *manager.startup_nodes.values())  # equal names, different objects
         return [connection for node in nodes for connection in node._connections]
-    pools = [client.connection_pool]
-    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
-    if sentinels is not None:
-        pools += [sentinel.connection_pool for sentinel in sentinels.sentinels]
+    pools = [client.connection_pool, *(sentinel.connection_pool for sentinel in _sentinels(client))]
     return [connection for pool in pools for connection in (*pool._available_connections, *pool._in_use_connections)]
+
+
+def _sentinels(client: Any) -> list[Any]:
+    """The clients of the Sentinels that a client asks for its master, if it asks any."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [] if manager is None else manager.sentinels

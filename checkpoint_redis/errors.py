@@ -1,16 +1,16 @@
-"""redis-py's errors as those of `checkpoint_base.errors`."""
+"""Translates redis-py's errors into those of `checkpoint_base.errors`."""
 
 from __future__ import annotations
 
 import re
 
 from redis.exceptions import (
-    AskError,  # MOVED is one, too
+    AskError,  # MovedError is a subclass
     AuthenticationError,
     AuthorizationError,
     ClusterDownError,
     ClusterError,
-    ConnectionError,  # redis-py's own, which is no OSError
+    ConnectionError,  # redis-py's own, not an OSError
     MasterDownError,
     MaxConnectionsError,
     NoPermissionError,
@@ -26,26 +26,26 @@ from redis.exceptions import (
 
 from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
 
-_PASSING = (
+_TRANSIENT = (
     ConnectionError, RedisTimeoutError, OSError, ClusterDownError, ClusterError, TryAgainError, ReadOnlyError,
     MaxConnectionsError, RedisClusterException,
 )  # fmt: skip
 
-# A script that fails passes on the error of its command: at the beginning, or (before Redis 7) somewhere inside.
+# A failing script reports its command's error code: at the start of the message or, before Redis 7, inside it.
 _CODE = re.compile(r"(?:^|[ -])([A-Z]{4,}|OOM)\b")
-_PASSING_CODES = frozenset(
+_TRANSIENT_CODES = frozenset(
     (
         "ASK", "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "MOVED", "NOREPLICAS", "OOM", "READONLY",
         "TRYAGAIN", "UNBLOCKED",
     )
 )  # fmt: skip
-# What ends a script for now: a slot that is on its way to another server, or an administrator.
-_PASSING_INSIDE = re.compile("access a non local key|killed by user")
+# These end a script, but a retry may succeed: its slot is moving to another server, or an administrator ended it.
+_TRANSIENT_INSIDE = re.compile("access a non local key|killed by user")
 _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disabled")
-_OF_STREAMS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
+_STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
-# A script's command that is refused has a code only sometimes.
+# Not every refusal of a script's command has a code.
 _FORBIDDEN_INSIDE = re.compile("The user executing the script can't|ACL failure in script")
 
 
@@ -77,17 +77,18 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
-    is_redirection = isinstance(error, AskError) or said.startswith(("MOVED ", "ASK "))  # the latter before redis-py 6
+    # Before redis-py 6, a redirection may be a plain error.
+    is_redirection = isinstance(error, AskError) or said.startswith(("MOVED ", "ASK "))
     if is_redirection and not of_cluster:
         return UnsupportedOperation(
-            f"this server is part of a Cluster, where others keep some of the threads ({said}): open "
+            f"this server is part of a Cluster, and other servers hold some of the threads ({said}): open "
             "redis+cluster://host:6379, or give the saver a RedisCluster"
         )
     if _NOT_A_CLUSTER.search(said):
         return UnsupportedOperation(f"Redis: {said}. Open redis://, or redis+sentinel:// if Sentinels watch it")
-    if isinstance(error, (*_PASSING, AskError)) or codes & _PASSING_CODES or _PASSING_INSIDE.search(said):
+    if isinstance(error, (*_TRANSIENT, AskError)) or codes & _TRANSIENT_CODES or _TRANSIENT_INSIDE.search(said):
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
-    # Last: a server that lets nobody write says so from within a script, too.
+    # Last, because the errors above may come from within a script, too.
     if isinstance(error, ResponseError) and "user_script:" in said:
         return CorruptCheckpoint(
             f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
@@ -95,25 +96,25 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     return CheckpointError(f"Redis: {said}")
 
 
-def is_of_replica(answer: object) -> bool:
-    """Whether a server says that it is not the master: where it was, a new connection may lead to the one that is."""
+def is_from_replica(answer: object) -> bool:
+    """Whether a server says that it is not the master. A new connection to its address may lead to the master."""
     return isinstance(answer, (ReadOnlyError, MasterDownError)) or "READONLY" in _codes(answer)
 
 
-def is_of_old_map(answer: object) -> bool:
-    """Whether a cluster may have another server for the slot by now."""
+def may_have_moved(answer: object) -> bool:
+    """Whether another server of the cluster may own the slot by now."""
     return isinstance(answer, (ConnectionError, RedisTimeoutError, ClusterDownError))
 
 
-def lost_thread(error: ResponseError) -> str | None:
-    """The id of the thread of which a script says that it is lost."""
+def lost_thread_id(error: ResponseError) -> str | None:
+    """Return the id of the thread that a script reports as lost, if it reports one."""
     _, said, thread_id = str(error).partition("LOSTTHREAD ")
     return thread_id if said else None
 
 
-def is_of_dropped_connection(error: AttributeError) -> bool:
-    """redis-py's async cluster client may drop a connection that another call is about to write to or to read from."""
-    return error.obj is None and error.name in _OF_STREAMS
+def is_dropped_connection(error: AttributeError) -> bool:
+    """Whether redis-py's async cluster client has dropped a connection that another call was about to use."""
+    return error.obj is None and error.name in _STREAM_METHODS
 
 
 def _codes(error: object) -> set[str]:

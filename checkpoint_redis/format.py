@@ -11,7 +11,7 @@ from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ThreadRecord, ValueRecord, WriteRecord
 
 LARGE_LEAF_BYTES = 32 * 1024
-"""A longer leaf is not in its entry, so that reading some dozens of entries at once never takes long."""
+"""A longer leaf is stored beside its entry, so that reading dozens of entries at once never takes long."""
 
 TIME_DIGITS = 16
 
@@ -120,7 +120,7 @@ def unpack_write(packed: bytes | None) -> WriteRecord:
 
 
 def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
-    """The fields that hold some chunks."""
+    """Return the fields that hold these chunks."""
     entries: list[Entry] = []
     for id_, body, node in chunks.values():
         if node:
@@ -128,13 +128,13 @@ def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
         elif len(body) <= LARGE_LEAF_BYTES:
             entries.append((b"#" + id_, b"l" + body))
         else:
-            # In this order: what is staged is dropped by its entry.
+            # The entry first: a staged body is dropped by its entry, so alone it would stay for ever.
             entries += ((b"#" + id_, b"L%d" % len(body)), (b"+" + id_, body))
     return entries
 
 
 class FoundChunks:
-    """Chunks as they come from a thread, some without their body yet."""
+    """Chunks read from a thread: whole ``chunks``, and lengths of ``large`` leaves whose bodies are not read yet."""
 
     def __init__(self) -> None:
         self.chunks: dict[ChunkId, Chunk] = {}
@@ -153,16 +153,20 @@ class FoundChunks:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
 
     def add_flat(self, flat: Sequence[bytes]) -> None:
-        """Add what `walk` in `lua/contents.lua` has collected: id, entry, id, entry …"""
+        """Add what `walk` in `lua/contents.lua` has collected: id, entry, id, entry, …"""
         for at in range(0, len(flat), 2):
             self.add(flat[at], flat[at + 1])
 
 
 def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
-    """A thread from its meta, which `lua/index.lua` describes."""
+    """Read a thread from its meta, which `lua/index.lua` describes.
+
+    Raises:
+        CorruptCheckpoint: these are not the bytes of a meta.
+    """
     waiting = meta[3 * TIME_DIGITS :]
     try:
-        # `written questions,task NUL idx NUL`: every other part begins with the numbers of one question.
+        # `written questions,task NUL idx NUL …`: every other part begins with the two numbers of a waiting task.
         asked = [part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2]]
         return ThreadRecord(
             thread_id=thread_id,
@@ -178,7 +182,7 @@ def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) 
 
 
 def digits(time: int) -> str:
-    """A time as the index sorts it."""
+    """Return a time as the index sorts it."""
     return f"{time:0{TIME_DIGITS}d}"
 
 

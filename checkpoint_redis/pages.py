@@ -1,4 +1,4 @@
-"""Pages whose records lie in several indexes: asked for in parallel, and merged."""
+"""Pages whose records are in several indexes, which are read in parallel and merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from checkpoint_base.transport import Operation
 from checkpoint_redis.format import FoundChunks
-from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call
 
 T = TypeVar("T")
@@ -17,23 +16,21 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Source(Generic[T]):
-    """An index that is read for a page: by which call, where it goes on, and positions and items that have arrived.
+    """An index that a page is read from, and the positions and items that have arrived from it.
 
-    ``tail`` is what stands behind the bound in the first call, and ``later_tail`` in any other one of the page.
+    ``make_call`` gets the ``keys``, the ``bound`` to go on from, and whether it is the first call for this page.
     """
 
-    script: Script
+    make_call: Callable[[Sequence[str], Argument, bool], Call]
     keys: Sequence[str]
-    head: Sequence[Argument]
     bound: Argument
-    tail: Sequence[Argument]
-    later_tail: Sequence[Argument]
+    is_first: bool = True
     is_done: bool = False
     items: deque[tuple[Any, T]] = field(default_factory=deque)
 
     @property
     def call(self) -> Call:
-        return Call(self.script, self.keys, (*self.head, self.bound, *self.tail))
+        return self.make_call(self.keys, self.bound, self.is_first)
 
 
 def merged(
@@ -43,9 +40,10 @@ def merged(
     *,
     newest: bool,
 ) -> Operation[list[T]]:
-    """The first ``limit`` items of all sources by position. All that must be asked are asked at once.
+    """Return the first ``limit`` items of all sources by position. Sources are asked together, and only when needed.
 
-    ``read`` is given an answer's item, and the chunks of each thread that the page has so far.
+    ``read`` gets an item of an answer, and the chunks that the page has so far of each thread. It returns the item's
+    position and the item.
     """
     found: list[T] = []
     chunks: dict[str, FoundChunks] = {}
@@ -55,7 +53,7 @@ def merged(
         if hungry:
             replies = yield [source.call for source in hungry]
             for source, (bound, *items) in zip(hungry, replies, strict=True):
-                source.tail = source.later_tail
+                source.is_first = False
                 source.items.extend(read(item, chunks) for item in items)
                 if bound is None:
                     source.is_done = True

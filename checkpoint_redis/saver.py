@@ -1,4 +1,4 @@
-"""The saver on Redis, and its URLs."""
+"""The saver on Redis, and how a URL opens it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,15 @@ class RedisSaver(CheckpointSaver):
     What an acknowledged write survives is up to the server's settings: see docs/redis.md.
 
     Args:
-        connection: a URL (see `open_redis`), or a client of redis-py, which stays open. A blocking client serves async
-            calls on threads; an async client serves async calls only, on its own event loop.
+        connection: a URL as in `open_redis`, or a client of redis-py, which stays open. Here, a URL's query holds
+            redis-py's options only; our own (``prefix``, ``ttl`` and so on) are refused, because `from_conn_string`
+            and `open_saver` read them, not this constructor. A blocking client serves async calls on threads; an async
+            client serves async calls only, on its own event loop.
         prefix: what every key begins with; savers with different prefixes share nothing.
-        ttl: seconds after its last write when a thread expires, all of it at once; None for never. The saver that
+        ttl: how many seconds after its last write a thread expires, all of it at once; None for never. The saver that
             writes last decides, so one without a ttl makes a thread stay.
-        refresh_on_read: whether reading a thread that expires puts that off, too; listings of all threads do not.
-        replicas: how many replicas must have confirmed a write before it is acknowledged (``WAIT``); not in a cluster.
+        refresh_on_read: whether reading a thread puts its expiry off, too; listings of all threads never do.
+        replicas: how many replicas must confirm a write before it is acknowledged (``WAIT``); 0 in a cluster.
         options: those of `CheckpointSaver`.
 
     Raises:
@@ -78,7 +80,7 @@ class RedisSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver for ``with`` or ``async with``, which set it up and close it; URLs as in `open_redis`."""
+        """Return a saver for ``with`` or ``async with``, which set it up and close it. For URLs, see `open_redis`."""
         url, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(url, **options)
 
@@ -88,7 +90,7 @@ def open_redis(url: str, **options: Any) -> RedisSaver:
 
     - ``redis://user:password@host:6379/0``, with TLS ``rediss://``; ``unix:///path/to/redis.sock``
     - ``redis+cluster://host1:6379,host2:6379``: any of the cluster's servers
-    - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` behind the service for a database. User and
+    - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` after the service for a database. User and
       password are the servers'; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``.
 
     The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and redis-py's

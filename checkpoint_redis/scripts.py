@@ -1,4 +1,4 @@
-"""The Lua scripts in `lua/`, each joined with the pieces that its first line names."""
+"""The Lua scripts in `lua/`, each preceded by the shared pieces that its first line names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Script:
 
 
 def load_script(name: str, *, writes: bool = False) -> Script:
-    """Read a script; ``writes`` if what it stores has been acknowledged when it returns."""
+    """Read a script. ``writes`` says that when it returns, what it stored counts as acknowledged."""
     folder = files("checkpoint_redis").joinpath("lua")
     own = folder.joinpath(f"{name}.lua").read_text(encoding="utf-8")
     uses = re.match(r"-- uses: ([\w ]+)\n", own)
     pieces = [folder.joinpath(f"{piece}.lua").read_text(encoding="utf-8") for piece in uses[1].split()] if uses else []
-    # Comments would be sent and kept for nothing.
+    # Redis has no use for comments.
     source = re.sub(r"^ *--.*\n", "", "".join([*pieces, own]), flags=re.MULTILINE)
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), writes)
 

@@ -53,29 +53,30 @@ T = TypeVar("T")
 LAYOUT_VERSION = 1
 
 BUCKETS = 64
-"""How many parts the threads of a prefix fall into; a part is one slot of a cluster, with one index."""
+"""How many buckets the threads of a prefix are spread over. A bucket is one slot of a cluster, and has one index."""
 
 LAYOUT = f"{LAYOUT_VERSION} {BUCKETS}"
 
 PIECE_BYTES = 1024 * 1024
-"""No request carries, and no answer holds, much more of values than this. Redis serves others in between."""
+"""No call carries, and no answer holds, much more of values than this. Redis serves other clients in between."""
 
 BUCKET_BYTES = 32 * 1024
-"""What each bucket may answer when all are asked; one that could have said more is asked again if that is needed."""
+"""How much each bucket may answer when all are asked. One that has more to say is asked again if that is needed."""
 
 LOOKS = 2000
-"""How many entries of an index a script goes through at most, when a filter discards most of them."""
+"""How many entries of an index a script looks at, at most, when a filter discards most of them."""
 
 PIECES_AT_ONCE = 8
-"""How many pieces one request sends: redis-py's async client has one timeout for all of a request to leave."""
+"""How many pieces one request sends. redis-py's async client has one timeout for sending all of a request."""
 
 FIELDS_AT_ONCE = 32
+"""How many chunks one call fetches, at most."""
 
 STAGED_MS = 15 * 60 * 1000
-"""How long the pieces of a large value, or of a copy, wait for the request that takes them over."""
+"""How long the pieces of a large value or of a copy are kept for the request that takes them over."""
 
 ATTEMPTS = 3
-"""How often something that takes several requests begins again when a thread has changed in between."""
+"""How often an operation of several requests is tried when the thread keeps changing in between."""
 
 
 class RedisStore(CheckpointStore):
@@ -87,8 +88,8 @@ class RedisStore(CheckpointStore):
     Args:
         transport: executes the scripts; owned by the store.
         prefix: what every key begins with.
-        ttl: seconds after its last write when a thread expires; None for never.
-        refresh_on_read: whether reading a thread that expires puts that off, too.
+        ttl: how many seconds after its last write a thread expires; None for never.
+        refresh_on_read: whether reading a thread puts its expiry off, too.
     """
 
     def __init__(
@@ -109,16 +110,16 @@ class RedisStore(CheckpointStore):
         layout_key = f"{self._prefix}:layout"
         layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
         if not _is_ready(layout, self._prefix):
-            # The layout's key is made before any index, so an index without it means that Redis dropped the key.
-            seen = yield [Call(scripts.SETUP, keys, ("seen",)) for keys in self._everywhere()]
+            # The layout's key is made before any index. So if only an index is there, Redis has dropped the key.
+            seen = yield [Call(scripts.SETUP, keys, ("seen",)) for keys in self._all_indexes()]
             layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
             if layout is None and any(found is not None for found in seen):
                 raise CorruptCheckpoint(
-                    f"the key {layout_key!r} is gone, and other keys of {self._prefix!r} are not: Redis has evicted "
+                    f"the key {layout_key!r} is gone, but other keys of {self._prefix!r} are there: Redis has evicted "
                     "some. Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
-            yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._everywhere()]
+            yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 
     def put(
@@ -130,7 +131,7 @@ class RedisStore(CheckpointStore):
     ) -> Operation[Missing]:
         key = checkpoint.key
         ns = key.checkpoint_ns
-        needed, staged, entries = yield from self._brought(key.thread_id, (value.value for value in values), chunks)
+        needed, staged, entries = yield from self._stage_large(key.thread_id, (value.value for value in values), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             ns,
@@ -160,7 +161,7 @@ class RedisStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        needed, staged, entries = yield from self._brought(key.thread_id, (write.value for write in writes), chunks)
+        needed, staged, entries = yield from self._stage_large(key.thread_id, (write.value for write in writes), chunks)
         arguments: list[Argument] = [
             key.thread_id,
             key.checkpoint_ns,
@@ -179,19 +180,20 @@ class RedisStore(CheckpointStore):
         absent = yield Call(scripts.PUT_WRITES, self._keys(key.thread_id), arguments)
         return Missing() if absent is None else Missing(frozenset(split_ids(absent)))
 
-    def _brought(
+    def _stage_large(
         self, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[tuple[Collection[ChunkId], Collection[ChunkId], Sequence[Entry]]]:
-        """The chunks that must be stored already, those that were staged now, and those to send along.
+        """Stage chunks that are too large for one call.
 
-        What somebody else has staged is not stored: its writer may have died before all of it was there.
+        Returns which chunks must be stored already, which are staged now, and the entries to send with the record. What
+        another writer has staged does not count as stored: that writer may have died before it had staged everything.
         """
         needed = chunks_needed(values, chunks)
         entries = chunk_entries(chunks)
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
             return needed, (), entries
         keys = self._keys(thread_id)
-        for pieces in _in_turns([*_pieces(entries)], PIECES_AT_ONCE):
+        for pieces in _batches([*_pieces(entries)], PIECES_AT_ONCE):
             yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in pieces]
         return needed, chunks.keys(), []
 
@@ -272,7 +274,7 @@ class RedisStore(CheckpointStore):
         yield [Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids]
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._everywhere()]
+        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._all_indexes()]
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield [Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids]
@@ -292,7 +294,7 @@ class RedisStore(CheckpointStore):
             keys = self._keys(target)
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
-            for pieces in _in_turns([*_pieces(entries)], PIECES_AT_ONCE):
+            for pieces in _batches([*_pieces(entries)], PIECES_AT_ONCE):
                 yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in pieces]
             adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl, len(entries)))
             if adopted is not None:
@@ -304,42 +306,48 @@ class RedisStore(CheckpointStore):
 
     # Keys and requests
 
-    def _everywhere(self) -> Sequence[tuple[str, ...]]:
-        """The key of each bucket's index."""
+    def _all_indexes(self) -> Sequence[tuple[str, ...]]:
+        """Return, for each bucket, the keys of a call on its index."""
         return [(f"{self._prefix}:{{{bucket}}}:index",) for bucket in range(BUCKETS)]
 
     def _keys(self, thread_id: str) -> tuple[str, str]:
-        """The keys of a thread and of its bucket's index. The number in braces alone decides on the slot."""
-        # Braces in the thread's id do not matter: Redis looks at the first ones.
+        """Return the keys of a thread and of its bucket's index. Only the number in braces decides on the slot."""
+        # Braces in the thread's id do not matter: Redis uses the first pair.
         bucket = f"{self._prefix}:{{{zlib.crc32(thread_id.encode()) % BUCKETS}}}:"
         return f"{bucket}thread:{thread_id}", f"{bucket}index"
 
     def _list_sources(self, query: ListQuery) -> Sequence[Source[_Listed]]:
         if query.thread_id is None:
-            begin, places, budget = "c", self._everywhere(), BUCKET_BYTES
+            begin, places, budget = "c", self._all_indexes(), BUCKET_BYTES
         else:
             begin, places, budget = f"o{query.thread_id}\0", [self._keys(query.thread_id)[::-1]], PIECE_BYTES
         first = f"{begin}{query.checkpoint_id}\0" if query.checkpoint_id else begin
-        bounds = [first[:-1] + chr(ord(first[-1]) + 1)]  # above all that begin so
+        bounds = [first[:-1] + chr(ord(first[-1]) + 1)]  # above every member that begins with it
         if query.before:
             bounds.append(begin + query.before)
         if after := query.after:
             thread = f"{after.thread_id}\0" if query.thread_id is None else ""
             bounds.append(f"{begin}{after.checkpoint_id}\0{thread}{after.checkpoint_ns}")
         highest = f"({min(bounds)}".encode()
-        tail = (
-            f"[{first}",
-            int(query.thread_id is not None and query.checkpoint_ns is not None),
-            query.checkpoint_ns or "",
-            b"".join(query.terms),
-            int(query.contents),
-            query.limit,
-            budget,
-            LOOKS,
-            self._read_ttl if query.thread_id is not None else 0,
-        )
-        # A further answer would send the chunks again that its checkpoints share with those before: it names them only.
-        return [Source(scripts.LIST, keys, (), highest, (*tail, budget), (*tail, 0)) for keys in places]
+
+        def call(keys: Sequence[str], bound: Argument, is_first: bool) -> Call:
+            arguments = (
+                bound,
+                f"[{first}",
+                int(query.thread_id is not None and query.checkpoint_ns is not None),
+                query.checkpoint_ns or "",
+                b"".join(query.terms),
+                int(query.contents),
+                query.limit,
+                budget,
+                LOOKS,
+                self._read_ttl if query.thread_id is not None else 0,
+                # Later answers only name their chunks, or they would repeat those that they share with earlier ones.
+                budget if is_first else 0,
+            )
+            return Call(scripts.LIST, keys, arguments)
+
+        return [Source(call, keys, highest) for keys in places]
 
     def _inbox_sources(self, kind: str, query: InboxQuery) -> Sequence[Source[Any]]:
         beyond = chr(ord(kind) + 1)
@@ -352,19 +360,24 @@ class RedisStore(CheckpointStore):
             time_digits = digits(min(max(time, 0), 10**TIME_DIGITS - 1))
             start = f"({kind}{time_digits}\0{thread_id}"
             if kind == "w":
-                # A question's entry has its index behind the task: past it in either order.
+                # A task's entries go on with an index: begin beyond all of them, in either order.
                 start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")
         if query.thread_id is None:
-            places, budget, only = self._everywhere(), BUCKET_BYTES, ""
+            places, budget, only = self._all_indexes(), BUCKET_BYTES, ""
         else:
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
-        tail = (end, only, b"".join(query.terms), query.limit, budget, LOOKS)
-        return [Source(scripts.INBOX, keys, (kind, command), start, tail, tail) for keys in places]
+
+        def call(keys: Sequence[str], bound: Argument, _: bool) -> Call:
+            arguments = (kind, command, bound, end, only, b"".join(query.terms), query.limit, budget, LOOKS)
+            return Call(scripts.INBOX, keys, arguments)
+
+        return [Source(call, keys, start) for keys in places]
 
     def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
-        """Fetch the chunks from the roots downwards that were not found, and bodies; whether all of them are there.
+        """Fetch the chunks that are not there yet, from the roots down, then the bodies of large leaves.
 
-        A request for each level, whatever the number of threads.
+        Takes a request for each level and one for the bodies, however many threads there are. Returns whether all was
+        found.
         """
         is_complete = True
         levels = [{*each.roots} for each in wanted]
@@ -373,7 +386,7 @@ class RedisStore(CheckpointStore):
             asked = [
                 (each, piece)
                 for each, level in zip(wanted, levels, strict=True)
-                for piece in _in_turns([id_ for id_ in level if not each.chunks.knows(id_)], FIELDS_AT_ONCE)
+                for piece in _batches([id_ for id_ in level if not each.chunks.knows(id_)], FIELDS_AT_ONCE)
             ]
             replies = (yield [self._fields(each, b"#", piece) for each, piece in asked]) if asked else ()
             for (each, piece), entries in zip(asked, replies, strict=True):
@@ -403,7 +416,7 @@ class RedisStore(CheckpointStore):
 
 @dataclass(frozen=True, slots=True)
 class _Incomplete:
-    """Chunks of a thread, and the ids of those that an answer may have had no room for."""
+    """Chunks of a thread, and the roots below which an answer may have left some out for lack of room."""
 
     thread_id: str
     roots: Iterable[ChunkId]
@@ -415,6 +428,8 @@ class _Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
+    """A checkpoint, the chunks of its thread, and the joined ids of those that the answer had no room for."""
+
     stored: StoredCheckpoint
     chunks: FoundChunks
     rest: bytes
@@ -422,6 +437,8 @@ class _Listed:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
+    """A question, its chunks, and the joined ids of those that the answer had no room for."""
+
     record: InterruptRecord
     chunks: FoundChunks
     rest: bytes
@@ -429,7 +446,7 @@ class _Question:
 
 def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Listed]:
     *parts, flat, rest = item
-    # Chunks that several checkpoints of a thread share come once in a page.
+    # A page has a chunk once, even if several checkpoints of a thread share it.
     shared = chunks.setdefault(item[0].decode(), FoundChunks())
     shared.add_flat(flat)
     stored, _ = _stored_checkpoint(parts, shared)
@@ -455,7 +472,7 @@ def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any,
 
 
 def _limit(query: InboxQuery) -> int:
-    # What one thread has comes at once and in no order.
+    # A single thread's items come all at once, in no order: `query.page` selects from them.
     return query.limit if query.thread_id is None else sys.maxsize
 
 
@@ -487,8 +504,8 @@ def _is_ready(layout: bytes | None, prefix: str) -> bool:
         return False
     if layout != LAYOUT.encode():
         raise SchemaMismatch(
-            f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, and this version of "
-            f"checkpoint-backends knows {LAYOUT!r}: upgrade it, or use another prefix"
+            f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, but this version of "
+            f"checkpoint-backends knows only {LAYOUT!r}: upgrade it, or use another prefix"
         )
     return True
 
@@ -508,7 +525,7 @@ def _flat(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 
 def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
-    """Entries in order, so many together that they hold about `PIECE_BYTES`."""
+    """Group entries, in order, so that a group holds about `PIECE_BYTES`."""
     piece: list[Entry] = []
     size = 0
     for entry in entries:
@@ -521,13 +538,13 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
         yield piece
 
 
-def _in_turns(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for at in range(0, len(items), size):
         yield items[at : at + size]
 
 
 def _grouped(sizes: Mapping[ChunkId, int]) -> Iterator[Sequence[ChunkId]]:
-    """Chunks, so many together that they hold about `PIECE_BYTES`."""
+    """Group chunks so that the bodies of a group have about `PIECE_BYTES`; at most `FIELDS_AT_ONCE` in a group."""
     group: list[ChunkId] = []
     size = 0
     for id_, length in sizes.items():

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from redis.client import NEVER_DECODE
 from redis.cluster import PipelineCommand
 from redis.exceptions import (
-    AskError,  # MOVED is one, too
+    AskError,  # MovedError is a subclass
     NoScriptError,
     RedisClusterException,
     RedisError,
@@ -24,11 +24,11 @@ from redis.exceptions import (
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_redis.connections import Clients
-from checkpoint_redis.errors import is_of_dropped_connection, is_of_old_map, is_of_replica, lost_thread, translated
+from checkpoint_redis.errors import is_dropped_connection, is_from_replica, lost_thread_id, may_have_moved, translated
 from checkpoint_redis.scripts import LOAD, Script
 
 WAIT_MS = 5000
-"""How long one attempt waits for replicas to confirm a write. The saver's deadline decides how many there are."""
+"""How long one attempt waits for replicas to confirm a write. The saver's deadline decides the number of attempts."""
 
 Argument: TypeAlias = bytes | str | int
 
@@ -46,7 +46,7 @@ Request: TypeAlias = Call | Sequence[Call]
 
 
 class RedisTransport:
-    """Executes a `Call`, or several in one pipeline: in order on each server, and in a cluster on all at once.
+    """Executes a `Call`, or several in one pipeline: in order on each server, in parallel on those of a cluster.
 
     Args:
         clients: redis-py's clients, owned or given.
@@ -66,13 +66,13 @@ class RedisTransport:
                 answers = self._executed(client, calls)
                 if unknown := _unknown(answers):
                     again = self._executed(client, calls, only=unknown)
-                    answers = _mended(answers, unknown, again)
-            if not self._clients.is_cluster and any(map(is_of_replica, answers)):
-                with suppress(TypeError):  # what a BlockingConnectionPool of redis-py 5.2 knows is not which are idle
+                    answers = _completed(answers, unknown, again)
+            if not self._clients.is_cluster and any(map(is_from_replica, answers)):
+                with suppress(TypeError):  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
                     client.connection_pool.disconnect(inuse_connections=False)
-            if doubt := self._doubt(calls, answers):
-                client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
-                raise _moving(doubt)
+            if check := self._verification(calls, answers):
+                client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
+                raise _moving(check.keys[0])
             return self._results(request, answers)
 
     async def aexecute(self, request: Request) -> Any:
@@ -87,14 +87,14 @@ class RedisTransport:
                     answers = await self._pipelined(client, calls).execute(raise_on_error=False)
                     if unknown := _unknown(answers):
                         again = await self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
-                        answers = _mended(answers, unknown, again)
-                if not self._clients.is_cluster and any(map(is_of_replica, answers)):
+                        answers = _completed(answers, unknown, again)
+                if not self._clients.is_cluster and any(map(is_from_replica, answers)):
                     await client.connection_pool.disconnect(inuse_connections=False)
-                if self._clients.is_cluster and any(map(is_of_old_map, answers)):
-                    client._initialize = True  # it asks anew by itself only when a request was no pipeline
-                if doubt := self._doubt(calls, answers):
-                    await client.execute_command(*_command(doubt, known=False), **{NEVER_DECODE: True})
-                    raise _moving(doubt)
+                if self._clients.is_cluster and any(map(may_have_moved, answers)):
+                    client._initialize = True  # after a pipeline, redis-py would not read the slots anew
+                if check := self._verification(calls, answers):
+                    await client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
+                    raise _moving(check.keys[0])
                 return self._results(request, answers)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class RedisTransport:
         await self._clients.aclose()
 
     def _answer(self, client: Any, call: Call) -> Any:
-        """The answer to a call, or the error that the server answered with."""
+        """Return the answer to a call, or the error that the server answered with."""
         try:
             try:
                 return client.execute_command(*_command(call), **{NEVER_DECODE: True})
@@ -126,7 +126,7 @@ class RedisTransport:
         return self._replicas > 0 and call.script.writes
 
     def _pipelined(self, client: Any, calls: Sequence[Call], only: Sequence[int] | None = None) -> Any:
-        """A pipeline of calls, or of ``only`` some with their source, because the server did not know the scripts."""
+        """Return a pipeline of calls; or of those at positions ``only``, with the source that the server lacked."""
         pipeline = client.pipeline(transaction=False)
         for at in range(len(calls)) if only is None else only:
             pipeline.execute_command(*_command(calls[at], known=only is None), **{NEVER_DECODE: True})
@@ -135,13 +135,13 @@ class RedisTransport:
         return pipeline
 
     def _executed(self, client: Any, calls: Sequence[Call], only: Sequence[int] | None = None) -> list[Any]:
-        """The answers to a pipeline of calls, as `_pipelined` has it, errors among them."""
+        """Execute the pipeline that `_pipelined` describes, and return its answers, errors among them."""
         if not self._clients.is_cluster:
             answers: list[Any] = self._pipelined(client, calls, only).execute(raise_on_error=False)
             return answers
         chosen = calls if only is None else [calls[at] for at in only]
         stack = [
-            # Where a call goes is said, or redis-py would ask a server for its keys.
+            # Without target nodes, redis-py would ask a server for the call's keys.
             PipelineCommand(
                 _command(call, known=only is None),
                 {NEVER_DECODE: True, "target_nodes": client.get_node_from_key(call.keys[0])},
@@ -149,13 +149,13 @@ class RedisTransport:
             )
             for position, call in enumerate(chosen)
         ]
-        # Left to `execute`, it would repeat what a server has not answered call by call, each until its own timeout.
+        # `execute` would repeat the calls that a server has not answered one by one, each until its own timeout.
         try:
             answers = client.pipeline().send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
-        except RedisTimeoutError:  # of a new connection, after which redis-py 5 does not ask where the slots are
+        except RedisTimeoutError:  # from a new connection: redis-py 5 then does not read the slots anew
             client.nodes_manager.initialize()
             raise
-        if any(map(is_of_old_map, answers)):
+        if any(map(may_have_moved, answers)):
             client.nodes_manager.initialize()
         for at, answer in enumerate(answers):
             if isinstance(answer, (AskError, TryAgainError)):
@@ -172,21 +172,21 @@ class RedisTransport:
             calls = request
         if len(answers) > len(calls) and answers[-1] < self._replicas:
             raise StoreUnavailable(
-                f"Redis stored it, but {answers[-1]} replica(s) confirmed that within {WAIT_MS / 1000:.0f} seconds, "
-                f"not {self._replicas}: check the replicas, or ask for fewer"
+                f"Redis stored the write, but only {answers[-1]} replica(s) confirmed it within "
+                f"{WAIT_MS / 1000:.0f} seconds, not {self._replicas}: check the replicas, or ask for fewer"
             )
         return answers[0] if isinstance(request, Call) else answers[: len(calls)]
 
-    def _doubt(self, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
-        """What to ask because a thread seemed to be lost to a script that did not declare it.
+    def _verification(self, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
+        """Return a call that verifies that a thread is lost, if a script that did not declare its key reports so.
 
-        While its slot moves from one server of a cluster to another, a key is not where such a script looks. A request
-        that declares the key is sent where it is, or refused for now.
+        While its slot moves from one server of a cluster to another, a key may not be where such a script looks. A call
+        that declares the key is sent to where it is, or refused for now; it fails if the thread is really lost.
         """
         if not self._clients.is_cluster:
             return None
         for call, answer in zip(calls, answers, strict=False):
-            if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread(answer)):
+            if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread_id(answer)):
                 index = call.keys[0]
                 keys = (f"{index.removesuffix('index')}thread:{thread_id}", index)
                 return Call(LOAD, keys, (thread_id, "", "", 0, 0))
@@ -199,7 +199,7 @@ class RedisTransport:
         except (RedisError, RedisClusterException, OSError) as error:
             raise translated(error, of_cluster=self._clients.is_cluster) from error
         except AttributeError as error:
-            if not is_of_dropped_connection(error):
+            if not is_dropped_connection(error):
                 raise
             raise StoreUnavailable("Redis: the connection was closed before the request was sent") from error
 
@@ -208,22 +208,22 @@ def _command(call: Call, *, known: bool = True) -> Sequence[Any]:
     script = call.script
     name, source = ("EVALSHA", script.digest) if known else ("EVAL", script.source)
     words = (source, len(call.keys), *call.keys, *call.arguments)
-    # Not left to the client, which a user may have given another encoding.
+    # Encoded here, because the client may have been given another encoding.
     return [name, *(word.encode() if type(word) is str else word for word in words)]
 
 
-def _moving(doubt: Call) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis: {doubt.keys[0]} is on its way from one server of the cluster to another")
+def _moving(key: str) -> StoreUnavailable:
+    return StoreUnavailable(f"Redis: {key} is moving from one server of the cluster to another")
 
 
 def _unknown(answers: Sequence[Any]) -> list[int]:
-    """Which calls were not carried out, because the server has restarted or failed over, or is a new one."""
+    """Return the positions of calls whose scripts the server lacks: it restarted, failed over, or is a new one."""
     return [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
 
 
-def _mended(answers: list[Any], unknown: Sequence[int], again: Sequence[Any]) -> list[Any]:
+def _completed(answers: list[Any], unknown: Sequence[int], again: Sequence[Any]) -> list[Any]:
     for at, answer in zip(unknown, again, strict=False):
         answers[at] = answer
-    if len(again) > len(unknown):  # the confirmations of replicas, which now count
+    if len(again) > len(unknown):  # how many replicas confirmed, now of all calls
         answers[-1] = again[-1]
     return answers

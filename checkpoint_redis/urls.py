@@ -1,4 +1,4 @@
-"""What a Redis URL says: a server, a cluster, or a service that Sentinels know."""
+"""Reads Redis URLs, which name a server, a cluster, or a service that Sentinels know."""
 
 from __future__ import annotations
 
@@ -6,28 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import redis
-import redis.asyncio
-from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from checkpoint_base.errors import UnsupportedOperation
 
 _DEFAULTS: dict[str, Any] = {
-    # A server that has gone without a word must be noticed within the saver's deadline.
+    # The saver must notice within its deadline that a server has silently gone.
     "socket_timeout": 10.0,
     "socket_connect_timeout": 5.0,
 }
 _SENTINEL_PORT = 26379
 _REDIS_PORT = 6379
-# Messages quote no part of a URL but its options' names: a password that is not escaped may stand anywhere in it.
+# Messages quote nothing of a URL except the names of its options: an unescaped password may be anywhere in it.
 _ESCAPED = "reserved characters of the password as %XX"
 _NOT_OF_A_CONNECTION = ("ssl", "unix_socket_path", "max_connections")
 _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
@@ -35,10 +26,10 @@ _SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a saver's clients connect to. Never shown: it holds passwords.
+    """What a saver's clients connect to. Its repr shows no part that may hold a password.
 
-    ``nodes`` are servers of a cluster, or the Sentinels that know a ``service``; one server's address is among the
-    ``options``, which are redis-py's.
+    ``nodes`` are servers of a cluster, or the Sentinels that know a ``service``. The address of a single server is
+    among the ``options``, which are redis-py's.
     """
 
     nodes: tuple[tuple[str, int], ...] = field(repr=False)
@@ -46,44 +37,6 @@ class Deployment:
     is_cluster: bool = False
     service: str | None = None
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def client(self) -> Any:
-        options = self._without_retries(Retry)
-        if self.is_cluster:
-            client: Any = RedisCluster(startup_nodes=[ClusterNode(*node) for node in self.nodes], **options)
-            client.cluster_error_retry_attempts = 0  # redis-py 5 counts on its own how often it repeats
-            return client
-        if self.service is not None:
-            sentinel = Sentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
-            return sentinel.master_for(self.service)
-        return redis.Redis(**options)
-
-    def async_client(self) -> Any:
-        options = self._without_retries(redis.asyncio.retry.Retry)
-        if self.is_cluster:
-            client: Any = AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in self.nodes], **options)
-            client.cluster_error_retry_attempts = 1  # as above, and the first is counted
-            return client
-        if self.service is not None:
-            sentinel = AsyncSentinel(self.nodes, sentinel_kwargs=self.sentinel_options, **options)
-            return sentinel.master_for(self.service)
-        return redis.asyncio.Redis(**options)
-
-    def close(self, client: Any) -> None:
-        if self.service is not None:
-            for sentinel in client.connection_pool.sentinel_manager.sentinels:
-                sentinel.close()
-        client.close()
-
-    async def aclose(self, client: Any) -> None:
-        if self.service is not None:
-            for sentinel in client.connection_pool.sentinel_manager.sentinels:
-                await sentinel.aclose()
-        await client.aclose()
-
-    def _without_retries(self, retry: Any) -> dict[str, Any]:
-        # The saver repeats requests itself, up to its deadline.
-        return {"retry": retry(NoBackoff(), 0), **self.options}
 
 
 def parse_deployment(url: str) -> Deployment:
@@ -111,7 +64,7 @@ def parse_deployment(url: str) -> Deployment:
             raise UnsupportedOperation(f"{scheme}:// is one server: use {scheme}+cluster:// or {scheme}+sentinel://")
         if path.rstrip("/") and not path.rstrip("/").isdecimal():  # redis-py would use database 0
             raise UnsupportedOperation(
-                f"behind the host there is not the number of a database: write {scheme}://user:password@host:6379/0, "
+                f"what follows the host is not the number of a database: write {scheme}://user:password@host:6379/0, "
                 f"with {_ESCAPED}"
             )
         return Deployment((), _options(url))
@@ -119,7 +72,7 @@ def parse_deployment(url: str) -> Deployment:
     if kind == "cluster":
         if parts not in ([], ["0"]):
             raise UnsupportedOperation(
-                f"a cluster has no databases and no services: write nothing behind the hosts, and {_ESCAPED}"
+                f"a cluster has no databases and no services: write nothing after the hosts, and {_ESCAPED}"
             )
         options = _options_of_nodes(f"{transport}://{user}{at}cluster{query}")
         return Deployment(_nodes(hosts, _REDIS_PORT), options, is_cluster=True)
@@ -131,8 +84,9 @@ def parse_deployment(url: str) -> Deployment:
     options = _options_of_nodes(f"{transport}://{user}{at}sentinel/{database}{query}", _SENTINEL_OPTIONS)
     credentials = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
     shared = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl"))}
-    sentinel_options = {**shared, **credentials, "retry": Retry(NoBackoff(), 0)}
-    return Deployment(_nodes(hosts, _SENTINEL_PORT), options, service=service, sentinel_options=sentinel_options)
+    return Deployment(
+        _nodes(hosts, _SENTINEL_PORT), options, service=service, sentinel_options={**shared, **credentials}
+    )
 
 
 def _split(rest: str) -> tuple[str, str, str]:
@@ -153,13 +107,13 @@ def _host(text: str, port: int) -> tuple[str, int]:
         found = (None, port)
     if not found[0]:
         raise UnsupportedOperation(
-            f"what stands for a host is not a host with a port: write host1:1234,host2:1234, and {_ESCAPED}"
+            f"one of the hosts is not a host with a port: write host1:1234,host2:1234, and {_ESCAPED}"
         )
     return found[0], found[1]
 
 
 def _options_of_nodes(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
-    """`_options`, of a URL whose host stands for several."""
+    """Like `_options`, for a URL whose host is a placeholder for several."""
     options = _options(url, extra)
     options.pop("host")
     options.pop("port", None)
@@ -167,17 +121,17 @@ def _options_of_nodes(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The options of redis-py that a URL stands for, checked."""
+    """Return the options of redis-py that a URL stands for, checked."""
     try:
         options: dict[str, Any] = {**_DEFAULTS, **parse_url(url)}
     except ValueError as error:
-        about_option = str(error).startswith("Invalid value for")  # what else there is shows parts of the URL
+        about_option = str(error).startswith("Invalid value for")  # other messages quote parts of the URL
         raise UnsupportedOperation(
             f"the URL of Redis cannot be read: {error}"
             if about_option
             else f"the URL of Redis cannot be read: write redis://user:password@host:port/0, with {_ESCAPED}"
         ) from None
-    connection = options.pop("connection_class", redis.Connection)
+    connection = options.pop("connection_class", Connection)
     if connection is SSLConnection:
         options["ssl"] = True
     elif connection is UnixDomainSocketConnection:

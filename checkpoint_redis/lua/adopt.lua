@@ -1,8 +1,8 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index, copy
--- ARGV: thread, meta of the source, ttl, how many fields the copy has
--- Makes a copy (import.lua) the thread's, or adds it to what the thread has. Returns 1, 0 when the thread has a visible
--- checkpoint that the copy has not, or nothing when the copy, or a part of it, has been lost meanwhile.
+-- ARGV: thread, meta of the source, ttl, number of fields of the copy
+-- Turns a copy (import.lua) into the thread, or adds it to the thread that is there. Returns 1; 0 if the thread has a
+-- visible checkpoint that the copy lacks; or nothing if the copy, or a part of it, has been lost meanwhile.
 local hash, index, copy = KEYS[1], KEYS[2], KEYS[3]
 local thread, source_meta, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found = redis.call('HMGET', hash, 'm', 'q')
@@ -13,7 +13,7 @@ if redis.call('HLEN', copy) ~= tonumber(ARGV[4]) then return false end
 
 if meta then
     for _, field in ipairs(redis.call('HKEYS', hash)) do
-        if string.sub(field, 1, 1) == 'c' and is_visible(redis.call('HGET', hash, field))
+        if kind_of(field) == 'c' and is_visible(redis.call('HGET', hash, field))
             and not is_visible(redis.call('HGET', copy, field)) then
             redis.call('UNLINK', copy)
             return 0
@@ -23,7 +23,7 @@ end
 
 local now, records = now_ms(), {}
 for _, field in ipairs(redis.call('HKEYS', copy)) do
-    if string.sub(field, 1, 1) == 'c' then records[#records + 1] = field end
+    if kind_of(field) == 'c' then records[#records + 1] = field end
 end
 if not meta and not staged then
     redis.call('RENAME', copy, hash)
@@ -31,9 +31,9 @@ if not meta and not staged then
 else
     local stored, chunks = {}, {}
     each_field(copy, redis.call('HKEYS', copy), function(field, value)
-        local kind = string.sub(field, 1, 1)
+        local kind = kind_of(field)
         if kind == 'w' then
-            -- The thread keeps its writes; those that only the copy has are added.
+            -- The thread keeps its own writes, and gets those that only the copy has.
             local mine = redis.call('HGET', hash, field) or ''
             local is_mine, more = {}, {}
             for task, idx in string.gmatch(mine, '([^%z]*)%z([^%z]*)%z') do is_mine[task .. '\0' .. idx] = true end
@@ -63,15 +63,15 @@ each_field(hash, records, function(field, record)
     if is_visible(record) then
         local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
         local run = parse_checkpoint(record).run
-        added[#added + 1], added[#added + 2] = 0, 'c' .. id .. '\0' .. thread .. '\0' .. ns
+        added[#added + 1], added[#added + 2] = 0, checkpoint_entry(thread, id, ns)
         added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
-        if run then added[#added + 1], added[#added + 2] = 0, 'r' .. run .. '\0' .. thread end
+        if run then added[#added + 1], added[#added + 2] = 0, run_entry(thread, run) end
     end
 end)
-local updated = string.sub(source_meta, 17, 32)
-if meta then updated = later(string.sub(meta, 17, 32), updated) end
+local updated = updated_of(source_meta)
+if meta then updated = later(updated_of(meta), updated) end
 local latest = redis.call('HGET', hash, 's')
 local waiting = latest and waiting_on(hash, latest, redis.call('HGET', hash, 'w\0' .. latest)) or ''
-set_meta(hash, index, thread, meta, string.sub(source_meta, 1, 16) .. updated .. NEVER .. waiting, ttl, now, added)
+set_meta(hash, index, thread, meta, meta_of(created_of(source_meta), updated, NEVER, waiting), ttl, now, added)
 sweep(index, now)
 return 1

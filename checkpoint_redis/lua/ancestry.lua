@@ -1,8 +1,8 @@
 -- uses: bytes index records thread contents
 -- KEYS: thread, index
--- ARGV: thread, ns, checkpoint or nothing for the latest, ttl to refresh with or 0, bytes to reply with, channels …
--- Returns nothing, or: {{write, …}, …} for the ancestors from the nearest, {channel, value, …}, chunks, joined ids of
---          further chunks
+-- ARGV: thread, ns, checkpoint or nothing for the latest, ttl to refresh with or 0, bytes to reply with; channel …
+-- Returns nothing, or: {{write, …}, …} for the ancestors, nearest first; {channel, value, …}; chunks; joined ids
+--         of further chunks
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint = ARGV[1], ARGV[2], ARGV[3]
 local found = redis.call('HMGET', hash, 'm', 's' .. ns)

@@ -1,4 +1,7 @@
--- Lua compares strings by the server's locale. Ids compare by their bytes, which is by code point in UTF-8.
+-- What a field of a thread, a member of an index, a record or a chunk's entry is: its first byte says so.
+local function kind_of(bytes) return string.sub(bytes, 1, 1) end
+
+-- Lua compares strings by the server's locale. Ids compare by their bytes, which in UTF-8 means by code point.
 local function is_above(one, other)
     for at = 1, math.min(#one, #other) do
         local a, b = string.byte(one, at), string.byte(other, at)
@@ -7,7 +10,7 @@ local function is_above(one, other)
     return #one > #other
 end
 
--- Redis lets Lua unpack about 8000 values at once.
+-- Lua in Redis can unpack about 8000 values at once.
 local BATCH = 2000
 
 local function call_in_batches(command, key, arguments)
@@ -16,7 +19,8 @@ local function call_in_batches(command, key, arguments)
     end
 end
 
--- The values of hash fields, false where there is none, handed over one by one: fields may be many and values long.
+-- Calls `act(field, value)` for each field of a hash, with false for a missing one. Values are read in batches, because
+-- there may be many fields and long values.
 local function each_field(hash, fields, act)
     for at = 1, #fields, 64 do
         local last = math.min(at + 63, #fields)

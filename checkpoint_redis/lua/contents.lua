@@ -1,5 +1,5 @@
--- Everything a reader wants of values. A reply holds about `budget.left` bytes of chunks; ids of further ones go to
--- `rest`, and the reader asks for those on its own, so that no script takes long.
+-- What a reader needs to rebuild values. A reply holds about `budget.left` bytes of chunks. The ids of further ones go
+-- to `rest`, and the reader fetches those with other calls, so that no script takes long.
 
 local function add_refs(refs, wanted, seen)
     each_id(refs, function(id)
@@ -10,7 +10,7 @@ local function add_refs(refs, wanted, seen)
     end)
 end
 
--- Collect chunks, and those below nodes, as `id, entry, …`; what is not stored is left out.
+-- Collects the wanted chunks and those below them as `id, entry, …`; missing ones are left out.
 local function walk(hash, wanted, seen, budget, reply, rest)
     local at = 1
     while at <= #wanted do
@@ -28,14 +28,14 @@ local function walk(hash, wanted, seen, budget, reply, rest)
                 reply[#reply + 1] = wanted[at + offset - 1]
                 reply[#reply + 1] = entry
                 budget.left = budget.left - #entry
-                if string.byte(entry) == 110 then add_refs(string.sub(entry, 2), wanted, seen) end
+                if is_node(entry) then add_refs(children_of(entry), wanted, seen) end
             end
         end
         at = last + 1
     end
 end
 
--- The values and writes of a checkpoint: `{value or false, …}` in the order of its channels, `{write, …}`.
+-- The values and writes of a checkpoint: `{value or false, …}` in the order of its channels, `{write or false, …}`.
 local function values_and_writes(hash, ns, checkpoint, channels, listed, wanted, seen, budget)
     local fields, values = {}, {}
     each_channel(channels, function(channel, version)

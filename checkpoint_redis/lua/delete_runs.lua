@@ -10,7 +10,7 @@ for _, run in ipairs(ARGV) do
         threads[string.sub(member, #run + 3)] = true
     end
 end
--- First look, then write: an error comes before anything has changed.
+-- Look at all threads before changing any: an error must come before the first change.
 local metas = {}
 for thread in pairs(threads) do
     metas[thread] = redis.call('HGET', thread_key(index, thread), 'm') or nil

@@ -1,10 +1,10 @@
 -- uses: bytes index records thread contents
 -- KEYS: index, and the thread if there is only one
--- ARGV: t or w, the command that goes through the index, its two bounds, the only thread or nothing, terms, most to
---       return, bytes to reply with, members to look at
--- Returns: where to go on or nothing at the end, then
---   for t, threads: thread, meta, id and record of the root namespace's latest checkpoint, each nothing if there is none
---   for w, questions: thread, meta, id and record, write, chunks, joined ids of further chunks
+-- ARGV: t or w, the command that reads the index, its first and second bound, the only thread or nothing, terms, most
+--       items to return, bytes to reply with, most members to look at
+-- Returns where to go on, or nothing at the end; then for each item
+--   of t, threads: thread, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
+--   of w, questions: thread, meta, id and record as above, write, chunks, joined ids of further chunks
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
@@ -13,9 +13,9 @@ sweep(index, now_ms())
 
 local reply = {false}
 
--- Add what an entry of the index stands for, unless its thread has expired; returns an error if it is lost.
+-- Adds the item of an index entry to the reply, unless its thread has expired. Returns an error if the thread is lost.
 local function add(member)
-    local rest = string.sub(member, 19)
+    local rest = after_time(member)
     local thread, task, idx = rest, nil, nil
     if kind == 'w' then thread, task, idx = string.match(rest, '^([^%z]*)%z([^%z]*)%z(.*)$') end
     local hash = thread_key(index, thread)
@@ -46,7 +46,7 @@ if only ~= '' then
     local entries = {}
     entries_of(only, meta, entries)
     for _, member in ipairs(entries) do
-        if string.sub(member, 1, 1) == kind then
+        if kind_of(member) == kind then
             local problem = add(member)
             if problem then return problem end
         end

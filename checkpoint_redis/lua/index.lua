@@ -1,20 +1,30 @@
--- The index of a bucket is one sorted set whose scores are all 0, so that its members are in the order of their bytes.
--- Parts of a member are separated by NUL, which no id holds and which is below every other byte. Times are 16 digits.
+-- The index of a bucket is one sorted set whose scores are all 0, so its members are sorted by their bytes. NUL, which
+-- no id contains and which sorts below every other byte, separates the parts of a member. Times have 16 digits.
 --
---   (empty)                          there from set-up on: an index without it was evicted
+--   (empty)                          there from set-up on; an index without it was evicted
 --   i thread meta                    every thread; meta as in the thread's field m
 --   t updated thread                 threads with a checkpoint, by time of their last change
---   w written thread task idx        tasks that wait, by the time of their question
+--   w written thread task idx        waiting tasks, by the time of their question
 --   e expires thread                 threads that expire
 --   q deadline thread                threads with staged chunks (stage.lua)
 --   c checkpoint thread ns           visible checkpoints
 --   o thread checkpoint ns [run]     the same by thread
---   r run thread                     threads with a visible checkpoint of a run
+--   r run thread                     threads with a visible checkpoint of the run
 --
--- meta is `created updated expires`, 16 digits each, then for each task that waits `written questions,task NUL idx NUL`.
--- created is 0 until the first checkpoint, expires is 0 for never. Times are microseconds, expires milliseconds.
+-- meta is `created updated expires`, 16 digits each, then for each waiting task `written questions,task NUL idx NUL`.
+-- created is 0 until the first checkpoint, expires is 0 for never. Times are in microseconds, expires in milliseconds.
 
 local NEVER = string.rep('0', 16)
+
+local function created_of(meta) return string.sub(meta, 1, 16) end
+
+local function updated_of(meta) return string.sub(meta, 17, 32) end
+
+local function expires_of(meta) return string.sub(meta, 33, 48) end
+
+local function waiting_of(meta) return string.sub(meta, 49) end
+
+local function meta_of(created, updated, expires, waiting) return created .. updated .. expires .. waiting end
 
 local function now_ms()
     local time = redis.call('TIME')
@@ -33,20 +43,47 @@ local function damaged(thread) return redis.error_reply('DAMAGEDTHREAD ' .. thre
 
 local function lost_index(index) return redis.error_reply('LOSTINDEX ' .. index) end
 
--- The entries that come with a meta.
+-- A thread's field q lists its staged chunks: their deadline in 16 digits, then their joined ids (stage.lua).
+local function deadline_of(staged) return string.sub(staged, 1, 16) end
+
+local function staged_ids(staged) return string.sub(staged, 17) end
+
+local function checkpoint_entry(thread, checkpoint, ns) return 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns end
+
+local function order_entry(thread, checkpoint, ns, run)
+    return 'o' .. thread .. '\0' .. checkpoint .. '\0' .. ns .. (run and '\0' .. run or '')
+end
+
+local function run_entry(thread, run) return 'r' .. run .. '\0' .. thread end
+
+local function expiry_entry(thread, expires) return 'e' .. expires .. '\0' .. thread end
+
+local function staged_entry(thread, deadline) return 'q' .. deadline .. '\0' .. thread end
+
+-- The parts of an `o` member: thread, checkpoint, namespace, and the run if there is one.
+local function parse_order(member)
+    local thread, checkpoint, rest = string.match(member, '^o([^%z]*)%z([^%z]*)%z(.*)$')
+    local ns, run = string.match(rest, '^([^%z]*)%z(.*)$')
+    return thread, checkpoint, ns or rest, run
+end
+
+-- Members t, w, e and q begin with a time, and NUL separates it from the rest.
+local function time_of(member) return string.sub(member, 2, 17) end
+
+local function after_time(member) return string.sub(member, 19) end
+
+-- Adds the entries that follow from a thread's meta.
 local function entries_of(thread, meta, into)
     local function add(member) into[#into + 1] = member end
     add('i' .. thread .. '\0' .. meta)
-    if string.sub(meta, 1, 16) ~= NEVER then add('t' .. string.sub(meta, 17, 32) .. '\0' .. thread) end
-    if string.sub(meta, 33, 48) ~= NEVER then add('e' .. string.sub(meta, 33, 48) .. '\0' .. thread) end
-    if #meta > 48 then
-        for written, task, idx in string.gmatch(string.sub(meta, 49), '(%d+) %d+,([^%z]*)%z([^%z]*)%z') do
-            add('w' .. written .. '\0' .. thread .. '\0' .. task .. '\0' .. idx)
-        end
+    if created_of(meta) ~= NEVER then add('t' .. updated_of(meta) .. '\0' .. thread) end
+    if expires_of(meta) ~= NEVER then add(expiry_entry(thread, expires_of(meta))) end
+    for written, task, idx in string.gmatch(waiting_of(meta), '(%d+) %d+,([^%z]*)%z([^%z]*)%z') do
+        add('w' .. written .. '\0' .. thread .. '\0' .. task .. '\0' .. idx)
     end
 end
 
--- Bring the entries that come with a meta up to a new one, and add `more`, members behind their scores.
+-- Replaces the entries that follow from a thread's old meta by those of the new one; adds `more`: `score, member, …`.
 local function replace_entries(index, thread, old, new, more)
     local before, after, is_new, gone = {}, {}, {}, {}
     if old then entries_of(thread, old, before) end
@@ -62,18 +99,7 @@ local function replace_entries(index, thread, old, new, more)
     call_in_batches('ZADD', index, more)
 end
 
-local function order_entry(thread, checkpoint, ns, run)
-    return 'o' .. thread .. '\0' .. checkpoint .. '\0' .. ns .. (run and '\0' .. run or '')
-end
-
--- The parts of an `o` member: thread, checkpoint, namespace, and the run if there is one.
-local function parse_order(member)
-    local thread, checkpoint, rest = string.match(member, '^o([^%z]*)%z([^%z]*)%z(.*)$')
-    local ns, run = string.match(rest, '^([^%z]*)%z(.*)$')
-    return thread, checkpoint, ns or rest, run
-end
-
--- Remove a thread from the index, at most `limit` checkpoints of it; whether that was all.
+-- Removes at most `limit` checkpoints of a thread from the index, and its other entries once no checkpoint is left.
 local function forget(index, thread, meta, limit)
     while limit > 0 do
         local size = math.min(limit, 500)
@@ -82,65 +108,65 @@ local function forget(index, thread, meta, limit)
         for _, member in ipairs(found) do
             local _, checkpoint, ns, run = parse_order(member)
             gone[#gone + 1] = member
-            gone[#gone + 1] = 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns
-            if run then gone[#gone + 1] = 'r' .. run .. '\0' .. thread end
+            gone[#gone + 1] = checkpoint_entry(thread, checkpoint, ns)
+            if run then gone[#gone + 1] = run_entry(thread, run) end
         end
         call_in_batches('ZREM', index, gone)
         if #found < size then
             gone = {}
             entries_of(thread, meta, gone)
             call_in_batches('ZREM', index, gone)
-            return true
+            return
         end
         limit = limit - size
     end
-    return false
 end
 
-local function entry_of(index, thread)
+-- The meta of a thread as the index has it, or nil.
+local function indexed_meta(index, thread)
     local found = redis.call('ZRANGEBYLEX', index, '[i' .. thread .. '\0', '(i' .. thread .. '\1', 'LIMIT', 0, 1)[1]
     return found and string.sub(found, #thread + 3)
 end
 
--- Why a thread has no hash: never there (nil), expired (nil, and forgotten from now on), or evicted (an error).
+-- Why a thread has no meta: it never had one (nil), has expired (nil, and its entries go) or was evicted (an error).
 local function why_absent(index, thread)
     if not is_intact(index) then return lost_index(index) end
-    local meta = entry_of(index, thread)
+    local meta = indexed_meta(index, thread)
     if not meta then return nil end
-    local expires = tonumber(string.sub(meta, 33, 48))
+    local expires = tonumber(expires_of(meta))
     if expires == 0 or expires >= now_ms() then return lost(thread) end
     forget(index, thread, meta, math.huge)
     return nil
 end
 
--- Why a thread of this meta cannot be changed, if it cannot: it has no hash, its index was evicted, or one of the two was
--- damaged, and entries that no longer belong to anything would be left.
+-- Why a thread with this meta cannot be changed, or nil. Without a meta, see above. Otherwise its index was evicted, or
+-- hash or index was damaged, so that a change would leave entries that belong to nothing.
 local function why_unknown(index, thread, meta)
     if not meta then return why_absent(index, thread) end
     if redis.call('ZSCORE', index, 'i' .. thread .. '\0' .. meta) then return nil end
     return is_intact(index) and damaged(thread) or lost_index(index)
 end
 
--- Drop staged chunks that nobody came back for.
+-- Drops staged chunks that nobody has claimed.
 local function drop_staged(hash, index, thread, staged)
     local gone = {'q'}
-    each_id(string.sub(staged, 17), function(id)
+    each_id(staged_ids(staged), function(id)
         gone[#gone + 1] = '#' .. id
         gone[#gone + 1] = '+' .. id
     end)
     call_in_batches('HDEL', hash, gone)
-    redis.call('ZREM', index, 'q' .. string.sub(staged, 1, 16) .. '\0' .. thread)
+    redis.call('ZREM', index, staged_entry(thread, deadline_of(staged)))
 end
 
--- Tidy up after a few threads of the bucket that have expired, or whose writer died while it staged chunks. Part of
--- every script that writes or lists, so that nothing stays for long, and bounded, so that nobody waits for it.
+-- Tidies up after a few threads of the bucket that have expired, or whose writer died while it staged chunks. Every
+-- script that writes or lists does this, so that nothing stays for long. It is bounded, so that nobody waits for it.
 local function sweep(index, now)
     local due = redis.call('ZRANGEBYLEX', index, '[e', '(e' .. digits(now), 'LIMIT', 0, 2)
     for _, member in ipairs(due) do
-        local thread = string.sub(member, 19)
-        local meta = entry_of(index, thread)
-        local known = meta and 'e' .. string.sub(meta, 33, 48) .. '\0' .. thread == member
-        if not known then
+        local thread = after_time(member)
+        local meta = indexed_meta(index, thread)
+        local is_current = meta and expiry_entry(thread, expires_of(meta)) == member
+        if not is_current then
             redis.call('ZREM', index, member)
         elseif redis.call('EXISTS', thread_key(index, thread)) == 0 then
             forget(index, thread, meta, 200)
@@ -148,10 +174,10 @@ local function sweep(index, now)
     end
     due = redis.call('ZRANGEBYLEX', index, '[q', '(q' .. digits(now), 'LIMIT', 0, 1)
     for _, member in ipairs(due) do
-        local thread = string.sub(member, 19)
+        local thread = after_time(member)
         local hash = thread_key(index, thread)
         local staged = redis.call('HGET', hash, 'q')
-        if staged and string.sub(staged, 1, 16) == string.sub(member, 2, 17) then
+        if staged and deadline_of(staged) == time_of(member) then
             drop_staged(hash, index, thread, staged)
         else
             redis.call('ZREM', index, member)

@@ -1,12 +1,13 @@
 -- uses: bytes index records thread contents
 -- KEYS: index, and the thread if there is only one
--- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 if only one namespace and that namespace, terms,
---       whether with contents, most checkpoints to return, bytes of them to reply with, members to look at, ttl to refresh
---       with, bytes of chunks to reply with beside them
--- Returns: where to go on or nothing at the end, then for each checkpoint
---          thread, ns, id, record, values, writes, chunks, joined ids of further chunks
+-- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 for one namespace only, that namespace, terms, 1 for
+--       contents, most checkpoints to return, bytes of them to reply with, most members to look at, ttl to refresh with
+--       or 0, bytes of chunks to reply with in addition
+-- Returns where to go on, or nothing at the end; then for each checkpoint
+--         thread, ns, id, record, values, writes, chunks, joined ids of further chunks
 local index = KEYS[1]
-local highest, lowest, one_ns, only_ns, terms, with_contents = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6] == '1'
+local highest, lowest, one_ns, only_ns = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
+local terms, with_contents = ARGV[5], ARGV[6] == '1'
 local limit, budget, looks, ttl = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9]), tonumber(ARGV[10])
 local chunk_budget = {left = tonumber(ARGV[11])}
 if not is_intact(index) then return lost_index(index) end
@@ -19,7 +20,7 @@ while true do
     for _, member in ipairs(members) do
         highest = '(' .. member
         local thread, checkpoint, ns
-        if string.byte(member) == 111 then
+        if kind_of(member) == 'o' then
             thread, checkpoint, ns = parse_order(member)
         else
             checkpoint, thread, ns = string.match(member, '^c([^%z]*)%z([^%z]*)%z(.*)$')

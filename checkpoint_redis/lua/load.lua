@@ -1,7 +1,7 @@
 -- uses: bytes index records thread contents
 -- KEYS: thread, index
 -- ARGV: thread, ns, checkpoint or nothing for the latest, ttl to refresh with or 0, bytes to reply with
--- Returns nothing, or: checkpoint id, record, values, writes, chunks, joined ids of further chunks.
+-- Returns nothing, or: checkpoint id, record, values, writes, chunks, joined ids of further chunks
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint = ARGV[1], ARGV[2], ARGV[3]
 local found = redis.call('HMGET', hash, 'm', 's' .. ns)

@@ -1,8 +1,9 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index
--- ARGV: thread, ns, checkpoint, record, written_at, ttl, needs parent, chunks that must be stored, chunks staged for this put,
---       number of value arguments, of chunk arguments, of unchanged fields; then value field and value …, chunk field and entry …, unchanged fields …
--- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, whether the parent is.
+-- ARGV: thread, ns, checkpoint, record, written_at, ttl, 1 if it needs its parent, joined ids of chunks that must be
+--       stored, joined ids of chunks staged for this put, number of value arguments, of chunk arguments, of unchanged
+--       fields; then value field and value …, chunk field and entry …, unchanged field …
+-- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, 1 if the parent is missing
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, record, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local needed, own = ARGV[8], ARGV[9]
@@ -43,10 +44,10 @@ call_in_batches('HSET', hash, stored)
 if staged then claim_staged(hash, index, thread, staged, own, ARGV, values_end + 1, chunks_end) end
 
 local added = {
-    0, 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns,
+    0, checkpoint_entry(thread, checkpoint, ns),
     0, order_entry(thread, checkpoint, ns, new.run),
 }
-if new.run then added[5], added[6] = 0, 'r' .. new.run .. '\0' .. thread end
+if new.run then added[5], added[6] = 0, run_entry(thread, new.run) end
 if is_visible(replaced) then
     local old = parse_checkpoint(replaced)
     if old.run ~= new.run then
@@ -57,16 +58,16 @@ if is_visible(replaced) then
             local _, _, _, run = parse_order(member)
             is_used = is_used or run == old.run
         end
-        if not is_used then redis.call('ZREM', index, 'r' .. old.run .. '\0' .. thread) end
+        if not is_used then redis.call('ZREM', index, run_entry(thread, old.run)) end
     end
 end
 
 local created, updated, waiting = written_at, written_at, ''
 if meta then
-    if string.sub(meta, 1, 16) ~= NEVER then created = string.sub(meta, 1, 16) end
-    updated, waiting = later(string.sub(meta, 17, 32), written_at), string.sub(meta, 49)
+    if created_of(meta) ~= NEVER then created = created_of(meta) end
+    updated, waiting = later(updated_of(meta), written_at), waiting_of(meta)
 end
 if ns == '' and latest == checkpoint then waiting = waiting_on(hash, checkpoint, listed) end
-set_meta(hash, index, thread, meta, created .. updated .. NEVER .. waiting, ttl, now, added)
+set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, added)
 sweep(index, now)
 return false

@@ -1,8 +1,9 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index
--- ARGV: thread, ns, checkpoint, written_at, ttl, whether a write asks, chunks that must be stored, chunks staged for
---       these writes, number of write arguments; then task and idx with a NUL behind each, 1 if the first wins, write …; then chunk field and entry …
--- Returns nothing, or the joined ids of chunks that are missing.
+-- ARGV: thread, ns, checkpoint, written_at, ttl, 1 if a write asks a question, joined ids of chunks that must be
+--       stored, joined ids of chunks staged for these writes, number of write arguments;
+--       then `task NUL idx NUL`, 1 if the first write wins, and the write …, chunk field and entry …
+-- Returns nothing, or the joined ids of missing chunks
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local needed, own = ARGV[7], ARGV[8]
@@ -38,11 +39,10 @@ if staged then claim_staged(hash, index, thread, staged, own, ARGV, writes_end +
 
 local created, updated, waiting = NEVER, written_at, ''
 if meta then
-    created, updated = string.sub(meta, 1, 16), later(string.sub(meta, 17, 32), written_at)
-    waiting = string.sub(meta, 49)
+    created, updated, waiting = created_of(meta), later(updated_of(meta), written_at), waiting_of(meta)
 end
 if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
-    -- What other tasks wait for stays as it is. There may be thousands, and each of them comes here.
+    -- Only the entries of these tasks are made anew: thousands of tasks may wait, and each of them writes.
     local tasks, kept = {}, {}
     for at = 10, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
     for entry, task in string.gmatch(waiting, '(%d+ %d+,([^%z]*)%z[^%z]*%z)') do
@@ -50,6 +50,6 @@ if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
     end
     waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks)
 end
-set_meta(hash, index, thread, meta, created .. updated .. NEVER .. waiting, ttl, now, {})
+set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, {})
 sweep(index, now)
 return false

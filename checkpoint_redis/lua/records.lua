@@ -1,16 +1,17 @@
--- Records as `checkpoint_redis.format` writes them. A checkpoint begins with v (visible) or x (retired), which differ in
--- more than one bit.
+-- Records as `checkpoint_redis.format` writes them. A checkpoint begins with v (visible) or x (retired): letters that
+-- differ in more than one bit.
 --
---   checkpoint   parent, run (behind a +, or empty for none), channels, open channels, terms, then what only Python reads
+--   checkpoint   parent, run (after a +, or empty for none), channels, open channels, terms, what only Python reads
 --   value        root, refs
 --   write        questions, settles, written_at, idx, task, channel, path, root, refs
 --
--- channels is `channel NUL version NUL …`, open channels is `channel NUL …`; all but the last part have their length first.
+-- channels is `channel NUL version NUL …`, open channels is `channel NUL …`. A part of variable length follows its
+-- length, except the last one of a record.
 
 local function is_visible(record)
-    local kind = record and string.byte(record)
-    if record and kind ~= 118 and kind ~= 120 then error('the record of a checkpoint is damaged') end
-    return kind == 118
+    local kind = record and kind_of(record)
+    if record and kind ~= 'v' and kind ~= 'x' then error('the record of a checkpoint is damaged') end
+    return kind == 'v'
 end
 
 local function parse_checkpoint(record)
@@ -25,6 +26,12 @@ local function parse_checkpoint(record)
     }
 end
 
+-- The record of a checkpoint once it is retired: what rebuilding the `open` channels takes, and nothing else.
+local function retired(checkpoint, open)
+    local parent, channels = checkpoint.parent or '', checkpoint.channels
+    return 'x' .. struct.pack('>I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', #channels, channels, #open, open, 0, '')
+end
+
 local function each_channel(channels, act)
     for channel, version in string.gmatch(channels, '([^%z]*)%z([^%z]*)%z') do act(channel, version) end
 end
@@ -32,6 +39,11 @@ end
 local function each_name(names, act)
     for name in string.gmatch(names, '([^%z]*)%z') do act(name) end
 end
+
+-- Whether a chunk's entry holds a node.
+local function is_node(entry) return kind_of(entry) == 'n' end
+
+local function children_of(node) return string.sub(node, 2) end
 
 local function refs_of_value(value)
     local _, at = struct.unpack('>I4c0', value)
@@ -47,7 +59,7 @@ local function parse_write(write)
     }
 end
 
--- The fields of a checkpoint's writes, from its field w: `task NUL idx NUL …`; never empty, and none twice.
+-- The fields of a checkpoint's writes, from `listed`, its field w. The list is never empty and names nothing twice.
 local function write_fields(ns, checkpoint, listed)
     local fields, place, read, seen, is_sound = {}, 'p' .. ns .. '\0' .. checkpoint .. '\0', 0, {}, listed ~= ''
     for task, idx in string.gmatch(listed or '', '([^%z]*)%z([^%z]*)%z') do
@@ -61,7 +73,7 @@ local function write_fields(ns, checkpoint, listed)
     return fields
 end
 
--- Whether all the wanted terms, 8 bytes each, are among those of a checkpoint.
+-- Whether a checkpoint has all the wanted terms, which are 8 bytes each.
 local function has_terms(terms, wanted)
     if wanted == '' then return true end
     local stored = {}
@@ -72,7 +84,8 @@ local function has_terms(terms, wanted)
     return true
 end
 
--- The tasks that wait on a checkpoint of the root namespace, or those of `only` some, as they stand in meta.
+-- The tasks that wait on a checkpoint of the root namespace, in the form they have in meta; just those in `only`, a set
+-- of tasks, if it is given.
 local function waiting_on(hash, checkpoint, listed, only)
     if not checkpoint or not listed then return '' end
     local asked, settled, waiting = {}, {}, {}

@@ -1,6 +1,6 @@
--- What is kept when checkpoints are removed, as `checkpoint_base.retention` decides it.
+-- What is kept when checkpoints are removed: the rules of `checkpoint_base.retention`.
 
--- Act on each channel and its version, as `channel NUL version`.
+-- Calls `act` with each `channel NUL version`.
 local function each_version(channels, act)
     for version in string.gmatch(channels, '([^%z]*%z[^%z]*)%z') do act(version) end
 end
@@ -11,8 +11,8 @@ local function versions_of(record)
     return versions
 end
 
--- Everything of a thread by namespace: checkpoints by id, `channel NUL version` of stored values, the lists of
--- writes by checkpoint id; and the chunk fields.
+-- All of a thread. By namespace: its checkpoints by id, `channel NUL version` of its stored values, its lists of writes
+-- by checkpoint id. Then the fields of its chunks.
 local function survey(hash)
     local spaces, chunks = {}, {}
     local function space(ns)
@@ -21,7 +21,7 @@ local function survey(hash)
     end
     local records, lists = {}, {}
     for _, field in ipairs(redis.call('HKEYS', hash)) do
-        local kind = string.sub(field, 1, 1)
+        local kind = kind_of(field)
         if kind == '#' or kind == '+' then
             chunks[#chunks + 1] = field
         elseif kind == 'c' then
@@ -44,7 +44,8 @@ local function survey(hash)
     return spaces, chunks
 end
 
--- The ancestors that kept checkpoints rebuild channels from, each with those channels; notes the values they begin at.
+-- The ancestors that kept checkpoints need to rebuild channels, each with those channels. Marks the values that the
+-- rebuilding starts from as referenced.
 local function needed_ancestors(space, kept, referenced)
     local ever_open, needed = {}, {}
     for _, one in pairs(space.checkpoints) do
@@ -65,7 +66,7 @@ local function needed_ancestors(space, kept, referenced)
             for channel in pairs(missing) do
                 local version = versions[channel]
                 if needed[parent][channel] then
-                    found[channel] = true -- another one has gone on from here
+                    found[channel] = true -- another kept checkpoint has walked on from here
                 elseif version and space.stored[channel .. '\0' .. version] then
                     referenced[channel .. '\0' .. version] = true
                     found[channel] = true
@@ -79,7 +80,7 @@ local function needed_ancestors(space, kept, referenced)
     return needed
 end
 
--- Remove the writes of a checkpoint, or all but those to some channels; whether any is left.
+-- Removes a checkpoint's writes, except those to the `channels` if given. Returns whether any is left.
 local function remove_writes(hash, ns, id, listed, channels)
     local gone, left = {}, {}
     each_field(hash, write_fields(ns, id, listed), function(field, body)
@@ -99,7 +100,7 @@ local function remove_writes(hash, ns, id, listed, channels)
     return #left > 0
 end
 
--- Remove the chunks that no value, no write and no stage stands on.
+-- Removes the chunks that no value and no write refers to and that are not staged.
 local function collect_chunks(hash, chunks)
     local wanted, reached = {}, {}
     local function want(refs)
@@ -112,21 +113,21 @@ local function collect_chunks(hash, chunks)
     end
     local holders = {}
     for _, field in ipairs(redis.call('HKEYS', hash)) do
-        local kind = string.sub(field, 1, 1)
+        local kind = kind_of(field)
         if kind == 'v' or kind == 'p' then holders[#holders + 1] = field end
     end
     each_field(hash, holders, function(field, body)
-        want(string.byte(field) == 118 and refs_of_value(body) or parse_write(body).refs)
+        want(kind_of(field) == 'v' and refs_of_value(body) or parse_write(body).refs)
     end)
     local staged = redis.call('HGET', hash, 'q')
-    if staged then want(string.sub(staged, 17)) end
+    if staged then want(staged_ids(staged)) end
     local at = 1
     while wanted[at] do
-        -- Leaves, which are nearly all longer, are not read: nodes have at most 64 ids.
+        -- A node has at most 64 ids. Nearly all leaves are longer, and are not read.
         local size = redis.call('HSTRLEN', hash, wanted[at])
         if size % 16 == 1 and size <= 1025 then
             local entry = redis.call('HGET', hash, wanted[at])
-            if string.byte(entry) == 110 then want(string.sub(entry, 2)) end
+            if is_node(entry) then want(children_of(entry)) end
         end
         at = at + 1
     end
@@ -137,12 +138,13 @@ local function collect_chunks(hash, chunks)
     call_in_batches('HDEL', hash, gone)
 end
 
--- Keep only some of a thread's visible checkpoints: `latest` of each namespace, or those whose run is not in `runs`.
+-- Keeps only some of a thread's visible checkpoints: those whose run is not in `runs`, or without `runs` the latest of
+-- each namespace.
 local function retain(hash, index, thread, meta, runs)
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root
-    redis.call('HDEL', hash, '') -- a full server lets a script store only what comes behind a removal
+    redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
     for ns, space in pairs(spaces) do
         local kept, latest = {}, nil
         for id, one in pairs(space.checkpoints) do
@@ -163,16 +165,14 @@ local function retain(hash, index, thread, meta, runs)
             if one.is_visible and one.run then (kept[id] and runs_left or runs_before)[one.run] = true end
             if not kept[id] then
                 if one.is_visible then
-                    old_entries[#old_entries + 1] = 'c' .. id .. '\0' .. thread .. '\0' .. ns
+                    old_entries[#old_entries + 1] = checkpoint_entry(thread, id, ns)
                     old_entries[#old_entries + 1] = order_entry(thread, id, ns, one.run)
                 end
                 local channels = needed[id]
                 if channels then
                     local names = {}
                     for name in pairs(channels) do names[#names + 1] = name .. '\0' end
-                    local open, parent = table.concat(names), one.parent or ''
-                    redis.call('HSET', hash, 'c' .. place, 'x' .. struct.pack(
-                        '>I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', #one.channels, one.channels, #open, open, 0, ''))
+                    redis.call('HSET', hash, 'c' .. place, retired(one, table.concat(names)))
                 else
                     gone[#gone + 1] = 'c' .. place
                 end
@@ -200,12 +200,12 @@ local function retain(hash, index, thread, meta, runs)
     end
     collect_chunks(hash, chunks)
     for run in pairs(runs_before) do
-        if not runs_left[run] then old_entries[#old_entries + 1] = 'r' .. run .. '\0' .. thread end
+        if not runs_left[run] then old_entries[#old_entries + 1] = run_entry(thread, run) end
     end
     call_in_batches('ZREM', index, old_entries)
     local listed = latest_of_root and redis.call('HGET', hash, 'w\0' .. latest_of_root)
-    local new = (any_visible and string.sub(meta, 1, 16) or NEVER) .. string.sub(meta, 17, 48)
-        .. waiting_on(hash, latest_of_root, listed)
+    local created = any_visible and created_of(meta) or NEVER
+    local new = meta_of(created, updated_of(meta), expires_of(meta), waiting_on(hash, latest_of_root, listed))
     if new ~= meta then redis.call('HSET', hash, 'm', new) end
     replace_entries(index, thread, meta, new, {})
 end

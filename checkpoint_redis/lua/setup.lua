@@ -1,6 +1,6 @@
--- KEYS: layout, or nothing but an index
--- ARGV: look, begin, fill, finish; the layout
--- The steps of `RedisStore.setup`.
+-- KEYS: layout; or the index, for seen and fill
+-- ARGV: look, seen, begin, fill or finish; the layout, for begin and finish
+-- One step of `RedisStore.setup`.
 if ARGV[1] == 'look' then
     return redis.call('GET', KEYS[1])
 elseif ARGV[1] == 'seen' then

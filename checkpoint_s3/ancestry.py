@@ -43,7 +43,7 @@ def follow(
 
 def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
     """The checkpoints of a namespace by id, the newest first."""
-    folder = reader.folder(key.thread_id)
+    folder = reader.keys.folder(key.thread_id)
     prefix = folder + space_segment(key.checkpoint_ns)
     state, page = yield from reader.listed(key.thread_id, List(prefix))
     pages = [page]
@@ -85,7 +85,7 @@ def _chain(
 
 def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Operation[Ancestry]:
     """Read the writes of all ancestors, and the state of those with a value that is wanted: one request."""
-    folder = reader.folder(thread_id)
+    folder = reader.keys.folder(thread_id)
     keys = [folder + each.name for ancestor in chain for each in ancestor.group.writes]
     keys += [
         folder + part.text()

@@ -10,7 +10,7 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce, segment_text, thread_segment
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
@@ -43,10 +43,8 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     if not copies.objects and not writes:
         return True
     ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
-    segment = thread_segment(target)
-    if segment_text(segment) is None:
-        yield Put(f"{reader.root}n/{segment}", target.encode())
-    folders = reader.folder(source), reader.folder(target)
+    yield from reader.name_thread(target)
+    folders = reader.keys.folder(source), reader.keys.folder(target)
     veil = frozenset(
         [
             *(checkpoint_digest(name.text()) for name in copies.objects.values()),
@@ -129,7 +127,7 @@ def _writes_to_add(
 ) -> Operation[list[Put]]:
     """The writes that the target has not, as new objects behind those it has."""
     source, target = threads
-    folders = reader.folder(source), reader.folder(target)
+    folders = reader.keys.folder(source), reader.keys.folder(target)
     places = [group for group in originals if group.writes]
     present = [own.writes if (own := mine.get((group.space, group.checkpoint_id))) else [] for group in places]
     keys = [folders[0] + writes.name for group in places for writes in group.writes]
@@ -175,7 +173,7 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
     done = yield Batch(puts)
     refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
     stored = yield from reader.bodies([put.key for put in refused])
-    folder = reader.folder(target)
+    folder = reader.keys.folder(target)
     taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
     if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
         yield from remover.unveil(target, taken)
@@ -184,7 +182,7 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
 
 def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
     """Mark the tasks that may be waiting in the source."""
-    theirs, mine = reader.inbox(source), reader.inbox(target)
+    theirs, mine = reader.keys.markers(source), reader.keys.markers(target)
     (pages,) = yield from reader.everything([theirs])
     markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
     if markers:

@@ -68,23 +68,20 @@ class _Latest:
 class Inbox:
     """Lists threads and interrupts.
 
-    Args:
-        reader: what the store reads with.
-        grace: seconds after which a marker without a question is taken for one that a crash has left.
+    A marker without a question that is older than the grace period is taken for one that a crash has left.
     """
 
-    def __init__(self, reader: Reader, grace: float) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._grace = grace
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
         """The request that marks a task which is about to ask; no two markers have the same name."""
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
-        return Put(self._reader.inbox(key.thread_id) + name, b"")
+        return Put(self._reader.keys.markers(key.thread_id) + name, b"")
 
     def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
         """Put the markers of a checkpoint that becomes the latest again."""
-        folder = self._reader.folder(thread_id)
+        folder = self._reader.keys.folder(thread_id)
         bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
         writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
         key = CheckpointKey(thread_id, "", group.checkpoint_id)
@@ -129,7 +126,7 @@ class Inbox:
     # Interrupts
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        (pages,) = yield from self._reader.everything([self._reader.inbox(query.thread_id)])
+        (pages,) = yield from self._reader.everything([self._reader.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
         ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
@@ -173,7 +170,7 @@ class Inbox:
     def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
         markers = []
         for entry in entries:
-            thread, _, name = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
+            thread, _, name = entry.key.removeprefix(self._reader.keys.markers()).partition("/")
             if (parsed := parse_marker(name)) is not None:
                 markers.append(_Marker(entry, thread, *parsed))
         return markers
@@ -189,7 +186,7 @@ class Inbox:
         """Delete markers that no pending question belongs to, now or later: of older checkpoints, of finished tasks."""
         stale = []
         for marker in markers:
-            if marker.entry.age(now) < self._grace:
+            if marker.entry.age(now) < self._reader.grace:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)
@@ -218,11 +215,11 @@ class Inbox:
                 places.append((thread_id, group, group.checkpoint))
         heads = yield from self._reader.readable_heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
         bodies = yield from self._reader.bodies(
-            [self._reader.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
+            [self._reader.keys.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
         )
         found = {}
         for (thread_id, group, _), head in zip(places, heads, strict=True):
-            folder = self._reader.folder(thread_id)
+            folder = self._reader.keys.folder(thread_id)
             objects = [(each, bodies[folder + each.name]) for each in group.writes]
             damaged: list[WritesObject] = []
             try:

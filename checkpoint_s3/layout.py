@@ -22,7 +22,7 @@ MAX_THREAD_CHARACTERS = 96
 
 MAX_NAMESPACE_CHARACTERS = 48
 
-LEDGER = "!"
+_LEDGER = "!"
 
 Kind: TypeAlias = Literal["w", "x"]
 """Whether writes are ordinary, or may be replaced."""
@@ -188,6 +188,64 @@ def _segment(text: str, longest: int) -> str:
     if len(quoted) <= longest:
         return f"={quoted}"
     return f"~{text64(blake2b(text.encode(), digest_size=20).digest())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where everything is: keys, and prefixes of keys, which end with a slash.
+
+    ``root`` begins all of them: empty, or ending with a slash.
+    """
+
+    root: str
+
+    @property
+    def format(self) -> str:
+        """The object that marks everything below the root as ours."""
+        return f"{self.root}format"
+
+    def probe(self, token: str) -> str:
+        """The prefix of objects that one look at a new store writes and deletes."""
+        return f"{self.root}probe/{token}/"
+
+    @property
+    def folders(self) -> str:
+        """The prefix of all threads' folders."""
+        return f"{self.root}t/"
+
+    def folder(self, thread_id: str) -> str:
+        """The prefix of a thread's checkpoints and writes."""
+        return f"{self.folders}{thread_segment(thread_id)}/"
+
+    @property
+    def ledgers(self) -> str:
+        """The prefix of all ledgers."""
+        return f"{self.root}l/"
+
+    def ledger(self, thread_id: str) -> str:
+        return f"{self.ledgers}{thread_segment(thread_id)}/{_LEDGER}"
+
+    @staticmethod
+    def is_ledger(key: str) -> bool:
+        """Whether a key below `ledgers` is that of a ledger."""
+        return key.endswith(f"/{_LEDGER}")
+
+    def markers(self, thread_id: str | None = None) -> str:
+        """The prefix of a thread's markers, or of all markers."""
+        return f"{self.root}i/" if thread_id is None else f"{self.root}i/{thread_segment(thread_id)}/"
+
+    def thread_name(self, segment: str) -> str:
+        """The object that holds a thread's id, where the thread's segment is only a digest."""
+        return f"{self.root}n/{segment}"
+
+    @property
+    def notes(self) -> str:
+        """The prefix of all notes."""
+        return f"{self.root}r/"
+
+    def note(self, thread_id: str) -> str:
+        """A key for a new note about a thread; each has another."""
+        return f"{self.notes}{thread_segment(thread_id)}/{nonce()}"
 
 
 def room_for_references(checkpoint_id: str) -> int:

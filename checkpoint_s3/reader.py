@@ -24,10 +24,10 @@ from checkpoint_s3.format import (
     read_writes,
     read_writes_place,
 )
-from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
+from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
-from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page
+from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 LISTING_SECONDS = 60
@@ -71,29 +71,18 @@ class Reader:
     """Reads from one bucket below one prefix.
 
     Args:
-        root: the prefix: empty, or ended by a slash.
+        keys: where everything is.
         memories: what each process knows of threads.
         grace: seconds that what is out of sight stays stored.
     """
 
-    root: str
+    keys: Keys
     memories: PerProcess[Memory]
     grace: float
 
     @property
     def memory(self) -> Memory:
         return self.memories.get()
-
-    # Keys
-
-    def folder(self, thread_id: str) -> str:
-        return f"{self.root}t/{thread_segment(thread_id)}/"
-
-    def ledger_key(self, thread_id: str) -> str:
-        return f"{self.root}l/{thread_segment(thread_id)}/{LEDGER}"
-
-    def inbox(self, thread_id: str | None) -> str:
-        return f"{self.root}i/" if thread_id is None else f"{self.root}i/{thread_segment(thread_id)}/"
 
     # Ledgers
 
@@ -120,7 +109,7 @@ class Reader:
 
     def state(self, thread_id: str) -> Operation[State]:
         asked_at = _elapsed()
-        found = yield Get(self.ledger_key(thread_id))
+        found = yield Get(self.keys.ledger(thread_id))
         return self.parsed_ledger(thread_id, found, asked_at)
 
     def renew(self, thread_id: str) -> Operation[None]:
@@ -133,13 +122,13 @@ class Reader:
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = _elapsed()
-        found, page = yield Batch((Get(self.ledger_key(thread_id)), call))
+        found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.may_be_newer_than(page):
             # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
             # And what hides the newest checkpoint of a listing came with a newer one, which that may not have yet. As
             # long as the newest is seen, both tell of one time.
-            groups = grouped(objects(page.entries, self.folder(thread_id)), state.ledger)
+            groups = grouped(objects(page.entries, self.keys.folder(thread_id)), state.ledger)
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
@@ -164,36 +153,36 @@ class Reader:
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
         """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
         asked_at = _elapsed()
-        answers = yield Batch(Get(self.ledger_key(thread_id)) for thread_id in thread_ids)
+        answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
         states = [
             self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
         # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
-        listed = yield from self.everything(self.folder(thread_id) for thread_id in thread_ids)
+        listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
         surveyed = []
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
-            found = objects(entries_of(pages), self.folder(thread_id))
+            found = objects(entries_of(pages), self.keys.folder(thread_id))
             surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
         return surveyed
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
         """`survey` of all threads that there are, by their ids."""
         before = yield from self._ledgers()
-        (pages,) = yield from self.everything([f"{self.root}t/"])
+        (pages,) = yield from self.everything([self.keys.folders])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
         for entry in entries_of(pages):
-            segment = entry.key[len(self.root) + 2 :].partition("/")[0]
-            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
+            segment = entry.key.removeprefix(self.keys.folders).partition("/")[0]
+            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.keys.folders}{segment}/"))
         after = yield from self._ledgers()
         ids = yield from self.thread_ids(by_segment)
-        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in before]
-        answers = yield Batch(Get(self.ledger_key(id_)) for id_ in with_ledger)
+        with_ledger = [id_ for id_ in ids.values() if self.keys.ledger(id_) in before]
+        answers = yield Batch(Get(self.keys.ledger(id_)) for id_ in with_ledger)
         ledgers = dict(zip(with_ledger, answers, strict=True))
         surveyed = {}
         changed = []
         for segment, id_ in ids.items():
-            found, key = ledgers.get(id_), self.ledger_key(id_)
+            found, key = ledgers.get(id_), self.keys.ledger(id_)
             if {before.get(key), after.get(key)} == {found and found.etag}:
                 state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
                 surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
@@ -204,23 +193,30 @@ class Reader:
 
     def _ledgers(self) -> Operation[Mapping[str, str]]:
         """The keys of all ledgers, with their ETags."""
-        (pages,) = yield from self.everything([f"{self.root}l/"])
-        return {entry.key: entry.etag for entry in entries_of(pages) if entry.key.endswith(f"/{LEDGER}")}
+        (pages,) = yield from self.everything([self.keys.ledgers])
+        return {entry.key: entry.etag for entry in entries_of(pages) if self.keys.is_ledger(entry.key)}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
         """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
-            answers = yield Batch(Get(f"{self.root}n/{segment}") for segment in unnamed)
+            answers = yield Batch(Get(self.keys.thread_name(segment)) for segment in unnamed)
             ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
+
+    def name_thread(self, thread_id: str) -> Operation[None]:
+        """Store the id of a thread whose folder has only its digest, so that `thread_ids` can tell it."""
+        segment, thread = thread_segment(thread_id), self.memory.thread(thread_id)
+        if segment_text(segment) is None and not thread.is_named:
+            yield Put(self.keys.thread_name(segment), thread_id.encode())
+            thread.is_named = True
 
     # Objects
 
     def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
         """The heads of checkpoints, each given with its thread, without what they hold."""
-        keys = [self.folder(thread_id) + each.name for thread_id, each in wanted]
+        keys = [self.keys.folder(thread_id) + each.name for thread_id, each in wanted]
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         bodies = yield from self.beginnings([*unknown])
@@ -271,7 +267,7 @@ class Reader:
         """
         keys: dict[str, None] = {}
         for thread_id, group in wanted:
-            folder = self.folder(thread_id)
+            folder = self.keys.folder(thread_id)
             checkpoint = _checkpoint(group)
             keys.update(dict.fromkeys(folder + part.text() for part in checkpoint.parsed.stack()))
             keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
@@ -281,7 +277,7 @@ class Reader:
         found = yield from self._with_replaced(wanted, found)
         if remember:
             for stored, (thread_id, group) in zip(found, wanted, strict=True):
-                name, folder = _checkpoint(group).parsed, self.folder(thread_id)
+                name, folder = _checkpoint(group).parsed, self.keys.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
         return found
@@ -303,7 +299,7 @@ class Reader:
     def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
         """What the objects hold that checkpoints had before they were put again or removed, as far as it is there."""
         keys = [
-            {self.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
+            {self.keys.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
             for thread_id, group in wanted
         ]
         asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
@@ -325,7 +321,7 @@ class Reader:
         """Those whose writes stand on a state of their checkpoint that was replaced or removed."""
         found = []
         for thread_id, group in wanted:
-            folder = self.folder(thread_id)
+            folder = self.keys.folder(thread_id)
             parts = group.checkpoint.parsed.stack() if group.checkpoint else ()
             states = [folder + part.text() for part in parts]
             bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
@@ -346,7 +342,7 @@ class Reader:
             checkpoints = [group.checkpoint for group in groups if group.checkpoint]
             moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
             latest = max(moments, default=0.0)
-            folder = self.folder(thread_id)
+            folder = self.keys.folder(thread_id)
             recent |= {
                 folder + object_.name: (at, object_)
                 for object_ in writes
@@ -387,7 +383,7 @@ class Reader:
     ) -> StoredCheckpoint:
         """Make a checkpoint of the objects that it stands on; ``items`` are what has been read of them already."""
         items = {} if items is None else items
-        folder, checkpoint = self.folder(thread_id), _checkpoint(group)
+        folder, checkpoint = self.keys.folder(thread_id), _checkpoint(group)
         where = _where(thread_id, checkpoint)
         head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
         own: dict[str, Items] = {}

@@ -11,7 +11,7 @@ from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, th
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
+from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
 from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
@@ -32,14 +32,12 @@ class Remover:
     Args:
         reader: what the store reads with.
         inbox: marks again what waits on a checkpoint that becomes the latest.
-        grace: seconds that what is out of sight stays stored.
     """
 
-    def __init__(self, reader: Reader, inbox: Inbox, grace: float) -> None:
+    def __init__(self, reader: Reader, inbox: Inbox) -> None:
         self._reader = reader
         self._inbox = inbox
-        self._grace = grace
-        self._delay = grace + min(grace, CHANGING_SECONDS)
+        self._delay = reader.grace + min(reader.grace, CHANGING_SECONDS)
         """How long after the time that a removal says its objects are deleted."""
 
     # Removing
@@ -133,11 +131,11 @@ class Remover:
 
     def note(self, thread_id: str) -> Put:
         """The request that notes a thread for sweeping: before each change of its ledger a note of its own."""
-        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}/{nonce()}", b"")
+        return Put(self._reader.keys.note(thread_id), b"")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         ledger = replace(ledger, nonce=os.urandom(8))
-        key = self._reader.ledger_key(thread_id)
+        key = self._reader.keys.ledger(thread_id)
         done = yield Put(key, ledger_object(ledger), only_new=state.etag is None, replacing=state.etag)
         # Refused, or repeated after it was done and its answer got lost: look. This also renews what is known.
         now = yield from self._reader.state(thread_id)
@@ -159,8 +157,13 @@ class Remover:
         )
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
-        (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
-        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_over(self._grace, entry, page)]
+        (pages,) = yield from self._reader.everything([self._reader.keys.markers(thread_id)])
+        old = [
+            Delete(entry.key)
+            for page in pages
+            for entry in page.entries
+            if self._is_over(self._reader.grace, entry, page)
+        ]
         if old:
             yield Batch(old)
 
@@ -172,13 +175,13 @@ class Remover:
 
     def sweep(self) -> Operation[None]:
         """Delete the objects, in all threads, of what was removed so long ago that nobody can still be reading them."""
-        root = f"{self._reader.root}r/"
-        (pages,) = yield from self._reader.everything([root])
+        notes = self._reader.keys.notes
+        (pages,) = yield from self._reader.everything([notes])
         due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
                 if self._is_over(self._delay, entry, page):
-                    due.setdefault(entry.key.removeprefix(root).partition("/")[0], []).append(entry)
+                    due.setdefault(entry.key.removeprefix(notes).partition("/")[0], []).append(entry)
         for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
             try:
                 ((state, groups),) = yield from self._reader.survey([thread_id])
@@ -199,7 +202,7 @@ class Remover:
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        folder = self._reader.folder(thread_id)
+        folder = self._reader.keys.folder(thread_id)
         going = {
             name: object_
             for name, object_ in names_of(groups).items()

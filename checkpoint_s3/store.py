@@ -36,6 +36,7 @@ from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, wri
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
+    Keys,
     Kind,
     Label,
     WritesName,
@@ -44,7 +45,6 @@ from checkpoint_s3.layout import (
     segment_text,
     space_segment,
     task_digest,
-    thread_segment,
 )
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
@@ -83,16 +83,16 @@ class S3Store(CheckpointStore):
 
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
-        self._reader = Reader(f"{prefix}/" if prefix else "", PerProcess(Memory), grace)
-        self._inbox = Inbox(self._reader, grace)
-        self._remover = Remover(self._reader, self._inbox, grace)
+        self._reader = Reader(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
+        self._inbox = Inbox(self._reader)
+        self._remover = Remover(self._reader, self._inbox)
 
     @property
     def transport(self) -> S3Transport:
         return self._transport
 
     def setup(self) -> Operation[None]:
-        yield from prepare(self._reader.root, self._transport.bucket)
+        yield from prepare(self._reader.keys, self._transport.bucket)
         yield from self._remover.sweep()
 
     # Writing
@@ -106,7 +106,7 @@ class S3Store(CheckpointStore):
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._reader.memory
         # All that takes a request of its own is before the look at what is there: that is relied on for a while only.
-        yield from self._name_thread(key.thread_id)
+        yield from reader.name_thread(key.thread_id)
         written_at = yield from self._moment(checkpoint)
         if checkpoint.open_channels and checkpoint.parent_id:
             if not (yield from self._can_be_parent(checkpoint)):
@@ -121,7 +121,7 @@ class S3Store(CheckpointStore):
         body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
         older = tuple(segment.label for segment in planned.behind)
         name = self._name(checkpoint, written_at, body, older)
-        yield Put(reader.folder(key.thread_id) + name.text(), body)
+        yield Put(reader.keys.folder(key.thread_id) + name.text(), body)
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
@@ -134,7 +134,7 @@ class S3Store(CheckpointStore):
         if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
             # No caller's new checkpoint, but one that is brought from elsewhere, and may have been brought before.
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
-            present = objects(entries_of(pages), self._reader.folder(key.thread_id))
+            present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))
             earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
         return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
 
@@ -155,7 +155,7 @@ class S3Store(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         reader, memory = self._reader, self._reader.memory
-        yield from self._name_thread(key.thread_id)
+        yield from reader.name_thread(key.thread_id)
         if key.checkpoint_ns == "":
             asking = {write.task_id for write in writes if write.questions}
             if asking:
@@ -201,7 +201,7 @@ class S3Store(CheckpointStore):
                 continue
             tried.append((task_id, number))
             calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
-        folder = self._reader.folder(key.thread_id)
+        folder = self._reader.keys.folder(key.thread_id)
         names = [call.key.removeprefix(folder) for call in calls]
         unseen = self._reader.memory.thread(key.thread_id).unseen
         if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
@@ -221,7 +221,7 @@ class S3Store(CheckpointStore):
         self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body
     ) -> Operation[None]:
         """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
-        folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
+        folder, task = self._reader.keys.folder(key.thread_id), task_digest(task_id)
         prefix = f"{self._place(key)}w{task}."
         memory = self._reader.memory.space(key.namespace).written
         while True:
@@ -277,26 +277,19 @@ class S3Store(CheckpointStore):
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
         (pages,) = yield from self._reader.everything([self._place(parent)])
-        folder = self._reader.folder(parent.thread_id)
+        folder = self._reader.keys.folder(parent.thread_id)
         for group in grouped(objects(entries_of(pages), folder), state.ledger):
             if group.checkpoint is not None:
                 return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
         return False
 
-    def _name_thread(self, thread_id: str) -> Operation[None]:
-        """Once per process and thread, and only for ids that are too long to be part of a key: keep the id itself."""
-        segment, thread = thread_segment(thread_id), self._reader.memory.thread(thread_id)
-        if segment_text(segment) is None and not thread.is_named:
-            yield Put(f"{self._reader.root}n/{segment}", thread_id.encode())
-            thread.is_named = True
-
     def _place(self, key: CheckpointKey) -> str:
         space = space_segment(key.checkpoint_ns)
-        return f"{self._reader.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
+        return f"{self._reader.keys.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
 
     def _writes_key(self, key: CheckpointKey, kind: Kind, task_id: str, number: int) -> str:
         name = WritesName(space_segment(key.checkpoint_ns), key.checkpoint_id, kind, task_digest(task_id), number)
-        return self._reader.folder(key.thread_id) + name.text()
+        return self._reader.keys.folder(key.thread_id) + name.text()
 
     # Reading
 
@@ -312,7 +305,7 @@ class S3Store(CheckpointStore):
 
     def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
         """One checkpoint of a namespace, or its latest: usually one request."""
-        folder = self._reader.folder(key.thread_id)
+        folder = self._reader.keys.folder(key.thread_id)
         prefix = folder + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
@@ -396,7 +389,7 @@ class S3Store(CheckpointStore):
     def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of one namespace for a page, beginning where the page does."""
         thread_id = query.thread_id or ""
-        folder = self._reader.folder(thread_id)
+        folder = self._reader.keys.folder(thread_id)
         prefix = folder + space_segment(query.checkpoint_ns or "")
         bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
         after = f"{prefix}{id_segment(min(bounds))}/~" if bounds else ""

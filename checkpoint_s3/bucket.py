@@ -28,7 +28,7 @@ def prepare(keys: Keys, bucket: str) -> Operation[None]:
     if found is None:
         yield from _probe(keys, bucket)
         # Somebody else may have been quicker; both wrote the same.
-        yield Put(keys.format, orjson.dumps({"application": APPLICATION, "format": FORMAT}), only_new=True)
+        yield Put(keys.format, orjson.dumps({"application": APPLICATION, "format": FORMAT}), if_absent=True)
         found = yield Get(keys.format)
     _check(found.body if found else b"", f"{bucket}/{keys.format}")
 
@@ -54,19 +54,19 @@ def _probe(keys: Keys, bucket: str) -> Operation[None]:
     try:
         for key in probes:
             yield Put(key, b"")
-        if (yield Put(probes[0], b"again", only_new=True)) is not None:
+        if (yield Put(probes[0], b"again", if_absent=True)) is not None:
             raise UnsupportedOperation(
                 f"the store of bucket {bucket!r} ignores `If-None-Match: *`: two processes could overwrite each "
                 "other's writes. Use a store with conditional writes (docs/s3.md)"
             )
         written = yield Get(probes[0])
-        if (yield Put(probes[0], b"again", replacing="0" * 32)) is not None:
+        if (yield Put(probes[0], b"again", if_match="0" * 32)) is not None:
             raise UnsupportedOperation(
                 f"the store of bucket {bucket!r} ignores `If-Match`: two processes could overwrite each other's "
                 "removals. Use a store with conditional writes (docs/s3.md)"
             )
         if written is not None:
-            yield Put(probes[0], b"again", replacing=written.etag)
+            yield Put(probes[0], b"again", if_match=written.etag)
         replaced = yield Get(probes[0])
         if replaced is None or replaced.body != b"again":
             raise UnsupportedOperation(f"the store of bucket {bucket!r} does not accept `If-Match` with its own ETag")

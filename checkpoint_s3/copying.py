@@ -153,10 +153,10 @@ def _writes_to_add(
                 continue
             taken.update((write.task_id, write.idx) for write in rest)
             name = each.parsed
-            replacing = None
+            etag = None
             if name.kind == "x":
                 # Out of sight, or it would be taken.
-                replacing = next((other.etag for other in others if other.parsed == name), None)
+                etag = next((other.etag for other in others if other.parsed == name), None)
             else:
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
@@ -165,7 +165,7 @@ def _writes_to_add(
             checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
-            puts.append(Put(folders[1] + name.text(), object_, only_new=replacing is None, replacing=replacing))
+            puts.append(Put(folders[1] + name.text(), object_, if_absent=etag is None, if_match=etag))
     return puts
 
 

@@ -136,7 +136,7 @@ class Remover:
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         ledger = replace(ledger, nonce=os.urandom(8))
         key = self._reader.keys.ledger(thread_id)
-        done = yield Put(key, ledger_object(ledger), only_new=state.etag is None, replacing=state.etag)
+        done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
         # Refused, or repeated after it was done and its answer got lost: look. This also renews what is known.
         now = yield from self._reader.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce

@@ -200,7 +200,7 @@ class S3Store(CheckpointStore):
                 unsure.append(task_id)  # stored already, unless somebody removed it since
                 continue
             tried.append((task_id, number))
-            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
+            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), if_absent=True))
         folder = self._reader.keys.folder(key.thread_id)
         names = [call.key.removeprefix(folder) for call in calls]
         unseen = self._reader.memory.thread(key.thread_id).unseen
@@ -247,7 +247,7 @@ class S3Store(CheckpointStore):
             while checkpoint_digest(name.removeprefix(folder)) in state.ledger.unseen:
                 following += 1
                 name = self._writes_key(key, "w", task_id, following)
-            if (yield Put(name, body(rest), only_new=True)) is not None:
+            if (yield Put(name, body(rest), if_absent=True)) is not None:
                 memory[key.checkpoint_id, task_id] = (following + 1, indices | {write.idx for write in rest})
                 return
 

@@ -34,13 +34,13 @@ class Get:
 class Put:
     """Answered by the new object's ETag, or None when the condition did not hold.
 
-    ``only_new``: only where there is none yet. ``replacing``: only in place of the object with this ETag.
+    ``if_absent``: only if there is no such object yet. ``if_match``: only if the object has this ETag.
     """
 
     key: str
     body: bytes
-    only_new: bool = False
-    replacing: str | None = None
+    if_absent: bool = False
+    if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Deletes an object, if it is still the one with ``etag``; that there is none is no error. Answered by None."""
+    """Deletes an object, with ``if_match`` only if it has this ETag; a missing one is ignored. Answered by None."""
 
     key: str
-    etag: str | None = None
+    if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +278,10 @@ class S3Transport:
 
     def _put(self, client: Any, call: Put) -> str | None:
         condition = {}
-        if call.only_new:
+        if call.if_absent:
             condition["IfNoneMatch"] = "*"
-        if call.replacing is not None:
-            condition["IfMatch"] = call.replacing
+        if call.if_match is not None:
+            condition["IfMatch"] = call.if_match
         if len(call.body) > PART_BYTES and not condition:
             return self._put_in_parts(client, call)
         try:
@@ -290,7 +290,7 @@ class S3Transport:
             )
         except ClientError as error:
             # A store answers 404 where there is nothing left to replace.
-            if is_unmet(error) or (call.replacing and is_missing(error)):
+            if is_unmet(error) or (call.if_match and is_missing(error)):
                 return None
             raise
         return _bare(answer["ETag"])
@@ -333,7 +333,7 @@ class S3Transport:
         return True
 
     def _delete(self, client: Any, call: Delete) -> None:
-        condition = {} if call.etag is None else {"IfMatch": call.etag}
+        condition = {} if call.if_match is None else {"IfMatch": call.if_match}
         try:
             client.delete_object(Bucket=self.bucket, Key=call.key, **condition)
         except ClientError as error:

@@ -9,11 +9,11 @@ from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
+from checkpoint_s3.groups import Group, grouped, objects
 from checkpoint_s3.layout import space_segment
 from checkpoint_s3.reader import Reader, entries_of, read_all_writes
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import List
-from checkpoint_s3.view import Group, grouped, objects
 
 FIRST_HEADS = 16
 """How many heads are read at first, in the hope that parents are older neighbours. Four times as many follow."""
@@ -66,9 +66,7 @@ def _chain(
         if wanted not in heads:
             at = ids.index(wanted)
             some = [id_ for id_ in ids[at:] if id_ not in heads][:at_once]
-            found = yield from reader.heads(
-                [(thread_id, checkpoint) for id_ in some if (checkpoint := groups[id_].checkpoint)]
-            )
+            found = yield from reader.heads([(thread_id, groups[id_].existing) for id_ in some])
             heads.update(zip(some, found, strict=True))
             at_once *= 4
         if wanted != checkpoint_id:
@@ -88,10 +86,7 @@ def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Op
     folder = reader.keys.folder(thread_id)
     keys = [folder + each.name for ancestor in chain for each in ancestor.group.writes]
     keys += [
-        folder + part.text()
-        for ancestor in chain
-        if ancestor.seeds and ancestor.group.checkpoint
-        for part in ancestor.group.checkpoint.parsed.stack()
+        folder + part.text() for ancestor in chain if ancestor.seeds for part in ancestor.group.existing.parsed.stack()
     ]
     bodies = yield from reader.bodies([*dict.fromkeys(keys)])
     writes: list[tuple[WriteRecord, ...]] = []

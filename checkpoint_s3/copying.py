@@ -10,12 +10,12 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
 from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Copy, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _SALT_BYTES = 3
 

@@ -20,10 +20,10 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, has_writes
+from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _ROOT = space_segment("")
 
@@ -208,17 +208,17 @@ class Inbox:
 
     def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
         """The latest root checkpoints of these threads, as far as they have one."""
-        places: list[tuple[str, Group, CheckpointObject]] = []
+        places: list[tuple[str, Group]] = []
         for thread_id, (_, groups) in threads.items():
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
-            if group is not None and group.checkpoint is not None:
-                places.append((thread_id, group, group.checkpoint))
-        heads = yield from self._reader.readable_heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
+            if group is not None:
+                places.append((thread_id, group))
+        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group in places])
         bodies = yield from self._reader.bodies(
-            [self._reader.keys.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
+            [self._reader.keys.folder(thread_id) + each.name for thread_id, group in places for each in group.writes]
         )
         found = {}
-        for (thread_id, group, _), head in zip(places, heads, strict=True):
+        for (thread_id, group), head in zip(places, heads, strict=True):
             folder = self._reader.keys.folder(thread_id)
             objects = [(each, bodies[folder + each.name]) for each in group.writes]
             damaged: list[WritesObject] = []

@@ -24,11 +24,11 @@ from checkpoint_s3.format import (
     read_writes,
     read_writes_place,
 )
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
 from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 LISTING_SECONDS = 60
 """A listing is of the time that its answer tells, or of one that is earlier by less than this."""
@@ -268,8 +268,7 @@ class Reader:
         keys: dict[str, None] = {}
         for thread_id, group in wanted:
             folder = self.keys.folder(thread_id)
-            checkpoint = _checkpoint(group)
-            keys.update(dict.fromkeys(folder + part.text() for part in checkpoint.parsed.stack()))
+            keys.update(dict.fromkeys(folder + part.text() for part in group.existing.parsed.stack()))
             keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
@@ -277,7 +276,7 @@ class Reader:
         found = yield from self._with_replaced(wanted, found)
         if remember:
             for stored, (thread_id, group) in zip(found, wanted, strict=True):
-                name, folder = _checkpoint(group).parsed, self.keys.folder(thread_id)
+                name, folder = group.existing.parsed, self.keys.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
         return found
@@ -383,7 +382,7 @@ class Reader:
     ) -> StoredCheckpoint:
         """Make a checkpoint of the objects that it stands on; ``items`` are what has been read of them already."""
         items = {} if items is None else items
-        folder, checkpoint = self.keys.folder(thread_id), _checkpoint(group)
+        folder, checkpoint = self.keys.folder(thread_id), group.existing
         where = _where(thread_id, checkpoint)
         head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
         own: dict[str, Items] = {}
@@ -436,12 +435,6 @@ def read_all_writes(
 def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
     """The chunks that writes stand on and that are not among these."""
     return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
-
-
-def _checkpoint(group: Group) -> CheckpointObject:
-    if group.checkpoint is None:
-        raise ValueError(f"{group.checkpoint_id} has no checkpoint")
-    return group.checkpoint
 
 
 def _there(found: Found | None, key: str) -> bytes:

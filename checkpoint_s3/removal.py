@@ -10,11 +10,11 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
 """How long a change of a ledger may take after the time that it says."""
@@ -81,13 +81,13 @@ class Remover:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need."""
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            present = [(group, checkpoint) for group in groups if (checkpoint := group.checkpoint)]
-            heads = yield from self._reader.heads([(thread_id, checkpoint) for _, checkpoint in present])
-            places = [_Place(group, checkpoint, head) for (group, checkpoint), head in zip(present, heads, strict=True)]
+            present = [group for group in groups if group.checkpoint]
+            heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
+            places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choose)
             hidden += [
                 other
-                for group, _ in present
+                for group in present
                 for other in group.others
                 if isinstance(other, CheckpointObject) and other.digest not in state.ledger.unseen
             ]
@@ -248,7 +248,6 @@ class _Place:
     """A checkpoint that is there, visible or retired."""
 
     group: Group
-    checkpoint: CheckpointObject
     head: Head
 
     @property
@@ -276,9 +275,9 @@ def _retained(
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():
             if id_ in decided.removed:
-                hidden += [place.checkpoint, *place.group.writes]
+                hidden += [place.group.existing, *place.group.writes]
             elif id_ in decided.retired:
-                retired[place.checkpoint.digest] = decided.retired[id_]
+                retired[place.group.existing.digest] = decided.retired[id_]
             else:
                 kept.append(place.group)
     return hidden, retired, kept

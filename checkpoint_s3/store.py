@@ -33,6 +33,7 @@ from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
 from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
@@ -51,7 +52,6 @@ from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
 
@@ -332,9 +332,7 @@ class S3Store(CheckpointStore):
             if not some:
                 break
             if query.terms or not query.contents:
-                heads = yield from self._reader.heads(
-                    [(key.thread_id, group.checkpoint) for key, group in some if group.checkpoint]
-                )
+                heads = yield from self._reader.heads([(key.thread_id, group.existing) for key, group in some])
                 matching = [
                     (place, head.record)
                     for place, head in zip(some, heads, strict=True)
@@ -364,11 +362,7 @@ class S3Store(CheckpointStore):
         digests = [place for place, text in texts.items() if text is None]
         if digests:
             heads = yield from self._reader.heads(
-                [
-                    (thread_id, group.checkpoint)
-                    for thread_id, group in map(examples.__getitem__, digests)
-                    if group.checkpoint
-                ]
+                [(thread_id, group.existing) for thread_id, group in map(examples.__getitem__, digests)]
             )
             texts |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
         found = [

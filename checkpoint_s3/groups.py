@@ -1,4 +1,4 @@
-"""What a thread shows: its objects, as listings and its ledger tell of them. No I/O."""
+"""The objects of a thread, grouped by checkpoint, with what its ledger says about them. No I/O."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ class Group:
     retired: frozenset[str] | None = None
     writes: list[WritesObject] = field(default_factory=list)
     others: list[CheckpointObject | WritesObject] = field(default_factory=list)
+
+    @property
+    def existing(self) -> CheckpointObject:
+        """``checkpoint``, where there must be one.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.checkpoint is None:
+            raise ValueError(f"{self.checkpoint_id} has no checkpoint")
+        return self.checkpoint
 
     @property
     def visible(self) -> CheckpointObject | None:

@@ -1,4 +1,4 @@
-"""Looking at a bucket before it is used: is it ours, and does its store keep the promises that everything rests on?"""
+"""Checks a bucket before it is used: is its prefix ours, and does its store have what everything else relies on?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from checkpoint_s3.transport import Batch, Delete, Get, List, Put
 APPLICATION = "checkpoint-backends"
 
 _PROBES = "ca-fdbge0"
-"""Names of objects in another order than they sort in; a store that lists as it stores would show that."""
+"""Names of objects, not in sorted order, to detect a store that does not sort its listings."""
 
 
 def prepare(keys: Keys, bucket: str) -> Operation[None]:
-    """Mark a bucket as ours if it is not yet; refuse what belongs to others and stores that lack what is needed."""
+    """Mark a prefix as ours if it is new, after checking that the store has what is needed.
+
+    Raises:
+        SchemaMismatch: the prefix belongs to something else, or to a newer version.
+        UnsupportedOperation: the store lacks something that is needed.
+    """
     if bucket.endswith("--x-s3"):
         raise UnsupportedOperation(
             f"bucket {bucket!r} is an S3 directory bucket, whose listings are not sorted: use a general purpose bucket"
@@ -27,7 +32,7 @@ def prepare(keys: Keys, bucket: str) -> Operation[None]:
     found = yield Get(keys.format)
     if found is None:
         yield from _probe(keys, bucket)
-        # Somebody else may have been quicker; both wrote the same.
+        # Another process may have been faster, but writes the same.
         yield Put(keys.format, orjson.dumps({"application": APPLICATION, "format": FORMAT}), if_absent=True)
         found = yield Get(keys.format)
     _check(found.body if found else b"", f"{bucket}/{keys.format}")

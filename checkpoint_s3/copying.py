@@ -1,4 +1,4 @@
-"""Copying threads behind a veil, which one change of the copy's ledger lifts."""
+"""Copies threads. The copy stays hidden (veiled) until it is complete, when one change of its ledger reveals it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _SALT_BYTES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Copies:
-    """``objects`` are the copies' names by those of the originals; ``hidden`` the digests of those to stay hidden."""
+    """What to copy, and what the copy's ledger will say of it.
+
+    ``objects`` has the copies' names by those of the originals. ``hidden`` has the digests of objects that stay hidden:
+    copies that only hold state for others, and checkpoints of the target that copies replace.
+    """
 
     objects: Mapping[str, CheckpointName]
     hidden: frozenset[bytes]
@@ -30,6 +34,7 @@ class _Copies:
 
 
 def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operation[bool]:
+    """`CheckpointStore.copy_thread`."""
     (theirs, originals), (_, present) = yield from reader.survey([source, target])
     if not any(group.checkpoint or group.writes for group in originals):
         return True
@@ -64,8 +69,8 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
             updated_at=max(updated_at, state.ledger.updated_at),
             hidden=(*state.ledger.hidden, (state.now, copies.hidden)),
             retired={**state.ledger.retired, **copies.retired},
-            # The names of writes may be the same as in a copy that was not completed. The empty batch tells readers
-            # that something has just appeared.
+            # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
+            # empty batch tells readers that something has just appeared.
             veiled={**without(state.ledger.veiled, veil), token: (state.now, frozenset())},
         )
 
@@ -86,7 +91,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
 
 
 def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], salt: bytes) -> _Copies:
-    """Which objects to copy under which names: never one that the target has had, to mix up nothing of its past."""
+    """Decide which objects to copy under which names: never one that the target has had, which its ledger may hide."""
     objects: dict[str, CheckpointName] = {}
     seen: set[str] = set()
     retired: dict[bytes, frozenset[str]] = {}
@@ -110,7 +115,7 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
 
 
 def _moment(checkpoint: CheckpointObject) -> bytes:
-    """All of a tag but its last part, which copies have changed."""
+    """The tag without its last part, which copies change."""
     return checkpoint.parsed.label.tag[:-_SALT_BYTES]
 
 
@@ -125,7 +130,7 @@ def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
 def _writes_to_add(
     reader: Reader, threads: tuple[str, str], originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
 ) -> Operation[list[Put]]:
-    """The writes that the target has not, as new objects behind those it has."""
+    """The writes that the target does not have, as new objects numbered after those it has."""
     source, target = threads
     folders = reader.keys.folder(source), reader.keys.folder(target)
     places = [group for group in originals if group.writes]
@@ -133,7 +138,7 @@ def _writes_to_add(
     keys = [folders[0] + writes.name for group in places for writes in group.writes]
     keys += [folders[1] + writes.name for some in present for writes in some]
     bodies = yield from reader.bodies(keys)
-    # Only what is seen of a checkpoint is copied, and its writes may stand on what was there before.
+    # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
     changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
     replaced = yield from reader.replaced([(source, group) for group in changed])
     older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
@@ -155,7 +160,7 @@ def _writes_to_add(
             name = each.parsed
             etag = None
             if name.kind == "x":
-                # Out of sight, or it would be taken.
+                # The target's object of this name must be a hidden one: a visible one is in `taken`.
                 etag = next((other.etag for other in others if other.parsed == name), None)
             else:
                 number = numbers.get(name.task, -1) + 1
@@ -175,13 +180,13 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
     stored = yield from reader.bodies([put.key for put in refused])
     folder = reader.keys.folder(target)
     taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
-    if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
+    if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
         yield from remover.unveil(target, taken)
         raise Vanished(folder)
 
 
 def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
-    """Mark the tasks that may be waiting in the source."""
+    """Mark in the target the tasks that may be waiting in the source."""
     theirs, mine = reader.keys.markers(source), reader.keys.markers(target)
     (pages,) = yield from reader.everything([theirs])
     markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
@@ -190,7 +195,7 @@ def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:
-    """The greatest number of each task's ordinary writes, seen or not."""
+    """The greatest number among the objects of each task's ordinary writes, hidden or not."""
     numbers: dict[str, int] = {}
     for object_ in found:
         if object_.parsed.kind == "w":

@@ -1,4 +1,4 @@
-"""Reading objects of threads: operations that those of the store are made of."""
+"""Reads the objects of threads, with operations that the store's own are built from."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 
 LISTING_SECONDS = 60
-"""A listing is of the time that its answer tells, or of one that is earlier by less than this."""
+"""A listing shows the bucket as of the time in its answer, or of less than this long before."""
 
 LATEST_SECONDS = 2.0
-"""Writes stored within this time before a thread's last object are read for the times that their writers noted."""
+"""Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
 
 LEASE = 1 / 6
-"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
+"""The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -45,14 +45,14 @@ _NO_LEDGER = Ledger()
 
 
 class Vanished(Exception):
-    """An object that a listing had is gone: somebody has removed it since, so look again."""
+    """A listed object is gone, because somebody has removed it since. Look again."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock.
+    """A thread's ledger as it was read. Without one, it is empty and ``etag`` is None.
 
-    One that ``is_damaged`` is as if it hid nothing.
+    ``age`` and ``now`` are those of `Found`. If ``is_damaged``, the ledger counts as one that hides nothing.
     """
 
     ledger: Ledger
@@ -62,7 +62,7 @@ class State:
     is_damaged: bool = False
 
     def may_be_newer_than(self, page: Page) -> bool:
-        """Whether the ledger may have been changed after the listing began that this page is of."""
+        """Whether the ledger may have been changed after the listing of this page began."""
         return self.etag is not None and self.now / 1_000_000 - self.age > page.now / 1_000_000 - LISTING_SECONDS
 
 
@@ -71,9 +71,9 @@ class Reader:
     """Reads from one bucket below one prefix.
 
     Args:
-        keys: where everything is.
+        keys: the keys below the prefix.
         memories: what each process knows of threads.
-        grace: seconds that what is out of sight stays stored.
+        grace: seconds for which hidden objects stay stored.
     """
 
     keys: Keys
@@ -87,17 +87,24 @@ class Reader:
     # Ledgers
 
     def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
-        """The state of a thread whose ledger was asked for at that time, which renews what is known of it.
+        """Return a thread's state from the answer to a `Get` of its ledger, and renew what is known of the thread.
+
+        Args:
+            thread_id: the thread.
+            found: the answer.
+            asked_at: when the ledger was asked for.
+            damaged: whether to accept a ledger that cannot be read.
 
         Raises:
-            CorruptCheckpoint: the ledger cannot be read, and no ``damaged`` one is wanted.
+            CorruptCheckpoint: the ledger cannot be read, and ``damaged`` is false.
+            SchemaMismatch: the same, if it looks like one of another format.
         """
         thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, damaged=damaged)
         if asked_at >= thread.asked_at and not state.is_damaged:
             if state.ledger.nonce != thread.nonce:
                 if asked_at >= thread.asked_at + self.grace:
-                    # What was removed since the last look may be deleted by now, and in the ledger no more.
+                    # What was removed since the last look may already be deleted, and no longer be in the ledger.
                     self.memory.forget(thread_id)
                 self.memory.hide(thread_id, state.ledger.unseen)
             thread.nonce, thread.asked_at, thread.fresh_until = (
@@ -113,7 +120,7 @@ class Reader:
         return self.parsed_ledger(thread_id, found, asked_at)
 
     def renew(self, thread_id: str) -> Operation[None]:
-        """Make sure that nothing that is known of a thread can have been removed physically. Rarely a request."""
+        """Make sure that nothing known of a thread can have been deleted physically. This rarely takes a request."""
         if _elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
 
@@ -125,9 +132,9 @@ class Reader:
         found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.may_be_newer_than(page):
-            # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
-            # And what hides the newest checkpoint of a listing came with a newer one, which that may not have yet. As
-            # long as the newest is seen, both tell of one time.
+            # A copy is complete before the ledger reveals it, but the listing may be older than that. And if the ledger
+            # hides the newest checkpoint of the listing, a newer one may have come that the listing does not have yet.
+            # While the newest one is visible, ledger and listing fit together.
             groups = grouped(objects(page.entries, self.keys.folder(thread_id)), state.ledger)
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
@@ -135,7 +142,7 @@ class Reader:
         return state, page
 
     def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
-        """List all below each of these prefixes, page by page, the prefixes at the same time."""
+        """List all keys with each of these prefixes, page by page, all prefixes at the same time."""
         calls = {at: List(prefix) for at, prefix in enumerate(prefixes)}
         pages: list[list[Page]] = [[] for _ in calls]
         while calls:
@@ -151,14 +158,14 @@ class Reader:
     def survey(
         self, thread_ids: Sequence[str], *, damaged: bool = False
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
-        """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
+        """The ledgers of these threads, and all their objects as listed; ``damaged`` as in `parsed_ledger`."""
         asked_at = _elapsed()
         answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
         states = [
             self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
-        # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
+        # After the ledgers, because a copy is complete before its ledger reveals it.
         listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
         surveyed = []
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
@@ -167,7 +174,7 @@ class Reader:
         return surveyed
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
-        """`survey` of all threads that there are, by their ids."""
+        """`survey` of all threads, by id."""
         before = yield from self._ledgers()
         (pages,) = yield from self.everything([self.keys.folders])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
@@ -186,7 +193,7 @@ class Reader:
             if {before.get(key), after.get(key)} == {found and found.etag}:
                 state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
                 surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
-            else:  # it may hide what was listed, or tell that it was not complete
+            else:  # changed meanwhile: it may hide what was listed, or reveal what the listing has only in part
                 changed.append(id_)
         again = yield from self.survey(changed, damaged=damaged)
         return surveyed | dict(zip(changed, again, strict=True))
@@ -197,7 +204,7 @@ class Reader:
         return {entry.key: entry.etag for entry in entries_of(pages) if self.keys.is_ledger(entry.key)}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
-        """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
+        """The ids of the threads with these segments, by segment; without those that are digests nobody named."""
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
@@ -206,7 +213,7 @@ class Reader:
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
 
     def name_thread(self, thread_id: str) -> Operation[None]:
-        """Store the id of a thread whose folder has only its digest, so that `thread_ids` can tell it."""
+        """Store the id of a thread whose segment is only a digest, so that `thread_ids` finds it; once per process."""
         segment, thread = thread_segment(thread_id), self.memory.thread(thread_id)
         if segment_text(segment) is None and not thread.is_named:
             yield Put(self.keys.thread_name(segment), thread_id.encode())
@@ -215,7 +222,11 @@ class Reader:
     # Objects
 
     def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
-        """The heads of checkpoints, each given with its thread, without what they hold."""
+        """The heads of checkpoints, each given with its thread, in the same order.
+
+        Raises:
+            CorruptCheckpoint, SchemaMismatch: one cannot be read; those that can are remembered.
+        """
         keys = [self.keys.folder(thread_id) + each.name for thread_id, each in wanted]
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
@@ -237,7 +248,7 @@ class Reader:
             return (yield from self.heads(wanted))
         except UNREADABLE:
             found: list[Head | None] = []
-            for place in wanted:  # most are remembered now
+            for place in wanted:  # the readable ones are remembered now
                 try:
                     found += yield from self.heads([place])
                 except UNREADABLE:
@@ -245,7 +256,7 @@ class Reader:
             return found
 
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
-        """Enough of each object for its head, or what there is of it."""
+        """The beginning of each object, long enough for its head; less if the object ends before."""
         if not keys:
             return []
         answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
@@ -261,9 +272,9 @@ class Reader:
     def contents(
         self, wanted: Sequence[tuple[str, Group]], *, remember: bool = False
     ) -> Operation[Sequence[StoredCheckpoint]]:
-        """Checkpoints, each given with its thread, with their values and writes: one request for all of them.
+        """Checkpoints, each given with its thread, with their values and writes, usually in one request.
 
-        What is remembered of a checkpoint lets the next one be stored on top of it.
+        With ``remember``, the next checkpoint can be stored on top of each without reading it again.
         """
         keys: dict[str, None] = {}
         for thread_id, group in wanted:
@@ -284,7 +295,7 @@ class Reader:
     def _with_replaced(
         self, wanted: Sequence[tuple[str, Group]], found: Sequence[StoredCheckpoint]
     ) -> Operation[list[StoredCheckpoint]]:
-        """Add what writes stand on that were stored before their checkpoint was put again with another state."""
+        """Add chunks that writes refer to and that only an earlier state of their checkpoint has."""
         lacking = [
             len(group.checkpoints) > 1 and bool(_missing(stored.writes, stored.chunks))
             for (_, group), stored in zip(wanted, found, strict=True)
@@ -296,7 +307,10 @@ class Reader:
         ]
 
     def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
-        """What the objects hold that checkpoints had before they were put again or removed, as far as it is there."""
+        """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
+
+        Objects that are deleted by now are skipped.
+        """
         keys = [
             {self.keys.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
             for thread_id, group in wanted
@@ -317,7 +331,7 @@ class Reader:
         ]
 
     def lacking(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[tuple[str, Group]]]:
-        """Those whose writes stand on a state of their checkpoint that was replaced or removed."""
+        """Those whose writes refer to chunks that only a replaced or removed state of their checkpoint has."""
         found = []
         for thread_id, group in wanted:
             folder = self.keys.folder(thread_id)
@@ -334,7 +348,7 @@ class Reader:
     def times(
         self, threads: Sequence[tuple[str, State, Sequence[Group]]]
     ) -> Operation[Sequence[tuple[int | None, int]]]:
-        """When the first checkpoint of each thread was put (None: there is none), and when anything last was."""
+        """When each thread's first checkpoint was put (None without one), and when anything of it was last written."""
         recent: dict[str, tuple[int, WritesObject]] = {}
         for at, (thread_id, _, groups) in enumerate(threads):
             writes = [object_ for group in groups for object_ in group.writes]
@@ -380,7 +394,10 @@ class Reader:
         bodies: Mapping[str, bytes],
         items: dict[str, Items] | None = None,
     ) -> StoredCheckpoint:
-        """Make a checkpoint of the objects that it stands on; ``items`` are what has been read of them already."""
+        """Build a checkpoint from the bodies of its objects.
+
+        ``items`` has what was already parsed of them, by key, and takes in what is parsed here.
+        """
         items = {} if items is None else items
         folder, checkpoint = self.keys.folder(thread_id), group.existing
         where = _where(thread_id, checkpoint)
@@ -421,7 +438,7 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
 def read_all_writes(
     found: Iterable[tuple[WritesObject, bytes]], thread_id: str
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
-    """The writes of one checkpoint: of ordinary ones the first that was stored, as the objects' numbers tell."""
+    """The writes of one checkpoint. Of ordinary writes with one index, the first stored counts, by object number."""
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
     for object_, body in sorted(found, key=lambda each: each[0].parsed.number):
@@ -433,7 +450,7 @@ def read_all_writes(
 
 
 def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
-    """The chunks that writes stand on and that are not among these."""
+    """The ids of chunks that writes refer to and that are not among these."""
     return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
 
 
@@ -452,7 +469,7 @@ def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
 
 
 def growing() -> Iterator[int]:
-    """How many to look at together for few that are wanted: more and more, as there seem to be few among many."""
+    """How many candidates to look at together until enough match: more each time, as matches turn out to be rare."""
     size = 16
     while True:
         yield size
@@ -464,5 +481,5 @@ def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, where there is one: others' removals do."""
+    """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

@@ -80,7 +80,7 @@ class Inbox:
         return Put(self._reader.keys.markers(key.thread_id) + name, b"")
 
     def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
-        """Put the markers of a checkpoint that becomes the latest once more."""
+        """Put new markers for a checkpoint that becomes the latest: its old ones may have been deleted."""
         folder = self._reader.keys.folder(thread_id)
         bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
         writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)

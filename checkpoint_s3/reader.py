@@ -52,7 +52,7 @@ class Vanished(Exception):
 class State:
     """A thread's ledger as it was read. Without one, it is empty and ``etag`` is None.
 
-    ``age`` and ``now`` are those of `Found`. If ``is_damaged``, the ledger counts as one that hides nothing.
+    ``age`` and ``now`` are as in `Found`. If ``is_damaged``, the ledger counts as one that hides nothing.
     """
 
     ledger: Ledger
@@ -107,11 +107,9 @@ class Reader:
                     # What was removed since the last look may already be deleted, and no longer be in the ledger.
                     self.memory.forget(thread_id)
                 self.memory.hide(thread_id, state.ledger.unseen)
-            thread.nonce, thread.asked_at, thread.fresh_until = (
-                state.ledger.nonce,
-                asked_at,
-                asked_at + self.grace * LEASE,
-            )
+            thread.nonce = state.ledger.nonce
+            thread.asked_at = asked_at
+            thread.fresh_until = asked_at + self.grace * LEASE
         return state
 
     def state(self, thread_id: str) -> Operation[State]:

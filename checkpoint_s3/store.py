@@ -105,7 +105,7 @@ class S3Store(CheckpointStore):
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._reader.memory
-        # All that takes a request of its own comes first, because what is read of the thread holds only for a while.
+        # These requests come before the look at the thread's ledger, which can be relied on only for a while.
         yield from reader.name_thread(key.thread_id)
         written_at = yield from self._moment(checkpoint)
         if checkpoint.open_channels and checkpoint.parent_id:
@@ -127,7 +127,7 @@ class S3Store(CheckpointStore):
         return Missing()
 
     def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
-        """The time of writing for the name of a checkpoint's object: later than that of any earlier put of its id."""
+        """The time of writing for the name of a checkpoint's object: later than of any put of its id known here."""
         key = checkpoint.key
         known = self._reader.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
@@ -358,16 +358,14 @@ class S3Store(CheckpointStore):
             ((_, groups),) = yield from self._reader.survey([query.thread_id])
             surveyed = {query.thread_id: groups}
         visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
-        texts = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
-        examples = {(thread_id, group.space): (thread_id, group) for thread_id, group in visible}
-        digests = [place for place, text in texts.items() if text is None]
+        namespaces = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
+        examples = {(thread_id, group.space): group.existing for thread_id, group in visible}
+        digests = [place for place, namespace in namespaces.items() if namespace is None]
         if digests:
-            heads = yield from self._reader.heads(
-                [(thread_id, group.existing) for thread_id, group in map(examples.__getitem__, digests)]
-            )
-            texts |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
+            heads = yield from self._reader.heads([(place[0], examples[place]) for place in digests])
+            namespaces |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
         found = [
-            (CheckpointKey(thread_id, texts[thread_id, group.space] or "", group.checkpoint_id), group)
+            (CheckpointKey(thread_id, namespaces[thread_id, group.space] or "", group.checkpoint_id), group)
             for thread_id, group in visible
         ]
         after = _order(query.after) if query.after else None
@@ -382,7 +380,7 @@ class S3Store(CheckpointStore):
         return iter(sorted(found, key=lambda place: _order(place[0]), reverse=True))
 
     def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
-        """Enough checkpoints of one namespace for a page, starting where the page starts."""
+        """Enough checkpoints of one namespace for a page, from where it starts; all of them if the query has terms."""
         thread_id = query.thread_id or ""
         folder = self._reader.keys.folder(thread_id)
         prefix = folder + space_segment(query.checkpoint_ns or "")

@@ -9,19 +9,19 @@ from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head
+from checkpoint_s3.groups import Group, grouped, objects
 from checkpoint_s3.layout import space_segment
 from checkpoint_s3.reader import Reader, entries_of, read_all_writes
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import List
-from checkpoint_s3.view import Group, grouped, objects
 
 FIRST_HEADS = 16
-"""How many heads are read at first, in the hope that parents are older neighbours. Four times as many follow."""
+"""How many heads are read at first, in the hope that they include the ancestors; then four times as many, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ancestor:
-    """One of the chain: with the channels that were open when it was reached, and those that it has a value of."""
+    """A checkpoint of the chain. ``opened`` are the channels still open there, ``seeds`` those it has a value of."""
 
     group: Group
     opened: frozenset[str]
@@ -42,8 +42,8 @@ def follow(
 
 
 def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
-    """The checkpoints of a namespace by id, the newest first."""
-    folder = reader.folder(key.thread_id)
+    """The checkpoints of a namespace by id, newest first."""
+    folder = reader.keys.folder(key.thread_id)
     prefix = folder + space_segment(key.checkpoint_ns)
     state, page = yield from reader.listed(key.thread_id, List(prefix))
     pages = [page]
@@ -56,7 +56,7 @@ def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]
 def _chain(
     reader: Reader, thread_id: str, groups: Mapping[str, Group], checkpoint_id: str, channels: Collection[str]
 ) -> Operation[Sequence[_Ancestor]]:
-    """The ancestors of a checkpoint from its parent on, until no channel is open any more."""
+    """The ancestors of a checkpoint, beginning with its parent, until no channel is open any more."""
     ids = [*groups]
     heads: dict[str, Head] = {}
     wanted, at_once = checkpoint_id, FIRST_HEADS
@@ -66,9 +66,7 @@ def _chain(
         if wanted not in heads:
             at = ids.index(wanted)
             some = [id_ for id_ in ids[at:] if id_ not in heads][:at_once]
-            found = yield from reader.heads(
-                [(thread_id, checkpoint) for id_ in some if (checkpoint := groups[id_].checkpoint)]
-            )
+            found = yield from reader.heads([(thread_id, groups[id_].existing) for id_ in some])
             heads.update(zip(some, found, strict=True))
             at_once *= 4
         if wanted != checkpoint_id:
@@ -84,14 +82,11 @@ def _chain(
 
 
 def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Operation[Ancestry]:
-    """Read the writes of all ancestors, and the state of those with a value that is wanted: one request."""
-    folder = reader.folder(thread_id)
+    """Read the writes of all ancestors, and the states that have a wanted value: usually in one request."""
+    folder = reader.keys.folder(thread_id)
     keys = [folder + each.name for ancestor in chain for each in ancestor.group.writes]
     keys += [
-        folder + part.text()
-        for ancestor in chain
-        if ancestor.seeds and ancestor.group.checkpoint
-        for part in ancestor.group.checkpoint.parsed.stack()
+        folder + part.text() for ancestor in chain if ancestor.seeds for part in ancestor.group.existing.parsed.stack()
     ]
     bodies = yield from reader.bodies([*dict.fromkeys(keys)])
     writes: list[tuple[WriteRecord, ...]] = []
@@ -107,7 +102,7 @@ def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Op
             state = reader.read(thread_id, replace(group, writes=[]), bodies)
             values |= {channel: state.values[channel] for channel in ancestor.seeds}
             chunks.update(state.chunks)
-    # Writes may stand on the state of their checkpoint.
+    # Writes may refer to chunks of their checkpoint's state.
     lacking = [
         (thread_id, ancestor.group)
         for ancestor, some in zip(chain, writes, strict=True)

@@ -1,4 +1,4 @@
-"""Looking at a bucket before it is used: is it ours, and does its store keep the promises that everything rests on?"""
+"""Checks a bucket before it is used: is its prefix ours, and does its store have what everything else relies on?"""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ import orjson
 from checkpoint_base.errors import SchemaMismatch, UnsupportedOperation
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import FORMAT
+from checkpoint_s3.layout import Keys
 from checkpoint_s3.transport import Batch, Delete, Get, List, Put
 
 APPLICATION = "checkpoint-backends"
 
 _PROBES = "ca-fdbge0"
-"""Names of objects in another order than they sort in; a store that lists as it stores would show that."""
+"""Names of objects, not in sorted order, to detect a store that does not sort its listings."""
 
 
-def prepare(root: str, bucket: str) -> Operation[None]:
-    """Mark a bucket as ours if it is not yet; refuse what belongs to others and stores that lack what is needed."""
+def prepare(keys: Keys, bucket: str) -> Operation[None]:
+    """Mark a prefix as ours if it is new, after checking that the store has what is needed.
+
+    Raises:
+        SchemaMismatch: the prefix belongs to something else, or to a newer version.
+        UnsupportedOperation: the store lacks something that is needed.
+    """
     if bucket.endswith("--x-s3"):
         raise UnsupportedOperation(
             f"bucket {bucket!r} is an S3 directory bucket, whose listings are not sorted: use a general purpose bucket"
         )
-    key = f"{root}format"
-    found = yield Get(key)
+    found = yield Get(keys.format)
     if found is None:
-        yield from _probe(root, bucket)
-        # Somebody else may have been quicker; both wrote the same.
-        yield Put(key, orjson.dumps({"application": APPLICATION, "format": FORMAT}), only_new=True)
-        found = yield Get(key)
-    _check(found.body if found else b"", f"{bucket}/{key}")
+        yield from _probe(keys, bucket)
+        # Another process may have been faster, but writes the same.
+        yield Put(keys.format, orjson.dumps({"application": APPLICATION, "format": FORMAT}), if_absent=True)
+        found = yield Get(keys.format)
+    _check(found.body if found else b"", f"{bucket}/{keys.format}")
 
 
 def _check(content: bytes, where: str) -> None:
@@ -48,33 +53,33 @@ def _check(content: bytes, where: str) -> None:
         )
 
 
-def _probe(root: str, bucket: str) -> Operation[None]:
-    folder = f"{root}probe/{os.urandom(8).hex()}/"
-    keys = [folder + name for name in _PROBES]
+def _probe(keys: Keys, bucket: str) -> Operation[None]:
+    folder = keys.probe(os.urandom(8).hex())
+    probes = [folder + name for name in _PROBES]
     try:
-        for key in keys:
+        for key in probes:
             yield Put(key, b"")
-        if (yield Put(keys[0], b"again", only_new=True)) is not None:
+        if (yield Put(probes[0], b"again", if_absent=True)) is not None:
             raise UnsupportedOperation(
                 f"the store of bucket {bucket!r} ignores `If-None-Match: *`: two processes could overwrite each "
                 "other's writes. Use a store with conditional writes (docs/s3.md)"
             )
-        written = yield Get(keys[0])
-        if (yield Put(keys[0], b"again", replacing="0" * 32)) is not None:
+        written = yield Get(probes[0])
+        if (yield Put(probes[0], b"again", if_match="0" * 32)) is not None:
             raise UnsupportedOperation(
                 f"the store of bucket {bucket!r} ignores `If-Match`: two processes could overwrite each other's "
                 "removals. Use a store with conditional writes (docs/s3.md)"
             )
         if written is not None:
-            yield Put(keys[0], b"again", replacing=written.etag)
-        replaced = yield Get(keys[0])
+            yield Put(probes[0], b"again", if_match=written.etag)
+        replaced = yield Get(probes[0])
         if replaced is None or replaced.body != b"again":
             raise UnsupportedOperation(f"the store of bucket {bucket!r} does not accept `If-Match` with its own ETag")
         page = yield List(folder)
-        if [entry.key for entry in page.entries] != sorted(keys):
+        if [entry.key for entry in page.entries] != sorted(probes):
             raise UnsupportedOperation(
                 f"the store of bucket {bucket!r} does not list all keys in order: the newest checkpoint could not be "
                 "found. Use a general purpose bucket (docs/s3.md)"
             )
     finally:
-        yield Batch(Delete(key) for key in keys)
+        yield Batch(Delete(key) for key in probes)

@@ -1,8 +1,14 @@
-"""Where connections come from: clients of boto3, each with a pool of its own."""
+"""Where connections come from: clients of boto3, ours or one that we were given, each with a pool of its own."""
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from math import inf
+from threading import Lock
 from typing import Any
 
 import boto3
@@ -10,36 +16,122 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.transport import Closable
+
 CONNECTIONS = 32
-"""How many requests a client of our own carries out at once."""
+"""How many requests one of our own clients carries out at once."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
-"""How long one attempt waits. With the lease they stay below the grace period of removals (`docs/s3.md`)."""
+"""How many seconds one attempt waits to connect, and for an answer. They count towards `grace` (`docs/s3.md`)."""
+
+
+class Clients(Closable, ABC):
+    """Hands out a client to any number of threads, until it is closed."""
+
+    connections: int
+    """How many requests the client carries out at once."""
+
+    timeout: float
+    """How many seconds one attempt waits for a connection or for an answer. It hardly ever waits for both."""
+
+    @abstractmethod
+    def get(self) -> Any:
+        """Return the running process's client."""
+
+
+@dataclass(slots=True)
+class _Made:
+    """The client of one process."""
+
+    client: Any = None
+    making: Lock = field(default_factory=Lock)
+
+
+class OwnClients(Clients):
+    """A client of our own, made when it is first needed, and again in a forked process.
+
+    Args:
+        session: see `make_client`.
+        options: those of `make_client`.
+    """
+
+    connections = CONNECTIONS
+
+    def __init__(self, session: Any = None, **options: Any) -> None:
+        self.timeout = float(READ_SECONDS)
+        self._make = partial(make_client, session, **options)
+        # A process must not share connections with the one that it was forked from.
+        self._made = PerProcess(_Made)
+
+    def get(self) -> Any:
+        made = self._made.get()
+        client = made.client
+        return self._made_client(made) if client is None else client
+
+    def _made_client(self, made: _Made) -> Any:
+        # Making a client may ask another service for credentials. The other callers have deadlines to keep.
+        if not made.making.acquire(timeout=CONNECT_SECONDS):
+            raise StoreUnavailable(f"boto3 has not made a client for S3 within {CONNECT_SECONDS} seconds")
+        try:
+            self._check_open()
+            if made.client is None:
+                made.client = self._make()
+            return made.client
+        finally:
+            made.making.release()
+
+    def close(self) -> None:
+        made = self._made.get()
+        with made.making:
+            self._is_closed = True
+            client, made.client = made.client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self.close)
+
+
+class GivenClients(Clients):
+    """A client of the user's, which stays open."""
+
+    def __init__(self, client: Any) -> None:
+        config = client.meta.config
+        self.connections = config.max_pool_connections
+        self.timeout = max(inf if each is None else each for each in (config.connect_timeout, config.read_timeout))
+        self._client = client
+
+    def get(self) -> Any:
+        self._check_open()
+        return self._client
 
 
 def client_config() -> Config:
-    """The settings of clients of our own. They do not retry: the saver does, and counts towards its deadline."""
+    """The settings of our own clients. They do not retry, because the saver does, until its deadline."""
     return Config(
         max_pool_connections=CONNECTIONS,
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"total_max_attempts": 1, "mode": "standard"},
         user_agent_extra="checkpoint-backends",
-        # Objects carry checksums of their own, and older stores know no others. Together a third of a call's time.
+        # Objects carry our own checksums, and older stores know none of S3's newer ones. These settings and the next
+        # save a third of a call's time.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         parameter_validation=False,
     )
 
 
-# The description of S3 that clients are made of: reading it takes longer than all the rest.
+# It caches the description of S3 that clients are made from: reading that takes longer than everything else.
 _LOADER = botocore.session.Session().get_component("data_loader")
 
 
 def make_client(session: Any = None, *, profile_name: str | None = None, **options: Any) -> Any:
-    """Make a client as boto3 finds credentials and region, of a session of its own: the default is not to be shared.
+    """Make a client from ``session``, or from a new one with the credentials and region that boto3 finds.
 
-    A ``session`` that is given is used as it is.
+    It is a new session because threads must not share boto3's default one.
     """
     if session is None:
         own = botocore.session.Session(profile=profile_name)
@@ -50,7 +142,7 @@ def make_client(session: Any = None, *, profile_name: str | None = None, **optio
 
 
 def _moment(text: Any) -> Any:
-    """A time in an answer. botocore takes 0.2 ms to guess the form of each, and a listing has hundreds."""
+    """Parse a time in an answer: botocore takes 0.2 ms to guess the format of each, and a listing has hundreds."""
     try:
         found = datetime.fromisoformat(text)
     except (TypeError, ValueError):

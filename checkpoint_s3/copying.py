@@ -1,4 +1,4 @@
-"""Copying threads behind a veil, which one change of the copy's ledger lifts."""
+"""Copies threads. The copy stays hidden (veiled) until it is complete, when one change of its ledger reveals it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce, segment_text, thread_segment
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Copy, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _SALT_BYTES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Copies:
-    """``objects`` are the copies' names by those of the originals; ``hidden`` the digests of those to stay hidden."""
+    """What to copy, and what the copy's ledger will say of it.
+
+    ``objects`` has the copies' names by those of the originals. ``hidden`` has the digests of objects that stay hidden:
+    copies that only hold state for others, and checkpoints of the target that copies replace.
+    """
 
     objects: Mapping[str, CheckpointName]
     hidden: frozenset[bytes]
@@ -30,6 +34,7 @@ class _Copies:
 
 
 def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operation[bool]:
+    """`CheckpointStore.copy_thread`."""
     (theirs, originals), (_, present) = yield from reader.survey([source, target])
     if not any(group.checkpoint or group.writes for group in originals):
         return True
@@ -43,10 +48,8 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     if not copies.objects and not writes:
         return True
     ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
-    segment = thread_segment(target)
-    if segment_text(segment) is None:
-        yield Put(f"{reader.root}n/{segment}", target.encode())
-    folders = reader.folder(source), reader.folder(target)
+    yield from reader.name_thread(target)
+    folders = reader.keys.folder(source), reader.keys.folder(target)
     veil = frozenset(
         [
             *(checkpoint_digest(name.text()) for name in copies.objects.values()),
@@ -66,8 +69,8 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
             updated_at=max(updated_at, state.ledger.updated_at),
             hidden=(*state.ledger.hidden, (state.now, copies.hidden)),
             retired={**state.ledger.retired, **copies.retired},
-            # The names of writes may be the same as in a copy that was not completed. The empty batch tells readers
-            # that something has just appeared.
+            # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
+            # empty batch tells readers that something has just appeared.
             veiled={**without(state.ledger.veiled, veil), token: (state.now, frozenset())},
         )
 
@@ -88,7 +91,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
 
 
 def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], salt: bytes) -> _Copies:
-    """Which objects to copy under which names: never one that the target has had, to mix up nothing of its past."""
+    """Decide which objects to copy under which names: never one that the target has had, which its ledger may hide."""
     objects: dict[str, CheckpointName] = {}
     seen: set[str] = set()
     retired: dict[bytes, frozenset[str]] = {}
@@ -112,7 +115,7 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
 
 
 def _moment(checkpoint: CheckpointObject) -> bytes:
-    """All of a tag but its last part, which copies have changed."""
+    """The tag without its last part, which copies change."""
     return checkpoint.parsed.label.tag[:-_SALT_BYTES]
 
 
@@ -127,15 +130,15 @@ def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
 def _writes_to_add(
     reader: Reader, threads: tuple[str, str], originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
 ) -> Operation[list[Put]]:
-    """The writes that the target has not, as new objects behind those it has."""
+    """The writes that the target does not have, as new objects numbered after those it has."""
     source, target = threads
-    folders = reader.folder(source), reader.folder(target)
+    folders = reader.keys.folder(source), reader.keys.folder(target)
     places = [group for group in originals if group.writes]
     present = [own.writes if (own := mine.get((group.space, group.checkpoint_id))) else [] for group in places]
     keys = [folders[0] + writes.name for group in places for writes in group.writes]
     keys += [folders[1] + writes.name for some in present for writes in some]
     bodies = yield from reader.bodies(keys)
-    # Only what is seen of a checkpoint is copied, and its writes may stand on what was there before.
+    # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
     changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
     replaced = yield from reader.replaced([(source, group) for group in changed])
     older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
@@ -155,10 +158,10 @@ def _writes_to_add(
                 continue
             taken.update((write.task_id, write.idx) for write in rest)
             name = each.parsed
-            replacing = None
+            etag = None
             if name.kind == "x":
-                # Out of sight, or it would be taken.
-                replacing = next((other.etag for other in others if other.parsed == name), None)
+                # The target's object of this name must be a hidden one: a visible one is in `taken`.
+                etag = next((other.etag for other in others if other.parsed == name), None)
             else:
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
@@ -167,7 +170,7 @@ def _writes_to_add(
             checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
-            puts.append(Put(folders[1] + name.text(), object_, only_new=replacing is None, replacing=replacing))
+            puts.append(Put(folders[1] + name.text(), object_, if_absent=etag is None, if_match=etag))
     return puts
 
 
@@ -175,16 +178,16 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
     done = yield Batch(puts)
     refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
     stored = yield from reader.bodies([put.key for put in refused])
-    folder = reader.folder(target)
+    folder = reader.keys.folder(target)
     taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
-    if taken:  # by somebody who writes there, too, and must not be hidden; otherwise only the answer got lost
+    if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
         yield from remover.unveil(target, taken)
         raise Vanished(folder)
 
 
 def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
-    """Mark the tasks that may be waiting in the source."""
-    theirs, mine = reader.inbox(source), reader.inbox(target)
+    """Mark in the target the tasks that may be waiting in the source."""
+    theirs, mine = reader.keys.markers(source), reader.keys.markers(target)
     (pages,) = yield from reader.everything([theirs])
     markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
     if markers:
@@ -192,7 +195,7 @@ def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:
-    """The greatest number of each task's ordinary writes, seen or not."""
+    """The greatest number among the objects of each task's ordinary writes, hidden or not."""
     numbers: dict[str, int] = {}
     for object_ in found:
         if object_.parsed.kind == "w":

@@ -26,19 +26,19 @@ from checkpoint_base.errors import CheckpointError, StoreUnavailable, Unsupporte
 
 BOTO_ERRORS = (
     BotoCoreError, ClientError,
-    # botocore lets these through when an answer without a stream breaks off, and when something else answers.
+    # botocore lets these through when an answer without a stream breaks off, and when it is not S3 that answers.
     HTTPError, ResponseParserError,
-    OSError,  # files and programs that credentials come from
+    OSError,  # from files and programs that supply credentials
 )  # fmt: skip
 """What a call can raise."""
 
 _PASSING = (
     HTTPClientError, BotoConnectionError, IncompleteReadError, HTTPError, ResponseParserError,
-    CredentialRetrievalError,  # whoever issues them is another service, which may be down, too
+    CredentialRetrievalError,  # another service issues them, and may be down
 )  # fmt: skip
-"""No connection, a timeout, or an answer that did not arrive whole."""
+"""Errors that a retry may get past: no connection, a timeout, or an answer that did not arrive whole."""
 
-# So may every answer with a status of 500 or more.
+# A retry may get past these codes, and past every answer with a status of 500 or more.
 _PASSING_CODES = frozenset(
     (
         "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "RequestTimeout",
@@ -63,11 +63,11 @@ _ADVICE = {
 
 
 _CREDENTIALS = re.compile(r"://[^/\s\"']*@")
-"""In the URL of an endpoint; boto3 does not use them, and shows them in its errors."""
+"""Credentials in the URL of an endpoint. boto3 does not use them, but shows them in its errors."""
 
 
 def translated(error: Exception, bucket: str) -> CheckpointError:
-    """Return the error to raise from an error of boto3, or of what it is built on."""
+    """Return our error for one that a boto3 client raised, without credentials in its message."""
     found = _translated(error, f"bucket {bucket!r}")
     return type(found)(_CREDENTIALS.sub("://…@", str(found)))
 
@@ -89,7 +89,7 @@ def _translated(error: Exception, where: str) -> CheckpointError:
     if isinstance(error, NoRegionError):
         return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
     if isinstance(error, (FileNotFoundError, PermissionError)):
-        return UnsupportedOperation(f"{where}: the credentials that boto3 is configured for cannot be had: {error}")
+        return UnsupportedOperation(f"{where}: boto3 cannot get the credentials that it is configured for: {error}")
     if isinstance(error, (*_PASSING, OSError)):
         return StoreUnavailable(f"{where}: {error}")
     if isinstance(error, (ParamValidationError, ProfileNotFound, ValueError)):
@@ -98,7 +98,7 @@ def _translated(error: Exception, where: str) -> CheckpointError:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether there is no such object."""
+    """Whether the object of a call does not exist."""
     return _code(error) in ("NoSuchKey", "404", "NotFound")
 
 

@@ -1,6 +1,6 @@
-"""The bytes of objects: a frame with checksums around two parts, of which the first is small and can be read alone.
+"""The bytes of objects: a frame with checksums around a small head, which can be read alone, and a tail.
 
-`docs/s3.md` has the same for other languages.
+`docs/s3.md` describes them for readers in other languages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = 1
 
 FRAME_BYTES = 16
 HEAD_BYTES = 8192
-"""How much of an object is asked for when only its head is wanted: more than nearly all heads have."""
+"""How much of an object is fetched when only its head is wanted. Nearly all heads are smaller."""
 
 CHECKPOINT, WRITES, LEDGER = b"c", b"w", b"l"
 DIGEST_BYTES = 10
@@ -32,7 +32,7 @@ Pair: TypeAlias = tuple[str, str]
 """A channel and one of its versions."""
 
 Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
-"""By the token of a copy: since when it is being made, and digests of the names that it uses."""
+"""By the token of each copy in progress: the time when it began, and digests of the names that it uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What readers of a thread must not see, although it is stored; and what they could not find out any more.
+    """What readers of a thread must not see although it is stored, and times that its objects no longer tell.
 
-    ``hidden`` are batches of digests (see `checkpoint_digest`, `writes_digest`), each with the time since when;
-    ``retired`` the digests of retired checkpoints' objects, with the channels whose writes stay; ``veiled`` are batches
-    of digests of what is being copied and not complete.
+    ``hidden`` has batches of digests (see `checkpoint_digest`, `writes_digest`), each with the time when it was hidden.
+    ``retired`` has the digests of retired checkpoints' objects, with the channels whose writes stay. ``veiled`` has the
+    digests of names that are used by copies which are not complete.
     """
 
     nonce: bytes = b""
@@ -87,17 +87,17 @@ class Ledger:
 
 
 def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
-    """What is veiled but for some names, which are to be seen from now on."""
+    """Return what stays veiled when the names with these digests become visible."""
     return {token: (since, batch - digests) for token, (since, batch) in veiled.items()}
 
 
 def checkpoint_digest(name: str) -> bytes:
-    """Identifies an object that holds a checkpoint in a ledger: its name is never used for another one."""
+    """Identify a checkpoint's object in a ledger. Its name is enough, because no other object ever has the same."""
     return blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def writes_digest(name: str, etag: str) -> bytes:
-    """Identifies an object of writes in a ledger: the same name may be written again, and is another object then."""
+    """Identify an object of writes in a ledger. The ETag is needed, because a later object may have the same name."""
     return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
 
 
@@ -173,16 +173,16 @@ def _framed(kind: bytes, head: Any, tail: Any) -> bytes:
 # Reading
 
 UNREADABLE = (CorruptCheckpoint, SchemaMismatch)
-"""What reading raises. A damaged object can seem to be of another format."""
+"""What reading raises if an object is damaged, which can make it look like one of another format."""
 
 
 def claimed_end(body: bytes) -> int:
-    """Where the head ends in an object if that is undamaged; 0 when there is no telling."""
+    """Return where the head of an object ends if it is undamaged; 0 if this is not the beginning of an object."""
     return FRAME_BYTES + int.from_bytes(body[8:12], "big") if len(body) >= FRAME_BYTES and body[:4] == MAGIC else 0
 
 
 def head_end(body: bytes, where: str) -> int:
-    """Where the head ends in an object, of which the beginning is enough."""
+    """Return where the head of an object ends; the first `FRAME_BYTES` bytes are enough."""
     if len(body) < FRAME_BYTES or body[:4] != MAGIC:
         raise CorruptCheckpoint(f"{where} is not an object of a checkpoint store, or is damaged")
     if body[4] != FORMAT:
@@ -191,7 +191,7 @@ def head_end(body: bytes, where: str) -> int:
 
 
 def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
-    """Read the head of a checkpoint's object; ``key`` has the thread, and the id that the object's name tells."""
+    """Read the head of a checkpoint's object. ``key`` has its thread, and the id according to its name."""
     parts = _head(body, CHECKPOINT, where)
     with _reading(where):
         namespace, id_, parent_id, run_id, written_at, terms, opened, channels, header = parts
@@ -241,7 +241,7 @@ def has_writes(body: bytes) -> bool:
 
 
 def read_writes_place(body: bytes, where: str) -> tuple[str, str, int]:
-    """Namespace and checkpoint of an object of writes, and when the latest was written; its head is enough."""
+    """Return the namespace, checkpoint id and latest time of writing of an object of writes. Its head is enough."""
     with _reading(where):
         checkpoint_ns, checkpoint_id, written_at, _ = _head(body, WRITES, where)
     return checkpoint_ns, checkpoint_id, written_at
@@ -262,7 +262,7 @@ def read_ledger(body: bytes, where: str) -> Ledger:
 
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
-    """Raise `CorruptCheckpoint` for parts that are not what they should be, although their checksum is right."""
+    """Raise `CorruptCheckpoint` if parts are not what they should be although their checksum is right."""
     try:
         yield
     except (ValueError, TypeError) as error:

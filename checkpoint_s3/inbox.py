@@ -1,4 +1,4 @@
-"""Threads, and those that wait for a human."""
+"""Lists threads, and the questions on which threads wait for a human."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, has_writes
+from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject
 
 _ROOT = space_segment("")
 
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    """Says that a task of a checkpoint may be waiting; whether it is, the checkpoint's writes tell."""
+    """Says that a task of a checkpoint may be waiting. The checkpoint's writes say whether it is."""
 
     entry: Entry
     thread: str
@@ -42,8 +42,8 @@ class _Marker:
 class _Latest:
     """The latest checkpoint of a thread's root namespace, with its writes.
 
-    What cannot be read has a stand-in that cannot either, so that whoever lists it is told: a ``record`` without header
-    if anything is damaged, and for a special write, which may be a question, one without value.
+    If anything is damaged, ``record`` has no header, and a question without a value replaces each unreadable special
+    write, which may be one. Neither can be read, so a listing shows them with an error.
     """
 
     group: Group
@@ -68,23 +68,20 @@ class _Latest:
 class Inbox:
     """Lists threads and interrupts.
 
-    Args:
-        reader: what the store reads with.
-        grace: seconds after which a marker without a question is taken for one that a crash has left.
+    A marker that is older than the grace period and has no question is taken to be left over from a crash.
     """
 
-    def __init__(self, reader: Reader, grace: float) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._grace = grace
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
-        """The request that marks a task which is about to ask; no two markers have the same name."""
+        """The request that marks a task which is about to ask. Each marker has a name of its own."""
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
-        return Put(self._reader.inbox(key.thread_id) + name, b"")
+        return Put(self._reader.keys.markers(key.thread_id) + name, b"")
 
     def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
-        """Put the markers of a checkpoint that becomes the latest again."""
-        folder = self._reader.folder(thread_id)
+        """Put new markers for a checkpoint that becomes the latest: its old ones may have been deleted."""
+        folder = self._reader.keys.folder(thread_id)
         bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
         writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
         key = CheckpointKey(thread_id, "", group.checkpoint_id)
@@ -129,7 +126,7 @@ class Inbox:
     # Interrupts
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        (pages,) = yield from self._reader.everything([self._reader.inbox(query.thread_id)])
+        (pages,) = yield from self._reader.everything([self._reader.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
         ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
@@ -151,7 +148,7 @@ class Inbox:
             reverse=query.order == "newest",
         )
         page = waiting[: query.limit]
-        # A question may stand on the state that it was asked in.
+        # A question may refer to chunks of the state in which it was asked.
         lacking = {
             each.thread_id: each.group for each, write in page if not each.chunks.keys() >= set(write.value.chunk_ids)
         }
@@ -159,7 +156,7 @@ class Inbox:
         return [InterruptRecord(each.record, write, chunks.get(each.thread_id, each.chunks)) for each, write in page]
 
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
-        """What checkpoints stand on, by their threads, as far as it can be read."""
+        """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
         try:
             states = yield from self._reader.contents([*groups.items()])
         except UNREADABLE:
@@ -173,7 +170,7 @@ class Inbox:
     def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
         markers = []
         for entry in entries:
-            thread, _, name = entry.key.removeprefix(self._reader.inbox(None)).partition("/")
+            thread, _, name = entry.key.removeprefix(self._reader.keys.markers()).partition("/")
             if (parsed := parse_marker(name)) is not None:
                 markers.append(_Marker(entry, thread, *parsed))
         return markers
@@ -186,10 +183,10 @@ class Inbox:
         latest: Mapping[str, _Latest],
         now: int,
     ) -> Operation[None]:
-        """Delete markers that no pending question belongs to, now or later: of older checkpoints, of finished tasks."""
+        """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
         stale = []
         for marker in markers:
-            if marker.entry.age(now) < self._grace:
+            if marker.entry.age(now) < self._reader.grace:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)
@@ -210,19 +207,19 @@ class Inbox:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
     def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
-        """The latest root checkpoints of these threads, as far as they have one."""
-        places: list[tuple[str, Group, CheckpointObject]] = []
+        """The latest checkpoint of each thread's root namespace. Threads without a visible one are left out."""
+        places: list[tuple[str, Group]] = []
         for thread_id, (_, groups) in threads.items():
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
-            if group is not None and group.checkpoint is not None:
-                places.append((thread_id, group, group.checkpoint))
-        heads = yield from self._reader.readable_heads([(thread_id, checkpoint) for thread_id, _, checkpoint in places])
+            if group is not None:
+                places.append((thread_id, group))
+        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group in places])
         bodies = yield from self._reader.bodies(
-            [self._reader.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
+            [self._reader.keys.folder(thread_id) + each.name for thread_id, group in places for each in group.writes]
         )
         found = {}
-        for (thread_id, group, _), head in zip(places, heads, strict=True):
-            folder = self._reader.folder(thread_id)
+        for (thread_id, group), head in zip(places, heads, strict=True):
+            folder = self._reader.keys.folder(thread_id)
             objects = [(each, bodies[folder + each.name]) for each in group.writes]
             damaged: list[WritesObject] = []
             try:
@@ -238,7 +235,7 @@ class Inbox:
 
 
 def _unreadable(thread_id: str, group: Group) -> CheckpointRecord:
-    """A checkpoint without header, which is reported as damaged."""
+    """A checkpoint without a header, which is reported as damaged."""
     return CheckpointRecord(
         key=CheckpointKey(thread_id, "", group.checkpoint_id),
         parent_id=None,
@@ -252,7 +249,7 @@ def _unreadable(thread_id: str, group: Group) -> CheckpointRecord:
 
 
 def _stand_in(object_: WritesObject) -> WriteRecord:
-    """A question without value, which is reported as damaged; its task is known as a digest only."""
+    """A question without a value, which is reported as damaged. Only the digest of its task id is known."""
     name = object_.parsed
     return WriteRecord(
         task_id=name.task,

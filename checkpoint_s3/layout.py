@@ -1,6 +1,6 @@
-"""Names of objects: how ids become keys that sort newest first, and what a key tells before anything is read.
+"""The names of objects: how ids become keys that sort newest first, and what a key tells without reading its object.
 
-`docs/s3.md` has the same for other languages.
+`docs/s3.md` describes them for readers in other languages.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ MAX_KEY_BYTES = 1024
 MAX_PREFIX_BYTES = 128
 
 MAX_THREAD_CHARACTERS = 96
-"""A thread id that is longer once it is quoted is named by its digest."""
+"""A thread id whose quoted form is longer is replaced by its digest."""
 
 MAX_NAMESPACE_CHARACTERS = 48
+"""A namespace whose quoted form is longer is replaced by its digest."""
 
-LEDGER = "!"
+_LEDGER = "!"
 
 Kind: TypeAlias = Literal["w", "x"]
-"""Whether writes are ordinary, or may be replaced."""
+"""Ordinary writes (w), or a special write (x), which a newer one replaces."""
 
 # In the order of ASCII, so that encoded bytes sort as the bytes do.
 _SORTED = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
@@ -53,10 +54,10 @@ def bytes64(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One object that holds a checkpoint: the checkpoint's id, and a tag that no other object of that id has.
+    """Identifies an object that holds a checkpoint, by the checkpoint's id and a tag that is unique among its objects.
 
-    The tag is the complement of the time of writing in microseconds (7 bytes), a digest of the run's id (2 bytes), and
-    a digest of the content (3 bytes).
+    The tag consists of the complement of the time of writing in microseconds (7 bytes), a digest of the run id (2
+    bytes), and a digest of the content (3 bytes).
     """
 
     checkpoint_id: str
@@ -93,9 +94,9 @@ def run_digest(run_id: str | None) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointName:
-    """What the name of a checkpoint's object tells: which it is, and the older ones that hold the rest of its state.
+    """The name of a checkpoint's object, which also names the older objects that hold the rest of its state.
 
-    The names of those follow from it: each has the same list, from behind itself on.
+    It determines their names in full: each lists the objects that come after itself in ``older``.
     """
 
     space: str
@@ -107,13 +108,16 @@ class CheckpointName:
         return f"{self.space}{id_segment(self.label.checkpoint_id)}/c{text64(self.label.tag)}{references}"
 
     def stack(self) -> tuple[CheckpointName, ...]:
-        """This object and the older ones, newest first."""
+        """Return the names of this object and of the older ones, newest first."""
         return (self, *(CheckpointName(self.space, label, self.older[at:]) for at, label in enumerate(self.older, 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class WritesName:
-    """The name of an object with writes of one task: its ``number``-th ordinary ones, or one that may be replaced."""
+    """The name of an object with writes of one task.
+
+    ``number`` counts the objects with ordinary writes of the task from 0; for a special write it is minus its index.
+    """
 
     space: str
     checkpoint_id: str
@@ -126,7 +130,7 @@ class WritesName:
 
 
 def parse_name(text: str) -> CheckpointName | WritesName | None:
-    """Read a name below a thread's folder; None when it is of another kind."""
+    """Parse a name below a thread's folder; None if it is not that of a checkpoint or of writes."""
     space, _, rest = text.partition("/")
     segment, _, last = rest.partition("/")
     try:
@@ -142,7 +146,7 @@ def parse_name(text: str) -> CheckpointName | WritesName | None:
 
 
 def parse_marker(text: str) -> tuple[str, str] | None:
-    """The checkpoint and the task that the name of a marker in a thread's folder tells; None when it is none."""
+    """Return the checkpoint id and the task digest in a marker's name; None if it is not a marker's name."""
     try:
         found = _MARKER.fullmatch(text)
         return (segment_id(found.group(1)), found.group(2)) if found else None
@@ -151,7 +155,7 @@ def parse_marker(text: str) -> tuple[str, str] | None:
 
 
 def id_segment(checkpoint_id: str) -> str:
-    """A checkpoint id so that greater ones sort first: its bytes complemented, ended by a byte above all of them."""
+    """Encode a checkpoint id so that greater ones sort first: its bytes complemented, and then a byte 255."""
     return text64(checkpoint_id.encode().translate(_COMPLEMENT) + b"\xff")
 
 
@@ -165,7 +169,10 @@ def task_digest(task_id: str) -> str:
 
 
 def nonce() -> str:
-    """A part of a name that is used once, so that a deletion is of what was seen, also where conditions are ignored."""
+    """Return a random part of a name. No name is used twice, so a deletion cannot hit a newer object by mistake.
+
+    A condition would ensure the same, but some stores ignore conditions of deletions.
+    """
     return text64(os.urandom(9))
 
 
@@ -174,12 +181,12 @@ def thread_segment(thread_id: str) -> str:
 
 
 def space_segment(checkpoint_ns: str) -> str:
-    """The folder of a namespace within its thread's, with the slash that ends it."""
+    """Return a namespace's folder within that of its thread, ending with a slash."""
     return _segment(checkpoint_ns, MAX_NAMESPACE_CHARACTERS) + "/"
 
 
 def segment_text(segment: str) -> str | None:
-    """The thread id or namespace that a segment spells out; None when it is only a digest."""
+    """Return the thread id or namespace that a segment spells out; None if it is only a digest."""
     return unquote(segment[1:].removesuffix("/")) if segment.startswith("=") else None
 
 
@@ -190,8 +197,69 @@ def _segment(text: str, longest: int) -> str:
     return f"~{text64(blake2b(text.encode(), digest_size=20).digest())}"
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of all objects, and the prefixes of those that belong together, which end with a slash.
+
+    ``root`` is what all of them begin with. It is empty or ends with a slash.
+    """
+
+    root: str
+
+    @property
+    def format(self) -> str:
+        """The key of the object that marks the root as ours."""
+        return f"{self.root}format"
+
+    def probe(self, token: str) -> str:
+        """The prefix of the objects that a check of a new store writes and deletes."""
+        return f"{self.root}probe/{token}/"
+
+    @property
+    def folders(self) -> str:
+        """The prefix of all threads' folders."""
+        return f"{self.root}t/"
+
+    def folder(self, thread_id: str) -> str:
+        """The prefix of a thread's checkpoints and writes."""
+        return f"{self.folders}{thread_segment(thread_id)}/"
+
+    @property
+    def ledgers(self) -> str:
+        """The prefix of all ledgers."""
+        return f"{self.root}l/"
+
+    def ledger(self, thread_id: str) -> str:
+        return f"{self.ledgers}{thread_segment(thread_id)}/{_LEDGER}"
+
+    @staticmethod
+    def is_ledger(key: str) -> bool:
+        """Whether a key below `ledgers` is a ledger's."""
+        return key.endswith(f"/{_LEDGER}")
+
+    def markers(self, thread_id: str | None = None) -> str:
+        """The prefix of a thread's markers, or of all markers."""
+        return f"{self.root}i/" if thread_id is None else f"{self.root}i/{thread_segment(thread_id)}/"
+
+    def thread_name(self, segment: str) -> str:
+        """The key of the object that holds the id of a thread whose segment is only a digest."""
+        return f"{self.root}n/{segment}"
+
+    @property
+    def notes(self) -> str:
+        """The prefix of all notes."""
+        return f"{self.root}r/"
+
+    def note(self, thread_id: str) -> str:
+        """The key of a new note on a thread; each call returns another one."""
+        return f"{self.notes}{thread_segment(thread_id)}/{nonce()}"
+
+
 def room_for_references(checkpoint_id: str) -> int:
-    """How many characters the name of a checkpoint's object has for older ones, whichever thread it is copied to."""
+    """Return how many characters of references fit into the name of a checkpoint's object, whatever its thread is.
+
+    The thread may change, because the object may be copied.
+    """
     folders = MAX_PREFIX_BYTES + len("/t/") + MAX_THREAD_CHARACTERS + 2 + MAX_NAMESPACE_CHARACTERS + 2
     return MAX_KEY_BYTES - folders - len(id_segment(checkpoint_id)) - len("/c") - 16
 

@@ -23,12 +23,16 @@ HEADS = 2048
 WRITE_TIMES = 16384
 THREADS = 4096
 SPACES = 4096
-"""However little they hold. Those of a thread's namespaces count that were worked on last."""
+"""The most namespaces that are remembered, however little they hold. Those that were used last stay."""
 
 
 @dataclass(slots=True)
 class Space:
-    """What is remembered of one namespace: the last checkpoints, what writes brought along, and how many there are."""
+    """What is remembered of one namespace.
+
+    ``snapshots`` are the last checkpoints by id, and ``drafts`` the chunks that writes brought. ``written`` has, by
+    checkpoint id and task id, the next number for an object of ordinary writes, and the indices that are stored.
+    """
 
     snapshots: OrderedDict[str, Snapshot] = field(default_factory=OrderedDict)
     drafts: dict[ChunkId, Chunk] = field(default_factory=dict)
@@ -37,13 +41,16 @@ class Space:
 
     @property
     def size(self) -> int:
-        # The last checkpoints of a namespace have nearly all in common.
+        # The last checkpoints of a namespace share nearly everything.
         return self.draft_bytes + max((snapshot.size for snapshot in self.snapshots.values()), default=0)
 
 
 @dataclass(slots=True)
 class Thread:
-    """What is remembered of a thread, and until when nothing of it can have been removed physically."""
+    """What is remembered of a thread, and until when (``fresh_until``) none of it can have been deleted physically.
+
+    ``nonce`` and ``unseen`` are those of its ledger, which was last asked for at ``asked_at``.
+    """
 
     spaces: dict[str, Space] = field(default_factory=dict)
     fresh_until: float = 0.0
@@ -54,7 +61,7 @@ class Thread:
 
 
 class Memory:
-    """What one process knows of the threads it worked on lately. Losing it costs requests, never data."""
+    """What one process knows of the threads that it has worked on lately. Losing it costs requests, never data."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -118,7 +125,7 @@ class Memory:
         self._weigh(place)
 
     def remember_writes(self, key: CheckpointKey, chunks: Mapping[ChunkId, Chunk]) -> None:
-        """Keep what writes brought along: the next checkpoint of the namespace is likely to need it."""
+        """Keep the chunks that writes brought: the next checkpoint of the namespace is likely to need them."""
         place = key.namespace
         space = self.space(place)
         brought = sum(map(chunk_size, chunks.values()))
@@ -135,12 +142,12 @@ class Memory:
             return dict(space.drafts)
 
     def heads(self, keys: Collection[str]) -> dict[str, Head]:
-        """The heads of objects that were read lately, as far as they are known: a key never gets another."""
+        """The known heads of the objects with these keys. They stay valid, because a key never gets another object."""
         with self._lock:
             return {key: self._heads[key] for key in keys if key in self._heads}
 
     def write_times(self, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """When the latest write of objects was written, given by key and ETag, as far as it was read lately."""
+        """The known times of the latest write in objects, which are given by key and ETag."""
         with self._lock:
             return {place: self._write_times[place] for place in objects if place in self._write_times}
 
@@ -153,7 +160,7 @@ class Memory:
             _keep(self._write_times, times, WRITE_TIMES)
 
     def _weigh(self, key: NamespaceKey) -> None:
-        """Take note of what a namespace holds, and that it is in use; forget those that were not for the longest."""
+        """Note a namespace's size, and that it was just used. Forget the least recently used ones beyond the limits."""
         place = (key.thread_id, key.checkpoint_ns)
         with self._lock:
             thread = self._threads.get(key.thread_id)
@@ -179,7 +186,7 @@ class Memory:
 
 
 def _keep(known: OrderedDict[K, V], more: Mapping[K, V], most: int) -> None:
-    """Remember more; of all the last."""
+    """Add ``more`` to what is known, and forget the oldest beyond ``most``."""
     for key, value in more.items():
         known[key] = value
         known.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Reading objects of threads: operations that those of the store are made of."""
+"""Reads the objects of threads, with operations that the store's own are built from."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from checkpoint_s3.format import (
     read_writes,
     read_writes_place,
 )
-from checkpoint_s3.layout import LEDGER, segment_text, thread_segment
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
+from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
-from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
+from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 
 LISTING_SECONDS = 60
-"""A listing is of the time that its answer tells, or of one that is earlier by less than this."""
+"""A listing shows the bucket as of the time in its answer, or of less than this long before."""
 
 LATEST_SECONDS = 2.0
-"""Writes stored within this time before a thread's last object are read for the times that their writers noted."""
+"""Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
 
 LEASE = 1 / 6
-"""For which part of the grace period what is known of a thread is relied on. The rest is for requests to arrive in."""
+"""The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -45,14 +45,14 @@ _NO_LEDGER = Ledger()
 
 
 class Vanished(Exception):
-    """An object that a listing had is gone: somebody has removed it since, so look again."""
+    """A listed object is gone, because somebody has removed it since. Look again."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A thread's ledger as it was read; ``etag`` is None when there is none. Ages are by the server's clock.
+    """A thread's ledger as it was read. Without one, it is empty and ``etag`` is None.
 
-    One that ``is_damaged`` is as if it hid nothing.
+    ``age`` and ``now`` are as in `Found`. If ``is_damaged``, the ledger counts as one that hides nothing.
     """
 
     ledger: Ledger
@@ -62,7 +62,7 @@ class State:
     is_damaged: bool = False
 
     def may_be_newer_than(self, page: Page) -> bool:
-        """Whether the ledger may have been changed after the listing began that this page is of."""
+        """Whether the ledger may have been changed after the listing of this page began."""
         return self.etag is not None and self.now / 1_000_000 - self.age > page.now / 1_000_000 - LISTING_SECONDS
 
 
@@ -71,12 +71,12 @@ class Reader:
     """Reads from one bucket below one prefix.
 
     Args:
-        root: the prefix: empty, or ended by a slash.
+        keys: the keys below the prefix.
         memories: what each process knows of threads.
-        grace: seconds that what is out of sight stays stored.
+        grace: seconds for which hidden objects stay stored.
     """
 
-    root: str
+    keys: Keys
     memories: PerProcess[Memory]
     grace: float
 
@@ -84,47 +84,41 @@ class Reader:
     def memory(self) -> Memory:
         return self.memories.get()
 
-    # Keys
-
-    def folder(self, thread_id: str) -> str:
-        return f"{self.root}t/{thread_segment(thread_id)}/"
-
-    def ledger_key(self, thread_id: str) -> str:
-        return f"{self.root}l/{thread_segment(thread_id)}/{LEDGER}"
-
-    def inbox(self, thread_id: str | None) -> str:
-        return f"{self.root}i/" if thread_id is None else f"{self.root}i/{thread_segment(thread_id)}/"
-
     # Ledgers
 
     def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
-        """The state of a thread whose ledger was asked for at that time, which renews what is known of it.
+        """Return a thread's state from the answer to a `Get` of its ledger, and renew what is known of the thread.
+
+        Args:
+            thread_id: the thread.
+            found: the answer.
+            asked_at: when the ledger was asked for.
+            damaged: whether to accept a ledger that cannot be read.
 
         Raises:
-            CorruptCheckpoint: the ledger cannot be read, and no ``damaged`` one is wanted.
+            CorruptCheckpoint: the ledger cannot be read, and ``damaged`` is false.
+            SchemaMismatch: the same, if it looks like one of another format.
         """
         thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, damaged=damaged)
         if asked_at >= thread.asked_at and not state.is_damaged:
             if state.ledger.nonce != thread.nonce:
                 if asked_at >= thread.asked_at + self.grace:
-                    # What was removed since the last look may be deleted by now, and in the ledger no more.
+                    # What was removed since the last look may already be deleted, and no longer be in the ledger.
                     self.memory.forget(thread_id)
                 self.memory.hide(thread_id, state.ledger.unseen)
-            thread.nonce, thread.asked_at, thread.fresh_until = (
-                state.ledger.nonce,
-                asked_at,
-                asked_at + self.grace * LEASE,
-            )
+            thread.nonce = state.ledger.nonce
+            thread.asked_at = asked_at
+            thread.fresh_until = asked_at + self.grace * LEASE
         return state
 
     def state(self, thread_id: str) -> Operation[State]:
         asked_at = _elapsed()
-        found = yield Get(self.ledger_key(thread_id))
+        found = yield Get(self.keys.ledger(thread_id))
         return self.parsed_ledger(thread_id, found, asked_at)
 
     def renew(self, thread_id: str) -> Operation[None]:
-        """Make sure that nothing that is known of a thread can have been removed physically. Rarely a request."""
+        """Make sure that nothing known of a thread can have been deleted physically. This rarely takes a request."""
         if _elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
 
@@ -133,20 +127,20 @@ class Reader:
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = _elapsed()
-        found, page = yield Batch((Get(self.ledger_key(thread_id)), call))
+        found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.may_be_newer_than(page):
-            # What a copy has just revealed was complete before the ledger said so, but perhaps not before the listing.
-            # And what hides the newest checkpoint of a listing came with a newer one, which that may not have yet. As
-            # long as the newest is seen, both tell of one time.
-            groups = grouped(objects(page.entries, self.folder(thread_id)), state.ledger)
+            # A copy is complete before the ledger reveals it, but the listing may be older than that. And if the ledger
+            # hides the newest checkpoint of the listing, a newer one may have come that the listing does not have yet.
+            # While the newest one is visible, ledger and listing fit together.
+            groups = grouped(objects(page.entries, self.keys.folder(thread_id)), state.ledger)
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
         return state, page
 
     def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
-        """List all below each of these prefixes, page by page, the prefixes at the same time."""
+        """List all keys with each of these prefixes, page by page, all prefixes at the same time."""
         calls = {at: List(prefix) for at, prefix in enumerate(prefixes)}
         pages: list[list[Page]] = [[] for _ in calls]
         while calls:
@@ -162,65 +156,76 @@ class Reader:
     def survey(
         self, thread_ids: Sequence[str], *, damaged: bool = False
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
-        """Everything that there is of these threads, by name; with ``damaged`` also where a ledger cannot be read."""
+        """The ledgers of these threads, and all their objects as listed; ``damaged`` as in `parsed_ledger`."""
         asked_at = _elapsed()
-        answers = yield Batch(Get(self.ledger_key(thread_id)) for thread_id in thread_ids)
+        answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
         states = [
             self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
-        # After the ledgers: what one does not hide any more was complete by then (see `copy_thread`).
-        listed = yield from self.everything(self.folder(thread_id) for thread_id in thread_ids)
+        # After the ledgers, because a copy is complete before its ledger reveals it.
+        listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
         surveyed = []
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
-            found = objects(entries_of(pages), self.folder(thread_id))
+            found = objects(entries_of(pages), self.keys.folder(thread_id))
             surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
         return surveyed
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
-        """`survey` of all threads that there are, by their ids."""
+        """`survey` of all threads, by id."""
         before = yield from self._ledgers()
-        (pages,) = yield from self.everything([f"{self.root}t/"])
+        (pages,) = yield from self.everything([self.keys.folders])
         by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
         for entry in entries_of(pages):
-            segment = entry.key[len(self.root) + 2 :].partition("/")[0]
-            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.root}t/{segment}/"))
+            segment = entry.key.removeprefix(self.keys.folders).partition("/")[0]
+            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.keys.folders}{segment}/"))
         after = yield from self._ledgers()
         ids = yield from self.thread_ids(by_segment)
-        with_ledger = [id_ for id_ in ids.values() if self.ledger_key(id_) in before]
-        answers = yield Batch(Get(self.ledger_key(id_)) for id_ in with_ledger)
+        with_ledger = [id_ for id_ in ids.values() if self.keys.ledger(id_) in before]
+        answers = yield Batch(Get(self.keys.ledger(id_)) for id_ in with_ledger)
         ledgers = dict(zip(with_ledger, answers, strict=True))
         surveyed = {}
         changed = []
         for segment, id_ in ids.items():
-            found, key = ledgers.get(id_), self.ledger_key(id_)
+            found, key = ledgers.get(id_), self.keys.ledger(id_)
             if {before.get(key), after.get(key)} == {found and found.etag}:
                 state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
                 surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
-            else:  # it may hide what was listed, or tell that it was not complete
+            else:  # changed meanwhile: it may hide what was listed, or reveal what the listing has only in part
                 changed.append(id_)
         again = yield from self.survey(changed, damaged=damaged)
         return surveyed | dict(zip(changed, again, strict=True))
 
     def _ledgers(self) -> Operation[Mapping[str, str]]:
         """The keys of all ledgers, with their ETags."""
-        (pages,) = yield from self.everything([f"{self.root}l/"])
-        return {entry.key: entry.etag for entry in entries_of(pages) if entry.key.endswith(f"/{LEDGER}")}
+        (pages,) = yield from self.everything([self.keys.ledgers])
+        return {entry.key: entry.etag for entry in entries_of(pages) if self.keys.is_ledger(entry.key)}
 
     def thread_ids(self, segments: Iterable[str]) -> Operation[Mapping[str, str]]:
-        """The threads whose folders these are, by the folders' names; without those whose name nobody wrote."""
+        """The ids of the threads with these segments, by segment; without those that are digests nobody named."""
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
         if unnamed:
-            answers = yield Batch(Get(f"{self.root}n/{segment}") for segment in unnamed)
+            answers = yield Batch(Get(self.keys.thread_name(segment)) for segment in unnamed)
             ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
+
+    def name_thread(self, thread_id: str) -> Operation[None]:
+        """Store the id of a thread whose segment is only a digest, so that `thread_ids` finds it; once per process."""
+        segment, thread = thread_segment(thread_id), self.memory.thread(thread_id)
+        if segment_text(segment) is None and not thread.is_named:
+            yield Put(self.keys.thread_name(segment), thread_id.encode())
+            thread.is_named = True
 
     # Objects
 
     def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
-        """The heads of checkpoints, each given with its thread, without what they hold."""
-        keys = [self.folder(thread_id) + each.name for thread_id, each in wanted]
+        """The heads of checkpoints, each given with its thread, in the same order.
+
+        Raises:
+            CorruptCheckpoint, SchemaMismatch: one cannot be read; those that can are remembered.
+        """
+        keys = [self.keys.folder(thread_id) + each.name for thread_id, each in wanted]
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         bodies = yield from self.beginnings([*unknown])
@@ -241,7 +246,7 @@ class Reader:
             return (yield from self.heads(wanted))
         except UNREADABLE:
             found: list[Head | None] = []
-            for place in wanted:  # most are remembered now
+            for place in wanted:  # the readable ones are remembered now
                 try:
                     found += yield from self.heads([place])
                 except UNREADABLE:
@@ -249,7 +254,7 @@ class Reader:
             return found
 
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
-        """Enough of each object for its head, or what there is of it."""
+        """The beginning of each object, long enough for its head; less if the object ends before."""
         if not keys:
             return []
         answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
@@ -265,15 +270,14 @@ class Reader:
     def contents(
         self, wanted: Sequence[tuple[str, Group]], *, remember: bool = False
     ) -> Operation[Sequence[StoredCheckpoint]]:
-        """Checkpoints, each given with its thread, with their values and writes: one request for all of them.
+        """Checkpoints, each given with its thread, with their values and writes, usually in one request.
 
-        What is remembered of a checkpoint lets the next one be stored on top of it.
+        With ``remember``, the next checkpoint can be stored on top of each without reading it again.
         """
         keys: dict[str, None] = {}
         for thread_id, group in wanted:
-            folder = self.folder(thread_id)
-            checkpoint = _checkpoint(group)
-            keys.update(dict.fromkeys(folder + part.text() for part in checkpoint.parsed.stack()))
+            folder = self.keys.folder(thread_id)
+            keys.update(dict.fromkeys(folder + part.text() for part in group.existing.parsed.stack()))
             keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
@@ -281,7 +285,7 @@ class Reader:
         found = yield from self._with_replaced(wanted, found)
         if remember:
             for stored, (thread_id, group) in zip(found, wanted, strict=True):
-                name, folder = _checkpoint(group).parsed, self.folder(thread_id)
+                name, folder = group.existing.parsed, self.keys.folder(thread_id)
                 held = {part.text(): items[folder + part.text()] for part in name.stack()}
                 self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
         return found
@@ -289,7 +293,7 @@ class Reader:
     def _with_replaced(
         self, wanted: Sequence[tuple[str, Group]], found: Sequence[StoredCheckpoint]
     ) -> Operation[list[StoredCheckpoint]]:
-        """Add what writes stand on that were stored before their checkpoint was put again with another state."""
+        """Add chunks that writes refer to and that only an earlier state of their checkpoint has."""
         lacking = [
             len(group.checkpoints) > 1 and bool(_missing(stored.writes, stored.chunks))
             for (_, group), stored in zip(wanted, found, strict=True)
@@ -301,9 +305,12 @@ class Reader:
         ]
 
     def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
-        """What the objects hold that checkpoints had before they were put again or removed, as far as it is there."""
+        """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
+
+        Objects that are deleted by now are skipped.
+        """
         keys = [
-            {self.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
+            {self.keys.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
             for thread_id, group in wanted
         ]
         asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
@@ -322,10 +329,10 @@ class Reader:
         ]
 
     def lacking(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[tuple[str, Group]]]:
-        """Those whose writes stand on a state of their checkpoint that was replaced or removed."""
+        """Those whose writes refer to chunks that only a replaced or removed state of their checkpoint has."""
         found = []
         for thread_id, group in wanted:
-            folder = self.folder(thread_id)
+            folder = self.keys.folder(thread_id)
             parts = group.checkpoint.parsed.stack() if group.checkpoint else ()
             states = [folder + part.text() for part in parts]
             bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
@@ -339,14 +346,14 @@ class Reader:
     def times(
         self, threads: Sequence[tuple[str, State, Sequence[Group]]]
     ) -> Operation[Sequence[tuple[int | None, int]]]:
-        """When the first checkpoint of each thread was put (None: there is none), and when anything last was."""
+        """When each thread's first checkpoint was put (None without one), and when anything of it was last written."""
         recent: dict[str, tuple[int, WritesObject]] = {}
         for at, (thread_id, _, groups) in enumerate(threads):
             writes = [object_ for group in groups for object_ in group.writes]
             checkpoints = [group.checkpoint for group in groups if group.checkpoint]
             moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
             latest = max(moments, default=0.0)
-            folder = self.folder(thread_id)
+            folder = self.keys.folder(thread_id)
             recent |= {
                 folder + object_.name: (at, object_)
                 for object_ in writes
@@ -385,9 +392,12 @@ class Reader:
         bodies: Mapping[str, bytes],
         items: dict[str, Items] | None = None,
     ) -> StoredCheckpoint:
-        """Make a checkpoint of the objects that it stands on; ``items`` are what has been read of them already."""
+        """Build a checkpoint from the bodies of its objects.
+
+        ``items`` has what was already parsed of them, by key, and takes in what is parsed here.
+        """
         items = {} if items is None else items
-        folder, checkpoint = self.folder(thread_id), _checkpoint(group)
+        folder, checkpoint = self.keys.folder(thread_id), group.existing
         where = _where(thread_id, checkpoint)
         head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
         own: dict[str, Items] = {}
@@ -426,7 +436,7 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
 def read_all_writes(
     found: Iterable[tuple[WritesObject, bytes]], thread_id: str
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
-    """The writes of one checkpoint: of ordinary ones the first that was stored, as the objects' numbers tell."""
+    """The writes of one checkpoint. Of ordinary writes with one index, the first stored counts, by object number."""
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
     for object_, body in sorted(found, key=lambda each: each[0].parsed.number):
@@ -438,14 +448,8 @@ def read_all_writes(
 
 
 def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
-    """The chunks that writes stand on and that are not among these."""
+    """The ids of chunks that writes refer to and that are not among these."""
     return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
-
-
-def _checkpoint(group: Group) -> CheckpointObject:
-    if group.checkpoint is None:
-        raise ValueError(f"{group.checkpoint_id} has no checkpoint")
-    return group.checkpoint
 
 
 def _there(found: Found | None, key: str) -> bytes:
@@ -463,7 +467,7 @@ def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
 
 
 def growing() -> Iterator[int]:
-    """How many to look at together for few that are wanted: more and more, as there seem to be few among many."""
+    """How many candidates to look at together until enough match: more each time, as matches turn out to be rare."""
     size = 16
     while True:
         yield size
@@ -475,5 +479,5 @@ def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that goes on while the machine is suspended, where there is one: others' removals do."""
+    """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

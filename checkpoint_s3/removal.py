@@ -1,4 +1,4 @@
-"""Pruning and deleting threads; and deleting the objects of what was removed, once nobody can still be reading them."""
+"""Prunes and deletes threads, and later deletes the objects of what was removed, when nobody can be reading them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,35 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import nonce, run_digest, space_segment, thread_segment
+from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 
 CHANGING_SECONDS = 60
-"""How long a change of a ledger may take after the time that it says."""
+"""A change of a ledger may take effect this long after the time that it records."""
 
 COPYING_SECONDS = 24 * 3600
-"""After this time a copy that was not completed is swept up."""
+"""A copy that is still incomplete this long after it began is swept up."""
 
 _MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
 
 
 class Remover:
-    """Takes objects of threads out of sight, and deletes them later.
+    """Hides objects of threads, and deletes them later.
 
     Args:
         reader: what the store reads with.
-        inbox: marks again what waits on a checkpoint that becomes the latest.
-        grace: seconds that what is out of sight stays stored.
+        inbox: marks waiting tasks when a removal makes an older checkpoint the latest.
     """
 
-    def __init__(self, reader: Reader, inbox: Inbox, grace: float) -> None:
+    def __init__(self, reader: Reader, inbox: Inbox) -> None:
         self._reader = reader
         self._inbox = inbox
-        self._grace = grace
-        self._delay = grace + min(grace, CHANGING_SECONDS)
-        """How long after the time that a removal says its objects are deleted."""
+        self._delay = reader.grace + min(reader.grace, CHANGING_SECONDS)
+        """How many seconds lie between the time that a removal records and the deletion of its objects, at least."""
 
     # Removing
 
@@ -83,13 +81,13 @@ class Remover:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need."""
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            present = [(group, checkpoint) for group in groups if (checkpoint := group.checkpoint)]
-            heads = yield from self._reader.heads([(thread_id, checkpoint) for _, checkpoint in present])
-            places = [_Place(group, checkpoint, head) for (group, checkpoint), head in zip(present, heads, strict=True)]
+            present = [group for group in groups if group.checkpoint]
+            heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
+            places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choose)
             hidden += [
                 other
-                for group, _ in present
+                for group in present
                 for other in group.others
                 if isinstance(other, CheckpointObject) and other.digest not in state.ledger.unseen
             ]
@@ -115,9 +113,13 @@ class Remover:
         *,
         damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger by what is decided on the thread as it is; again when somebody else was quicker.
+        """Replace a thread's ledger with what ``decide`` makes of the thread's state; None changes nothing.
 
-        With ``damaged`` also one that cannot be read.
+        If another process changes the ledger meanwhile, this starts again. With ``damaged``, a ledger that cannot be
+        read is replaced, too.
+
+        Raises:
+            StoreUnavailable: others kept changing it.
         """
         note = self.note(thread_id)
         for _ in range(_ATTEMPTS):
@@ -125,42 +127,52 @@ class Remover:
             ledger = (yield from decide(state, groups)) if groups or state.is_damaged else None
             if ledger is None:
                 return
-            # First of all a note that there is something to sweep: it does no harm when there is not.
+            # The note comes first: it does no harm when there is nothing to sweep.
             yield note
             if (yield from self.replace(thread_id, state, ledger)):
                 return
-        raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
+        raise StoreUnavailable(f"others keep changing the ledger of thread {thread_id!r}")
 
     def note(self, thread_id: str) -> Put:
-        """The request that notes a thread for sweeping: before each change of its ledger a note of its own."""
-        return Put(f"{self._reader.root}r/{thread_segment(thread_id)}/{nonce()}", b"")
+        """The request that notes a thread for sweeping. Each change of its ledger is preceded by a note of its own."""
+        return Put(self._reader.keys.note(thread_id), b"")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
+        """Replace the ledger that ``state`` has. False if it has been changed since."""
         ledger = replace(ledger, nonce=os.urandom(8))
-        key = self._reader.ledger_key(thread_id)
-        done = yield Put(key, ledger_object(ledger), only_new=state.etag is None, replacing=state.etag)
-        # Refused, or repeated after it was done and its answer got lost: look. This also renews what is known.
+        key = self._reader.keys.ledger(thread_id)
+        done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
+        # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.
         now = yield from self._reader.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
     def amend(self, thread_id: str, change: Callable[[State], Ledger]) -> Operation[None]:
-        """Change a thread's ledger, again when somebody else was quicker."""
+        """Change a thread's ledger; if another process changes it meanwhile, start again.
+
+        Raises:
+            StoreUnavailable: others kept changing it.
+        """
         for _ in range(_ATTEMPTS):
             ((state, _),) = yield from self._reader.survey([thread_id])
             if (yield from self.replace(thread_id, state, change(state))):
                 return
-        raise StoreUnavailable(f"thread {thread_id!r} is being changed by others all the time")
+        raise StoreUnavailable(f"others keep changing the ledger of thread {thread_id!r}")
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
-        """Let be seen what is stored under these names, although a copy that was not completed meant to use them."""
+        """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(checkpoint_digest, names))
         yield from self.amend(
             thread_id, lambda state: replace(state.ledger, veiled=without(state.ledger.veiled, digests))
         )
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
-        (pages,) = yield from self._reader.everything([self._reader.inbox(thread_id)])
-        old = [Delete(entry.key) for page in pages for entry in page.entries if self._is_over(self._grace, entry, page)]
+        (pages,) = yield from self._reader.everything([self._reader.keys.markers(thread_id)])
+        old = [
+            Delete(entry.key)
+            for page in pages
+            for entry in page.entries
+            if self._is_over(self._reader.grace, entry, page)
+        ]
         if old:
             yield Batch(old)
 
@@ -171,26 +183,26 @@ class Remover:
     # Sweeping
 
     def sweep(self) -> Operation[None]:
-        """Delete the objects, in all threads, of what was removed so long ago that nobody can still be reading them."""
-        root = f"{self._reader.root}r/"
-        (pages,) = yield from self._reader.everything([root])
+        """Delete, in all threads, the objects that were removed so long ago that nobody can still be reading them."""
+        notes = self._reader.keys.notes
+        (pages,) = yield from self._reader.everything([notes])
         due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
                 if self._is_over(self._delay, entry, page):
-                    due.setdefault(entry.key.removeprefix(root).partition("/")[0], []).append(entry)
+                    due.setdefault(entry.key.removeprefix(notes).partition("/")[0], []).append(entry)
         for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
             try:
                 ((state, groups),) = yield from self._reader.survey([thread_id])
                 is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
             except (*UNREADABLE, Vanished):
-                continue  # whoever reads this thread is told; it must keep nobody from other ones
+                continue  # readers of this thread are told; other threads must still be swept
             if is_done:
-                # What is not due yet has later notes.
+                # Whatever is not due yet has later notes.
                 yield Batch(Delete(entry.key, entry.etag) for entry in due[segment])
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
-        """Delete what is due of one thread; whether no copy is being made of which something may be left over."""
+        """Delete what is due of one thread. False while the ledger has copies that may leave something to sweep up."""
         due_before = state.now - int(self._delay * _MICROSECONDS)
         ledger = state.ledger
         due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
@@ -199,14 +211,14 @@ class Remover:
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        folder = self._reader.folder(thread_id)
+        folder = self._reader.keys.folder(thread_id)
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
-        stands = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
-        deleted = [object_ for name, object_ in going.items() if name not in stands]
+        needed = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
+        deleted = [object_ for name, object_ in going.items() if name not in needed]
         if deleted:
             yield Batch(
                 Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
@@ -232,7 +244,7 @@ class Remover:
     def _under_writes(
         self, thread_id: str, groups: Sequence[Group], going: Collection[str]
     ) -> Operation[frozenset[str]]:
-        """The checkpoints that are going although writes stand on their state, which was replaced or removed since."""
+        """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
         suspects = [
             (thread_id, group) for group in groups if group.writes and any(c.name in going for c in group.checkpoints)
         ]
@@ -242,10 +254,9 @@ class Remover:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A checkpoint that is there, visible or retired."""
+    """A checkpoint that exists, visible or retired."""
 
     group: Group
-    checkpoint: CheckpointObject
     head: Head
 
     @property
@@ -263,7 +274,7 @@ class _Place:
 def _retained(
     places: Sequence[_Place], choose: Choice
 ) -> tuple[list[CheckpointObject | WritesObject], dict[bytes, frozenset[str]], list[Group]]:
-    """What of a thread is to be hidden, which checkpoints become retired, as a ledger has them, and which are kept."""
+    """Decide which objects of a thread to hide, which checkpoints to retire (as in a ledger), and which to keep."""
     hidden: list[CheckpointObject | WritesObject] = []
     retired: dict[bytes, frozenset[str]] = {}
     kept: list[Group] = []
@@ -273,9 +284,9 @@ def _retained(
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():
             if id_ in decided.removed:
-                hidden += [place.checkpoint, *place.group.writes]
+                hidden += [place.group.existing, *place.group.writes]
             elif id_ in decided.retired:
-                retired[place.checkpoint.digest] = decided.retired[id_]
+                retired[place.group.existing.digest] = decided.retired[id_]
             else:
                 kept.append(place.group)
     return hidden, retired, kept
@@ -289,7 +300,7 @@ def _hiding(
     created_at: int | None,
     updated_at: int,
 ) -> Ledger | None:
-    """A ledger that hides these objects, too; None when that changes nothing."""
+    """The ledger that hides these objects in addition; None if that changes nothing."""
     ledger = state.ledger
     digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
     if not (digests or state.is_damaged) and retired == dict(ledger.retired):

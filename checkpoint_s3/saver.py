@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, seconds, take_options, text
-from checkpoint_s3.connections import CONNECTIONS, READ_SECONDS, make_client
+from checkpoint_s3.connections import GivenClients, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.reader import LEASE
 from checkpoint_s3.store import GRACE_SECONDS, S3Store
@@ -33,20 +33,23 @@ class S3Saver(CheckpointSaver):
 
     Args:
         bucket: an existing bucket.
-        prefix: begins every key; several savers may share a bucket, each below a prefix of its own.
-        client: a boto3 client to use, in any number of threads at once; it is never closed. It should not retry on its
-            own: what it waits for counts towards ``grace``.
-        session: a boto3 session to make a client of, instead of one that finds credentials and region by itself.
-        endpoint_url: of a store other than AWS.
-        region_name: of the bucket, unless boto3 finds it.
-        profile_name: in boto3's configuration files.
-        sse: how objects are encrypted by the store: ``"AES256"``, ``"aws:kms"`` or ``"aws:kms:dsse"``; the bucket's
-            default without it.
-        sse_kms_key_id: the key for ``aws:kms``.
-        grace: seconds for which removed objects stay stored, out of sight, before they are deleted; the same in all
-            savers of a bucket (`docs/s3.md`); more than ``deadline`` and the client's timeout by a fifth. 0 only when
-            nobody else works on it.
+        prefix: what every key begins with. Several savers may share a bucket, each with its own prefix.
+        client: a boto3 client to use, from any number of threads at once; it is never closed. It should not retry on
+            its own, because the time it takes counts towards ``grace``.
+        session: the boto3 session to make a client from, instead of one that finds credentials and region by itself.
+        endpoint_url: the endpoint of a store other than AWS.
+        region_name: the bucket's region, unless boto3 finds it.
+        profile_name: a profile in boto3's configuration files.
+        sse: how the store encrypts objects: ``"AES256"``, ``"aws:kms"`` or ``"aws:kms:dsse"``; by default as the bucket
+            is configured.
+        sse_kms_key_id: the key for ``aws:kms`` and ``aws:kms:dsse``.
+        grace: seconds for which removed objects stay stored, out of sight, before they are deleted. It must be the same
+            in all savers of a bucket, and at least 1.2 times ``deadline`` and the client's timeout together
+            (`docs/s3.md`); or 0, where no other saver works on the bucket.
         options: those of `CheckpointSaver`.
+
+    Raises:
+        UnsupportedOperation: one of these cannot be used.
     """
 
     def __init__(
@@ -73,7 +76,6 @@ class S3Saver(CheckpointSaver):
             )
         if not (isfinite(grace) and grace >= 0):
             raise UnsupportedOperation(f"grace={grace!r}: give a number of seconds, 0 or more")
-        given = {"endpoint_url": endpoint_url, "region_name": region_name}
         if endpoint_url is not None and "@" in endpoint_url:
             # Not shown: it may be a secret.
             raise UnsupportedOperation("endpoint_url has no credentials: take them out, and let boto3 find them")
@@ -84,32 +86,23 @@ class S3Saver(CheckpointSaver):
         if session is not None and profile_name is not None:
             raise UnsupportedOperation("session= has a profile already: pass one of the two")
 
-        def make() -> Any:
-            return client or make_client(session, profile_name=profile_name, **given)
-
-        connections, timeout = CONNECTIONS, float(READ_SECONDS)
-        if client is not None:
-            config = client.meta.config
-            connections = config.max_pool_connections
-            timeout = max(inf if each is None else each for each in (config.connect_timeout, config.read_timeout))
-        transport = S3Transport(
-            bucket,
-            make,
-            owned=client is None,
-            connections=connections,
-            encryption=_encryption(sse, sse_kms_key_id),
+        clients = (
+            OwnClients(session, profile_name=profile_name, endpoint_url=endpoint_url, region_name=region_name)
+            if client is None
+            else GivenClients(client)
         )
+        transport = S3Transport(bucket, clients, encryption=_encryption(sse, sse_kms_key_id))
         super().__init__(S3Store(transport, prefix, grace), **options)
-        _check_grace(grace, self.transport.deadline, timeout)
+        _check_grace(grace, self.transport.deadline, clients.timeout)
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
         """Return a saver to use in ``with`` or ``async with``, which set it up and close it.
 
         Args:
-            conn_string: ``s3://bucket/prefix?endpoint_url=…&region_name=…``; the arguments of `S3Saver` that are texts
-                or numbers may stand in the query.
-            options: the arguments of `S3Saver`.
+            conn_string: ``s3://bucket/prefix?endpoint_url=…&region_name=…``. The query takes the arguments of `S3Saver`
+                that are texts or numbers.
+            options: the other arguments of `S3Saver`.
         """
         url, options = take_options(conn_string, _URL_OPTIONS, options)
         try:
@@ -132,13 +125,12 @@ class S3Saver(CheckpointSaver):
 
 
 def open_s3(url: str, **options: Any) -> S3Saver:
-    """Open ``s3://bucket/prefix``, with options as `S3Saver.from_conn_string` has them."""
+    """Open ``s3://bucket/prefix``, as `S3Saver.from_conn_string` does."""
     return S3Saver.from_conn_string(url, **options)
 
 
 def _check_grace(grace: float, deadline: float, timeout: float) -> None:
-    """Refuse a grace period that ends while a request may be on its way that relies on what was there before."""
-    # One attempt waits for a connection or for an answer, and hardly ever for both.
+    """Refuse a grace period that may end before a request arrives that relies on what has been removed since."""
     needed = (deadline + timeout) / (1 - LEASE)
     if 0 < grace < needed * (1 - 1e-9):
         raise UnsupportedOperation(

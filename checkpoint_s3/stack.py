@@ -1,9 +1,9 @@
-"""What the object of a checkpoint holds itself, and what it leaves to older ones. No I/O.
+"""Decides what a checkpoint's object holds itself, and what it leaves to older objects. No I/O.
 
-A reader fetches a checkpoint's object and the older ones that its name lists, all at once. So the list must be short,
-although each checkpoint adds a little to its parent's state: an object takes over what the objects before it hold
-whenever that is no more than it holds itself. So a value is copied a few times in the life of a long thread, as in a
-log-structured merge tree, and dead weight is left behind.
+A reader fetches a checkpoint's object and the older ones that its name lists, all at once. The list must stay short,
+although each checkpoint adds a little to its parent's state. So an object takes over what an older object holds
+whenever that is no more than it holds itself, as in a log-structured merge tree. A value is thus copied a few times in
+the life of a long thread, and what nobody needs any more is left behind.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from checkpoint_s3.format import Items, Pair, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
 
 MAX_OBJECTS = 9
-"""The most objects that a checkpoint's state is read from: with the listing, the ledger and a write, 12 requests."""
+"""The most objects that hold a checkpoint's state. With the listing, the ledger and a write they make 12 requests."""
 
 SPARE_BYTES = 64 * 1024
-"""Older objects are left behind when they hold this much more that nobody needs than what is needed."""
+"""Older objects are left behind when what nobody needs in them exceeds what is needed by more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A checkpoint's state as this process knows it: its objects, newest first, and the chunks that are needed."""
+    """A checkpoint's state as this process knows it: its objects, newest first, and the ids of the chunks it needs."""
 
     name: CheckpointName
     segments: tuple[Segment, ...]
@@ -60,7 +60,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to store a checkpoint: what its object holds, and which segments stay behind it. Or what is missing."""
+    """How to store a checkpoint: what its object holds, and which older segments it refers to. Or what is missing."""
 
     missing: Missing
     stored: frozenset[Pair] = frozenset()
@@ -93,7 +93,7 @@ def plan(
     )
     if missing_chunks or missing_versions:
         return Plan(Missing(frozenset(missing_chunks), frozenset(missing_versions)))
-    sizes = [0] * (len(base) + 1)  # of what is needed: brought along, and in each segment; -1 is the last
+    sizes = [0] * (len(base) + 1)  # of what is needed from each segment; the last is of what was brought (-1)
     for at, value in wanted.values():
         sizes[at] += value_size(value)
     for at, chunk in needed.values():
@@ -112,7 +112,7 @@ def plan(
 
 
 def closure(ids: Iterable[ChunkId], *sources: Mapping[ChunkId, Chunk]) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
-    """The chunks that these stand on, down to the leaves, and those that no source has."""
+    """The chunks with these ids and all that they refer to, down to the leaves, and the ids that no source has."""
     needed, missing = _needed(ids, {}, sources)
     return {id_: chunk for id_, (_, chunk) in needed.items()}, missing
 
@@ -120,7 +120,7 @@ def closure(ids: Iterable[ChunkId], *sources: Mapping[ChunkId, Chunk]) -> tuple[
 def _needed(
     ids: Iterable[ChunkId], brought: Mapping[ChunkId, Chunk], sources: Sequence[Mapping[ChunkId, Chunk]]
 ) -> tuple[dict[ChunkId, tuple[int, Chunk]], set[ChunkId]]:
-    """Each chunk with the number of the source that has it, -1 for what is brought along and in no source."""
+    """Each needed chunk with the number of its source, -1 if only ``brought`` has it; and the ids that are nowhere."""
     needed: dict[ChunkId, tuple[int, Chunk]] = {}
     missing: set[ChunkId] = set()
     at_hand = list(ids)
@@ -142,7 +142,7 @@ def _needed(
 
 
 def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) -> int:
-    """From how many of the segments, the newest first, the new object takes over what is needed."""
+    """From how many of the segments, newest first, the new object takes over what is needed."""
     characters = [reference_characters(segment.label) for segment in base]
     taken = 0
     while taken < len(base) and (
@@ -156,14 +156,14 @@ def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) ->
 
 
 def snapshot_of(name: CheckpointName, segments: tuple[Segment, ...], stored: StoredCheckpoint) -> Snapshot:
-    """The snapshot of a checkpoint that was read."""
+    """The snapshot of a checkpoint that has been read."""
     ids = (id_ for value in stored.values.values() for id_ in value.chunk_ids)
     needed, _ = closure(ids, stored.chunks)
     return Snapshot(name, segments, frozenset(needed))
 
 
 def segments_of(name: CheckpointName, items: Mapping[str, Items]) -> Iterator[Segment]:
-    """The segments of a checkpoint whose objects' items are given by the objects' names."""
+    """The segments of a checkpoint, given what its objects hold by their names."""
     for part in name.stack():
         held = items[part.text()]
         yield Segment(part.label, held, held.size)

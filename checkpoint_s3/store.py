@@ -1,4 +1,4 @@
-"""Checkpoint records in objects of S3. A checkpoint is one object; `docs/s3.md` tells how it all works together."""
+"""Checkpoint records in objects of S3. A checkpoint is one object; `docs/s3.md` describes them all."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
 from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
+    Keys,
     Kind,
     Label,
     WritesName,
@@ -44,32 +46,30 @@ from checkpoint_s3.layout import (
     segment_text,
     space_segment,
     task_digest,
-    thread_segment,
 )
 from checkpoint_s3.memory import Memory
 from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
-from checkpoint_s3.view import CheckpointObject, Group, WritesObject, grouped, objects
 
 T = TypeVar("T")
 
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
-"""Makes the content of an object of some writes."""
+"""Makes the content of an object that holds these writes."""
 
 GRACE_SECONDS = 120.0
-"""How long what was removed, and is out of sight, stays stored for whoever has just read it."""
+"""How long removed objects stay stored, out of sight, for those who have just read them."""
 
 _ATTEMPTS = 5
 _PAGE = 1000
 _NEWEST = 100
-"""Names read to find one checkpoint: enough for the writes of some dozens of tasks. Each takes 80 us of the client."""
+"""Names listed to find one checkpoint: enough for the writes of dozens of tasks. Each takes the client 80 us."""
 
 _NONCE_BYTES = 8
 
 _JUST_NOW_SECONDS = 5
-"""A checkpoint that was written longer ago than this when it is put may have been put before."""
+"""A checkpoint that is put longer than this after it was written may have been put before."""
 
 
 class S3Store(CheckpointStore):
@@ -77,22 +77,22 @@ class S3Store(CheckpointStore):
 
     Args:
         transport: executes its requests.
-        prefix: begins every key; slashes make folders.
-        grace: seconds after which what has been removed is deleted physically (`docs/s3.md`).
+        prefix: what every key begins with; slashes make folders.
+        grace: seconds for which removed objects stay stored before they are deleted (`docs/s3.md`).
     """
 
     def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
         self._transport = transport
-        self._reader = Reader(f"{prefix}/" if prefix else "", PerProcess(Memory), grace)
-        self._inbox = Inbox(self._reader, grace)
-        self._remover = Remover(self._reader, self._inbox, grace)
+        self._reader = Reader(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
+        self._inbox = Inbox(self._reader)
+        self._remover = Remover(self._reader, self._inbox)
 
     @property
     def transport(self) -> S3Transport:
         return self._transport
 
     def setup(self) -> Operation[None]:
-        yield from prepare(self._reader.root, self._transport.bucket)
+        yield from prepare(self._reader.keys, self._transport.bucket)
         yield from self._remover.sweep()
 
     # Writing
@@ -105,8 +105,8 @@ class S3Store(CheckpointStore):
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._reader.memory
-        # All that takes a request of its own is before the look at what is there: that is relied on for a while only.
-        yield from self._name_thread(key.thread_id)
+        # These requests come before the look at the thread's ledger, which can be relied on only for a while.
+        yield from reader.name_thread(key.thread_id)
         written_at = yield from self._moment(checkpoint)
         if checkpoint.open_channels and checkpoint.parent_id:
             if not (yield from self._can_be_parent(checkpoint)):
@@ -121,27 +121,27 @@ class S3Store(CheckpointStore):
         body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
         older = tuple(segment.label for segment in planned.behind)
         name = self._name(checkpoint, written_at, body, older)
-        yield Put(reader.folder(key.thread_id) + name.text(), body)
+        yield Put(reader.keys.folder(key.thread_id) + name.text(), body)
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
 
     def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
-        """The time of writing for the name of a checkpoint's object: later than of all that were put under its id."""
+        """The time of writing for the name of a checkpoint's object: later than of any put of its id known here."""
         key = checkpoint.key
         known = self._reader.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
         if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
-            # No caller's new checkpoint, but one that is brought from elsewhere, and may have been brought before.
+            # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
-            present = objects(entries_of(pages), self._reader.folder(key.thread_id))
+            present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))
             earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
         return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
 
     def _name(
         self, checkpoint: CheckpointRecord, written_at: int, body: bytes, older: tuple[Label, ...]
     ) -> CheckpointName:
-        """A name for a checkpoint's object that the ledger does not hide, as it would if a removed one had the same."""
+        """A name for a checkpoint's object that the ledger does not hide: a removed object may have had the same."""
         key = checkpoint.key
         unseen = self._reader.memory.thread(key.thread_id).unseen
         while True:
@@ -155,11 +155,12 @@ class S3Store(CheckpointStore):
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
         reader, memory = self._reader, self._reader.memory
-        yield from self._name_thread(key.thread_id)
+        yield from reader.name_thread(key.thread_id)
         if key.checkpoint_ns == "":
             asking = {write.task_id for write in writes if write.questions}
             if asking:
-                # Before the question itself: one that is not there yet is recognised, one without marker is not found.
+                # Before the question itself: a marker without a question is recognised, but a question without a marker
+                # is never found.
                 yield Batch(self._inbox.marker(key, task_id) for task_id in sorted(asking))
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
@@ -181,7 +182,7 @@ class S3Store(CheckpointStore):
         return Missing()
 
     def _put_objects(self, key: CheckpointKey, writes: Sequence[WriteRecord], body: Body) -> Operation[None]:
-        """Store each write that may be replaced as an object, and the ordinary ones of a task as another one."""
+        """Store each special write as an object of its own, and the ordinary ones of each task as one more."""
         calls = [
             Put(self._writes_key(key, "x", write.task_id, -write.idx), body([write]))
             for write in writes
@@ -197,11 +198,11 @@ class S3Store(CheckpointStore):
         for task_id, some in by_task.items():
             number, known = written.get((key.checkpoint_id, task_id), (0, set()))
             if known.issuperset(write.idx for write in some):
-                unsure.append(task_id)  # stored already, unless somebody removed it since
+                unsure.append(task_id)  # stored already, unless somebody has removed it since
                 continue
             tried.append((task_id, number))
-            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), only_new=True))
-        folder = self._reader.folder(key.thread_id)
+            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), if_absent=True))
+        folder = self._reader.keys.folder(key.thread_id)
         names = [call.key.removeprefix(folder) for call in calls]
         unseen = self._reader.memory.thread(key.thread_id).unseen
         if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
@@ -220,8 +221,8 @@ class S3Store(CheckpointStore):
     def _add_writes(
         self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body
     ) -> Operation[None]:
-        """Store those ordinary writes of a task that are not there yet, behind the task's objects that are."""
-        folder, task = self._reader.folder(key.thread_id), task_digest(task_id)
+        """Store those ordinary writes of a task that are not stored yet, as an object numbered after those that are."""
+        folder, task = self._reader.keys.folder(key.thread_id), task_digest(task_id)
         prefix = f"{self._place(key)}w{task}."
         memory = self._reader.memory.space(key.namespace).written
         while True:
@@ -247,7 +248,7 @@ class S3Store(CheckpointStore):
             while checkpoint_digest(name.removeprefix(folder)) in state.ledger.unseen:
                 following += 1
                 name = self._writes_key(key, "w", task_id, following)
-            if (yield Put(name, body(rest), only_new=True)) is not None:
+            if (yield Put(name, body(rest), if_absent=True)) is not None:
                 memory[key.checkpoint_id, task_id] = (following + 1, indices | {write.idx for write in rest})
                 return
 
@@ -258,7 +259,7 @@ class S3Store(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[tuple[str, str]],
     ) -> Operation[Sequence[Segment]]:
-        """The objects that a new checkpoint may stand on: its parent's, read first if they are not known here."""
+        """The objects that a new checkpoint may refer to: its parent's, which are read first if they are unknown."""
         if checkpoint.parent_id is None:
             return ()
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id)
@@ -269,34 +270,27 @@ class S3Store(CheckpointStore):
         return known.segments if known else ()
 
     def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
-        """Whether the open channels of a checkpoint can be rebuilt: a retired parent has kept only some writes."""
+        """Whether the parent still has the writes to a checkpoint's open channels: a retired one has kept only some."""
         parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
         state = yield from self._reader.state(parent.thread_id)
         known = self._reader.memory.snapshot(parent)
-        if known is not None:  # it would have been forgotten if the ledger hid it
+        if known is not None:  # if the ledger hid it, it would have been forgotten
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
         (pages,) = yield from self._reader.everything([self._place(parent)])
-        folder = self._reader.folder(parent.thread_id)
+        folder = self._reader.keys.folder(parent.thread_id)
         for group in grouped(objects(entries_of(pages), folder), state.ledger):
             if group.checkpoint is not None:
                 return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
         return False
 
-    def _name_thread(self, thread_id: str) -> Operation[None]:
-        """Once per process and thread, and only for ids that are too long to be part of a key: keep the id itself."""
-        segment, thread = thread_segment(thread_id), self._reader.memory.thread(thread_id)
-        if segment_text(segment) is None and not thread.is_named:
-            yield Put(f"{self._reader.root}n/{segment}", thread_id.encode())
-            thread.is_named = True
-
     def _place(self, key: CheckpointKey) -> str:
         space = space_segment(key.checkpoint_ns)
-        return f"{self._reader.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
+        return f"{self._reader.keys.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
 
     def _writes_key(self, key: CheckpointKey, kind: Kind, task_id: str, number: int) -> str:
         name = WritesName(space_segment(key.checkpoint_ns), key.checkpoint_id, kind, task_digest(task_id), number)
-        return self._reader.folder(key.thread_id) + name.text()
+        return self._reader.keys.folder(key.thread_id) + name.text()
 
     # Reading
 
@@ -312,7 +306,7 @@ class S3Store(CheckpointStore):
 
     def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
         """One checkpoint of a namespace, or its latest: usually one request."""
-        folder = self._reader.folder(key.thread_id)
+        folder = self._reader.keys.folder(key.thread_id)
         prefix = folder + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
@@ -321,7 +315,7 @@ class S3Store(CheckpointStore):
         while True:
             groups = grouped(found, state.ledger)
             seen = next((group for group in groups if group.visible), None)
-            # The writes of the last checkpoint on a page may go on behind it.
+            # The writes of the last checkpoint on a page may continue on the next one.
             if page.last is None or (seen is not None and seen is not groups[-1]):
                 return seen
             page = yield List(prefix, after=page.last, limit=_PAGE)
@@ -339,9 +333,7 @@ class S3Store(CheckpointStore):
             if not some:
                 break
             if query.terms or not query.contents:
-                heads = yield from self._reader.heads(
-                    [(key.thread_id, group.checkpoint) for key, group in some if group.checkpoint]
-                )
+                heads = yield from self._reader.heads([(key.thread_id, group.existing) for key, group in some])
                 matching = [
                     (place, head.record)
                     for place, head in zip(some, heads, strict=True)
@@ -355,7 +347,7 @@ class S3Store(CheckpointStore):
         return page
 
     def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[CheckpointKey, Group]]]:
-        """The visible checkpoints that a query asks for, but for its terms, in its order."""
+        """The visible checkpoints that match a query except for its terms, in its order."""
         surveyed: Mapping[str, Sequence[Group]]
         if query.thread_id is None:
             everything = yield from self._reader.survey_all()
@@ -366,20 +358,14 @@ class S3Store(CheckpointStore):
             ((_, groups),) = yield from self._reader.survey([query.thread_id])
             surveyed = {query.thread_id: groups}
         visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
-        texts = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
-        examples = {(thread_id, group.space): (thread_id, group) for thread_id, group in visible}
-        digests = [place for place, text in texts.items() if text is None]
+        namespaces = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
+        examples = {(thread_id, group.space): group.existing for thread_id, group in visible}
+        digests = [place for place, namespace in namespaces.items() if namespace is None]
         if digests:
-            heads = yield from self._reader.heads(
-                [
-                    (thread_id, group.checkpoint)
-                    for thread_id, group in map(examples.__getitem__, digests)
-                    if group.checkpoint
-                ]
-            )
-            texts |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
+            heads = yield from self._reader.heads([(place[0], examples[place]) for place in digests])
+            namespaces |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
         found = [
-            (CheckpointKey(thread_id, texts[thread_id, group.space] or "", group.checkpoint_id), group)
+            (CheckpointKey(thread_id, namespaces[thread_id, group.space] or "", group.checkpoint_id), group)
             for thread_id, group in visible
         ]
         after = _order(query.after) if query.after else None
@@ -394,9 +380,9 @@ class S3Store(CheckpointStore):
         return iter(sorted(found, key=lambda place: _order(place[0]), reverse=True))
 
     def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
-        """Enough checkpoints of one namespace for a page, beginning where the page does."""
+        """Enough checkpoints of one namespace for a page, from where it starts; all of them if the query has terms."""
         thread_id = query.thread_id or ""
-        folder = self._reader.folder(thread_id)
+        folder = self._reader.keys.folder(thread_id)
         prefix = folder + space_segment(query.checkpoint_ns or "")
         bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
         after = f"{prefix}{id_segment(min(bounds))}/~" if bounds else ""
@@ -438,7 +424,11 @@ class S3Store(CheckpointStore):
 
 
 def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
-    """Begin an operation anew when an object is gone that a listing had: somebody has removed it since."""
+    """Start an operation again when a listed object is gone, because somebody has removed it since.
+
+    Raises:
+        CorruptCheckpoint: an object is still missing at the last attempt.
+    """
     for _ in range(_ATTEMPTS - 1):
         try:
             return (yield from attempt())

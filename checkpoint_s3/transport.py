@@ -1,9 +1,9 @@
-"""Calls on a bucket, carried out on a client of boto3: one by one, or those of a request at the same time."""
+"""Calls on a bucket, carried out by a boto3 client: one by one, or all those of a request at the same time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,18 +13,18 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perprocess import PerProcess
-from checkpoint_s3.connections import CONNECT_SECONDS
+from checkpoint_base.transport import Closable
+from checkpoint_s3.connections import Clients
 from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, translated
 
 PART_BYTES = 16 * 1024 * 1024
-"""A larger object is uploaded in parts of this size, at the same time."""
+"""An object larger than this is uploaded in parts of this size, several at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Answered by `Found`, or None when there is no such object. ``first`` limits it to its first bytes."""
+    """Answered by `Found`, or None if there is no such object. ``first`` asks for only that many of its bytes."""
 
     key: str
     first: int | None = None
@@ -32,20 +32,20 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Answered by the new object's ETag, or None when the condition did not hold.
+    """Stores an object. Answered by its ETag, or None if the condition did not hold.
 
-    ``only_new``: only where there is none yet. ``replacing``: only in place of the object with this ETag.
+    ``if_absent``: only if there is no such object yet. ``if_match``: only if the object has this ETag.
     """
 
     key: str
     body: bytes
-    only_new: bool = False
-    replacing: str | None = None
+    if_absent: bool = False
+    if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copies an object within the bucket; answered by True, or False when there is nothing to copy."""
+    """Copies an object within the bucket. Answered by True, or False if the source is missing."""
 
     source: str
     target: str
@@ -53,15 +53,15 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Deletes an object, if it is still the one with ``etag``; that there is none is no error. Answered by None."""
+    """Deletes an object, with ``if_match`` only if it has this ETag; a missing one is ignored. Answered by None."""
 
     key: str
-    etag: str | None = None
+    if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Answered by one `Page` of the keys that begin with a prefix, behind ``after``."""
+    """Answered by one `Page` of the keys that begin with ``prefix`` and come after ``after``."""
 
     prefix: str
     after: str = ""
@@ -72,9 +72,9 @@ Call: TypeAlias = Get | Put | Copy | Delete | List
 
 
 class Batch(list[Call]):
-    """Calls that do not need each other as one request: carried out at the same time, answered by a list.
+    """Independent calls as one request: carried out at the same time, answered by a list in their order.
 
-    What has been answered is kept until all is: when the request is repeated, only the rest is carried out again.
+    Answers are kept until all calls have one, so when the request is repeated, only the rest is carried out again.
     """
 
     def __init__(self, calls: Iterable[Call]) -> None:
@@ -82,7 +82,7 @@ class Batch(list[Call]):
         self.answers: dict[int, Any] = {}
 
     def take_answers(self) -> list[Any]:
-        """All answers, in the order of the calls. What comes afterwards is another request of the same calls."""
+        """Return all answers, in the order of the calls, and forget them: executing it again repeats every call."""
         answers, self.answers = self.answers, {}
         return [answers[at] for at in range(len(self))]
 
@@ -92,7 +92,7 @@ Request: TypeAlias = Call | Batch
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An object; ``age`` is the seconds since it was written, ``now`` microseconds, both by the server's clock."""
+    """An object. By the server's clock, ``age`` is the seconds since it was written, and ``now`` is in microseconds."""
 
     body: bytes
     etag: str
@@ -109,15 +109,15 @@ class Entry:
     modified: float
 
     def age(self, now: int) -> float:
-        """Seconds since it was written; ``now`` as a `Page` has it."""
+        """Return the seconds since it was written; ``now`` is that of its `Page`."""
         return now / 1_000_000 - self.modified
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a listing, in the order of keys. The next one begins behind ``last``, which is None when there is none.
+    """A part of a listing, in the order of keys.
 
-    ``now`` is as in `Found`.
+    ``last`` is the key after which the next page begins, None on the last page. ``now`` is as in `Found`.
     """
 
     entries: Sequence[Entry]
@@ -126,42 +126,33 @@ class Page:
 
 
 @dataclass(slots=True)
-class _Made:
-    """What one process uses: connections must not be shared with a process that it was forked from."""
+class _Threads:
+    """The threads of one process."""
 
-    client: Any = None
-    making: Lock = field(default_factory=Lock)
     executor: ThreadPoolExecutor | None = None
     changing: Lock = field(default_factory=Lock)
 
 
-class S3Transport:
+class S3Transport(Closable):
     """Executes calls on one bucket, those of a request at the same time.
 
     Args:
         bucket: its name.
-        make: makes a client, here and again in a forked process.
-        owned: whether clients that ``make`` returns are ours to close.
-        connections: how many requests a client carries out at once.
-        encryption: what every object that is written is to be encrypted with, as boto3 names it.
+        clients: where its client comes from.
+        encryption: boto3's arguments for how the store encrypts objects that are written.
     """
 
     def __init__(
         self,
         bucket: str,
-        make: Callable[[], Any],
+        clients: Clients,
         *,
-        owned: bool,
-        connections: int,
         encryption: Mapping[str, str] | None = None,
     ) -> None:
         self.bucket = bucket
-        self._make = make
-        self._owned = owned
-        self._connections = connections
+        self._clients = clients
         self._encryption = dict(encryption or {})
-        self._is_closed = False
-        self._made = PerProcess(_Made)
+        self._threads = PerProcess(_Threads)
 
     def execute(self, request: Request) -> Any:
         if isinstance(request, Call):
@@ -171,7 +162,7 @@ class S3Transport:
             *others, last = rest
             futures = {at: self._submitted(request[at]) for at in others}
             try:
-                # One on this thread: it would only wait.
+                # This thread carries one out: otherwise it would only wait.
                 request.answers[last] = self._carry_out(request[last])
             finally:
                 wait(futures.values())
@@ -195,51 +186,30 @@ class S3Transport:
         return request.take_answers()
 
     def close(self) -> None:
-        made = self._made.get()
-        with made.changing:
+        threads = self._threads.get()
+        with threads.changing:
             self._is_closed = True
-            executor, made.executor = made.executor, None
+            executor, threads.executor = threads.executor, None
         if executor is not None:
             executor.shutdown()
-        with made.making:
-            client, made.client = made.client, None
-        if client is not None and self._owned:
-            client.close()
+        self._clients.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
 
     def _client(self) -> Any:
-        made = self._made.get()
-        client = made.client
-        return self._made_client(made) if client is None else client
-
-    def _made_client(self, made: _Made) -> Any:
-        # It may ask whoever issues credentials. Whoever would wait for longer has a deadline to keep.
-        if not made.making.acquire(timeout=CONNECT_SECONDS):
-            raise StoreUnavailable(f"bucket {self.bucket!r}: no client has been made for {CONNECT_SECONDS} seconds")
         try:
-            self._check_open()
-            client = made.client
-            if client is None:
-                client = made.client = self._make()
+            return self._clients.get()
         except (*BOTO_ERRORS, ValueError) as error:
             raise translated(error, self.bucket) from error
-        finally:
-            made.making.release()
-        return client
 
     def _submitted(self, call: Call) -> Future[Any]:
-        made = self._made.get()
-        with made.changing:
+        threads = self._threads.get()
+        with threads.changing:
             self._check_open()
-            if made.executor is None:
-                made.executor = ThreadPoolExecutor(self._connections, thread_name_prefix="checkpoint-s3")
-            return made.executor.submit(self._carry_out, call)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise UnsupportedOperation(f"the saver on bucket {self.bucket!r} is closed: open another one")
+            if threads.executor is None:
+                threads.executor = ThreadPoolExecutor(self._clients.connections, thread_name_prefix="checkpoint-s3")
+            return threads.executor.submit(self._carry_out, call)
 
     def _carry_out(self, call: Call) -> Any:
         client = self._client()
@@ -265,10 +235,10 @@ class S3Transport:
         except ClientError as error:
             if is_missing(error):
                 return None
-            if is_beyond(error) and ranged:  # it is empty, which is for its reader to judge
+            if is_beyond(error) and ranged:  # the object is empty: its reader decides what that means
                 return self._get(client, Get(call.key))
             raise
-        stream = answer["Body"]  # as a context manager it would hand out urllib3's, which raises errors of its own
+        stream = answer["Body"]  # as a context manager, it would return urllib3's stream, which raises other errors
         try:
             body = stream.read()
         finally:
@@ -278,10 +248,10 @@ class S3Transport:
 
     def _put(self, client: Any, call: Put) -> str | None:
         condition = {}
-        if call.only_new:
+        if call.if_absent:
             condition["IfNoneMatch"] = "*"
-        if call.replacing is not None:
-            condition["IfMatch"] = call.replacing
+        if call.if_match is not None:
+            condition["IfMatch"] = call.if_match
         if len(call.body) > PART_BYTES and not condition:
             return self._put_in_parts(client, call)
         try:
@@ -289,8 +259,8 @@ class S3Transport:
                 Bucket=self.bucket, Key=call.key, Body=call.body, **condition, **self._encryption
             )
         except ClientError as error:
-            # A store answers 404 where there is nothing left to replace.
-            if is_unmet(error) or (call.replacing and is_missing(error)):
+            # A store answers 404 to `If-Match` if the object is gone.
+            if is_unmet(error) or (call.if_match and is_missing(error)):
                 return None
             raise
         return _bare(answer["ETag"])
@@ -306,7 +276,7 @@ class S3Transport:
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
-            # Threads of its own: those of the transport may all be waiting for uploads like this one.
+            # Not the transport's own threads: all of them may be waiting for uploads like this one.
             with ThreadPoolExecutor(4, thread_name_prefix="checkpoint-s3-parts") as executor:
                 parts = list(executor.map(sent, numbers))
             answer = client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
@@ -320,7 +290,7 @@ class S3Transport:
         try:
             client.abort_multipart_upload(**place, UploadId=upload)
         except BOTO_ERRORS:
-            return  # its parts stay until the lifecycle rule of docs/s3.md removes them; the first error is raised
+            return  # the lifecycle rule of docs/s3.md removes its parts; the caller raises the first error
 
     def _copy(self, client: Any, call: Copy) -> bool:
         source = {"Bucket": self.bucket, "Key": call.source}
@@ -333,7 +303,7 @@ class S3Transport:
         return True
 
     def _delete(self, client: Any, call: Delete) -> None:
-        condition = {} if call.etag is None else {"IfMatch": call.etag}
+        condition = {} if call.if_match is None else {"IfMatch": call.if_match}
         try:
             client.delete_object(Bucket=self.bucket, Key=call.key, **condition)
         except ClientError as error:
@@ -354,7 +324,7 @@ class S3Transport:
 
 
 def _bare(etag: str) -> str:
-    # Some stores compare an ETag only without its quotes; those that want them accept it so, too.
+    # Some stores match an ETag only without its quotes; the others accept it without them, too.
     return etag.strip('"')
 
 

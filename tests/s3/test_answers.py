@@ -319,7 +319,7 @@ def test_a_program_for_credentials_that_is_not_there_says_so(
     saver = S3Saver.from_conn_string(url)
     set_up = saver.setup if colour == "sync" else lambda: asyncio.run(saver.asetup())
     with pytest.raises(
-        UnsupportedOperation, match=r"credentials that boto3 is configured for cannot be had: .*nothing"
+        UnsupportedOperation, match=r"boto3 cannot get the credentials that it is configured for: .*nothing"
     ):
         set_up()
 

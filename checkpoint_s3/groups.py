@@ -1,4 +1,4 @@
-"""What a thread shows: its objects, as listings and its ledger tell of them. No I/O."""
+"""The objects of a thread, grouped by checkpoint, with what its ledger says about them. No I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckpointObject:
 
 @dataclass(frozen=True, slots=True)
 class WritesObject:
-    """An object that holds writes of a checkpoint, which need not be there."""
+    """An object that holds writes of a checkpoint, which itself may not be stored."""
 
     name: str
     parsed: WritesName
@@ -39,10 +39,11 @@ class WritesObject:
 
 @dataclass(slots=True)
 class Group:
-    """One checkpoint of a thread: its object, what was put before it under its id, and its writes.
+    """All objects of one checkpoint id: its checkpoint, its writes, and what is hidden or was replaced.
 
-    ``checkpoint`` is what readers see, or is retired with writes to ``retired`` channels; None when it has not arrived
-    or was removed. ``others`` are objects of the same id that nobody is to see, or that a later put replaced.
+    ``checkpoint`` is what readers see, or it is retired and only its writes to ``retired`` channels count; None if it
+    has not been put yet or was removed. ``others`` are the id's objects that are hidden, and checkpoints that a later
+    put replaced.
     """
 
     space: str
@@ -53,18 +54,29 @@ class Group:
     others: list[CheckpointObject | WritesObject] = field(default_factory=list)
 
     @property
+    def existing(self) -> CheckpointObject:
+        """``checkpoint``, where there must be one.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.checkpoint is None:
+            raise ValueError(f"{self.checkpoint_id} has no checkpoint")
+        return self.checkpoint
+
+    @property
     def visible(self) -> CheckpointObject | None:
         return self.checkpoint if self.retired is None else None
 
     @property
     def checkpoints(self) -> list[CheckpointObject]:
-        """Every object of the checkpoint, seen or not; first the one that is seen or retired."""
+        """Every object that holds the checkpoint, hidden or not; ``checkpoint`` comes first."""
         others = [other for other in self.others if isinstance(other, CheckpointObject)]
         return others if self.checkpoint is None else [self.checkpoint, *others]
 
 
 def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject | WritesObject]:
-    """The objects of a thread among the entries of a listing; others are not ours to judge."""
+    """The objects of a thread among the entries of a listing. Entries with any other name are skipped."""
     for entry in entries:
         name = entry.key.removeprefix(folder)
         match parse_name(name):
@@ -75,7 +87,7 @@ def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject 
 
 
 def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) -> list[Group]:
-    """The checkpoints of a thread, in the order of the listing: within a namespace the newest first."""
+    """The objects by checkpoint, in the order of the listing: within a namespace, the newest checkpoint comes first."""
     unseen = ledger.unseen
     groups: dict[tuple[str, str], Group] = {}
     for object_ in found:
@@ -85,12 +97,12 @@ def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) ->
             case WritesObject():
                 place = (object_.parsed.space, object_.parsed.checkpoint_id)
         group = groups.setdefault(place, Group(*place))
-        # What is being copied is hidden by its name, before it is there.
+        # A copy hides writes by their names alone, because it does so before it stores them.
         if object_.digest in unseen or checkpoint_digest(object_.name) in unseen:
             group.others.append(object_)
         elif isinstance(object_, WritesObject):
             group.writes.append(object_)
-        elif group.checkpoint is None:  # of several the first was put last
+        elif group.checkpoint is None:  # the first of several is the one that was put last
             group.checkpoint = object_
             group.retired = ledger.retired.get(object_.digest)
         else:
@@ -99,9 +111,9 @@ def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) ->
 
 
 def carriers(groups: Iterable[Group], going: Collection[str]) -> set[str]:
-    """The names of the objects that checkpoints stand on, their own and older ones; but for checkpoints that are going.
+    """The names of the objects that hold the states of all checkpoints except those that are ``going``.
 
-    What is out of sight and not going yet stands, too: somebody may have read it just before it was hidden.
+    This includes hidden checkpoints that are not going yet: somebody may have read one just before it was hidden.
     """
     staying = (each for group in groups for each in group.checkpoints if each.name not in going)
     return {part.text() for checkpoint in staying for part in checkpoint.parsed.stack()}

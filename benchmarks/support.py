@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.peers import PEERS, STORAGE, Peer
+from benchmarks.supporttable import summary, table
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.report import document, report_of
 from conformance_tests.runner import Result, run_all
-from conformance_tests.supporttable import summary, table
 from conformance_tests.trial import Colour
 from tests.servers.processes import Server, ServerUnavailable
 from tests.servers.redis import REDIS_STACK, redis_stack
@@ -60,7 +60,7 @@ Document: TypeAlias = Mapping[str, Any]
 # Running one saver, in its environment
 
 
-def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dict[str, Any]:
+def run_here(peer: Peer, server: str, *, quick: bool, only: Sequence[str]) -> dict[str, Any]:
     """Run the suite on a saver whose packages are installed here."""
     capabilities = peer.capabilities()
     cases = [case for case in all_cases() if not only or case.clause.id in only]
@@ -71,7 +71,7 @@ def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dic
             results += run_all(peer.open, capabilities, cases=[case])
             continue
         for colour in case.colours_for(capabilities):
-            if case.long and not long:
+            if quick and case.long:
                 left_out += 1
                 continue
             result = _run_case(peer, case, colour, capabilities, server)
@@ -281,7 +281,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
-        found = run_here(PEERS[options.here], options.server, long=not options.quick, only=options.clauses)
+        found = run_here(PEERS[options.here], options.server, quick=options.quick, only=options.clauses)
         options.to.write_text(json.dumps(found))
         return
     arguments = [*["--quick"] * options.quick, *(["--clauses", *options.clauses] if options.clauses else [])]

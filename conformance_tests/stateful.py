@@ -101,7 +101,7 @@ def _run(machine: type[_Operations], t: Trial, examples: int) -> None:
 
 
 def _declared(capability: Capability) -> Callable[[Any], Any]:
-    return precondition(lambda machine: capability in machine.t.capabilities)
+    return precondition(lambda machine: capability in machine.t.subject.capabilities)
 
 
 class _Operations(RuleBasedStateMachine):

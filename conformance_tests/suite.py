@@ -10,7 +10,7 @@ import pytest
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.runner import ANOTHER_STORAGE, opens_one_storage, run_case
-from conformance_tests.trial import Colour, ConformanceFailure, Factory
+from conformance_tests.trial import Colour, ConformanceFailure, Factory, Subject
 
 
 class SaverConformance:
@@ -45,10 +45,11 @@ class SaverConformance:
         return None
 
     def test_clause(self, case: Case, colour: Colour, factory: Factory, factory_name: str | None) -> None:
+        subject = Subject(factory, frozenset(self.capabilities), factory_name)
         try:
-            run_case(case, colour, factory, self.capabilities, factory_name)
+            run_case(case, subject, colour)
         except ConformanceFailure as failure:
-            if not opens_one_storage(factory, colour, self.capabilities):
+            if not opens_one_storage(subject, colour):
                 failure.add_note(f"{type(self).__name__}.factory {ANOTHER_STORAGE}")
             raise
 

@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Never, TypeAlias, TypeVar
@@ -23,16 +24,27 @@ T = TypeVar("T")
 
 Config: TypeAlias = dict[str, Any]
 Factory: TypeAlias = Callable[[], Any]
-"""Opens the saver on the same storage each time: returns it, or a sync or async context manager of it."""
-
+"""Opens the saver on the same storage each time. Returns the saver, or a sync or async context manager of it."""
 
 # `Handle.list` hides the built-in of that name from the annotations below it.
 _Items: TypeAlias = list[Any]
 _Tuples: TypeAlias = list[CheckpointTuple]
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The saver under test.
+
+    ``factory_name`` is ``package.module:callable`` if other processes can open the same storage.
+    """
+
+    factory: Factory
+    capabilities: frozenset[Capability]
+    factory_name: str | None = None
+
+
 class Colour(StrEnum):
-    """How a case calls the saver: its sync methods, its async ones, or both in turns."""
+    """How a case calls the saver: by its sync methods, by its async methods, or alternating between the two."""
 
     SYNC = "sync"
     ASYNC = "async"
@@ -157,22 +169,13 @@ class Handle:
 class Trial:
     """One run of one case: opens handles, makes threads and checkpoints, and states what is expected.
 
-    ``factory_name`` is ``package.module:callable`` when other processes can open the storage too.
+    It belongs to the thread that made it, because its event loop does.
     """
 
-    def __init__(
-        self,
-        clause: Clause,
-        factory: Factory,
-        colour: Colour,
-        capabilities: frozenset[Capability],
-        factory_name: str | None = None,
-    ) -> None:
+    def __init__(self, clause: Clause, subject: Subject, colour: Colour) -> None:
         self.clause = clause
-        self.factory = factory
+        self.subject = subject
         self.colour = colour
-        self.capabilities = capabilities
-        self.factory_name = factory_name
         self._opened = ExitStack()
         self._runner = self._opened.enter_context(asyncio.Runner())
 
@@ -190,7 +193,11 @@ class Trial:
 
     def opened(self, colour: Colour | None = None) -> AbstractContextManager[Handle]:
         """Open another handle for a ``with`` block, to close it before the trial ends."""
-        return _Opened(self.factory, colour or self.colour, self._runner)
+        return _Opened(self.subject.factory, colour or self.colour, self._runner)
+
+    def another(self) -> Trial:
+        """Make a trial like this one, for another thread."""
+        return Trial(self.clause, self.subject, self.colour)
 
     def run(self, awaitable: Any) -> Any:
         """Await something on the trial's event loop."""
@@ -207,7 +214,7 @@ class Trial:
 
         This is for what need not be combined with every colour. ``turn`` makes it another part, for another case.
         """
-        if not {Capability.SYNC, Capability.ASYNC} <= self.capabilities:
+        if not {Capability.SYNC, Capability.ASYNC} <= self.subject.capabilities:
             return several
         parts = min(len(several), len(Colour))
         return several[(list(Colour).index(self.colour) + turn) % parts :: parts]

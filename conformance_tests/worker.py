@@ -32,7 +32,7 @@ from langgraph.types import Command, Send, interrupt
 
 from conformance_tests.contract import CLAUSES
 from conformance_tests.graphs import Builder
-from conformance_tests.trial import Colour, Config, Factory, Handle, Trial
+from conformance_tests.trial import Colour, Config, Factory, Handle, Subject, Trial
 
 Job: TypeAlias = dict[str, Any]
 
@@ -376,7 +376,7 @@ def _outcome(factory: Factory, job: Job) -> dict[str, Any]:
     options = dict(job)
     check, colour = _JOBS[options.pop("do")], Colour(options.pop("colour"))
     try:
-        with Trial(CLAUSES["PROCESS-1"], factory, colour, frozenset()) as trial:
+        with Trial(CLAUSES["PROCESS-1"], Subject(factory, frozenset()), colour) as trial:
             return {"result": check(trial, **options)}
     except Exception as error:  # noqa: BLE001  # sent to the case, which tells
         traceback.print_exc()

@@ -66,7 +66,7 @@ def _kill_at_every_call(t: Trial, moments: Sequence[str], methods: Sequence[str]
         ended = result_of(t, processes.do(whole)[0], "ran a graph without killing it")
         t.expect(ended["state"], worker.FINAL, "ran a graph without killing it; the final state")
         calls = list(enumerate(ended["seconds"], 1))
-        if {Capability.SYNC, Capability.ASYNC} <= t.capabilities:
+        if {Capability.SYNC, Capability.ASYNC} <= t.subject.capabilities:
             calls = calls[t.colour is Colour.ASYNC :: 2]
         kills: list[worker.Kill] = [
             {

@@ -44,8 +44,7 @@ def _expect_all_put(t: Trial, act: Callable[[Trial, str, threading.Barrier], Non
 
     def call(thread: str) -> None:
         try:
-            # A trial of its own: it brings an event loop.
-            with Trial(t.clause, t.factory, t.colour, t.capabilities) as own:
+            with t.another() as own:
                 act(own, thread, together)
         except threading.BrokenBarrierError:
             pass  # another one's error broke it, or that one hangs

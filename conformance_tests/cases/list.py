@@ -459,8 +459,7 @@ def _in_time(t: Trial, act: Callable[[Trial], None], situation: str) -> None:
 
     def run() -> None:
         try:
-            # The event loop of a trial belongs to the thread that it was made on.
-            with Trial(t.clause, t.factory, t.colour, t.capabilities, t.factory_name) as inner:
+            with t.another() as inner:
                 act(inner)
         except Exception as error:  # noqa: BLE001  # raised again by who waits
             outcome.append(error)

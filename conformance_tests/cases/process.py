@@ -52,9 +52,9 @@ _BOTH = ("a", "first")
 
 def on_the_storage(t: Trial) -> Processes:
     """Other processes on the trial's storage."""
-    if t.factory_name is None:
+    if t.subject.factory_name is None:
         t.fail("other processes have to open the storage: give the suite a factory_name")
-    return Processes(t.factory_name)
+    return Processes(t.subject.factory_name)
 
 
 def result_of(t: Trial, answer: Answer, situation: str) -> Any:

@@ -90,7 +90,7 @@ class _Inbox:
         places = {(waiting.thread_id, waiting.checkpoint_ns, waiting.checkpoint_id) for waiting in listed}
         latest = (self.thread_id, "", state.config["configurable"].get("checkpoint_id"))
         self.t.expect(places, {latest} if listed else set(), f"{self._situation()}; where the interrupts wait")
-        if Capability.THREADS in self.t.capabilities:
+        if Capability.THREADS in self.t.subject.capabilities:
             counts = [thread.pending_interrupts for thread in self.reader.threads(thread_id=self.thread_id)]
             self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts that threads tells")
 

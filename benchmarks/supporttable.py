@@ -1,6 +1,6 @@
 """The support table: what the savers of the field fulfil of the contract, written from results so that it cannot lie.
 
-``python -m conformance_tests.supporttable NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
+``python -m benchmarks.supporttable NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
 printed, and prints Markdown. The same documents give the same table, byte for byte.
 """
 
@@ -38,7 +38,7 @@ def summary(documents: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _lines(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "<!-- Written by `python -m conformance_tests.supporttable` from the suite's results; run it again instead of"
+    yield "<!-- Written by `python -m benchmarks.supporttable` from the suite's results; run it again instead of"
     yield "     editing. -->"
     yield ""
     yield _row("area", *documents)

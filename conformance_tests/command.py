@@ -61,7 +61,7 @@ def _declared(ctx: click.Context | None, param: click.Parameter | None, texts: S
             f"there is no capability {', '.join(map(repr, unknown))}; write some of {', '.join(Capability)}", ctx, param
         )
     if texts and not _COLOURS & set(names):
-        raise click.BadParameter("declare sync, async or both, and then what else the saver has", ctx, param)
+        raise click.BadParameter("declare sync, async or both, and whatever else the saver has", ctx, param)
     return frozenset(map(Capability, names))
 
 
@@ -79,8 +79,8 @@ def _page_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     metavar="CAPABILITY",
     multiple=True,
     callback=_declared,
-    help=f"What the saver can do, and is to be tested for: {', '.join(Capability)}. Separate several by commas, or "
-    "repeat the option. Default: the factory's attribute `capabilities`, or sync and async.",
+    help=f"What the saver can do and is tested for: {', '.join(Capability)}. Separate several by commas, or repeat the "
+    "option. Default: the factory's attribute `capabilities`, or sync and async.",
 )
 @click.option("--quick", is_flag=True, help="Leave out the cases that take several seconds each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
@@ -105,7 +105,7 @@ def conformance(
     Example: checkpoints conformance my_package.savers:open_for_tests --declare sync,async,prune
 
     FACTORY is called without arguments and must open the same storage each time. It returns the saver, or a sync or
-    async context manager of it. Use a storage made for tests, because these leave their threads in it.
+    async context manager of it. Use a storage that is only for tests, because they leave their threads in it.
 
     What you declare is tested in full, so a declared method that is missing is a failure. The report names what was not
     declared. The exit code is 0 if every tested clause passed, and 1 if one failed or nothing was tested.
@@ -113,7 +113,7 @@ def conformance(
     _require_extra()
     from conformance_tests.report import report_of
 
-    # Standard output is the report's: what a saver prints while it is tested goes to standard error.
+    # Standard output is for the report. What a saver prints while it is tested goes to standard error.
     with redirect_stdout(sys.stderr):
         subject = _subject(factory_name, capabilities)
         _require_opening(subject)
@@ -163,7 +163,7 @@ def _imported(factory_name: str) -> Factory:
         module = import_module(module_name)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a module that ends the program must not end it with success
+    except BaseException as error:  # a module that raises SystemExit(0) must not look like success
         raise _usage(
             f"{module_name!r} cannot be imported from the current folder or from what is installed: {_described(error)}"
         ) from error
@@ -256,7 +256,7 @@ def _results(case: Case, subject: Subject) -> Iterator[Result]:
         yield from results_of(case, subject)
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, even as a success
+    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, perhaps with success
         yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {_described(error)}")
 
 

@@ -1,4 +1,4 @@
-"""Runs cases on a saver and keeps what came of each."""
+"""Runs cases on a saver and yields the result of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conformance_tests.trial import Colour, ConformanceFailure, Factory, Subject
 
 ANOTHER_STORAGE = (
     "opens another storage each time: what one saver has put, the next one does not find. "
-    "Open the same storage in every call, and return a saver that keeps everything in itself again each time"
+    "Open the same storage in every call; if a saver keeps everything in its memory, return the same saver each time"
 )
 
 Outcome: TypeAlias = Literal["passed", "failed", "undeclared"]
@@ -22,7 +22,7 @@ Outcome: TypeAlias = Literal["passed", "failed", "undeclared"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a case in one colour; ``finding`` says why it failed, ``trace`` where."""
+    """The result of a case in one colour; ``finding`` says why it failed, and ``trace`` where."""
 
     case: Case
     colour: Colour | None
@@ -36,7 +36,7 @@ def run_case(case: Case, subject: Subject, colour: Colour) -> None:
     """Run one case in one colour.
 
     Raises:
-        ConformanceFailure: the clause does not hold, or the saver raised where it must not.
+        ConformanceFailure: the clause does not hold, or the saver raised an error that it must not raise.
     """
     try:
         with Trial(case.clause, subject, colour) as trial:
@@ -49,10 +49,9 @@ def run_case(case: Case, subject: Subject, colour: Colour) -> None:
 
 
 def opens_one_storage(subject: Subject, colour: Colour) -> bool:
-    """Whether a second handle finds a checkpoint that the first has put and finds itself; without that, no case means
-    anything.
+    """Whether a second handle finds what the first has put. Otherwise, no case can prove anything.
 
-    Also True if the saver raises, or finds nothing through the first handle either: the cases report that.
+    True even if the saver raises, or if the first handle does not find the checkpoint either: the cases report that.
     """
     try:
         with Trial(CLAUSES["PUT-1"], subject, colour) as trial:

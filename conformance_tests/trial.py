@@ -1,7 +1,7 @@
 """What a test case works with: handles on the saver's storage in one colour, and expectations that cite the clause.
 
-A case is written once and runs in every colour that the saver declares: `Handle` has the methods of a saver as plain
-calls, and carries them out sync, async, or taking turns.
+A case is written once and runs in every colour that the saver declares: a `Handle` has the methods of a saver as plain
+calls, and calls the saver's sync methods, its async methods, or both alternately.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class ConformanceFailure(AssertionError):
 
 
 class Handle:
-    """One opened saver. Every method of the saver's interface is here by its sync name and returns its result.
+    """One opened saver. It has every method of the saver's interface under its sync name.
 
-    Methods that yield return a list. ``invoke`` and the other graph methods run a compiled graph in the same colour.
+    Where the saver's method yields, the handle's returns a list. ``invoke`` and the other graph methods run a compiled
+    graph in the same colour.
     """
 
     def __init__(self, saver: BaseCheckpointSaver[Any], colour: Colour, runner: asyncio.Runner) -> None:
@@ -89,9 +90,9 @@ class Handle:
         return self._collect(self.saver, "list", config, **options)
 
     def list_namespace(self, config: Config, **options: Any) -> _Tuples:
-        """List a namespace, or one checkpoint of it, without what the listing has of others.
+        """List a namespace, or one checkpoint of it, and drop everything else from the listing.
 
-        That a listing has no others is for the clauses LIST-7 and LIST-8 to say.
+        Only the clauses LIST-7 and LIST-8 demand that there is nothing else.
         """
         named = {key: config["configurable"].get(key) for key in ("checkpoint_ns", "checkpoint_id")}
         asked = {key: value for key, value in named.items() if value is not None}
@@ -122,7 +123,7 @@ class Handle:
         return self._collect(self.saver, "interrupts", **options)
 
     def iterate_interrupts(self, **options: Any) -> Iterator[Any]:
-        """List interrupts lazily, so that the case looks no further than it must."""
+        """List interrupts lazily, so that the case reads no more than it needs."""
         yield from self._iterate("interrupts", **options)
 
     def threads(self, **options: Any) -> _Items:
@@ -206,13 +207,13 @@ class Trial:
     # Material
 
     def thread(self, prefix: str = "thread") -> str:
-        """A thread id that nobody has used."""
+        """A thread id that was never used before."""
         return f"{prefix}-{uuid.uuid4().hex}"
 
     def spread(self, several: Sequence[T], turn: int = 0) -> Sequence[T]:
-        """All of these; or a part of them, in each colour another, where the case runs in all colours.
+        """All of these items or, if the case runs in all colours, a different part of them in each colour.
 
-        This is for what need not be combined with every colour. ``turn`` makes it another part, for another case.
+        This is for items that need not be combined with every colour. Another ``turn`` gives another case another part.
         """
         if not {Capability.SYNC, Capability.ASYNC} <= self.subject.capabilities:
             return several
@@ -256,9 +257,9 @@ class Trial:
         changed: Collection[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Config:
-        """Put a checkpoint with these values, of which those of the channels ``changed`` are new, or all of them.
+        """Put a checkpoint with these values; returns its config.
 
-        As LangGraph does, pass the values that did not change, too. Returns the checkpoint's config.
+        As LangGraph does, pass unchanged values, too: only the channels in ``changed`` are new, by default all of them.
         """
         checkpoint = self.checkpoint(values, id_=id_, versions=versions)
         config = self.config(thread_id, parent["configurable"]["checkpoint_id"] if parent else None, ns=ns)
@@ -268,7 +269,7 @@ class Trial:
         return handle.put(config, checkpoint, entries, new_versions)
 
     def chain(self, handle: Handle, thread_id: str, length: int, *, ns: str = "", **metadata: Any) -> list[Config]:
-        """Put so many checkpoints, each the parent of the next, with a channel ``n`` that counts; oldest first."""
+        """Put this many checkpoints, each the parent of the next, with a channel ``n`` that counts; oldest first."""
         stored: list[Config] = []
         for number in range(length):
             stored.append(
@@ -287,7 +288,7 @@ class Trial:
     # Expectations
 
     def expect(self, found: Any, expected: Any, situation: str) -> None:
-        """Fail unless ``found`` equals ``expected``; ``situation`` says what was done, and what is compared."""
+        """Fail unless ``found`` equals ``expected``; ``situation`` says what was done and what is compared."""
         if found != expected:
             self.fail(f"{situation}; expected {_short(expected)}, got {_short(found)}")
 
@@ -303,11 +304,11 @@ class Trial:
         return found
 
     def expect_writes(self, found: CheckpointTuple, expected: Iterable[tuple[str, str, Any]], situation: str) -> None:
-        """Fail unless a checkpoint has exactly these pending writes, in whatever order."""
+        """Fail unless a checkpoint has exactly these pending writes, in any order."""
         self.expect(unordered(found.pending_writes), unordered(expected), f"{situation}; pending writes")
 
     def expect_error(self, call: Callable[[], Any], situation: str) -> Exception:
-        """Fail unless the call raises an exception; returns it."""
+        """Fail unless the call raises an exception; returns the exception."""
         try:
             result = call()
         except Exception as error:  # noqa: BLE001  # any class will do: savers have their own
@@ -322,7 +323,7 @@ class Trial:
 
 
 class _Opened(AbstractContextManager[Handle]):
-    """Opens what a factory gives, whichever kind of context manager that is, and closes it again."""
+    """Opens and closes what a factory returns, whether it is a saver or a sync or async context manager of one."""
 
     def __init__(self, factory: Factory, colour: Colour, runner: asyncio.Runner) -> None:
         self._factory = factory
@@ -358,7 +359,7 @@ class _Opened(AbstractContextManager[Handle]):
     def _open(self) -> Any:
         if self._colour is Colour.SYNC:
             return self._factory()
-        # Some async savers look for the running loop when they are made.
+        # Some async savers need a running event loop when they are constructed.
         return self._runner.run(_called(self._factory))
 
 
@@ -366,14 +367,15 @@ _FIRST_VERSION = f"{1:032}.0000000000000001"
 
 
 def unordered(writes: Iterable[tuple[str, str, Any]] | None) -> list[tuple[str, str, Any]]:
-    """Pending writes as they can be compared whatever their order, which WRITES-7 alone demands."""
+    """Pending writes in an order of our own, to compare them: only WRITES-7 demands an order."""
     return sorted(writes or (), key=lambda write: (write[0], write[1], repr(write[2])))
 
 
 def _result(runner: asyncio.Runner, awaitable: Awaitable[T]) -> T:
-    """Await something without making it the result of a task.
+    """Await something without making its result that of a task.
 
-    On the main thread CPython 3.11's `Runner.run` ends by writing out the task, in vain: seconds for a large result.
+    On the main thread, CPython 3.11's `Runner.run` ends by computing the repr of the task and does not use it. With a
+    large result, that takes seconds.
     """
     results: list[T] = []
 

@@ -84,7 +84,7 @@ def test_a_class_that_declares_what_is_no_capability_is_refused(declared: Any) -
     class Misspelt(SaverConformance):
         capabilities = declared
 
-    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are no capabilities: take some of sync, "):
+    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are not capabilities: use sync, "):
         Collected(Misspelt)
 
 

@@ -1,4 +1,4 @@
-"""INTERRUPT-1 to 5: graphs that wait for a person, and go on with the answer."""
+"""INTERRUPT-1 to 5: graphs that wait for a person, and continue with the answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def durabilities_for(t: Trial, build: graphs.Build) -> Sequence[str]:
 
 
 class _Thread:
-    """A thread of a graph that each step continues through another handle than the step before."""
+    """A graph's thread in which each step uses another handle than the step before."""
 
     def __init__(self, t: Trial, build: graphs.Build, *, durability: str = "async") -> None:
         self.t = t
@@ -269,7 +269,7 @@ def tasks_that_a_node_calls_run_once(t: Trial) -> None:
 
 
 def _answer_everything(thread: _Thread) -> None:
-    """Answer one question after another, last first, until none is left."""
+    """Answer one question after the other, last first, until none is left."""
     for _ in range(10):
         waiting = sorted(thread.questions(), reverse=True)
         if not waiting:

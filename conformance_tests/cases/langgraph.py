@@ -1,4 +1,4 @@
-"""LANGGRAPH: the field's own suite."""
+"""LANGGRAPH: LangGraph's own suite."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def on_the_storage(t: Trial) -> Processes:
 
 
 def result_of(t: Trial, answer: Answer, situation: str) -> Any:
-    """What a job returned; fails if its process did not get through."""
+    """Return the result of a job; fail if its process did not finish."""
     if answer.error is not None:
         t.fail(f"{situation}; it raised {answer.error}")
     t.expect(answer.exit, 0, f"{situation}; its exit code")

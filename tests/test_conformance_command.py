@@ -86,7 +86,7 @@ def made(clause_id: str, check: Callable[[Trial], None], *, colours: Any = COLOU
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Have the command run these cases, and no others."""
+    """Make the command run only these cases."""
 
     def set_cases(*cases: Case) -> None:
         monkeypatch.setattr(register, "all_cases", lambda: cases)
@@ -96,7 +96,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def only_of(only: Callable[..., None]) -> Callable[..., None]:
-    """Have the command run the suite's own short cases of some clauses, and no others."""
+    """Make the command run only the suite's own short cases of these clauses."""
 
     def set_clauses(*clause_ids: str) -> None:
         only(*(case for case in all_cases() if case.clause.id in clause_ids and not case.long))
@@ -106,7 +106,7 @@ def only_of(only: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture
 def serve(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Make a module with a factory that opens this saver; returns the name for the command line."""
+    """Make a module with a factory that opens this saver; returns the factory's name for the command line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
 

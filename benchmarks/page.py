@@ -78,7 +78,7 @@ def _charts(results: Results) -> Mapping[str, str]:
         for operation, what in (("put", "storing the chat's next message"), ("get_tuple", "reading the whole chat")):
             drawn[f"{operation}-{_slug(backend)}"] = chart(
                 f"{backend.name}: {what}",
-                f"p50 of {operation}; dashed lines are floors, measured in turns with the rest",
+                f"p50 of {operation}; dashed lines are floors, which took turns with the rest",
                 [*_time_lines(results, backend, operation)],
                 x_title="messages in the chat",
                 y_text=_time,

@@ -316,7 +316,7 @@ PEERS: dict[str, Peer] = {
             prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once before each case, but for the one that calls it itself",
+            "`setup()` was called once before each case, except the one that calls it itself",
         ),
         Peer(
             home="langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
@@ -327,7 +327,7 @@ PEERS: dict[str, Peer] = {
             prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once before each case, but for the one that calls it itself",
+            "`setup()` was called once before each case, except the one that calls it itself",
         ),
         Peer(
             home="langgraph_checkpoint_aws:ValkeySaver",

@@ -109,7 +109,7 @@ def _listing(results: Results, size: int) -> Iterator[Outcome]:
     if ours and theirs and ours.p50 and theirs.p50:
         yield Outcome(f"{backend}: time of list, against {peer}", ours.p50 / theirs.p50, 1 / 2)
     if history and theirs and history.p50 and theirs.p50:
-        what = f"{backend}: history is so many times faster than list of {peer}"
+        what = f"{backend}: history, times faster than list of {peer}"
         yield Outcome(what, theirs.p50 / history.p50, 20, at_least=True)
 
 

@@ -99,7 +99,7 @@ def one_question(saver: Saver, runs: Runs) -> Graph:
 
 
 def parallel_questions(saver: Saver, runs: Runs) -> Graph:
-    """``a``, ``b`` and ``c`` ask beside ``done``, which does not; then ``end``."""
+    """``a``, ``b`` and ``c`` ask, in parallel with ``done``, which does not; then ``end``."""
     nodes = {name: asks(runs, name, f"{name}?") for name in "abc"}
     return parallel(Log, {**nodes, "done": says(runs, "done")}, says(runs, "end")).compile(checkpointer=saver)
 
@@ -204,13 +204,13 @@ def questions_in_a_subgraph_that_remembers(saver: Saver, runs: Runs) -> Graph:
 
 
 def parallel_questions_in_a_subgraph(saver: Saver, runs: Runs) -> Graph:
-    """A subgraph whose ``a`` and ``b`` ask at once, beside the root's ``c``; then ``end``."""
+    """A subgraph whose ``a`` and ``b`` ask in parallel with each other and with the root's ``c``; then ``end``."""
     inner = parallel(Log, {name: asks(runs, name, f"{name}?") for name in "ab"}).compile()
     return parallel(Log, {"sub": inner, "c": asks(runs, "c", "c?")}, says(runs, "end")).compile(checkpointer=saver)
 
 
 def questions_in_nested_subgraphs(saver: Saver, runs: Runs) -> Graph:
-    """Three levels; the lower two have a question each, beside each other."""
+    """Three levels. The lower two each have a question, and ask in parallel."""
     deepest = sequence(Log, {"note": says(runs, "note"), "deep": asks(runs, "deep", "deep?")}).compile()
     middle = parallel(Log, {"sub": deepest, "middle": asks(runs, "middle", "middle?")}).compile()
     nodes = {"before": says(runs, "before"), "sub": middle, "after": says(runs, "after")}
@@ -272,7 +272,7 @@ def flow_in_sequence(saver: Saver, runs: Runs) -> Graph:
 
 
 def flow_that_gathers(saver: Saver, runs: Runs) -> Graph:
-    """Two tasks that ask at once, beside one that works and a question of the flow's own."""
+    """Two tasks that ask, in parallel with a task that works and a question of the flow's own."""
     work, ask = _tasks(runs)
 
     @entrypoint(checkpointer=saver)
@@ -301,7 +301,7 @@ def flow_that_waits_for_its_tasks(saver: Saver, runs: Runs) -> Graph:
 
 
 def flow_with_nested_tasks(saver: Saver, runs: Runs) -> Graph:
-    """A task that calls tasks that ask, beside another of its kind."""
+    """Two parallel tasks, each of which calls a task that works and a task that asks."""
     work, ask = _tasks(runs)
 
     @task
@@ -320,7 +320,7 @@ def flow_with_nested_tasks(saver: Saver, runs: Runs) -> Graph:
 
 
 def tasks_in_a_node(saver: Saver, runs: Runs) -> Graph:
-    """A graph's node that calls tasks that ask, beside a node that asks itself."""
+    """A node that calls tasks that ask, in parallel with a node that asks itself."""
     work, ask = _tasks(runs)
 
     def calls(_: Any) -> dict[str, Any]:

@@ -61,7 +61,7 @@ LENGTH = 20
 """The number of operations in a sequence."""
 
 COMPARE_ALL = 5
-"""Every so many steps, everything is compared and not only what changed. It divides LENGTH."""
+"""The interval, in steps, at which everything is compared and not only what changed. It divides LENGTH."""
 
 
 def run_any_sequence(t: Trial, *, examples: int) -> None:

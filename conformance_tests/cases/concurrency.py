@@ -164,7 +164,7 @@ def clones_and_the_original_see_the_same(t: Trial) -> None:
         original, copied = clone()
         for saver in (original, copied):
             own = t.thread()
-            _at_once(t, [(saver, _life_of(t, own))], f"used a saver and its {kind} in turns")
+            _at_once(t, [(saver, _life_of(t, own))], f"used a saver, then its {kind}")
             _expect_life(t, own)
         _at_once(t, [(copied, _life_of(t, thread))], f"used a {kind}")
         _at_once(t, [(original, _expecting_life(t, thread))], f"used a {kind}, then read with the original")
@@ -292,7 +292,7 @@ def _carry_out(
         with _frequent_switches():
             t.run(everything())
     except TimeoutError:
-        t.fail(f"{situation}; not all had finished after {PATIENCE:.0f} s: a deadlock?")
+        t.fail(f"{situation}; some had not finished after {PATIENCE:.0f} s: a deadlock?")
     for error in errors:
         if isinstance(error, ConformanceFailure):
             t.fail(f"{situation}; {error.finding}")

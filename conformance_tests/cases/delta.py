@@ -276,13 +276,13 @@ def a_siblings_writes_and_values_are_not_in_the_history(t: Trial) -> None:
         t,
         last_left,
         {"d": {"writes": [("task-0", "d", "root"), ("task-1", "d", "left")]}},
-        "two branches, stored in turns; the left one",
+        "two branches, stored alternately; the left one",
     )
     _expect_history(
         t,
         last_right,
         {"d": {"seed": ["only right"], "writes": [("task-1", "d", "further right")]}},
-        "two branches, stored in turns; the right one",
+        "two branches, stored alternately; the right one",
     )
 
 

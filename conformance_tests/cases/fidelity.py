@@ -306,7 +306,7 @@ def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, 
     said = [found for entry in closer for found in _changes(place, [entry])]
     yield from said
     if closer and not said:
-        yield _named(closer), "changed, or could not be read, only beside others"
+        yield _named(closer), "changed, or could not be read, only when stored together"
 
 
 def _named(entries: Sequence[_Value]) -> str:

@@ -92,7 +92,7 @@ class _Inbox:
         self.t.expect(places, {latest} if listed else set(), f"{self._situation()}; where the interrupts wait")
         if Capability.THREADS in self.t.subject.capabilities:
             counts = [thread.pending_interrupts for thread in self.reader.threads(thread_id=self.thread_id)]
-            self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts that threads tells")
+            self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts according to threads")
 
     def _state(self) -> Any:
         return self.reader.get_state(self._watched, self.config)

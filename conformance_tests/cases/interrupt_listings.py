@@ -216,7 +216,7 @@ def the_metadata_is_that_of_the_waiting_checkpoint(t: Trial) -> None:
 
 
 @case("INTERRUPT-9")
-def a_thread_tells_of_its_latest_root_checkpoint(t: Trial) -> None:
+def a_thread_shows_its_latest_root_checkpoint(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     thread = t.thread()
     t.chain(worker, thread, 3, team="red")
@@ -291,7 +291,7 @@ def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
 
 
 @case("INTERRUPT-9")
-def every_thread_is_told_of(t: Trial) -> None:
+def every_thread_is_listed(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     threads = [t.thread() for _ in range(3)]
     for number, thread in enumerate(threads):
@@ -303,12 +303,12 @@ def every_thread_is_told_of(t: Trial) -> None:
     worker.delete_thread(threads[0])
     t.expect_that(
         threads[0] not in [info.thread_id for info in reader.threads()],
-        "deleted a thread; expected threads not to tell of it",
+        "deleted a thread; expected threads not to list it",
     )
 
 
 @case("INTERRUPT-9")
-def a_missing_thread_is_not_told_of(t: Trial) -> None:
+def a_missing_thread_is_not_listed(t: Trial) -> None:
     t.expect(t.open().threads(thread_id=t.thread()), [], "asked for a thread that does not exist; threads")
 
 

@@ -32,7 +32,7 @@ def whatever_is_listed_is_listed_by_descending_id(t: Trial) -> None:
     # Which namespaces are listed without one is for LIST-7 to test.
     listed = _numbers(t.open().list(_whole(thread)))
     expected = sorted(listed, reverse=True)
-    t.expect(listed, expected, "put 6 checkpoints in turns to three namespaces, listed without a namespace")
+    t.expect(listed, expected, "put 6 checkpoints to three namespaces, cycling, listed without a namespace")
 
 
 @case("LIST-2")

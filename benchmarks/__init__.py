@@ -1,1 +1,1 @@
-"""This project's savers and the field's, side by side. No part of what is installed."""
+"""This project's savers and others, measured side by side. Not part of the installed packages."""

@@ -1,6 +1,6 @@
-"""What importing the package costs beside langgraph-checkpoint: `python -m benchmarks.imports`.
+"""What importing the package costs, compared with langgraph-checkpoint: `python -m benchmarks.imports`.
 
-Each import runs in fresh interpreters, in turns. The time is the processor's, less that of an empty interpreter.
+The imports alternate, each in a new interpreter. The time is CPU time, less that of an empty interpreter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OURS = "import checkpoint_base"
 
 
 def seconds(statement: str) -> float:
-    """The processor time of an interpreter that runs this statement."""
+    """The CPU time of an interpreter that runs this statement."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", statement], check=True)  # noqa: S603  # our own statements
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

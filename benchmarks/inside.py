@@ -1,4 +1,4 @@
-"""A look inside our own saver: the bytes that it hands to its store, and the requests that this makes."""
+"""A look inside our own saver: the bytes that it passes to its store, and the requests that the store makes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from checkpoint_base.transport import Retrying, Transport
 
 @dataclass(slots=True)
 class Seen:
-    """``new_bytes`` are those of headers, values and chunks; ``steps`` the requests, one after the other."""
+    """``new_bytes`` counts headers, values and chunks; ``steps`` counts requests, which follow one another."""
 
     new_bytes: int = 0
     steps: int = 0
@@ -32,7 +32,7 @@ class _Counting:
 
 @contextmanager
 def looking_into(saver: CheckpointSaver) -> Iterator[Seen]:
-    """Note what sync calls of this saver do meanwhile."""
+    """Record what sync calls of this saver do inside the ``with`` block."""
     seen = Seen()
     store, transport = saver.store, saver.transport
     put, put_writes = store.put, store.put_writes

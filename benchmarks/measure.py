@@ -1,4 +1,4 @@
-"""What is measured of a call, and what is made of many."""
+"""Measures single calls, and computes figures from many of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds of single calls, by the clock and of this process's CPU on all its threads."""
+    """Seconds of single calls: by the clock, and of CPU time of all threads of this process."""
 
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Timings:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
+    """The smallest of the values that at least this share of them do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
@@ -50,5 +50,5 @@ def growth(k: float) -> str:
 
 
 def settle() -> None:
-    """Collect garbage now, so that one side's is not collected while another one is timed."""
+    """Collect garbage now, so that one side's garbage is not collected while another side is timed."""
     gc.collect()

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its charts, from the results of a run and nothing else."""
+"""Makes docs/benchmarks.md and its charts, only from the results of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 CHARTS = ROOT / "docs" / "benchmarks"
 
 DOLLARS_PER_REQUEST = {"PUT": 5e-6, "POST": 5e-6, "LIST": 5e-6, "GET": 0.4e-6, "HEAD": 0.4e-6, "DELETE": 0.0}
-"""S3 Standard in us-east-1, by its public list of prices; storage and traffic are extra."""
+"""The public prices of S3 Standard in us-east-1; storage and traffic are extra."""
 
 _IN_README = re.compile(r"(<!-- benchmarks: .*? -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 _CALLS = ("put", "put, nothing new", "put_writes", "get_tuple")
@@ -28,7 +28,7 @@ _AWAY_CALLS = tuple(f"{call}{AWAY}" for call in _CALLS)
 
 
 def write(results: Results, page: Path = PAGE, charts: Path = CHARTS) -> None:
-    """Write the page, and its charts into a folder beside it."""
+    """Write the page, and its charts into a folder of their own."""
     charts.mkdir(parents=True, exist_ok=True)
     for old in charts.glob("*.svg"):
         old.unlink()
@@ -38,7 +38,7 @@ def write(results: Results, page: Path = PAGE, charts: Path = CHARTS) -> None:
 
 
 def in_readme(readme: str, results: Results) -> str:
-    """The README with the summary of this run in its place."""
+    """The README with its summary replaced by that of this run."""
     replaced, places = _IN_README.subn(lambda found: found[1] + "\n".join(_summary(results)) + found[2], readme)
     if places != 1:
         raise ValueError("README.md has no place for the summary: <!-- benchmarks: … --> and <!-- /benchmarks -->")
@@ -78,7 +78,7 @@ def _charts(results: Results) -> Mapping[str, str]:
         for operation, what in (("put", "storing the chat's next message"), ("get_tuple", "reading the whole chat")):
             drawn[f"{operation}-{_slug(backend)}"] = chart(
                 f"{backend.name}: {what}",
-                f"p50 of {operation}; dashed lines are floors, measured in turns with the rest",
+                f"p50 of {operation}; dashed lines are floors, which took turns with the rest",
                 [*_time_lines(results, backend, operation)],
                 x_title="messages in the chat",
                 y_text=_time,
@@ -129,7 +129,7 @@ def _slug(backend: Backend) -> str:
 def _page(results: Results) -> Iterator[str]:
     yield "# Benchmarks"
     yield ""
-    yield "This project's savers and the field's, on the same servers in the same run, one after the other in turns."
+    yield "This project's savers and others, on the same servers, in the same run, taking turns."
     small = " with `--quick`: fewer calls, shorter chats, a smaller inbox" if results.quick else ""
     yield f"Run on {results.system.get('date', '?')}{small};"
     yield "[how](#how-this-page-was-made). Times depend on the machine; ratios and counts hold better."
@@ -155,8 +155,8 @@ def _targets(results: Results) -> Iterator[str]:
     yield "## The figures to reach"
     yield ""
     yield f"{reached} of {len(found)} are reached. *Overhead* is the time of an operation less that of serialising its"
-    yield "values with LangGraph's own serializer, which every saver pays. *None* says that ours was quicker than that"
-    yield "serializer alone."
+    yield "values with LangGraph's own serializer, which every saver pays. *None* means that our saver was quicker than"
+    yield "that serializer alone."
     if (length := target(results.quick)) != TARGET:
         yield ""
         yield f"They are meant for a chat of {TARGET} messages; this run had {length}."
@@ -190,12 +190,12 @@ def _chat(results: Results, backend: Backend) -> Iterator[str]:
     size = min(max(sizes), target(results.quick), max(peers, default=0) or target(results.quick))
     yield f"## {backend.name}: a chat of {size} messages"
     yield ""
-    yield f"{results.servers.get(backend.name, '')}; {backend.settings}. Each message has 1 KB, and a channel of 20 KB"
-    yield "beside them never changes. *put, nothing new* records an input before it is in the state."
+    yield f"{results.servers.get(backend.name, '')}; {backend.settings}. Each message has 1 KB, and another channel of"
+    yield "20 KB never changes. *put, nothing new* records an input before it is in the state."
     if any(row.operation.endswith(AWAY) for row in _rows(results, "chat", backend.name)):
         away = AWAY.removeprefix(", ")
-        yield f"The calls *{away}* go through a proxy that makes each round trip so much longer, as if the server were"
-        yield "on another machine."
+        yield f"The calls *{away}* go through a proxy that makes each round trip that much longer, as if the server"
+        yield "were on another machine."
     yield ""
     wire = "written to files" if backend.is_on_disk and not any(_trips(results, backend, size)) else "sent"
     yield f"| call | side | p50 | overhead | p99 | calls/s | client CPU | {wire} | received | round trips |"
@@ -230,7 +230,7 @@ def _trips(results: Results, backend: Backend, size: int) -> Iterator[float]:
 def _growth(results: Results) -> Iterator[str]:
     yield "## Growth"
     yield ""
-    yield "All checkpoints of the chat at rest, as their server or file system counts them, and how they grow: the"
+    yield "The bytes of all checkpoints of the chat, as their server or file system counts them, and how they grow: the"
     yield "exponent of the length that fits the last three lengths."
     yield ""
     sizes = sorted({row.size for row in results.rows if row.workload == "chat" and row.operation == "all"})
@@ -254,8 +254,8 @@ def _listing(results: Results) -> Iterator[str]:
         return
     yield "## Listing and time travel"
     yield ""
-    yield "`list` of the whole chat with every state; `history`, which loads no state and which only ours has; reading"
-    yield "an old checkpoint; and storing one on it with its last message edited, as `update_state` does."
+    yield "`list` of the whole chat with every state; `history`, which loads no state and which only our saver has;"
+    yield "reading an old checkpoint; and storing a child of it with the last message edited, as `update_state` does."
     yield ""
     yield "| backend | call | side | messages | p50 | p99 | client CPU | received | round trips |"
     yield "| --- | --- | --- | --: | --: | --: | --: | --: | --: |"
@@ -271,15 +271,15 @@ def _listing(results: Results) -> Iterator[str]:
 def _graphs(results: Results) -> Iterator[str]:
     about = {
         "fan-out of 16 tasks": "One super-step with 16 tasks, each of which returns 1 KB.",
-        "big state": "A channel with 500 documents of 10 KB, of which each run changes one.",
+        "big state": "A channel with 500 documents of 10 KB each; every run changes one of them.",
         "agent": "A model that calls two tools, reads 2 KB from each, calls two more and replies; on a new thread.",
         "resume": "From `Command(resume=…)` to the end of the graph, on a chat of 50 messages, through a saver that "
         "has not seen the thread before.",
     }
     yield "## Whole graphs"
     yield ""
-    yield f"`invoke` through LangGraph, with everything that it does itself. {MEMORY} keeps all in the process and is"
-    yield "the floor."
+    yield f"`invoke` through LangGraph, including all of LangGraph's own work. {MEMORY} keeps everything in the process"
+    yield "and is the floor."
     yield ""
     for workload, text in about.items():
         rows = [row for row in results.rows if row.workload == workload]
@@ -303,9 +303,9 @@ def _concurrency(results: Results) -> Iterator[str]:
         return
     yield "## Many conversations at once"
     yield ""
-    yield "Each thread or task has a conversation of its own and makes the calls of a graph one after the other; it has"
-    yield "had another one before, so connections are there. Away means behind a proxy that makes every round trip that"
-    yield "much longer, as between two zones of a cloud."
+    yield "Each thread or task has a conversation of its own and makes the calls of a graph one after the other. It had"
+    yield "another conversation before, so its connections are open. *Away* means behind a proxy that makes every round"
+    yield "trip that much longer, as between two zones of a cloud."
     yield ""
     yield "| backend | with | side | calls/s | |"
     yield "| --- | --- | --- | --: | --- |"
@@ -320,7 +320,7 @@ def _inbox(results: Results) -> Iterator[str]:
         return
     yield "## The inbox"
     yield ""
-    yield "Who waits for a human, among many threads. An extension of this project: no peer can be asked."
+    yield "Finding the threads that wait for a human among many. It is an extension of this project that no peer has."
     yield ""
     yield "| backend | threads | call | p50 | p99 | received | round trips |"
     yield "| --- | --: | --- | --: | --: | --: | --: |"
@@ -344,7 +344,7 @@ def _dollars(results: Results) -> Iterator[str]:
         return
     yield "## S3: requests and dollars"
     yield ""
-    yield "A step is one `put` that brings a message and one `put_writes`. Prices are those of S3 Standard in"
+    yield "A step is one `put` that adds a message and one `put_writes`. Prices are those of S3 Standard in"
     yield "us-east-1: 5 dollars for a million PUT or LIST, 0.40 for a million GET. Storage is extra: see"
     yield "[Growth](#growth)."
     yield ""
@@ -369,16 +369,16 @@ def _how(results: Results) -> Iterator[str]:
     yield "## How this page was made"
     yield ""
     yield "`make bench` writes it: it starts the servers, installs the peers into environments of their own, and"
-    yield "measures. What a graph asks of its saver is recorded once and replayed on every side alike."
-    yield "The sides and the floors take turns of a few calls each, so that noise of the machine strikes all of them;"
-    yield "before each turn garbage is collected and, for stores on a disk, the disk is let finish. Bytes and round"
-    yield "trips are counted in other calls than those that are timed, by a proxy, from a saver that has read the"
-    yield "thread before."
+    yield "measures. The calls that a graph makes to its saver are recorded once and replayed on every side."
+    yield "The sides and the floors take turns of a few calls each, so that noise of the machine affects all of them."
+    yield "Before each turn, garbage is collected and, for stores on a disk, pending writes are flushed. A proxy counts"
+    yield "bytes and round trips, in other calls than those that are timed, from a saver that has already read the"
+    yield "thread."
     yield ""
-    yield "- **p50, p99** are of single calls by the clock; **client CPU** is that of the whole process, per call."
-    yield "- **Round trips** are the times that a client spoke after it had been answered."
-    yield f"- **{SERIALISING}** is LangGraph's own serializer on the values that the call brings or returns."
-    yield f"- A **{BARE}** stores as many new bytes as ours has to in that call, and does nothing else."
+    yield "- **p50, p99** are wall times of single calls; **client CPU** is that of the whole process, per call."
+    yield "- **Round trips** count how often a client sent something after it had received something."
+    yield f"- **{SERIALISING}** is LangGraph's own serializer on the values that the call stores or returns."
+    yield f"- A **{BARE}** only stores as many bytes as are new to our saver in that call."
     yield ""
     system = results.system
     yield f"{system.get('machine', '')}, Python {system.get('python', '')}; {_versions(system.get('packages', {}))}."

@@ -1,10 +1,10 @@
-"""The savers of the field as factories for the conformance suite, each at the settings its documentation recommends.
+"""Published savers as factories for the conformance suite, each with the settings that its documentation recommends.
 
-A factory opens its saver on the storage that the environment variable names, so other processes can open it too::
+A factory opens its saver on the storage that an environment variable names, so other processes can open it, too::
 
     SAVER_STORAGE=/tmp/x.db checkpoints conformance benchmarks.peers:async_sqlite_saver --declare async
 
-Nothing of the field is imported until it is opened: peers are no dependency of this project.
+A saver's package is imported only when the saver is opened, because peers are not dependencies of this project.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from tests.servers.processes import Server
 from tests.servers.redis import flush_redis, redis, redis_stack
 
 STORAGE = "SAVER_STORAGE"
-"""Environment variable: the file or URL of the storage that factories open."""
+"""The environment variable with the file or URL of the storage that factories open."""
 
 SYNC, ASYNC, PROCESSES, LOOPS = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES, Capability.LOOPS
 
 Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
-"""Makes an empty storage on the server of this URL, for a `with` block, and gives what to put into `STORAGE`."""
+"""Makes an empty storage for a `with` block on the server of this URL, and returns the value for `STORAGE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """A saver and how it is run.
 
-    ``home`` is where its class is, after which it is called if it has no ``title``; ``requires`` what has to be
-    installed for it, or ``comes_with`` what brings it; ``declares`` what its class cannot tell; ``open`` the factory;
-    ``prepare`` what its documentation wants to be done once to an empty storage; ``settings`` says how it is opened.
+    ``home`` is ``module:class``; without a ``title``, the class gives the saver its name. ``requires`` is what must be
+    installed for it, and ``comes_with`` names the package that has it otherwise. ``declares`` has the capabilities that
+    its class cannot show. ``open`` is the factory. ``prepare`` does what its documentation demands once for an empty
+    storage. ``settings`` says how it is opened.
     """
 
     home: str
@@ -67,7 +68,7 @@ class Peer:
         return f"{__name__}:{self.open.__name__}" if PROCESSES in self.declares else None
 
     def capabilities(self) -> frozenset[Capability]:
-        """What is declared, and the optional methods that the class overrides in all of its colours."""
+        """The declared capabilities, and those of the optional methods that the class overrides in all its colours."""
         from langgraph.checkpoint.base import BaseCheckpointSaver
 
         module, _, name = self.home.partition(":")
@@ -81,7 +82,7 @@ class Peer:
                 for method in (f"{prefix}{capability}" for prefix in prefixes)
             )
         }
-        # The base class itself rebuilds delta channels, from any saver's listing.
+        # The base class itself rebuilds delta channels, with any saver's get_tuple.
         return frozenset({*self.declares, *overridden, Capability.DELTA})
 
 
@@ -315,7 +316,7 @@ PEERS: dict[str, Peer] = {
             prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="a `ConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once before each case, but for the one that calls it itself",
+            "`setup()` was called once before each case, except the one that calls it itself",
         ),
         Peer(
             home="langgraph.checkpoint.postgres.aio:AsyncPostgresSaver",
@@ -326,7 +327,7 @@ PEERS: dict[str, Peer] = {
             prepare=_set_up_postgres,
             server=_quick_postgres,
             settings="an `AsyncConnectionPool` of at most 20 with `autocommit`, `prepare_threshold=0` and `dict_row`; "
-            "`setup()` was called once before each case, but for the one that calls it itself",
+            "`setup()` was called once before each case, except the one that calls it itself",
         ),
         Peer(
             home="langgraph_checkpoint_aws:ValkeySaver",

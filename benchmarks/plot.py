@@ -1,4 +1,4 @@
-"""Line charts as SVG, with logarithmic axes and every line named at its end."""
+"""Line charts as SVG, with logarithmic axes, and each line's name at its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABEL_GAP = 17.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named series of (x, y), both above zero; ``is_ours`` draws it thicker, ``is_floor`` grey and dashed."""
+    """A named series of (x, y), both above zero. ``is_ours`` draws it thicker, ``is_floor`` grey and dashed."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -36,7 +36,7 @@ def chart(
     x_title: str,
     y_text: Callable[[float], str],
 ) -> str:
-    """A whole SVG file. Ticks on x are at the points, on y at round numbers; ``y_text`` writes a value."""
+    """A whole SVG file. Ticks on x are at the points, on y at round numbers, which ``y_text`` formats."""
     lines = [line for line in lines if line.points]
     xs = sorted({x for line in lines for x, _ in line.points})
     ys = [y for line in lines for _, y in line.points]
@@ -81,7 +81,7 @@ def _around(least: float, most: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20 … from one power of ten or less on."""
+    """1, 2, 5, 10, 20 …, or the like, from a power of ten at or below the lowest value."""
     first = math.floor(math.log10(low))
     powers = range(first, math.ceil(math.log10(high)) + 1)
     return [step * 10.0**power for power in powers for step in _STEPS]
@@ -94,7 +94,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 
 def _y_axis(low: float, high: float, scale: Callable[[float], float], text: Callable[[float], str]) -> Iterator[str]:
     within = [value for value in _ticks(low, high) if low * 0.999 <= value <= high * 1.001]
-    if high / low > 200:  # too many of them
+    if high / low > 200:  # then these would be too many
         within = [value for value in within if math.log10(value) % 1 < 1e-6]
     for value in within:
         y = scale(value)
@@ -109,7 +109,7 @@ def _x_tick(x: float, text: str) -> Iterator[str]:
 
 
 def _labels(labels: Sequence[tuple[float, float, str, str, str, bool]]) -> Iterator[str]:
-    """The lines' names beside their ends, moved apart where they would overlap."""
+    """The lines' names next to their ends, moved apart where they would overlap."""
     below = -_LABEL_GAP
     for y, x, name, value, colour, is_ours in sorted(labels):
         place = max(y + 4, below + _LABEL_GAP)

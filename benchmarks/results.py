@@ -1,4 +1,4 @@
-"""What a run found: rows of figures, and what they were found on. As JSON between the run and the page."""
+"""The results of a run: rows of figures, and the versions and machine that they belong to. Kept as JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarks.wire import Said
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one operation of one side; times in seconds, sizes in bytes, all but the percentiles means.
+    """The figures of one operation of one side: times in seconds, sizes in bytes. All except the percentiles are means.
 
-    ``size`` is that of the workload where it has several: messages of a chat, threads of an inbox. ``new_bytes`` are
-    those that ours handed to its store, and ``steps`` the requests that it made one after the other. None is what was
-    not measured.
+    ``size`` is the size of the workload, if it has several: messages of a chat, threads of an inbox. ``new_bytes`` are
+    the bytes that our saver passed to its store, and ``steps`` the requests that it made one after the other. A figure
+    that was not measured is None.
     """
 
     workload: str
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(slots=True)
 class Results:
-    """All that a run found, and how large it was."""
+    """All results of a run. ``quick`` says that it was a small one."""
 
     quick: bool
     rows: list[Row] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Results:
         self.rows.append(Row(**figures))
 
     def find(self, workload: str, backend: str, side: str, operation: str, size: int | None = None) -> Row | None:
-        """The row of one operation; of the greatest size when none is asked for."""
+        """The row of one operation; without a ``size``, the row of the greatest size."""
         found = [
             row
             for row in self.rows
@@ -70,9 +70,9 @@ class Results:
         print(f"{time.monotonic() - self.began:6.0f} s  {text}", file=sys.stderr, flush=True)
 
     def merge(self, other: Results) -> None:
-        """Take in what another process has found on the same machine."""
+        """Add the results of another process on the same machine."""
         if self.quick != other.quick:
-            raise ValueError("a small run and a whole one cannot be put together")
+            raise ValueError("a quick run and a whole one cannot be put together")
         packages = {**self.system.get("packages", {}), **other.system.get("packages", {})}
         self.rows += other.rows
         self.servers |= other.servers
@@ -111,7 +111,7 @@ def timed(timings: Timings) -> dict[str, Any]:
 
 
 def said(total: Said, calls: int) -> dict[str, Any]:
-    """The figures of a row that come from counting, for each of so many calls."""
+    """The figures of a row that come from counting, per call."""
     return {
         "sent": total.sent / calls,
         "received": total.received / calls,

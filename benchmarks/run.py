@@ -1,10 +1,10 @@
-"""This project's savers and the field's, measured side by side; writes docs/benchmarks.md.
+"""Measures this project's savers and others side by side, and writes docs/benchmarks.md.
 
     python -m benchmarks.run [--quick] [--only WORKLOAD …] [--backend NAME …] [--json FILE]
     python -m benchmarks.run --from FILE …
 
-The peers are installed into environments that `uv` makes and throws away, one for each backend; what is compared runs
-in one process. The page is written after a whole run only, unless ``--page`` asks for it.
+The peers are installed into temporary environments that `uv` makes, one for each backend, and all sides of a backend
+run in the same process. The page is written only after a whole run, unless ``--page`` asks for it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.page import PAGE, README, in_readme, write
 from benchmarks.results import Results
 from benchmarks.sides import BACKENDS
-from benchmarks.support import ROOT, _install_redis_stack, _python_with
+from benchmarks.support import ROOT, install_redis_stack, python_with
 from benchmarks.targets import outcomes
 from tests.servers.processes import ServerUnavailable
 
@@ -35,7 +35,7 @@ WORKLOADS = ("python", "chat", "graphs", "concurrency", "inbox")
 
 
 def measure(quick: bool, workloads: Sequence[str], name: str, to: Path) -> None:
-    """Run workloads on one backend, where its peers are installed; the results are in the file after each of them."""
+    """Run workloads on one backend, in an environment with its peers. Writes the results to the file after each one."""
     backend, results = BACKENDS[name], Results(quick)
     results.system = _system([package for side in backend.sides for package in side.packages])
     for workload in workloads:
@@ -46,7 +46,7 @@ def measure(quick: bool, workloads: Sequence[str], name: str, to: Path) -> None:
         except ServerUnavailable as error:
             results.not_run[name] = str(error)
             break
-        except Exception as error:  # noqa: BLE001  # a side's failure is a finding, and others are still to be run
+        except Exception as error:  # noqa: BLE001  # a side's failure is a finding, and the run goes on
             traceback.print_exc()
             results.not_run[f"{name}, {workload}"] = f"{type(error).__name__}: {error}".partition("\n")[0]
         finally:
@@ -72,9 +72,9 @@ def main() -> None:
     parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=tuple(BACKENDS), metavar="NAME",
                         help=f"some of {', '.join(BACKENDS)}")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here")
-    parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md after a part of a run, too")
+    parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md even after a partial run")
     parser.add_argument("--from", nargs="+", type=Path, metavar="FILE", dest="kept",
-                        help="measure nothing: write the page from results that --json kept")  # fmt: skip
+                        help="do not measure: write the page from results that --json kept")  # fmt: skip
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def together(files: Sequence[Path]) -> Results:
-    """The results of several runs on one machine, as if they were one."""
+    """The results of several runs on one machine, as those of one run."""
     first, *others = (Results.of(json.loads(file.read_text())) for file in files)
     for other in others:
         first.merge(other)
@@ -112,13 +112,13 @@ def _measured(options: argparse.Namespace, folder: Path) -> Results:
     """Measure on each backend in a process of its own, in an environment with its peers."""
     results = Results(options.quick)
     if "Redis with modules" in options.backend:
-        _install_redis_stack(folder / "redis-stack")
+        install_redis_stack(folder / "redis-stack")
     for name in options.backend:
         to = folder / "results.json"
         to.unlink(missing_ok=True)
         packages = [package for side in BACKENDS[name].sides for package in side.requires]
         only = [workload for workload in options.only if workload != "python" or name == options.backend[0]]
-        command = [*_python_with(packages), "-m", "benchmarks.run", "--here", "--backend", name, "--json", str(to)]
+        command = [*python_with(packages), "-m", "benchmarks.run", "--here", "--backend", name, "--json", str(to)]
         command += [*["--quick"] * options.quick, *(["--only", *only] if only else [])]
         done = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603  # this module
         if to.exists():

@@ -1,4 +1,4 @@
-"""The savers that are compared, on which servers, and the floors below them."""
+"""The savers that are compared, their servers, and the floors below them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ SERIALISING = "serialising alone"
 BARE = "bare write"
 
 POOL = 16
-"""Connections in the pool of ours; the peers' settings allow theirs 20 or 100."""
+"""Connections in our savers' pools; the peers' settings allow 20 or 100."""
 
 Write: TypeAlias = Callable[[int], None]
-"""Stores so many new bytes under a new key, durably, and in no other way."""
+"""Durably stores this many new bytes under a new key, and does nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """An empty place for one side: its URL, its server's port if there is one, and how many bytes it holds."""
+    """An empty storage for one side: its URL, its server's port if it has one, and how many bytes it holds."""
 
     url: str
     port: int | None
@@ -50,13 +50,13 @@ class Storage:
     colon: str = ":"
 
     def through(self, port: int) -> str:
-        """The same place behind a proxy."""
+        """The URL of the same storage through a proxy on this port."""
         return self.url.replace(f"{self.colon}{self.port}", f"{self.colon}{port}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One saver: how it is opened on a storage's URL in either colour, at which settings, and what it requires."""
+    """One saver: how to open it on a storage's URL in either colour, with which settings, and what it requires."""
 
     name: str
     open: Callable[[str], AbstractContextManager[Any]]
@@ -77,10 +77,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """A server with the savers on it; ours is the first.
+    """A server and the savers on it, ours first.
 
-    ``place`` makes the storage of the side with this number; ``bare`` gives the floor of a write there, called
-    ``bare_name``. ``inbox_threads`` is how many threads the inbox is read among, 0 for no such run.
+    ``place`` makes the storage of the side with the given number. ``bare`` opens the floor of a write, which is called
+    ``bare_name``. ``inbox_threads`` is the number of threads in the inbox workload; with 0, that workload is not run.
     """
 
     name: str
@@ -111,7 +111,7 @@ def _ours(options: Mapping[str, Any], settings: str) -> Side:
 
 
 def _peer(name: str, saver: str, asaver: str, **more: Any) -> Side:
-    """A peer as `benchmarks.peers` opens it: on the storage that an environment variable names."""
+    """A peer, opened by `benchmarks.peers` on the storage that an environment variable names."""
 
     @contextmanager
     def opened(url: str) -> Iterator[Any]:
@@ -221,7 +221,7 @@ def _redis_database(server: str, number: int) -> Iterator[Storage]:
 
 @contextmanager
 def _stack_database(server: str, number: int) -> Iterator[Storage]:
-    # RediSearch indexes the first database only: the peer has that one.
+    # RediSearch indexes only database 0, so the peer gets that one.
     with _redis_database(server, 0 if number else 1) as storage:
         if number:
             from langgraph.checkpoint.redis import RedisSaver
@@ -244,7 +244,7 @@ def _set(server: str) -> Iterator[Write]:
     try:
         yield write
     finally:
-        # Not FLUSHDB: that drops the indexes of RediSearch in every database.
+        # Not FLUSHDB, which drops the indexes of RediSearch in every database.
         if keys:
             client.delete(*keys)
         client.close()
@@ -273,7 +273,7 @@ def _bucket(endpoint: str, number: int) -> Iterator[Storage]:
     client.create_bucket(Bucket=bucket)
     try:
         url = s3_url(endpoint, bucket)
-        # In the URL's query the endpoint is escaped.
+        # The endpoint is in the URL's query, where its colons are escaped.
         yield Storage(url, _port(endpoint), lambda: objects_of_s3(client, bucket), colon="%3A")
     finally:
         client.close()
@@ -281,7 +281,7 @@ def _bucket(endpoint: str, number: int) -> Iterator[Storage]:
 
 @contextmanager
 def _s3_peer(url: str) -> Iterator[Any]:
-    """The peer with a serializer that has the two methods back which it calls and current versions lack."""
+    """The peer, with a serializer that has the two methods that the peer calls and current versions lack."""
     from langgraph_checkpoint_s3 import S3CheckpointSaver
 
     parts = urlsplit(url)
@@ -320,7 +320,7 @@ def _port(url: str) -> int:
 
 
 class Serialising:
-    """Does no more than LangGraph's own serializer with the values that a call brings, or that it returns."""
+    """Only serialises the values of a call, or loads those that it returns, with LangGraph's own serializer."""
 
     def __init__(self) -> None:
         self._serde = JsonPlusSerializer()
@@ -345,7 +345,7 @@ class Serialising:
 
 
 class Bare:
-    """Writes as many bytes as ours has to store anew in the same call, and does nothing else."""
+    """Only writes as many bytes as are new to our saver in the same call."""
 
     def __init__(self, write: Write, sizes: Mapping[str, int]) -> None:
         self._write = write

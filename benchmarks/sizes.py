@@ -1,4 +1,4 @@
-"""How many bytes a storage holds, told by its server."""
+"""How many bytes a storage holds, as its server counts them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def rows_of_postgres(url: str) -> int:
-    """All tables of a database with their indexes and long values."""
+    """All tables of a database, with their indexes and TOAST tables."""
     import psycopg
 
     with psycopg.connect(url) as connection:
@@ -20,7 +20,7 @@ def rows_of_postgres(url: str) -> int:
 
 
 def rows_of_redis(url: str) -> int:
-    """All keys of a database number, as Redis counts each one's memory; a search index is not in it."""
+    """All keys of a numbered database, by the memory that Redis counts for each; search indexes are not included."""
     from redis import Redis
 
     total = 0

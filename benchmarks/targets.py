@@ -1,4 +1,4 @@
-"""The figures that this project wants to reach, and whether a run has reached them."""
+"""The figures that this project aims at, and whether a run has reached them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _FAR = f", {DISTANCE * 1000:.0f} ms away"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A target, what was found, and whether that is within it; ``bound`` is the most, or the least for ``at_least``.
+    """A target and the figure that was found. ``bound`` is the greatest figure allowed, or the least if ``at_least``.
 
-    ``floor`` is what the least that any saver could do would be found at, and ``floor_name`` what that is.
+    ``floor`` is the figure of the least work that any saver has to do, and ``floor_name`` names that work.
     """
 
     what: str
@@ -42,7 +42,7 @@ def outcomes(results: Results) -> list[Outcome]:
 
 
 def overhead(results: Results, backend: str, side: str, operation: str, size: int, where: str = "") -> float | None:
-    """The p50 of an operation less that of serialising its values with LangGraph's serializer."""
+    """The p50 of an operation, less the p50 of serialising its values with LangGraph's serializer."""
     row = results.find("chat", backend, side, f"{operation}{where}", size)
     floor = results.find("chat", backend, SERIALISING, operation, size)
     if row is None or floor is None or row.p50 is None or floor.p50 is None:
@@ -57,7 +57,7 @@ def _overheads(
         ours = overhead(results, backend, OURS, operation, size, where)
         theirs = overhead(results, backend, peer, operation, size, where)
         if ours is not None and theirs is not None:
-            # A microsecond at least: in a noisy run the serializer alone may have taken longer than the whole.
+            # At least a microsecond: in a noisy run, the serializer alone may have taken longer than the operation.
             theirs = max(theirs, 1e-6)
             bare = None if where else results.find("chat", backend, BARE, operation, size)
             yield Outcome(
@@ -109,7 +109,7 @@ def _listing(results: Results, size: int) -> Iterator[Outcome]:
     if ours and theirs and ours.p50 and theirs.p50:
         yield Outcome(f"{backend}: time of list, against {peer}", ours.p50 / theirs.p50, 1 / 2)
     if history and theirs and history.p50 and theirs.p50:
-        what = f"{backend}: history is so many times faster than list of {peer}"
+        what = f"{backend}: history, times faster than list of {peer}"
         yield Outcome(what, theirs.p50 / history.p50, 20, at_least=True)
 
 

@@ -1,4 +1,4 @@
-"""What real graphs ask of a saver, recorded once, to be replayed on every saver alike."""
+"""The calls that real graphs make to a saver, recorded once and replayed on every saver."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from langgraph.graph.message import add_messages
 from checkpoint_base import CheckpointSaver
 
 PROFILE_BYTES = 20_000
-"""The channel of the chat that never changes."""
+"""The size of the chat's channel that never changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A call of `put`; ``kind`` is "put" if it brings the channel that grows, else "put, nothing new"."""
+    """A call of `put`; ``kind`` is "put" if it has a new version of the growing channel, else "put, nothing new"."""
 
     checkpoint: Any
     metadata: Any
@@ -55,7 +55,7 @@ class PutWrites:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The writing calls of one `invoke`, in order, and the messages that the chat has after it."""
+    """The writing calls of one `invoke`, in order, and the number of messages in the chat after it."""
 
     calls: tuple[Put | PutWrites, ...]
     messages: int
@@ -73,7 +73,7 @@ def _config(thread_id: str, checkpoint_id: str | None) -> Any:
 
 
 class Recorder(BaseCheckpointSaver[str]):
-    """A saver that remembers what it was asked to store, and of the thread itself the latest checkpoint only."""
+    """A saver that records all calls, and keeps only the latest checkpoint of its one thread."""
 
     get_next_version = CheckpointSaver.get_next_version
 
@@ -101,7 +101,7 @@ class Recorder(BaseCheckpointSaver[str]):
 
 
 class Prose:
-    """Texts of a given length that look like words; the same ones in every run."""
+    """Texts of a given length that look like words, and are the same in every run."""
 
     def __init__(self, seed: int = 1) -> None:
         self._random = random.Random(seed)  # noqa: S311  # text
@@ -120,7 +120,7 @@ class Chat(TypedDict):
 
 
 def chat_graph(prose: Prose, checkpointer: Any) -> Any:
-    """One node that answers; every `invoke` adds two messages and makes three checkpoints."""
+    """One node that answers. Every `invoke` adds two messages and makes three checkpoints."""
     builder = StateGraph(Chat)
     builder.add_node("reply", lambda _: {"messages": [AIMessage(prose.text())]})
     builder.add_edge(START, "reply")
@@ -128,7 +128,7 @@ def chat_graph(prose: Prose, checkpointer: Any) -> Any:
 
 
 def chat(messages: int) -> list[Turn]:
-    """Record a chat of so many messages of 1 KB beside a channel of 20 KB that never changes."""
+    """Record a chat of this many messages of 1 KB each, next to a channel of 20 KB that never changes."""
     prose, recorder = Prose(), Recorder(grows="messages")
     graph = chat_graph(prose, recorder)
     turns = []

@@ -1,7 +1,7 @@
-"""A TCP proxy that counts what a saver says to its server, and can be as far away as another data centre.
+"""A TCP proxy that counts the traffic between a saver and its server, and can delay it as if the server were far away.
 
-Counting is done in this process, on a thread of its own, and never while something is timed. A distant server is
-imitated by a process of its own, so that the client keeps its interpreter for itself.
+The counting proxy runs in this process, on a thread of its own, and never while something is timed. The delaying proxy
+runs in a process of its own, so that it takes no interpreter time from the client.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What has passed between client and server.
+    """The traffic between client and server.
 
-    ``trips`` are the times that a client spoke after it had been answered, on any connection; ``requests`` those of
-    HTTP by their method, LIST being a GET of a bucket's listing.
+    ``sent`` and ``received`` are bytes. ``trips`` counts how often a client sent something after it had received
+    something, on any connection. ``requests`` counts HTTP requests by method; LIST is a GET of a bucket's listing.
     """
 
     sent: int = 0
@@ -58,7 +58,7 @@ NOTHING = Said()
 
 
 class Proxy:
-    """Listens on a free port and passes everything on to another one of this machine, ``delay`` seconds later."""
+    """Listens on a free port, and passes everything on to another port of this machine, ``delay`` seconds later."""
 
     def __init__(self, port: int, delay: float = 0.0) -> None:
         self.target = port
@@ -69,7 +69,7 @@ class Proxy:
         self.open: set[asyncio.Transport] = set()
 
     def said(self) -> Said:
-        """Everything so far. A client that has read an answer finds it counted."""
+        """All traffic so far. An answer is counted before the client can read it."""
         return Said(self._sent, self._received, self._trips, self._requests.copy())
 
     async def listen(self) -> asyncio.Server:
@@ -166,7 +166,7 @@ def _without_delay(transport: asyncio.Transport) -> None:
 
 @contextmanager
 def counting(port: int) -> Iterator[Proxy]:
-    """A proxy in front of the server on this port, on a thread of its own."""
+    """A counting proxy in front of the server on this port, on a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
     thread.start()
@@ -178,10 +178,10 @@ def counting(port: int) -> Iterator[Proxy]:
 
         async def end() -> None:
             server.close()
-            await asyncio.sleep(0.05)  # connections that were made or closed just now
+            await asyncio.sleep(0.05)  # for connections that were just opened or closed
             for transport in [*proxy.open]:
                 transport.abort()
-            await asyncio.sleep(0.01)  # sockets are closed a turn of the loop later
+            await asyncio.sleep(0.01)  # the loop closes their sockets in its next iteration
 
         asyncio.run_coroutine_threadsafe(end(), loop).result(_PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
@@ -191,7 +191,7 @@ def counting(port: int) -> Iterator[Proxy]:
 
 @contextmanager
 def distant(port: int, seconds: float) -> Iterator[int]:
-    """A port where the server on ``port`` answers ``seconds`` later, both ways together."""
+    """A port behind which the server on ``port`` seems to be ``seconds`` away, there and back together."""
     command = [sys.executable, "-m", "benchmarks.wire", str(port), str(seconds / 2)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # this module
     try:

@@ -1,4 +1,4 @@
-"""The conformance suite for LangGraph checkpointers: any saver, of this project or not."""
+"""The conformance suite for LangGraph checkpointers. It tests any saver, whether of this project or not."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -22,8 +22,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    # Imported when asked for: the pytest plugin is loaded by every pytest run and must not bring LangGraph along, and
-    # the suite runs without pytest too.
+    # Imported on demand: every pytest run loads the pytest plugin, which must not import LangGraph, and the suite also
+    # runs without pytest.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"conformance_tests.{_HOMES[name]}"), name)

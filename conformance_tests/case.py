@@ -16,10 +16,10 @@ Check: TypeAlias = Callable[[Trial], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test of one clause. Its name is the sentence that it proves; a ``long`` one takes seconds.
+    """One test of one clause. Its name is the sentence that it proves.
 
-    A ``fresh`` one sets the storage up itself, so it proves most on one that nobody has set up. ``needs`` is a
-    capability that it uses besides those that its clause is about.
+    A ``long`` case takes seconds. A ``fresh`` case sets up the storage itself, so it proves most on a storage that has
+    not been set up. ``needs`` is a capability that it uses in addition to those that its clause needs.
     """
 
     clause: Clause
@@ -35,7 +35,7 @@ class Case:
         return f"{self.clause.id}-{self.name}"
 
     def colours_for(self, capabilities: Collection[Capability]) -> tuple[Colour, ...]:
-        """The colours of this case that a saver with these capabilities has."""
+        """The colours of this case in which a saver with these capabilities can run it."""
         has = {
             Colour.SYNC: Capability.SYNC in capabilities,
             Colour.ASYNC: Capability.ASYNC in capabilities,
@@ -44,7 +44,7 @@ class Case:
         return tuple(colour for colour in self.colours if has[colour])
 
     def missing_in(self, capabilities: Collection[Capability]) -> tuple[Capability, ...]:
-        """What it needs of a saver and is not declared; with nothing missing the case applies."""
+        """The capabilities that this case needs and that are not among these; if there are none, the case applies."""
         needed = (*self.clause.needs, *((self.needs,) if self.needs else ()))
         return tuple(need for need in needed if need not in capabilities)
 
@@ -60,14 +60,14 @@ def case(
     fresh: bool = False,
     needs: Capability | None = None,
 ) -> Callable[[Check], Check]:
-    """Register a function as a test of a clause. It receives a `Trial` and runs once in each colour.
+    """Register a function as a test of a clause. It is called with a `Trial`, once in each colour.
 
     Args:
-        clause_id: which clause it proves.
-        colours: fewer than all where the colour makes no difference to what is tested.
-        long: takes seconds rather than milliseconds.
-        fresh: sets the storage up itself.
-        needs: a capability that it uses besides those that its clause is about.
+        clause_id: the clause that it proves.
+        colours: not all of them if the colour makes no difference to what is tested.
+        long: it takes seconds rather than milliseconds.
+        fresh: it sets up the storage itself.
+        needs: a capability that it uses in addition to those that its clause needs.
     """
 
     def register(check: Check) -> Check:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from conformance_tests.case import Case
     from conformance_tests.report import ClauseReport, Report
     from conformance_tests.runner import Result
-    from conformance_tests.trial import Factory
+    from conformance_tests.trial import Factory, Subject
 
 _EXTRA = ("langgraph.pregel", "langgraph.checkpoint.conformance", "hypothesis")
 """What the cases import, and only the extra installs."""
@@ -61,7 +61,7 @@ def _declared(ctx: click.Context | None, param: click.Parameter | None, texts: S
             f"there is no capability {', '.join(map(repr, unknown))}; write some of {', '.join(Capability)}", ctx, param
         )
     if texts and not _COLOURS & set(names):
-        raise click.BadParameter("declare sync, async or both, and then what else the saver has", ctx, param)
+        raise click.BadParameter("declare sync, async or both, and whatever else the saver has", ctx, param)
     return frozenset(map(Capability, names))
 
 
@@ -79,8 +79,8 @@ def _page_file(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     metavar="CAPABILITY",
     multiple=True,
     callback=_declared,
-    help=f"What the saver can do, and is to be tested for: {', '.join(Capability)}. Separate several by commas, or "
-    "repeat the option. Default: the factory's attribute `capabilities`, or sync and async.",
+    help=f"What the saver can do and is tested for: {', '.join(Capability)}. Separate several by commas, or repeat the "
+    "option. Default: the factory's attribute `capabilities`, or sync and async.",
 )
 @click.option("--quick", is_flag=True, help="Leave out the cases that take several seconds each.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
@@ -105,18 +105,20 @@ def conformance(
     Example: checkpoints conformance my_package.savers:open_for_tests --declare sync,async,prune
 
     FACTORY is called without arguments and must open the same storage each time. It returns the saver, or a sync or
-    async context manager of it. Use a storage made for tests, because these leave their threads in it.
+    async context manager of it. Use a storage that is only for tests, because they leave their threads in it.
 
     What you declare is tested in full, so a declared method that is missing is a failure. The report names what was not
     declared. The exit code is 0 if every tested clause passed, and 1 if one failed or nothing was tested.
     """
     _require_extra()
-    # Standard output is the report's: what a saver prints while it is tested goes to standard error.
+    from conformance_tests.report import report_of
+
+    # Standard output is for the report. What a saver prints while it is tested goes to standard error.
     with redirect_stdout(sys.stderr):
-        factory = _imported(factory_name)
-        capabilities = capabilities or _declared_by(factory, factory_name)
-        _require_opening(factory, factory_name, capabilities)
-        report = _tested(factory, factory_name, capabilities, quick)
+        subject = _subject(factory_name, capabilities)
+        _require_opening(subject)
+        results, left_out = _tested(subject, quick=quick)
+    report = report_of(factory_name, subject.capabilities, results, left_out=left_out)
     _print(report, as_json, html)
     if not report.ran:
         raise Failure("nothing was tested: no case ran, so nothing is known of this saver")
@@ -142,6 +144,13 @@ def _is_installed(name: str) -> bool:
         return False
 
 
+def _subject(factory_name: str, capabilities: frozenset[Capability]) -> Subject:
+    from conformance_tests.trial import Subject
+
+    factory = _imported(factory_name)
+    return Subject(factory, capabilities or _declared_by(factory, factory_name), factory_name)
+
+
 def _imported(factory_name: str) -> Factory:
     module_name, _, attribute = factory_name.partition(":")
     if not (module_name and attribute.isidentifier()):
@@ -154,7 +163,7 @@ def _imported(factory_name: str) -> Factory:
         module = import_module(module_name)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # a module that ends the program must not end it with success
+    except BaseException as error:  # a module that raises SystemExit(0) must not look like success
         raise _usage(
             f"{module_name!r} cannot be imported from the current folder or from what is installed: {_described(error)}"
         ) from error
@@ -190,24 +199,24 @@ def _usage(message: str) -> click.UsageError:
     return click.UsageError(visible(message), click.get_current_context())
 
 
-def _require_opening(factory: Factory, factory_name: str, capabilities: Collection[Capability]) -> None:
+def _require_opening(subject: Subject) -> None:
     from conformance_tests.runner import ANOTHER_STORAGE, opens_one_storage
     from conformance_tests.trial import Colour, Trial
 
     errors: dict[str, list[str]] = {}
     for colour in (Colour.SYNC, Colour.ASYNC):
-        if Capability(colour) not in capabilities:
+        if Capability(colour) not in subject.capabilities:
             continue
         try:
-            with Trial(next(iter(CLAUSES.values())), factory, colour, frozenset(capabilities)) as trial:
+            with Trial(next(iter(CLAUSES.values())), subject, colour) as trial:
                 trial.open()
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  # as above
             errors.setdefault(_described(error), []).append(colour)
         else:
-            if not opens_one_storage(factory, colour, capabilities):
-                raise Failure(f"{factory_name} {ANOTHER_STORAGE}")
+            if not opens_one_storage(subject, colour):
+                raise Failure(f"{subject.factory_name} {ANOTHER_STORAGE}")
             return
     said = "; ".join(f"{' and '.join(colours)}: {error}" for error, colours in errors.items())
     raise Failure(f"the saver cannot be opened; {said}")
@@ -216,39 +225,38 @@ def _require_opening(factory: Factory, factory_name: str, capabilities: Collecti
 # Testing it
 
 
-def _tested(factory: Factory, factory_name: str, capabilities: Collection[Capability], quick: bool) -> Report:
+def _tested(subject: Subject, *, quick: bool) -> tuple[list[Result], int]:
+    """Run the cases; returns their results, and how many results ``quick`` left out."""
     from conformance_tests.case import all_cases
-    from conformance_tests.report import report_of
 
-    cases = all_cases()
-    left_out = [case for case in cases if quick and case.long and not case.missing_in(capabilities)]
-    counts = {case.id: _count(case, capabilities) for case in cases if case not in left_out}
+    left_out = [case for case in all_cases() if quick and case.long and not case.missing_in(subject.capabilities)]
+    cases = [case for case in all_cases() if case not in left_out]
     results: list[Result] = []
     with _progress() as progress:
-        task = progress.add_task("", total=sum(counts.values()), failed="")
+        task = progress.add_task("", total=_count(cases, subject), failed="")
         for case in cases:
             progress.update(task, description=f"{case.clause.id} {case.clause.title}")
-            for result in _results(case, factory, factory_name, capabilities, quick):
+            for result in _results(case, subject):
                 results.append(result)
                 failed = sum(result.outcome == "failed" for result in results)
                 progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
-    return report_of(factory_name, capabilities, results, left_out=sum(_count(case, capabilities) for case in left_out))
+    return results, _count(left_out, subject)
 
 
-def _count(case: Case, capabilities: Collection[Capability]) -> int:
-    return 1 if case.missing_in(capabilities) else len(case.colours_for(capabilities))
+def _count(cases: Collection[Case], subject: Subject) -> int:
+    """How many results these cases have."""
+    has = subject.capabilities
+    return sum(1 if case.missing_in(has) else len(case.colours_for(has)) for case in cases)
 
 
-def _results(
-    case: Case, factory: Factory, factory_name: str, capabilities: Collection[Capability], quick: bool
-) -> Iterator[Result]:
-    from conformance_tests.runner import Result, run_all
+def _results(case: Case, subject: Subject) -> Iterator[Result]:
+    from conformance_tests.runner import Result, results_of
 
     try:
-        yield from run_all(factory, capabilities, factory_name, long=not quick, cases=[case])
+        yield from results_of(case, subject)
     except (KeyboardInterrupt, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, even as a success
+    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, perhaps with success
         yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {_described(error)}")
 
 

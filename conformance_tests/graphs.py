@@ -1,7 +1,7 @@
-"""Real LangGraph graphs that cases run: small, with plain sync nodes, and with counts of what came to its end.
+"""Real LangGraph graphs for the cases: small, with plain sync nodes that count how often they finished.
 
-A node counts itself when it has got every answer and returns, so that a count of two means that finished work was done
-again. Build a graph for every handle; graphs that are built alike continue each other's threads.
+A node counts itself when it has received every answer and returns, so a count of two means that finished work was done
+again. Build a graph for each handle; graphs that are built in the same way continue each other's threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Node: TypeAlias = Callable[[Any], Any]
 Build: TypeAlias = Callable[[Saver, Runs], Graph]
 
 LONG = 5000
-"""A ``snapshot_frequency`` that no test reaches: everything is rebuilt from writes."""
+"""A ``snapshot_frequency`` that no test reaches, so that everything is rebuilt from writes."""
 
 
 class Log(TypedDict, total=False):
@@ -56,7 +56,7 @@ def says(runs: Runs, name: str) -> Node:
 
 
 def asks(runs: Runs, name: str, *questions: str) -> Node:
-    """A node that asks its questions in turn, and logs its name with the answers, which are texts."""
+    """A node that asks its questions one after the other, and logs its name with the answers, which are texts."""
 
     def node(_: Any) -> dict[str, Any]:
         answers = [interrupt(question) for question in questions]
@@ -99,7 +99,7 @@ def one_question(saver: Saver, runs: Runs) -> Graph:
 
 
 def parallel_questions(saver: Saver, runs: Runs) -> Graph:
-    """``a``, ``b`` and ``c`` ask beside ``done``, which does not; then ``end``."""
+    """``a``, ``b`` and ``c`` ask, in parallel with ``done``, which does not; then ``end``."""
     nodes = {name: asks(runs, name, f"{name}?") for name in "abc"}
     return parallel(Log, {**nodes, "done": says(runs, "done")}, says(runs, "end")).compile(checkpointer=saver)
 
@@ -144,10 +144,10 @@ def fanned_out_questions(saver: Saver, runs: Runs) -> Graph:
 
 
 def questions_and_an_error(saver: Saver, runs: Runs) -> Graph:
-    """``ask`` asks; ``fail`` asks as well, and raises when it is first answered but not the next time; then ``end``.
+    """``ask`` and ``fail`` ask; ``fail`` raises after its first answer but not the next time; then ``end``.
 
-    A task that asks at the moment when another raises may be cancelled before its question is recorded. Here both have
-    asked before.
+    A task that asks at the moment when another task raises may be cancelled before its question is recorded. That
+    cannot happen here, because both have asked before.
     """
 
     def fail(_: Any) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def question_in_a_subgraph(saver: Saver, runs: Runs) -> Graph:
 
 
 def questions_in_a_subgraph_that_remembers(saver: Saver, runs: Runs) -> Graph:
-    """A subgraph that keeps its answers from run to run of the same thread, and asks how many it has."""
+    """A subgraph that keeps its answers between runs of the same thread, and asks how many it has."""
 
     class Known(TypedDict, total=False):
         known: Annotated[list[str], operator.add]
@@ -204,13 +204,13 @@ def questions_in_a_subgraph_that_remembers(saver: Saver, runs: Runs) -> Graph:
 
 
 def parallel_questions_in_a_subgraph(saver: Saver, runs: Runs) -> Graph:
-    """A subgraph whose ``a`` and ``b`` ask at once, beside the root's ``c``; then ``end``."""
+    """A subgraph whose ``a`` and ``b`` ask in parallel with each other and with the root's ``c``; then ``end``."""
     inner = parallel(Log, {name: asks(runs, name, f"{name}?") for name in "ab"}).compile()
     return parallel(Log, {"sub": inner, "c": asks(runs, "c", "c?")}, says(runs, "end")).compile(checkpointer=saver)
 
 
 def questions_in_nested_subgraphs(saver: Saver, runs: Runs) -> Graph:
-    """Three levels; the lower two have a question each, beside each other."""
+    """Three levels. The lower two each have a question, and ask in parallel."""
     deepest = sequence(Log, {"note": says(runs, "note"), "deep": asks(runs, "deep", "deep?")}).compile()
     middle = parallel(Log, {"sub": deepest, "middle": asks(runs, "middle", "middle?")}).compile()
     nodes = {"before": says(runs, "before"), "sub": middle, "after": says(runs, "after")}
@@ -272,7 +272,7 @@ def flow_in_sequence(saver: Saver, runs: Runs) -> Graph:
 
 
 def flow_that_gathers(saver: Saver, runs: Runs) -> Graph:
-    """Two tasks that ask at once, beside one that works and a question of the flow's own."""
+    """Two tasks that ask, in parallel with a task that works and a question of the flow's own."""
     work, ask = _tasks(runs)
 
     @entrypoint(checkpointer=saver)
@@ -301,7 +301,7 @@ def flow_that_waits_for_its_tasks(saver: Saver, runs: Runs) -> Graph:
 
 
 def flow_with_nested_tasks(saver: Saver, runs: Runs) -> Graph:
-    """A task that calls tasks that ask, beside another of its kind."""
+    """Two parallel tasks, each of which calls a task that works and a task that asks."""
     work, ask = _tasks(runs)
 
     @task
@@ -320,7 +320,7 @@ def flow_with_nested_tasks(saver: Saver, runs: Runs) -> Graph:
 
 
 def tasks_in_a_node(saver: Saver, runs: Runs) -> Graph:
-    """A graph's node that calls tasks that ask, beside a node that asks itself."""
+    """A node that calls tasks that ask, in parallel with a node that asks itself."""
     work, ask = _tasks(runs)
 
     def calls(_: Any) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def tasks_in_a_node(saver: Saver, runs: Runs) -> Graph:
 
 
 def _tasks(runs: Runs) -> tuple[Any, Any]:
-    """A task that works and one that asks; each counts itself when it has its result."""
+    """A task that works and one that asks. Each counts itself when it has its result."""
 
     @task
     def work(value: Any) -> Any:
@@ -358,7 +358,7 @@ def joined(state: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
 
 
 def delta_state(snapshot_frequency: int) -> Any:
-    """A state that keeps the same list twice: ``delta`` in a `DeltaChannel`, ``plain`` in a channel of its values."""
+    """A state with the same list in two channels: ``delta`` is a `DeltaChannel`, ``plain`` stores its value."""
     channel = DeltaChannel(joined, list, snapshot_frequency=snapshot_frequency)
     return TypedDict(  # type: ignore[operator]  # the annotations depend on the argument
         "DeltaState",
@@ -368,7 +368,7 @@ def delta_state(snapshot_frequency: int) -> Any:
 
 
 def adds(name: str, *questions: str) -> Node:
-    """A node that adds its name, with a number, to both lists, once it has got its answers."""
+    """A node that adds its name, with a number, to both lists when it has its answers."""
 
     def node(state: Any) -> dict[str, Any]:
         answers = [interrupt(question) for question in questions]
@@ -396,7 +396,7 @@ def delta_graph(saver: Saver, snapshot_frequency: int, *questions: str) -> Graph
 
 
 def delta_subgraph(saver: Saver, snapshot_frequency: int) -> Graph:
-    """A subgraph with lists of its own that it keeps from run to run, and a question between its steps."""
+    """A subgraph with lists of its own, which it keeps between runs, and a question between its steps."""
     nodes = {"one": adds("one"), "two": adds("two", "go on?"), "three": adds("three")}
     own = sequence(delta_state(snapshot_frequency), nodes).compile(checkpointer=True)
     return sequence(delta_state(snapshot_frequency), {"before": adds("before"), "sub": own}).compile(checkpointer=saver)

@@ -1,4 +1,4 @@
-"""The contract as a program: dictionaries, and what every operation leaves in them."""
+"""The contract as a program: dictionaries, and what each operation leaves in them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A checkpoint as it was put; ``values`` has every channel that has a value."""
+    """A checkpoint as it was put. ``values`` has an entry for each channel that has a value."""
 
     parent: str | None
     values: Mapping[str, Any]
     versions: Mapping[str, str]
     metadata: Mapping[str, Any]
     writes: Mapping[tuple[str, int], tuple[str, Any, str]] = field(default_factory=dict)
-    """Channel, value and task path by task and position."""
+    """Maps task and position to channel, value and task path."""
 
     @property
     def pending_writes(self) -> list[tuple[str, str, Any]]:
@@ -34,7 +34,7 @@ class Put:
 
 
 class Model:
-    """What a saver has stored, if it keeps the contract."""
+    """What a saver that keeps the contract has stored."""
 
     def __init__(self) -> None:
         self.places: dict[Place, dict[str, Put]] = {}

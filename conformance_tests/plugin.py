@@ -1,4 +1,4 @@
-"""The pytest plugin: registers the suite's marker. It is loaded by every pytest run, so it imports nothing else."""
+"""The pytest plugin: registers the suite's marker. Every pytest run loads it, so it imports nothing else."""
 
 from __future__ import annotations
 

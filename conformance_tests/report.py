@@ -1,4 +1,4 @@
-"""What came of a run, clause by clause: as rows of a table, as a JSON document, as a page. Nothing here does I/O."""
+"""The results of a run, clause by clause: as rows of a table, as JSON, and as a page. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from conformance_tests.runner import Result
 
 ClauseOutcome: TypeAlias = Literal["passed", "failed", "undeclared", "untested"]
 
-_LONGEST = 4000  # characters of a finding on a page; the JSON document has it whole
-_FEW = 3  # parts of a finding that fit in a line: what was done, what was expected, what came of it
+_LONGEST = 4000  # characters of a finding on a page; the JSON document has all of it
+_FEW = 3  # parts of a finding that fit in one line: what was done, what was expected, what happened
 
 
 @dataclass(frozen=True, slots=True)
 class ClauseReport:
-    """What came of a clause: every result of its cases."""
+    """The results of all cases of a clause."""
 
     clause: Clause
     results: tuple[Result, ...]
 
     @property
     def outcome(self) -> ClauseOutcome:
-        """``untested`` when no case of it ran although it applies: it has neither held nor failed."""
+        """``untested`` if the clause applies, but none of its cases ran."""
         outcomes = {result.outcome for result in self.results}
         return next((outcome for outcome in _BY_WEIGHT if outcome in outcomes), "untested")
 
@@ -38,7 +38,7 @@ class ClauseReport:
 
     @property
     def colours(self) -> tuple[str, ...]:
-        """The colours in which it failed."""
+        """The colours in which the clause failed."""
         return tuple(dict.fromkeys(str(result.colour) for result in self.failures if result.colour))
 
 
@@ -68,7 +68,7 @@ class Report:
 
     @property
     def ran(self) -> int:
-        """How many cases ran, each colour counted."""
+        """How many cases ran; a case counts once in each colour."""
         return sum(result.outcome != "undeclared" for each in self.clauses for result in each.results)
 
     @property
@@ -111,7 +111,7 @@ def area_rows(report: Report) -> list[AreaRow]:
 
 
 def undeclared_rows(report: Report) -> list[tuple[Capability, tuple[str, ...]]]:
-    """The capabilities that were not declared, each with the clauses that were not tested for want of it."""
+    """The capabilities that were not declared, each with the clauses that were not tested because of that."""
     undeclared = [capability for capability in Capability if capability not in report.capabilities]
     clauses = [each.clause for each in report.having("undeclared")]
     rows = [(missing, tuple(clause.id for clause in clauses if missing in clause.needs)) for missing in undeclared]
@@ -119,7 +119,7 @@ def undeclared_rows(report: Report) -> list[tuple[Capability, tuple[str, ...]]]:
 
 
 def verdict(report: Report) -> str:
-    """The sentence that says what came of it all."""
+    """One sentence that sums up the run."""
     passed, failed = report.having("passed"), report.having("failed")
     cases = number(report.ran, "case")
     if not report.ran:
@@ -131,18 +131,18 @@ def verdict(report: Report) -> str:
 
 
 def reservations(report: Report) -> list[str]:
-    """Sentences on what the verdict does not cover although it was declared or is required."""
+    """Sentences on what the verdict does not cover, although it was declared or is required."""
     said = []
     if report.left_out:
         said.append(f"--quick left out {number(report.left_out, 'long case')}.")
     if untested := report.having("untested"):
         ids = ", ".join(each.clause.id for each in untested)
-        said.append(f"Not tested, as none of their cases runs with these options and colours: {ids}.")
+        said.append(f"Not tested, because none of their cases runs with these options and colours: {ids}.")
     return said
 
 
 def document(report: Report) -> dict[str, Any]:
-    """The report as what JSON has."""
+    """The report as a JSON document."""
     outcomes = Counter(each.outcome for each in report.clauses)
     return {
         "factory": report.factory,
@@ -186,9 +186,9 @@ def document(report: Report) -> dict[str, Any]:
 
 
 def page(report: Report, circumstances: str) -> str:
-    """The report as one HTML page that needs nothing else: no script, no font, no picture.
+    """The report as one HTML page that loads nothing else: no script, no font, no picture.
 
-    ``circumstances`` is a sentence on when and with what the run was made.
+    ``circumstances`` is a sentence on when the run was made, and with which versions.
     """
     return "\n".join(_page(report, circumstances)) + "\n"
 
@@ -290,7 +290,7 @@ def _pills(names: Iterable[str]) -> str:
 
 
 def _html(text: str) -> str:
-    """Text as HTML. What hides or reorders the characters around it is written as an escape."""
+    """Text as HTML. Characters that hide or reorder those around them are written as escapes."""
     return "\n".join(escape(visible(line)) for line in text.split("\n"))
 
 
@@ -299,7 +299,7 @@ def _prose(text: str) -> str:
 
 
 def _finding(text: str) -> str:
-    """A finding, each of its parts on a line of its own if they are many."""
+    """A finding. If it has many parts, each is on a line of its own."""
     parts = text.split("; ")
     if len(parts) <= _FEW:
         return _html(text)
@@ -312,7 +312,7 @@ def _sentence(name: str) -> str:
 
 
 def abridged(text: str, longest: int) -> str:
-    """The text, its middle left out when it is longer."""
+    """The text, without its middle if it is longer than this many characters."""
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]} ({len(text)} characters)"
 

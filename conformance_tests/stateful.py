@@ -1,4 +1,4 @@
-"""Any sequence of operations, on a saver and on the model of the contract at once. Needs Hypothesis."""
+"""Random sequences of operations, carried out on a saver and on the model of the contract. Needs Hypothesis."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from conformance_tests.trial import Config, ConformanceFailure, Handle, Trial, u
 
 Writes: TypeAlias = list[tuple[str, Any]]
 
-# Values that every saver keeps, so that a failure here is one of order; FIDELITY has the others. No strategy draws
-# text: Hypothesis would write its tables of characters to the current folder.
+# Values that every saver keeps, so that a failure here comes from the order of operations; FIDELITY tests other values.
+# No strategy draws text, because Hypothesis would write its tables of characters to the current folder.
 THREADS = st.sampled_from(["a", "b", "c"])
 NAMESPACES = st.sampled_from(["", "child:1"])
 CHANNELS = ("x", "y", "z")
@@ -47,29 +47,29 @@ SPECIAL = st.sampled_from(
         ("__error__", "it broke"),
     ]
 )
-# What a single call may do has clauses of its own (calls of mixed kinds, no writes, the order of writes, entries of
-# one's own in filters, limits, listings of whole threads): who fails one of them can still be right in any sequence.
+# What a single call may do has clauses of its own (calls with both kinds of writes, empty calls, the order of writes,
+# filters on users' own entries, limits, listings of whole threads). A saver that fails one of those can pass this one.
 WRITES = st.one_of(
     st.lists(st.tuples(st.sampled_from(CHANNELS), VALUES), min_size=1, max_size=4),
-    # A special channel has one place in a task, and in one call.
+    # A task has one write to a special channel, so a call has at most one.
     st.lists(SPECIAL, min_size=1, max_size=3, unique_by=lambda write: write[0]),
 )
 FILTERS = st.one_of(st.none(), st.fixed_dictionaries({}, optional={"source": SOURCES, "step": STEPS, "run_id": RUNS}))
 WHICH = st.integers(min_value=0, max_value=7)
 
 LENGTH = 20
-"""How long the sequences are."""
+"""The number of operations in a sequence."""
 
 COMPARE_ALL = 5
-"""After so many steps, which divide the length of a sequence, everything is compared and not only what changed."""
+"""The interval, in steps, at which everything is compared and not only what changed. It divides LENGTH."""
 
 
 def run_any_sequence(t: Trial, *, examples: int) -> None:
-    """Carry out sequences of operations, the same ones every time; fail with the shortest that goes wrong."""
+    """Carry out sequences of operations, the same ones in every run; fail with the shortest one that goes wrong."""
     machine = type("Saver", (_Operations,), {"t": t})
     home = storage_directory(intent_to_write=False).home_directory
     with TemporaryDirectory() as elsewhere:
-        # Besides its database Hypothesis keeps notes on the modules it sees; none shall appear in a user's folder.
+        # Even without a database, Hypothesis stores notes on the modules it sees. Keep them out of the user's folder.
         set_hypothesis_home_dir(elsewhere)
         try:
             _run(machine, t, examples)
@@ -88,7 +88,7 @@ def _run(machine: type[_Operations], t: Trial, examples: int) -> None:
                 database=None,
                 deadline=None,
                 print_blob=False,
-                # Several are raised as a group, which says what none of them is.
+                # Several bugs are raised as a group, whose message names none of them.
                 report_multiple_bugs=False,
                 phases=(Phase.generate, Phase.shrink),
                 suppress_health_check=list(HealthCheck),
@@ -101,7 +101,7 @@ def _run(machine: type[_Operations], t: Trial, examples: int) -> None:
 
 
 def _declared(capability: Capability) -> Callable[[Any], Any]:
-    return precondition(lambda machine: capability in machine.t.capabilities)
+    return precondition(lambda machine: capability in machine.t.subject.capabilities)
 
 
 class _Operations(RuleBasedStateMachine):
@@ -127,7 +127,7 @@ class _Operations(RuleBasedStateMachine):
     def put(
         self, thread: str, ns: str, id_: int, parent: int, changes: dict[str, Any], source: str, step: int, run: str
     ) -> None:
-        """Put a checkpoint behind a stored one or behind none, with some channels changed."""
+        """Put a checkpoint, with or without a stored parent, that changes some channels."""
         self._put(Place(thread, ns), id_, parent, changes, {"source": source, "step": step, "run_id": run})
 
     @rule(thread=THREADS, ns=NAMESPACES, id_=IDS, changes=CHANGES, task=TASKS, writes=WRITES)
@@ -143,7 +143,7 @@ class _Operations(RuleBasedStateMachine):
 
     @rule(which=WHICH, task=TASKS, writes=WRITES)
     def put_writes(self, which: int, task: str, writes: Writes) -> None:
-        """Write on a stored checkpoint."""
+        """Write to a stored checkpoint."""
         if stored := list(self.model.all()):
             place, id_, _ = stored[which % len(stored)]
             self.handle.put_writes(self._config(place, id_), writes, task, f"path {task}")
@@ -187,7 +187,7 @@ class _Operations(RuleBasedStateMachine):
     @_declared(Capability.RUNS)
     @rule(runs=st.sets(RUNS, min_size=1, max_size=2))
     def delete_for_runs(self, runs: set[str]) -> None:
-        # Other tests share the storage: their runs have other names.
+        # Other tests share the storage, so the runs have names of their own.
         self.handle.delete_for_runs([self._real(run) for run in sorted(runs)])
         self.model.delete_for_runs(runs)
         self.changed |= self._threads()
@@ -216,7 +216,7 @@ class _Operations(RuleBasedStateMachine):
 
     @invariant()
     def what_changed_is_as_the_model_predicts(self) -> None:
-        """And from time to time, and at the end, so is what did not change."""
+        """Every COMPARE_ALL steps, and so at the end, everything else is compared, too."""
         self.steps += 1
         threads = self._threads() if self.steps % COMPARE_ALL == 0 else self.changed
         self.changed = set()
@@ -233,7 +233,7 @@ class _Operations(RuleBasedStateMachine):
                 f"got the latest of {place}",
             )
 
-    # Both at once
+    # On both the saver and the model
 
     def _put(self, place: Place, id_: int, parent: int, changes: dict[str, Any], metadata: dict[str, Any]) -> None:
         text = _id(id_)
@@ -265,7 +265,7 @@ class _Operations(RuleBasedStateMachine):
         stored = {id_ for where, id_, _ in self.model.all() if (self._real(where.thread), where.ns) == place}
         return _text(
             place,
-            # A parent that was removed may be named or not.
+            # A saver may still name a parent that was removed.
             parent if parent in stored else None,
             found.checkpoint["channel_values"],
             found.checkpoint["channel_versions"],
@@ -297,7 +297,7 @@ class _Operations(RuleBasedStateMachine):
         return {key: self._real(value) if key == "run_id" else value for key, value in metadata.items()}
 
     def _real(self, name: str) -> str:
-        """What a thread or run is called in the storage, which earlier sequences and other tests have used."""
+        """The name of a thread or run in the storage, where earlier sequences and other tests have left theirs."""
         if name not in self.names:
             self.names[name] = self.t.thread(name.replace(" ", "-"))
         return self.names[name]

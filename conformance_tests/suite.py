@@ -10,7 +10,7 @@ import pytest
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.runner import ANOTHER_STORAGE, opens_one_storage, run_case
-from conformance_tests.trial import Colour, ConformanceFailure, Factory
+from conformance_tests.trial import Colour, ConformanceFailure, Factory, Subject
 
 
 class SaverConformance:
@@ -23,18 +23,18 @@ class SaverConformance:
             def factory(self, tmp_path):
                 return lambda: MySaver(tmp_path / "checkpoints")
 
-    ``factory`` opens the saver on the same storage each time it is called within a test: it returns the saver, or a
-    sync or async context manager of it. Tests use thread ids of their own, so the storage may be shared by all.
+    ``factory`` opens the saver on the same storage each time it is called within a test. It returns the saver, or a
+    sync or async context manager of it. All tests may share one storage, because they use thread ids of their own.
 
-    For `Capability.PROCESSES` also override ``factory_name``: other processes import the callable that it names, which
-    must open the storage that ``factory`` opens.
+    For `Capability.PROCESSES`, also override ``factory_name``. Other processes import the callable that it names, which
+    must open the same storage as ``factory``.
     """
 
     capabilities: ClassVar[Collection[Capability]]
 
     every_colour: ClassVar[bool] = True
-    """False runs each case in one colour, in a third of the time: for a further installation of a saver that another
-    class tests in every colour."""
+    """False runs each case in one colour only, which takes a third of the time. Use it for a further installation of a
+    saver that another class tests in every colour."""
 
     @pytest.fixture
     def factory(self) -> Factory:
@@ -45,10 +45,11 @@ class SaverConformance:
         return None
 
     def test_clause(self, case: Case, colour: Colour, factory: Factory, factory_name: str | None) -> None:
+        subject = Subject(factory, frozenset(self.capabilities), factory_name)
         try:
-            run_case(case, colour, factory, self.capabilities, factory_name)
+            run_case(case, subject, colour)
         except ConformanceFailure as failure:
-            if not opens_one_storage(factory, colour, self.capabilities):
+            if not opens_one_storage(subject, colour):
                 failure.add_note(f"{type(self).__name__}.factory {ANOTHER_STORAGE}")
             raise
 
@@ -58,8 +59,7 @@ class SaverConformance:
         declared = getattr(self, "capabilities", ())
         if unknown := sorted(set(declared) - {*Capability}):
             raise TypeError(
-                f"{type(self).__name__} declares {unknown}, which are no capabilities: "
-                f"take some of {', '.join(Capability)}"
+                f"{type(self).__name__} declares {unknown}, which are not capabilities: use {', '.join(Capability)}"
             )
         if not {Capability.SYNC, Capability.ASYNC} & set(declared):
             raise TypeError(

@@ -1,7 +1,7 @@
 """What a test case works with: handles on the saver's storage in one colour, and expectations that cite the clause.
 
-A case is written once and runs in every colour that the saver declares: `Handle` has the methods of a saver as plain
-calls, and carries them out sync, async, or taking turns.
+A case is written once and runs in every colour that the saver declares: a `Handle` has the methods of a saver as plain
+calls, and calls the saver's sync methods, its async methods, or both alternately.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Never, TypeAlias, TypeVar
@@ -23,16 +24,27 @@ T = TypeVar("T")
 
 Config: TypeAlias = dict[str, Any]
 Factory: TypeAlias = Callable[[], Any]
-"""Opens the saver on the same storage each time: returns it, or a sync or async context manager of it."""
-
+"""Opens the saver on the same storage each time. Returns the saver, or a sync or async context manager of it."""
 
 # `Handle.list` hides the built-in of that name from the annotations below it.
 _Items: TypeAlias = list[Any]
 _Tuples: TypeAlias = list[CheckpointTuple]
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The saver under test.
+
+    ``factory_name`` is ``package.module:callable`` if other processes can open the same storage.
+    """
+
+    factory: Factory
+    capabilities: frozenset[Capability]
+    factory_name: str | None = None
+
+
 class Colour(StrEnum):
-    """How a case calls the saver: its sync methods, its async ones, or both in turns."""
+    """How a case calls the saver: by its sync methods, by its async methods, or alternating between the two."""
 
     SYNC = "sync"
     ASYNC = "async"
@@ -49,9 +61,10 @@ class ConformanceFailure(AssertionError):
 
 
 class Handle:
-    """One opened saver. Every method of the saver's interface is here by its sync name and returns its result.
+    """One opened saver. It has every method of the saver's interface under its sync name.
 
-    Methods that yield return a list. ``invoke`` and the other graph methods run a compiled graph in the same colour.
+    Where the saver's method yields, the handle's returns a list. ``invoke`` and the other graph methods run a compiled
+    graph in the same colour.
     """
 
     def __init__(self, saver: BaseCheckpointSaver[Any], colour: Colour, runner: asyncio.Runner) -> None:
@@ -77,9 +90,9 @@ class Handle:
         return self._collect(self.saver, "list", config, **options)
 
     def list_namespace(self, config: Config, **options: Any) -> _Tuples:
-        """List a namespace, or one checkpoint of it, without what the listing has of others.
+        """List a namespace, or one checkpoint of it, and drop everything else from the listing.
 
-        That a listing has no others is for the clauses LIST-7 and LIST-8 to say.
+        Only the clauses LIST-7 and LIST-8 demand that there is nothing else.
         """
         named = {key: config["configurable"].get(key) for key in ("checkpoint_ns", "checkpoint_id")}
         asked = {key: value for key, value in named.items() if value is not None}
@@ -110,7 +123,7 @@ class Handle:
         return self._collect(self.saver, "interrupts", **options)
 
     def iterate_interrupts(self, **options: Any) -> Iterator[Any]:
-        """List interrupts lazily, so that the case looks no further than it must."""
+        """List interrupts lazily, so that the case reads no more than it needs."""
         yield from self._iterate("interrupts", **options)
 
     def threads(self, **options: Any) -> _Items:
@@ -157,22 +170,13 @@ class Handle:
 class Trial:
     """One run of one case: opens handles, makes threads and checkpoints, and states what is expected.
 
-    ``factory_name`` is ``package.module:callable`` when other processes can open the storage too.
+    It belongs to the thread that made it, because its event loop does.
     """
 
-    def __init__(
-        self,
-        clause: Clause,
-        factory: Factory,
-        colour: Colour,
-        capabilities: frozenset[Capability],
-        factory_name: str | None = None,
-    ) -> None:
+    def __init__(self, clause: Clause, subject: Subject, colour: Colour) -> None:
         self.clause = clause
-        self.factory = factory
+        self.subject = subject
         self.colour = colour
-        self.capabilities = capabilities
-        self.factory_name = factory_name
         self._opened = ExitStack()
         self._runner = self._opened.enter_context(asyncio.Runner())
 
@@ -190,7 +194,11 @@ class Trial:
 
     def opened(self, colour: Colour | None = None) -> AbstractContextManager[Handle]:
         """Open another handle for a ``with`` block, to close it before the trial ends."""
-        return _Opened(self.factory, colour or self.colour, self._runner)
+        return _Opened(self.subject.factory, colour or self.colour, self._runner)
+
+    def another(self) -> Trial:
+        """Make a trial like this one, for another thread."""
+        return Trial(self.clause, self.subject, self.colour)
 
     def run(self, awaitable: Any) -> Any:
         """Await something on the trial's event loop."""
@@ -199,15 +207,15 @@ class Trial:
     # Material
 
     def thread(self, prefix: str = "thread") -> str:
-        """A thread id that nobody has used."""
+        """A thread id that was never used before."""
         return f"{prefix}-{uuid.uuid4().hex}"
 
     def spread(self, several: Sequence[T], turn: int = 0) -> Sequence[T]:
-        """All of these; or a part of them, in each colour another, where the case runs in all colours.
+        """All of these items or, if the case runs in all colours, a different part of them in each colour.
 
-        This is for what need not be combined with every colour. ``turn`` makes it another part, for another case.
+        This is for items that need not be combined with every colour. Another ``turn`` gives another case another part.
         """
-        if not {Capability.SYNC, Capability.ASYNC} <= self.capabilities:
+        if not {Capability.SYNC, Capability.ASYNC} <= self.subject.capabilities:
             return several
         parts = min(len(several), len(Colour))
         return several[(list(Colour).index(self.colour) + turn) % parts :: parts]
@@ -249,9 +257,9 @@ class Trial:
         changed: Collection[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Config:
-        """Put a checkpoint with these values, of which those of the channels ``changed`` are new, or all of them.
+        """Put a checkpoint with these values; returns its config.
 
-        As LangGraph does, pass the values that did not change, too. Returns the checkpoint's config.
+        As LangGraph does, pass unchanged values, too: only the channels in ``changed`` are new, by default all of them.
         """
         checkpoint = self.checkpoint(values, id_=id_, versions=versions)
         config = self.config(thread_id, parent["configurable"]["checkpoint_id"] if parent else None, ns=ns)
@@ -261,7 +269,7 @@ class Trial:
         return handle.put(config, checkpoint, entries, new_versions)
 
     def chain(self, handle: Handle, thread_id: str, length: int, *, ns: str = "", **metadata: Any) -> list[Config]:
-        """Put so many checkpoints, each the parent of the next, with a channel ``n`` that counts; oldest first."""
+        """Put this many checkpoints, each the parent of the next, with a channel ``n`` that counts; oldest first."""
         stored: list[Config] = []
         for number in range(length):
             stored.append(
@@ -280,7 +288,7 @@ class Trial:
     # Expectations
 
     def expect(self, found: Any, expected: Any, situation: str) -> None:
-        """Fail unless ``found`` equals ``expected``; ``situation`` says what was done, and what is compared."""
+        """Fail unless ``found`` equals ``expected``; ``situation`` says what was done and what is compared."""
         if found != expected:
             self.fail(f"{situation}; expected {_short(expected)}, got {_short(found)}")
 
@@ -296,11 +304,11 @@ class Trial:
         return found
 
     def expect_writes(self, found: CheckpointTuple, expected: Iterable[tuple[str, str, Any]], situation: str) -> None:
-        """Fail unless a checkpoint has exactly these pending writes, in whatever order."""
+        """Fail unless a checkpoint has exactly these pending writes, in any order."""
         self.expect(unordered(found.pending_writes), unordered(expected), f"{situation}; pending writes")
 
     def expect_error(self, call: Callable[[], Any], situation: str) -> Exception:
-        """Fail unless the call raises an exception; returns it."""
+        """Fail unless the call raises an exception; returns the exception."""
         try:
             result = call()
         except Exception as error:  # noqa: BLE001  # any class will do: savers have their own
@@ -315,7 +323,7 @@ class Trial:
 
 
 class _Opened(AbstractContextManager[Handle]):
-    """Opens what a factory gives, whichever kind of context manager that is, and closes it again."""
+    """Opens and closes what a factory returns, whether it is a saver or a sync or async context manager of one."""
 
     def __init__(self, factory: Factory, colour: Colour, runner: asyncio.Runner) -> None:
         self._factory = factory
@@ -351,7 +359,7 @@ class _Opened(AbstractContextManager[Handle]):
     def _open(self) -> Any:
         if self._colour is Colour.SYNC:
             return self._factory()
-        # Some async savers look for the running loop when they are made.
+        # Some async savers need a running event loop when they are constructed.
         return self._runner.run(_called(self._factory))
 
 
@@ -359,14 +367,15 @@ _FIRST_VERSION = f"{1:032}.0000000000000001"
 
 
 def unordered(writes: Iterable[tuple[str, str, Any]] | None) -> list[tuple[str, str, Any]]:
-    """Pending writes as they can be compared whatever their order, which WRITES-7 alone demands."""
+    """Pending writes in an order of our own, to compare them: only WRITES-7 demands an order."""
     return sorted(writes or (), key=lambda write: (write[0], write[1], repr(write[2])))
 
 
 def _result(runner: asyncio.Runner, awaitable: Awaitable[T]) -> T:
-    """Await something without making it the result of a task.
+    """Await something without making its result that of a task.
 
-    On the main thread CPython 3.11's `Runner.run` ends by writing out the task, in vain: seconds for a large result.
+    On the main thread, CPython 3.11's `Runner.run` ends by computing the repr of the task and does not use it. With a
+    large result, that takes seconds.
     """
     results: list[T] = []
 

@@ -1,6 +1,6 @@
-"""Values that some saver changed, classes for them that can be imported, and a comparison that notices.
+"""Values that some saver has changed, importable classes for them, and a comparison that notices every change.
 
-Each function makes its values anew, so that a saver that keeps references cannot pass by handing them back.
+Each function creates its values anew, so that a saver that keeps references cannot pass by returning them.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ NAMES = {
 
 
 def difference(found: Any, expected: Any, place: str = "") -> str | None:
-    """Say in what a value differs, or None if it is equal and of the same type at every depth.
+    """Say how a value differs, or return None if it is equal and of the same type at every depth.
 
     NaN equals NaN, and the sign of zero counts.
     """
@@ -267,7 +267,7 @@ def difference(found: Any, expected: Any, place: str = "") -> str | None:
 
 
 def _pairs(found: Collection[Any], expected: Collection[Any], place: str) -> list[str | None]:
-    """Compare elements that are equal as hashable values with each other."""
+    """Compare each expected element with the found one that equals it: 1 and True are equal, but differ in type."""
     same = {key: key for key in found}
     return [difference(same[key], key, place) for key in expected]
 

@@ -1,9 +1,9 @@
-"""Other processes for the cases that need them: both ends of the conversation, and what they do.
+"""Other processes for the cases that need them: both ends of the conversation, and the jobs.
 
-``python -m conformance_tests.worker`` reads lines of JSON, each a list of jobs and where to do them, carries the jobs
-out at once, each in a process of its own, and answers with a line. LangGraph takes a second to import, so this happens
-once for all cases: the processes are forks, which open the saver themselves. Where there is no fork each job is a new
-process.
+``python -m conformance_tests.worker`` reads lines of JSON. A line has jobs and the environment to do them in. The
+worker carries out all jobs of a line at once, each in a process of its own, and answers with one line. Importing
+LangGraph takes a second, so the worker imports it once and forks the processes, which open the saver themselves. Where
+fork does not exist, each job gets a new process.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from langgraph.types import Command, Send, interrupt
 
 from conformance_tests.contract import CLAUSES
 from conformance_tests.graphs import Builder
-from conformance_tests.trial import Colour, Config, Factory, Handle, Trial
+from conformance_tests.trial import Colour, Config, Factory, Handle, Subject, Trial
 
 Job: TypeAlias = dict[str, Any]
 
 KILLED = (57, -signal.SIGALRM)
-"""The exit codes of a process that killed itself at the call it was told: outside of the call, or within it."""
+"""The exit codes of a process that killed itself as its job said: before or after the call, or during it."""
 
 PATIENCE = 60
-"""Seconds after which a process that has not finished is ended."""
+"""Seconds after which an unfinished process is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a job: the exit code of its process, and its result or the error it raised."""
+    """The outcome of a job: the exit code of its process, and its result or the error that it raised."""
 
     exit: int
     result: Any = None
@@ -53,7 +53,7 @@ class Answer:
 
 
 class Worker:
-    """A process that carries jobs out. It ends when the process that started it does."""
+    """A process that carries out jobs. It ends with the process that started it."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -88,7 +88,7 @@ class Worker:
 
 
 class Processes:
-    """Other processes on one storage. They have the environment of this one, and import what it can import."""
+    """Other processes on the same storage. They have this process's environment, and can import what it can."""
 
     def __init__(self, factory_name: str) -> None:
         self._factory_name = factory_name
@@ -99,7 +99,7 @@ class Processes:
         try:
             return worker.do(self._factory_name, jobs)
         except BaseException:
-            # What it still has to say must not be taken for an answer to the next question.
+            # Its late answer must not be taken for the answer to the next request.
             _end_worker()
             raise
 
@@ -108,8 +108,8 @@ _started: list[Worker] = []
 
 
 def _worker() -> Worker:
-    """The worker of this process, which lives as long as it."""
-    if not _started or _started[0].owner != os.getpid():  # a fork has none yet
+    """The worker of this process. It lives as long as the process."""
+    if not _started or _started[0].owner != os.getpid():  # a fork must not use its parent's
         _started[:] = [Worker()]
     return _started[0]
 
@@ -126,7 +126,7 @@ def _python_path() -> str:
     return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
 
 
-# The graph: a fan-out, a subgraph that asks, and a loop. Whatever a node does it writes down.
+# The graph: a fan-out, a subgraph that asks, and a loop. Every node writes its side effect to the journal.
 
 
 class State(TypedDict):
@@ -140,7 +140,7 @@ FINAL = {"done": ["plan", "work a", "work b", "ask yes", "note", "count 1", "cou
 
 
 def graph_on(saver: Any, journal: str, colour: Colour) -> Any:
-    """The graph, whose nodes append their side effects to a file. A saver of one colour can run it in that one."""
+    """The graph, whose nodes append their side effects to a file. It runs in this colour, and needs no other."""
 
     def did(what: str, config: RunnableConfig) -> None:
         place = config["metadata"]["langgraph_checkpoint_ns"]
@@ -203,7 +203,7 @@ def graph_on(saver: Any, journal: str, colour: Colour) -> Any:
 
 
 def write_down(journal: str, **entry: Any) -> None:
-    """Append an entry to a file, to be there even when the process is killed the moment after."""
+    """Append an entry to a file so that it is there even if the process is killed immediately afterwards."""
     file = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, json.dumps(entry).encode() + b"\n")
@@ -222,9 +222,10 @@ def entries(journal: str) -> list[dict[str, Any]]:
 
 
 class Kill(TypedDict):
-    """When a process is to kill itself: ``before``, ``during`` or ``after`` a call, or ``never``.
+    """When a process kills itself: ``before``, ``during`` or ``after`` a call, or ``never``.
 
-    ``call`` is its number among the calls of these methods, and ``seconds`` how long after its begin ``during`` is.
+    ``call`` is the number of the call among the calls of these methods, from 1. For ``during``, ``seconds`` is the time
+    since the call began.
     """
 
     moment: str
@@ -238,10 +239,10 @@ def never(*methods: str) -> Kill:
 
 
 def run(t: Trial, *, thread: str, journal: str, pause: bool = False, kill: Kill | None = None) -> dict[str, Any]:
-    """Bring the graph to its end, or to its question, from wherever the thread is; answers what it asks.
+    """Run the graph from wherever the thread is, and answer its question; with ``pause``, stop at the question.
 
-    Returns the state, how long each call took of the methods that may be killed, and what of the journal is missing in
-    the storage.
+    Returns the state, the seconds that each call of the methods in ``kill`` took, and the acknowledged calls in the
+    journal that are missing in the storage. With ``pause``, returns the questions.
     """
     handle = t.open()
     missing = _missing(t, handle, thread, journal)
@@ -283,7 +284,7 @@ _JOBS: dict[str, Callable[..., Any]] = {"run": run, "write": write}
 
 
 class _Calls:
-    """Times the calls to a saver's methods, writes down which were acknowledged, and kills the process at one."""
+    """Times the calls of a saver's methods, records which were acknowledged, and kills the process at one of them."""
 
     def __init__(self, journal: str, kill: Kill) -> None:
         self.seconds: list[float] = []
@@ -292,7 +293,7 @@ class _Calls:
         self._lock = threading.Lock()
 
     def watch(self, saver: Any, colour: Colour) -> None:
-        """Replace the methods of this colour on this saver; those of the other may be what they call."""
+        """Wrap the saver's methods of this colour only, because they may call those of the other colour."""
         for method in ("put", "put_writes"):
             name = method if colour is Colour.SYNC else f"a{method}"
             around = self._sync if colour is Colour.SYNC else self._async
@@ -352,7 +353,7 @@ def _missing(t: Trial, handle: Handle, thread: str, journal: str) -> list[dict[s
             continue
         found = handle.get_tuple(t.config(thread, entry["id"], ns=entry["ns"]))
         if found is None:
-            is_there = entry["stored"] == "put_writes"  # no telling: its checkpoint may not have been put
+            is_there = entry["stored"] == "put_writes"  # unknown: its checkpoint may not have been put
         elif entry["stored"] == "put":
             is_there = True
         else:
@@ -367,7 +368,7 @@ def _missing(t: Trial, handle: Handle, thread: str, journal: str) -> list[dict[s
 
 
 def _answer(factory: Factory, job: Job) -> dict[str, Any]:
-    """Carry out a job. The answer names the modules that this imported, for the next process to begin with them."""
+    """Carry out a job. The answer names the modules that were imported, so that the worker can import them, too."""
     before = set(sys.modules)
     return {**_outcome(factory, job), "imported": sorted(sys.modules.keys() - before)}
 
@@ -376,7 +377,7 @@ def _outcome(factory: Factory, job: Job) -> dict[str, Any]:
     options = dict(job)
     check, colour = _JOBS[options.pop("do")], Colour(options.pop("colour"))
     try:
-        with Trial(CLAUSES["PROCESS-1"], factory, colour, frozenset()) as trial:
+        with Trial(CLAUSES["PROCESS-1"], Subject(factory, frozenset()), colour) as trial:
             return {"result": check(trial, **options)}
     except Exception as error:  # noqa: BLE001  # sent to the case, which tells
         traceback.print_exc()
@@ -423,26 +424,26 @@ def _factory(name: str) -> Factory:
 
 
 def _carry_out(factory: str, jobs: Sequence[Job], environment: dict[str, str], folder: str, path: list[str]) -> Any:
-    """Carry jobs out as if the process that asks had started this one just now."""
+    """Carry out jobs as if the calling process had started this one just now."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     sys.path[:] = path
     if hasattr(os, "fork"):
         opens = _factory(factory)
-        gc.freeze()  # or the forks' collectors copy every page that they look at
+        gc.freeze()  # otherwise, garbage collection in the forks copies every page that it visits
         waiting = [_start_fork(opens, job) for job in jobs]
     else:
         waiting = [_start_process(factory, job) for job in jobs]
     answers = [wait() for wait in waiting]
     for module in {module for answer in answers for module in answer.pop("imported", ())}:
-        with suppress(Exception):  # it was imported once, and will be again if it is needed
+        with suppress(Exception):  # only a head start: the next process imports it if it needs it
             import_module(module)
     return answers
 
 
 def _main(*single: str) -> None:
-    # Whatever prints must not speak in our name.
+    # What savers print must not get into the answers.
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if single:

@@ -1,11 +1,11 @@
-"""Answers to the questions of an inbox, given once, whichever of many workers are asked to give them.
+"""Answers to the questions of an inbox, each given once, even if many workers share the store.
 
-Two things must not happen when several workers share a store: that a question gets two answers, and that two workers
-run one thread at the same time. What every saver guarantees on every backend prevents both: an ordinary write is never
-replaced. So workers race to write under one name, read it back, and the one that finds its own write has won.
+Two things must not happen: that a question gets two answers, and that two workers run one thread at the same time. A
+guarantee of every saver on every backend prevents both: an ordinary write is never replaced. So workers race to write
+under the same name, read it back, and the one that finds its own write has won.
 
-The writes belong to the checkpoint that waits, under tasks that no graph has; LangGraph does not look at them. They go
-when the checkpoint goes.
+The writes are stored on the waiting checkpoint, under tasks that no graph has, so LangGraph ignores them. They are
+deleted with the checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from langchain_core.runnables import RunnableConfig
 from checkpoint_base import CheckpointSaver, PendingInterrupt
 
 LEASE = timedelta(minutes=5)
-"""For how long a worker has a thread to itself. Longer than a run takes; one that ended without a word costs this."""
+"""How long a worker has a thread to itself. It must be longer than a run; after a crash, others wait this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Answers:
     lease: timedelta = LEASE
 
     async def record(self, question: PendingInterrupt, answer: Any) -> bool:
-        """Store the answer to a question; False, and nothing is changed, when it has one already."""
+        """Store the answer to a question. Return False and change nothing if it already has an answer."""
         mark = uuid4().hex
         await self._write(question, _answer_task(question), {"answer": answer, "by": mark})
         stored = (await self._writes(question))[_answer_task(question)]
         return bool(stored["by"] == mark)
 
     async def of_thread(self, thread_id: str) -> dict[str, Any]:
-        """The stored answers to the questions that a thread waits for, by interrupt id: what to resume it with."""
+        """The stored answers to a thread's pending questions, by interrupt id: the value to resume it with."""
         found: dict[str, Any] = {}
         async for question in self.saver.ainterrupts(thread_id=thread_id):
             stored = (await self._writes(question)).get(_answer_task(question))
@@ -51,10 +51,10 @@ class Answers:
 
     @asynccontextmanager
     async def turn(self, thread_id: str) -> AsyncIterator[bool]:
-        """Whether this worker may now continue a thread that waits; it may until the block ends, and others may not.
+        """Yield whether this worker may continue a waiting thread. If so, no other worker may until the block ends.
 
-        It may not when another worker has the turn, or when the thread no longer waits. A block that takes longer than
-        the lease is stopped with `TimeoutError`. The clocks of the workers must agree to within a part of the lease.
+        Yields False if another worker has the turn, or if the thread no longer waits. A block that takes longer than
+        the lease is stopped with `TimeoutError`. The workers' clocks must agree to within a fraction of the lease.
         """
         question = await self._any_question(thread_id)
         number = await self._taken_turn(question) if question else None
@@ -70,7 +70,7 @@ class Answers:
             await self._write(question, f"end of turn {number}", {})
 
     async def _taken_turn(self, question: PendingInterrupt) -> int | None:
-        """Take the next turn of the thread; None when another worker has one, or was quicker."""
+        """Take the next turn of the thread; None if another worker has the turn, or was quicker."""
         now = datetime.now(UTC)
         writes = await self._writes(question)
         number = 0
@@ -97,7 +97,7 @@ class Answers:
 
 
 def _answer_task(question: PendingInterrupt) -> str:
-    # A node that asks twice asks under one id; the time tells its questions apart.
+    # A node that asks twice does so under the same id; the time tells its questions apart.
     return f"answer to {question.interrupt_id} of {question.created_at.isoformat()}"
 
 

@@ -1,4 +1,4 @@
-"""A refund that a person must approve: one process asks and ends, another one answers, a minute or a month later.
+"""A refund that a person must approve: one process asks and ends, another answers, a minute or a month later.
 
 python -m examples.approval ask --store sqlite:///refunds.db --thread order-17 --amount 249.00
 python -m examples.approval answer --store sqlite:///refunds.db --thread order-17 --approve
@@ -18,7 +18,7 @@ from langgraph.types import Command, interrupt
 
 from checkpoint_base import CheckpointError, open_saver
 
-# The graph: look_up -> ask_human -> pay or reject. It knows nothing of where its state is kept.
+# The graph: look_up -> ask_human -> pay or reject. It does not know where its state is kept.
 
 
 class Refund(TypedDict, total=False):
@@ -27,11 +27,11 @@ class Refund(TypedDict, total=False):
     customer: str
     approved: bool
     outcome: str
-    done: Annotated[list[str], operator.add]  # each node adds to it: a node that ran twice would be seen here
+    done: Annotated[list[str], operator.add]  # each node adds its name, so a node that ran twice would show
 
 
 def look_up(state: Refund) -> Refund:
-    # Stands for a slow or costly step. It ran in the first process and is not repeated in the second.
+    # Stands for a slow or costly step, which runs in the first process and is not repeated in the second.
     return {"customer": f"the buyer of {state['order']}", "done": ["look_up"]}
 
 
@@ -68,7 +68,7 @@ def build_graph() -> StateGraph[Refund]:
     return graph
 
 
-# The two processes: all that they share is the store's URL and the thread's id.
+# The two processes. They share only the store's URL and the thread's id.
 
 
 def ask(store: str, thread: str, amount: Decimal) -> None:

@@ -1,6 +1,6 @@
-"""The main job, shown: a graph asks in one process, waits in the store, and is answered in another process.
+"""Shows the main job: a graph asks in one process, waits in the store, and is answered in another process.
 
-Runs what a person would type, each command in a process of its own, and then checks the outcome in the store.
+Runs the commands that a person would type, each in a process of its own, and then checks the outcome in the store.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--store", metavar="URL", help="where to keep the graph; a temporary SQLite file if not given")
     store = parser.parse_args().store
     if store:
-        thread = f"order-{uuid4().hex[:8]}"  # new each time, so that the demo may be repeated on one store
+        thread = f"order-{uuid4().hex[:8]}"  # new each time, so that the demo can be repeated on the same store
         show(store, thread)
         print(f"The thread {thread} is left in {store}.")
     else:
@@ -72,7 +72,7 @@ def say(text: str) -> None:
 
 
 def run(*command: str) -> None:
-    """Run a command with this interpreter and show it as it is typed; end the demo if it fails."""
+    """Show a command as a person would type it, and run it with this interpreter; end the demo if it fails."""
     means = {"python": [], "checkpoints": ["-m", "checkpoint_base.cli"]}[command[0]]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     print(f"$ {shlex.join(command)}", flush=True)

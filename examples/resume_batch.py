@@ -1,7 +1,7 @@
-"""A batch that resumes every thread whose question has been answered and which nobody has continued.
+"""A batch that resumes every thread whose question was answered, but which nobody has continued.
 
-The service records an answer before it continues the thread, so an answer outlives a worker that died, or that found
-another one at work. Run this from cron, as many at once as you like: each thread is continued by one of them.
+The service records an answer before it continues the thread, so the answer is kept if the worker dies, or finds another
+worker busy with the thread. Run this from cron, any number at once: each thread is continued by only one of them.
 
 python -m examples.resume_batch --store sqlite:///service.db
 """
@@ -21,7 +21,7 @@ from examples.approval import build_graph
 
 
 async def resume_everything(store: str, at_once: int) -> int:
-    """Resume what is answered; return how many threads failed."""
+    """Resume every answered thread; return how many threads failed."""
     async with open_saver(store) as saver:
         answers = Answers(saver)
         graph = build_graph().compile(checkpointer=saver)
@@ -37,13 +37,13 @@ async def resume_everything(store: str, at_once: int) -> int:
         waiting = dict.fromkeys([each.thread_id async for each in saver.ainterrupts(order="oldest")])
         results = await asyncio.gather(*map(resume, waiting), return_exceptions=True)
         failed = [(thread, result) for thread, result in zip(waiting, results, strict=True) if result]
-        for thread, error in failed:  # its answer stays: the next batch tries again
+        for thread, error in failed:  # the answer is kept, so the next batch tries again
             print(f"{thread}: failed: {error}", file=sys.stderr)
         return len(failed)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m examples.resume_batch", description="Resume what is answered.")
+    parser = argparse.ArgumentParser(prog="python -m examples.resume_batch", description="Resume all answered threads.")
     parser.add_argument("--store", required=True, metavar="URL", help="such as sqlite:///service.db")
     parser.add_argument("--at-once", type=int, default=8, metavar="N", help="threads to resume at the same time")
     given = parser.parse_args()

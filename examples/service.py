@@ -56,7 +56,7 @@ async def start(order: str, body: Order, request: Request) -> dict[str, Any]:
 
 @app.get("/refunds/{order}")
 async def look(order: str, request: Request) -> dict[str, Any]:
-    """What is known of a refund."""
+    """The state of a refund."""
     state = await request.app.state.graph.aget_state(_config(order))
     if not state.values:
         raise HTTPException(404, f"there is no refund of {order}")
@@ -67,7 +67,7 @@ async def look(order: str, request: Request) -> dict[str, Any]:
 async def inbox(
     request: Request, limit: Annotated[int, Query(ge=1, le=100)] = 20, after: str | None = None
 ) -> dict[str, Any]:
-    """The questions that wait, oldest first; pass `next` as `after` for the following page."""
+    """The pending questions, oldest first. Pass `next` as `after` to get the following page."""
     found = [each async for each in _saver(request).ainterrupts(order="oldest", limit=limit, after=after)]
     questions = [
         {"order": each.thread_id, "id": each.interrupt_id, "asked_at": each.created_at, "question": each.value}
@@ -91,7 +91,7 @@ async def answer(order: str, interrupt_id: str, body: Decision, request: Request
             resume = await answers.of_thread(order)
             await request.app.state.graph.ainvoke(Command(resume=resume), _config(order))
             return await look(order, request)
-    # Another worker continues this thread with an answer that came before ours. The batch takes up what is left.
+    # Another worker is continuing this thread, perhaps without our answer. The batch resumes whatever is left.
     response.status_code = 202
     return {"order": order, "state": "answered"}
 

@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
+from benchmarks import supporttable
 from checkpoint_base import SQLiteSaver, cli
 from conformance_tests import case as register
-from conformance_tests import command, supporttable
+from conformance_tests import command
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability
 from conformance_tests.trial import Colour, Trial
@@ -85,7 +86,7 @@ def made(clause_id: str, check: Callable[[Trial], None], *, colours: Any = COLOU
 
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Have the command run these cases, and no others."""
+    """Make the command run only these cases."""
 
     def set_cases(*cases: Case) -> None:
         monkeypatch.setattr(register, "all_cases", lambda: cases)
@@ -95,7 +96,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def only_of(only: Callable[..., None]) -> Callable[..., None]:
-    """Have the command run the suite's own short cases of some clauses, and no others."""
+    """Make the command run only the suite's own short cases of these clauses."""
 
     def set_clauses(*clause_ids: str) -> None:
         only(*(case for case in all_cases() if case.clause.id in clause_ids and not case.long))
@@ -105,7 +106,7 @@ def only_of(only: Callable[..., None]) -> Callable[..., None]:
 
 @pytest.fixture
 def serve(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Make a module with a factory that opens this saver; returns the name for the command line."""
+    """Make a module with a factory that opens this saver; returns the factory's name for the command line."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
 
@@ -211,7 +212,7 @@ def test_other_processes_are_given_the_name_of_the_factory(
     serve: Callable[..., str], only: Callable[..., None]
 ) -> None:
     names = []
-    only(made("PUT-1", lambda t: names.append(t.factory_name), colours=[Colour.SYNC]))
+    only(made("PUT-1", lambda t: names.append(t.subject.factory_name), colours=[Colour.SYNC]))
     name = serve()
     assert call(name).exit_code == 0
     assert names == [name]
@@ -542,7 +543,7 @@ def test_the_support_table_has_a_cell_for_each_area_and_saver(
     assert supporttable.main(arguments) == 0
     assert capsys.readouterr().out == table
     lines = table.splitlines()
-    assert lines[0].startswith("<!-- Written by `python -m conformance_tests.supporttable`")
+    assert lines[0].startswith("<!-- Written by `python -m benchmarks.supporttable`")
     assert r"| area | good | bad \| hostile |" in lines
     assert "| Storing checkpoints | all 9 | 8 of 9 |" in lines
     assert "| Finding a checkpoint | all 6 | all 5, 1 not tested |" in lines

@@ -1,4 +1,4 @@
-"""The conformance suite is tested too: a broken saver must fail its clause, and no clause goes without one."""
+"""Tests of the conformance suite itself: every clause has a broken saver, which must fail it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_page_of_the_contract_is_written_from_the_clauses() -> None:
 
 
 class Collected:
-    """What pytest passes to a class that makes its own tests."""
+    """Stands in for what pytest passes to a class that generates its own tests."""
 
     function = SaverConformance.test_clause
 
@@ -84,7 +84,7 @@ def test_a_class_that_declares_what_is_no_capability_is_refused(declared: Any) -
     class Misspelt(SaverConformance):
         capabilities = declared
 
-    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are no capabilities: take some of sync, "):
+    with pytest.raises(TypeError, match=r"Misspelt declares \['.*'\], which are not capabilities: use sync, "):
         Collected(Misspelt)
 
 
@@ -153,7 +153,7 @@ class RefusesMixedCalls(SQLiteSaver):
     ],
 )
 def test_a_defect_fails_its_own_clause_and_no_other(broken: type[SQLiteSaver], fails: set[str], tmp_path: Path) -> None:
-    """Of all cases but those of whole graphs, which may well need what is missing, and the longest."""
+    """Runs all cases except the longest ones, and those of whole graphs, which may need what is missing."""
     cases = [
         case
         for case in all_cases()
@@ -167,7 +167,7 @@ def test_a_defect_fails_its_own_clause_and_no_other(broken: type[SQLiteSaver], f
 
 
 class HasNoSyncMethods(SQLiteSaver):
-    """As the async saver for Valkey."""
+    """Like the async saver for Valkey."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("does not support sync methods")
@@ -205,6 +205,6 @@ def test_a_broken_saver_fails_its_clause(
     results = run_all(
         partial(broken, path), frozenset(Capability), "tests.broken_savers.process:open_broken", cases=cases
     )
-    failed = next((result for result in results if result.outcome == "failed"), None)  # runs no more than it takes
+    failed = next((result for result in results if result.outcome == "failed"), None)  # stops at the first failure
     assert failed
     assert failed.finding

@@ -1,1 +1,1 @@
-"""What is run on every side: each module has one `run`."""
+"""The workloads that run on every side. Each module has one function `run`."""

@@ -1,4 +1,4 @@
-"""A chat that grows: what each call costs as it gets longer, what it all takes at rest, listing it, and time travel."""
+"""A growing chat: the cost of each call by its length, the bytes at rest, listing it, and time travel."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from benchmarks.workloads.contenders import Contender, all_of, settled
 
 THREAD = "chat"
 TARGET = 400
-"""The length that the targets are for."""
+"""The length of the chat for which the targets are meant."""
 
 DISTANCE = 0.001
-"""Seconds that a round trip takes longer to a server in another rack or zone."""
+"""Seconds that are added to a round trip, as if the server were in another rack or zone."""
 
 AWAY = f", {DISTANCE * 1000:.0f} ms away"
 
@@ -97,7 +97,7 @@ def _sizes(results: Results, backend: Backend, running: Sequence[Contender], tur
 
 
 def _acts(turn: Turn, saver: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """The calls of a turn, and reading what they made, with their kinds."""
+    """The calls of a turn, followed by a read of their result, each with its kind."""
     for call in turn.calls:
         yield call.kind, partial(call.replay, saver, THREAD)
     yield "get_tuple", lambda: saver.get_tuple(latest(THREAD))
@@ -111,7 +111,7 @@ def _times(
     length: int,
     write: Callable[[int], None],
 ) -> int:
-    """Time each kind of call, the sides and the floors in turns."""
+    """Time each kind of call; the sides and the floors take turns."""
     wanted = (20 if results.quick else 40) if length == target(results.quick) else 6
     sizes = {
         kind: round(row.new_bytes)
@@ -134,7 +134,7 @@ def _times(
 def _times_away(
     results: Results, backend: Backend, running: Sequence[Contender], turns: Sequence[Turn], length: int
 ) -> int:
-    """Time the same calls where the server is not on the same machine, so that each round trip counts."""
+    """Time the same calls as if the server were on another machine, so that each round trip counts."""
     if running[0].storage.port is None:
         return 0
     wanted = 10
@@ -156,7 +156,7 @@ def _times_away(
 
 
 def _in_turns(backend: Backend, savers: Mapping[str, Any], turns: Sequence[Turn]) -> dict[str, dict[str, Timings]]:
-    """The timings of each saver by the kind of call; the savers take turns of a few calls."""
+    """The timings of each saver by kind of call; the savers take turns of a few calls each."""
     timings: dict[str, dict[str, Timings]] = {name: {} for name in savers}
     for began in range(0, len(turns), _BLOCK):
         for name, saver in savers.items():
@@ -181,7 +181,7 @@ def _state(turn: Turn) -> Any:
 
 
 def _listing(results: Results, backend: Backend, running: Sequence[Contender], length: int) -> None:
-    """Read the whole thread, with states and without; the peers have only the first."""
+    """Read the whole thread with its states and, which only our saver can, without them."""
     results.progress(f"{backend.name}: listing the chat")
     calls: dict[str, Callable[[Any], Any]] = {"list": lambda saver: list(saver.list(latest(THREAD)))}
     calls["history"] = lambda saver: list(saver.history(latest(THREAD)))
@@ -236,7 +236,7 @@ def _time_travel(
 
 
 def _edited(old: Put) -> Put:
-    """The checkpoint that `update_state` would make on an old one: its last message is another one."""
+    """The checkpoint that `update_state` would make from an old one, with another last message."""
     messages = [*old.checkpoint["channel_values"]["messages"]]
     messages[-1] = HumanMessage("edited ".ljust(1000, "."), id=uuid4().hex)
     version = f"{len(messages) + 10_000:032}.{uuid4().int % 10**16:016}"

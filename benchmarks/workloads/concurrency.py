@@ -1,4 +1,4 @@
-"""Many conversations at once: 32 threads, and 256 asyncio tasks, near the server and 5 ms away from it."""
+"""Many conversations at once: on 32 threads and as 256 asyncio tasks, near the server and 5 ms away from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.workloads.contenders import settled
 THREADS = 32
 TASKS = 256
 DISTANCE = 0.005
-"""Seconds that a round trip takes longer to a server that is not on the same machine."""
+"""Seconds that are added to a round trip, as if the server were on another machine."""
 
 
 def run(results: Results, backend: Backend) -> None:
@@ -78,9 +78,9 @@ def _compare(
 
 
 def _on_threads(side: Side, url: str, turns: Sequence[Turn], label: str) -> tuple[float, str]:
-    """Seconds until every thread has replayed its conversation, and the first error if any had one.
+    """Seconds until every thread has replayed its conversation, and what went wrong.
 
-    Each has replayed another one before, because a service makes its connections once.
+    Each thread replays another conversation first, because a service makes its connections only once.
     """
     with side.open(url) as saver, ThreadPoolExecutor(THREADS) as pool:
 
@@ -135,7 +135,7 @@ def _told(error: Exception) -> str:
 
 
 def _summed(errors: Sequence[str], found: Sequence[Any], turns: Sequence[Turn]) -> str:
-    """What went wrong: conversations that ended with an error, and others that are not there to their end."""
+    """What went wrong: conversations that ended with an error, and others whose last checkpoint is missing."""
     raised = [error for error in errors if error]
     last = turns[-1].calls[-1]
     assert isinstance(last, Put)  # noqa: S101  # a turn ends with its checkpoint

@@ -1,4 +1,4 @@
-"""A side at work: its storage, a saver to time, and one that speaks through a proxy which counts."""
+"""A side at work: its storage, a saver to time, and another saver behind a counting proxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.processes import Server
 
 
 class Contender:
-    """A side with its storage, its saver, and the one that is ``counted``; of files these are the same."""
+    """A side with its storage, its saver, and the saver that is ``counted``; for files, both are the same."""
 
     def __init__(self, side: Side, storage: Storage, saver: Any, counted: Any, proxy: Proxy | None) -> None:
         self.side = side
@@ -24,7 +24,7 @@ class Contender:
         self._proxy = proxy
 
     def count(self, act: Callable[[], Any]) -> Said:
-        """What was said to the server meanwhile by ``counted``; without a server, what was written to files."""
+        """Act, and return the traffic of ``counted`` with its server; without a server, the bytes written to files."""
         before = self._said()
         act()
         return self._said().since(before)
@@ -34,7 +34,7 @@ class Contender:
 
 
 def _written() -> int:
-    """Bytes that this process has handed to `write`."""
+    """Bytes that this process has passed to `write`."""
     with open("/proc/self/io") as counters:
         return next(int(line.split()[1]) for line in counters if line.startswith("wchar"))
 
@@ -66,7 +66,7 @@ def all_of(backend: Backend) -> Iterator[tuple[Server, Sequence[Contender]]]:
 
 
 def settled(backend: Backend) -> None:
-    """Let no side pay for what another one has left behind: garbage, and what the disk has still to write."""
+    """Clear what one side has left behind, garbage and unwritten disk pages, so that no other side pays for it."""
     settle()
     if backend.is_on_disk:
         os.sync()

@@ -30,7 +30,7 @@ Durability = Literal["sync", "async", "exit"]
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A graph, and what it is invoked with each time: on one thread that goes on, or on a new one."""
+    """A graph, and its input for each run: on the same thread every time, or on a new one."""
 
     name: str
     operation: str
@@ -73,7 +73,7 @@ class _Library(TypedDict):
 
 
 def _library(prose: Prose, saver: Any) -> Any:
-    """500 documents of 10 KB, of which each run changes one."""
+    """500 documents of 10 KB each; every run changes one of them."""
     builder = StateGraph(_Library)
 
     def edit(state: _Library) -> Any:
@@ -199,7 +199,7 @@ def _invoke(graph: Any, workload: Workload, thread: str, number: int) -> Any:
 
 
 def _resume(results: Results, backend: Backend, contenders: Sequence[Contender]) -> None:
-    """Ask on several threads, then answer through a saver that has not seen them: as another process would."""
+    """Ask on several threads, then answer through a saver that has not seen them, as another process would."""
     prose = Prose(3)
     asked = 5 if results.quick else 20
     given = {"messages": [HumanMessage(prose.text()) for _ in range(50)]}

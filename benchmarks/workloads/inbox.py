@@ -1,4 +1,4 @@
-"""The inbox: finding the threads that wait for a human among a hundred thousand. An extension; ours only."""
+"""The inbox: finding the threads that wait for a human among 100,000. Only our saver has this extension."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _fill(ours: Contender, threads: int, waiting: int) -> None:
 
 
 def _fill_file(transport: SQLiteTransport, converse: Callable[[int], None], threads: int) -> None:
-    """A thousand conversations in each commit, because only reading them is measured."""
+    """Store a thousand conversations in each commit, because only reading them is measured."""
     execute = transport.execute
     numbers = iter(range(threads))
     while batch := list(islice(numbers, 1000)):

@@ -1,4 +1,4 @@
-"""Our own Python: what an operation on a state of 1 KB takes when the store answers at once."""
+"""Our own Python: the time of an operation on a state of 1 KB if the store answers immediately."""
 
 from __future__ import annotations
 

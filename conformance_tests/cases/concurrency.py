@@ -1,4 +1,4 @@
-"""CONCURRENCY: many callers at once. Whatever hangs is a failure, not a hang."""
+"""CONCURRENCY: many callers at once. A deadlock fails the case instead of hanging it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from conformance_tests.trial import Colour, Config, ConformanceFailure, Trial
 Saver: TypeAlias = BaseCheckpointSaver[Any]
 
 Job: TypeAlias = Generator[tuple[Any, ...], Any, None]
-"""Yields calls as ``(method, *arguments)`` and is sent their results, so that it runs in a thread or as a task."""
+"""Yields calls as ``(method, *arguments)`` and is sent their results, so that it can run in a thread or as a task."""
 
 CALLERS = 20
 PATIENCE = 60.0
-"""Seconds after which callers that have not finished are taken for deadlocked."""
+"""Seconds after which unfinished callers count as deadlocked."""
 
 
 @case("CONCURRENCY-1")
@@ -164,7 +164,7 @@ def clones_and_the_original_see_the_same(t: Trial) -> None:
         original, copied = clone()
         for saver in (original, copied):
             own = t.thread()
-            _at_once(t, [(saver, _life_of(t, own))], f"used a saver and its {kind} in turns")
+            _at_once(t, [(saver, _life_of(t, own))], f"used a saver, then its {kind}")
             _expect_life(t, own)
         _at_once(t, [(copied, _life_of(t, thread))], f"used a {kind}")
         _at_once(t, [(original, _expecting_life(t, thread))], f"used a {kind}, then read with the original")
@@ -198,7 +198,7 @@ def the_original_outlives_its_clones(t: Trial) -> None:
 
 
 def _life_of(t: Trial, thread: str) -> Job:
-    """What a short run does, with values that name its thread; checks what it reads."""
+    """Do what a short run does, with values that name its thread, and check what is read."""
     parent = t.config(thread)
     for number in range(2):
         checkpoint = t.checkpoint({"whose": [thread, number]}, versions={"whose": f"{number + 1:032}.0000000000000001"})
@@ -256,7 +256,7 @@ def _clones(saver: Saver) -> Iterator[tuple[str, Callable[[], tuple[Saver, Saver
 
 
 def _at_once(t: Trial, jobs: Sequence[tuple[Saver, Job]], situation: str) -> None:
-    """Carry all jobs out at the same time: each in a thread, or as tasks of one event loop, or half of them so."""
+    """Carry out all jobs at once: each in a thread, or as tasks of one event loop, or half of them each way."""
     in_threads = {Colour.SYNC: jobs, Colour.ASYNC: jobs[:0], Colour.MIXED: jobs[1::2]}[t.colour]
     as_tasks = {Colour.SYNC: jobs[:0], Colour.ASYNC: jobs, Colour.MIXED: jobs[::2]}[t.colour]
     _carry_out(t, [partial(_called, *job) for job in in_threads], [_awaited(*job) for job in as_tasks], situation)
@@ -275,7 +275,7 @@ def _carry_out(
         except BaseException as error:  # noqa: BLE001  # raised again on the test's thread
             errors.append(error)
 
-    # Daemons: a deadlocked one must not keep the process from ending.
+    # Daemons, because a deadlocked thread must not keep the process from ending.
     threads = [threading.Thread(target=in_thread, args=(call,), daemon=True) for call in calls]
     for thread in threads:
         thread.start()
@@ -292,7 +292,7 @@ def _carry_out(
         with _frequent_switches():
             t.run(everything())
     except TimeoutError:
-        t.fail(f"{situation}; not all had finished after {PATIENCE:.0f} s: a deadlock?")
+        t.fail(f"{situation}; some had not finished after {PATIENCE:.0f} s: a deadlock?")
     for error in errors:
         if isinstance(error, ConformanceFailure):
             t.fail(f"{situation}; {error.finding}")
@@ -304,7 +304,7 @@ def _carry_out(
 
 @contextmanager
 def _frequent_switches() -> Iterator[None]:
-    """Let Python change threads often, so that races are lost in a test and not in a year."""
+    """Let Python switch threads often, so that races go wrong in a test rather than after a year."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:

@@ -160,7 +160,7 @@ def a_target_loses_none_of_its_own_checkpoints(t: Trial) -> None:
     _fill(t, saver, source)
     own = t.put(saver, target, {"own": 1})
     saver.put_writes(own, [("own", 2)], "task-1")
-    # Whether such a copy is refused or comes beside it is not asked here.
+    # Whether such a copy is refused or merged is not tested here.
     with suppress(Exception):
         saver.copy_thread(source, target)
     found = t.expect_found(t.open().get_tuple(own), "copied to a thread that had a checkpoint; that one")
@@ -234,7 +234,7 @@ def a_copy_of_a_waiting_subgraph_has_its_delta_channels(t: Trial) -> None:
 
 
 def _fill(t: Trial, saver: Handle, thread: str) -> None:
-    """Three checkpoints in each of two namespaces, with values shared between them, writes and metadata."""
+    """Put three checkpoints to each of two namespaces, with shared values, writes and metadata."""
     for ns in ("", "sub:1"):
         first = t.put(
             saver,
@@ -255,7 +255,7 @@ def _fill(t: Trial, saver: Handle, thread: str) -> None:
 
 
 def _contents(t: Trial, saver: Handle, thread: str, ns: str = "") -> list[dict[str, Any]]:
-    """Everything of a namespace but the thread's id, newest first."""
+    """Everything in a namespace except the thread's id, newest first."""
     return [
         {
             "checkpoint": stored.checkpoint,

@@ -17,12 +17,12 @@ from conformance_tests.trial import Colour, Trial
 
 Journal: TypeAlias = list[dict[str, Any]]
 Inspect: TypeAlias = Callable[[dict[str, Any], Journal, Journal], str | None]
-"""Takes what the resumed run returned and what was written down before and after the kill; returns what is wrong."""
+"""Takes the result of the resumed run, and the journal before and after the kill; returns what is wrong."""
 
 MOMENTS = ("before", "during", "after")
 
 AT_ONCE = 4
-"""How many processes run, and are killed, at a time."""
+"""How many processes run, and are killed, at once."""
 
 
 @case("CRASH-1", colours=(Colour.SYNC, Colour.ASYNC), long=True)
@@ -51,9 +51,9 @@ def a_task_whose_writes_were_acknowledged_is_not_run_again(t: Trial) -> None:
 
 
 def _kill_at_every_call(t: Trial, moments: Sequence[str], methods: Sequence[str], inspect: Inspect) -> None:
-    """Kill a run at each call, in turns at one of the moments; resume it in another process; inspect what came of it.
+    """Kill a run at each call, cycling through the moments; resume it in another process, and inspect the outcome.
 
-    Of a saver with both colours each takes every other call.
+    If a saver has both colours, each colour takes every other call.
     """
     processes = on_the_storage(t)
     with TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def _kill_at_every_call(t: Trial, moments: Sequence[str], methods: Sequence[str]
         ended = result_of(t, processes.do(whole)[0], "ran a graph without killing it")
         t.expect(ended["state"], worker.FINAL, "ran a graph without killing it; the final state")
         calls = list(enumerate(ended["seconds"], 1))
-        if {Capability.SYNC, Capability.ASYNC} <= t.capabilities:
+        if {Capability.SYNC, Capability.ASYNC} <= t.subject.capabilities:
             calls = calls[t.colour is Colour.ASYNC :: 2]
         kills: list[worker.Kill] = [
             {

@@ -9,7 +9,7 @@ from conformance_tests.case import case
 from conformance_tests.trial import Handle, Trial
 
 LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
-"""A value that a saver may well store in pieces, and remember that it did."""
+"""A value that a saver may store in pieces, and remember to have stored."""
 
 
 @case("DELETE-1")

@@ -14,7 +14,7 @@ from conformance_tests.case import case
 from conformance_tests.trial import Config, Handle, Trial
 
 FREQUENCIES = (1, 3, graphs.LONG)
-"""How often a channel stores its value: at every update, now and then, and never in these tests."""
+"""How often a channel stores its value: at every update, at every third, and never in these tests."""
 
 
 # DELTA-1
@@ -121,7 +121,7 @@ def the_history_is_oldest_first_and_each_checkpoints_by_path_task_and_position(t
 def parallel_tasks_are_in_the_order_of_their_paths(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
     first, second = _chain(t, worker, thread, 2)
-    # Task ids are digests of the paths, in no order that a path has.
+    # Task ids are digests of the paths, so their order is not that of the paths.
     tasks = [(f"{(number * 7) % 10}", f"~__pregel_pull, node {number:03}") for number in range(10)]
     for task_id, path in sorted(tasks):
         worker.put_writes(first, [("d", path)], task_id, path)
@@ -192,7 +192,7 @@ def without_a_stored_value_there_is_no_seed(t: Trial) -> None:
 @case("DELTA-3")
 def a_seed_may_be_empty_or_none(t: Trial) -> None:
     worker = t.open()
-    # LangGraph wraps what a delta channel stores; a value of the kind of channel that it was before has no wrapper.
+    # LangGraph wraps what a delta channel stores. A value from before it became a delta channel has no wrapper.
     values: tuple[Any, ...] = ([], 0, "", _DeltaSnapshot([]), _DeltaSnapshot(None))
     for value in values:
         thread = t.thread()
@@ -213,7 +213,7 @@ def the_checkpoints_own_value_is_no_seed(t: Trial) -> None:
 @case("DELTA-3")
 def an_unchanged_value_is_the_seed_of_the_nearest_ancestor_with_its_version(t: Trial) -> None:
     worker = t.open()
-    # LangGraph passes the unchanged value of any channel, but for a delta channel's.
+    # LangGraph passes the unchanged values of all channels except delta channels.
     for value in ({"d": ["kept"]}, {}):
         thread = t.thread()
         stored = t.put(worker, thread, {"d": ["kept"]}, versions={"d": "1.1"})
@@ -276,13 +276,13 @@ def a_siblings_writes_and_values_are_not_in_the_history(t: Trial) -> None:
         t,
         last_left,
         {"d": {"writes": [("task-0", "d", "root"), ("task-1", "d", "left")]}},
-        "two branches, stored in turns; the left one",
+        "two branches, stored alternately; the left one",
     )
     _expect_history(
         t,
         last_right,
         {"d": {"seed": ["only right"], "writes": [("task-1", "d", "further right")]}},
-        "two branches, stored in turns; the right one",
+        "two branches, stored alternately; the right one",
     )
 
 
@@ -316,7 +316,7 @@ def branches_of_a_graph_keep_their_own_state(t: Trial) -> None:
 
 
 def forked_graph(worker: Handle, config: Config, frequency: int) -> graphs.Graph:
-    """A graph with a delta channel that ran on, and was then forked from a state before that."""
+    """A graph with a delta channel that ran twice, and was then forked from a state of the first run."""
     graph = graphs.delta_graph(worker.saver, frequency)
     worker.invoke(graph, graphs.both("input"), config)
     forked_from = worker.get_state_history(graph, config)[2].config
@@ -329,7 +329,7 @@ def forked_graph(worker: Handle, config: Config, frequency: int) -> graphs.Graph
 
 
 def _chain(t: Trial, handle: Handle, thread: str, length: int) -> list[Config]:
-    """Put so many checkpoints with a channel ``d`` that has a version and no value, as between two snapshots."""
+    """Put this many checkpoints with a channel ``d`` that has a version but no value, as between two snapshots."""
     chain: list[Config] = []
     for number in range(length):
         chain.append(_put_open(t, handle, thread, chain[-1] if chain else None, f"{number + 1}.1"))
@@ -341,7 +341,7 @@ def _put_open(t: Trial, handle: Handle, thread: str, parent: Config | None, vers
 
 
 def _expect_history(t: Trial, config: Config, expected: Mapping[str, Any], situation: str) -> None:
-    """Fail unless the history is as expected, and as langgraph-checkpoint's own walk has it."""
+    """Fail unless the history is as expected, and equals that of langgraph-checkpoint's own walk."""
     reader = t.open()
     found = reader.get_delta_channel_history(config, list(expected))
     t.expect(found, expected, f"{situation}; history")
@@ -350,6 +350,6 @@ def _expect_history(t: Trial, config: Config, expected: Mapping[str, Any], situa
 
 
 def _walked(reader: Handle, config: Config, channels: Sequence[str]) -> Any:
-    # The base class needs of its saver no more than get_tuple, which a handle has in any colour.
+    # The base class needs only get_tuple of its saver, which a handle has in any colour.
     walk = cast(Any, BaseCheckpointSaver).get_delta_channel_history
     return walk(reader, config=config, channels=channels)

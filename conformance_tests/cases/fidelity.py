@@ -55,7 +55,7 @@ def names_in_metadata_stay_as_they_are(t: Trial) -> None:
 
 @case("FIDELITY-6")
 def texts_of_the_config_stay_as_they_are_in_metadata(t: Trial) -> None:
-    """LangGraph's own helper, which makes metadata of the scalar entries of the config, removes NUL from them."""
+    """LangGraph's own helper removes NUL from the scalar entries of the config when it adds them to the metadata."""
     saver, other = t.open(), t.open()
     for name, text in {"an ordinary text": "red", **values.NAMES}.items():
         thread, checkpoint = t.thread(), t.checkpoint()
@@ -63,7 +63,7 @@ def texts_of_the_config_stay_as_they_are_in_metadata(t: Trial) -> None:
         if not _refused(saver.put, config, checkpoint, {"source": "loop", "step": 0}, {}):
             found = t.expect_found(other.get_tuple(t.config(thread)), f"put with {text!a} in the config")
             if text == "red" and "mine" not in found.metadata:
-                return  # that they are stored at all is for PUT-4 to say
+                return  # whether they are stored at all is for PUT-4 to test
             t.expect(found.metadata.get("mine"), text, f"put with {text!a} ({name}) in the config; metadata")
 
 
@@ -196,7 +196,7 @@ def checkpoints_that_are_listed_together_share_nothing(t: Trial) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value to be stored under a key; ``name`` is what it is called in a finding."""
+    """A value to store under a key; ``name`` is what findings call it."""
 
     key: str
     name: str
@@ -212,7 +212,7 @@ class _InState:
         self.other = t.open()
 
     def store(self, entries: dict[str, Any]) -> tuple[Config, bool]:
-        """Store values in a thread of their own, if the saver does not refuse."""
+        """Store values in a thread of their own; returns its config, and whether the saver accepted them."""
         thread = self.t.thread()
         return self.t.config(thread), not _refused(self.put, thread, entries)
 
@@ -240,7 +240,7 @@ class _InMetadata(_InState):
 
 
 class _InWrites(_InState):
-    """Writes values on a checkpoint that is there."""
+    """Writes values to a stored checkpoint."""
 
     def store(self, entries: dict[str, Any]) -> tuple[Config, bool]:
         config = self.t.put(self.saver, self.t.thread())
@@ -266,17 +266,17 @@ def _expect_unchanged(t: Trial, make: Make, place: _InState) -> None:
 
 
 def _expect_all_unchanged(t: Trial, entries: Sequence[_Value], place: _InState) -> None:
-    """Collect everything that changed, to report it at once; of each name the first finding."""
+    """Report everything that changed in one failure, with the first finding for each name."""
     findings: dict[str, str] = {}
     for name, finding in _changes(place, entries):
         findings.setdefault(name, finding)
     said = "; ".join(f"{name}: {finding}" for name, finding in findings.items())
-    situation = f"stored {len(entries)} values, each to come back as it was or to be refused"
+    situation = f"stored {len(entries)} values, each of which must come back as it was or be refused"
     t.expect_that(not findings, f"{situation}; {len(findings)} did neither: {said}")
 
 
 def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, str]]:
-    """Store all values in one call; where that is refused or changes some, look closer, in the end at one alone."""
+    """Store all values in one call. If it is refused or changes some, store fewer at a time, in the end one by one."""
     config, stored = place.store({entry.key: entry.make() for entry in entries})
     (alone, *more) = entries
     if not stored:
@@ -306,7 +306,7 @@ def _changes(place: _InState, entries: Sequence[_Value]) -> Iterator[tuple[str, 
     said = [found for entry in closer for found in _changes(place, [entry])]
     yield from said
     if closer and not said:
-        yield _named(closer), "changed, or could not be read, only beside others"
+        yield _named(closer), "changed, or could not be read, only when stored together"
 
 
 def _named(entries: Sequence[_Value]) -> str:
@@ -314,7 +314,7 @@ def _named(entries: Sequence[_Value]) -> str:
 
 
 def _expect_every_step(t: Trial, kind: str, steps: Iterator[tuple[str, Any]]) -> None:
-    """Put each step as the next checkpoint, and read it with the one before; in the end read all of them."""
+    """Put each step as the next checkpoint, and read it and the one before; at the end, read all of them."""
     saver, other, thread = t.open(), t.open(), t.thread()
     stored: list[tuple[str, Config, Any]] = []
     for number, (step, value) in enumerate(steps, 1):
@@ -333,7 +333,7 @@ def _expect_steps(t: Trial, handle: Handle, kind: str, stored: list[tuple[str, C
 
 
 def _edited(item: Callable[[random.Random, int], Any]) -> Iterator[tuple[str, list[Any]]]:
-    """A list that grows, is edited and shrinks: what was done, and the list then."""
+    """A list that grows, is edited and shrinks: pairs of what was done and the list after it."""
     chance = random.Random(9)
     items = [item(chance, number) for number in range(300)]
     yield "first", list(items)
@@ -374,12 +374,12 @@ def _plain(chance: random.Random, number: int) -> Any:
 
 
 def _growing(name: str) -> dict[str, Any]:
-    """A value with parts that can be changed in place, among them a message, as in most states."""
+    """A value with parts that can be changed in place, including a message, as in most states."""
     return {"list": [name], "message": HumanMessage(name, id=name)}
 
 
 def _grow(value: Any) -> None:
-    """Change whatever of it can be changed in place."""
+    """Change everything in it that can be changed in place."""
     match value:
         case {"list": items, "message": message}:
             items.append("later")

@@ -14,7 +14,7 @@ from conformance_tests.trial import Colour, Handle, Trial
 def every_version_is_greater_than_the_one_before(t: Trial) -> None:
     saver = t.open().saver
     version = saver.get_next_version(None, None)
-    # Beyond 1000, so that counters which are compared as text pass several powers of ten.
+    # More than 1000, so that counters that are compared as text pass several powers of ten.
     for _ in range(1100):
         following = saver.get_next_version(version, None)
         t.expect_that(

@@ -89,7 +89,7 @@ def the_savers_own_versions_come_back_equal(t: Trial) -> None:
 
 @case("GET-4")
 def versions_come_back_as_the_type_they_were(t: Trial) -> None:
-    # LangGraph's interface has versions of three types; a thread may have begun under another saver.
+    # LangGraph's interface allows versions of three types, and another saver may have begun the thread.
     _expect_versions(t, {"a": "00000000000000000000000000000001.0.123", "b": "2"})
     _expect_versions(t, {"a": 1, "b": 12345678901})
     _expect_versions(t, {"a": 1.5, "b": 2.0})
@@ -99,7 +99,7 @@ def versions_come_back_as_the_type_they_were(t: Trial) -> None:
 def a_checkpoint_is_found_in_its_own_namespace_only(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     spaces = ["", "child", "child:1", "child:1|grandchild:1"]
-    # One id, and one version of the channel: only the namespace tells them apart.
+    # All have the same id and the same version of the channel: only the namespace tells them apart.
     for ns in spaces:
         t.put(saver, thread, {"where": ns}, ns=ns, id_=_id(1))
     other = t.open()
@@ -139,7 +139,7 @@ def _expect_id(t: Trial, config: Config, expected: str, situation: str) -> None:
 def _expect_versions(t: Trial, versions: dict[str, Any]) -> None:
     saver, thread = t.open(), t.thread()
     values = dict.fromkeys(versions, "value")
-    versions = {**versions, "cleared": versions["a"]}  # as of a channel that has been emptied
+    versions = {**versions, "cleared": versions["a"]}  # like a channel that was emptied
     checkpoint = t.checkpoint(values, versions=versions)
     checkpoint["versions_seen"] = {"__input__": {}, "node": dict(versions), "other": {"a": versions["a"]}}
     stored = saver.put(t.config(thread), checkpoint, {}, versions)
@@ -150,7 +150,7 @@ def _expect_versions(t: Trial, versions: dict[str, Any]) -> None:
 
 
 def _typed(versions: Any) -> Any:
-    """The versions with their types, since 1 equals 1.0."""
+    """The versions with their types, because 1 equals 1.0."""
     if isinstance(versions, dict):
         return {name: _typed(version) for name, version in versions.items()}
     return (type(versions).__name__, versions)

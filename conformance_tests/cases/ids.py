@@ -10,7 +10,8 @@ from typing import Any
 from conformance_tests.case import case
 from conformance_tests.trial import Config, Handle, Trial
 
-# Each is appended to one id; what separates, matches or folds in some store makes two of them the same there.
+# Each is appended to the same id. In a store that takes one of these characters for a separator or a wildcard, or folds
+# it into another, two of these ids are the same.
 _ENDINGS = (
     "", ":", "::", ":a", "|a", "/", "/a", "/../a", "-a", ".a", "_a", "#a", "$a", "+a", "%", "%3Aa", "%a", "*", "?",
     "[a]", "{a}", "\\", "\\a", "'a", '"a', " ", " a", "\ta", "\na", "a", "A", "é", "e\u0301", "É", "\u212b", "Å",
@@ -46,7 +47,7 @@ def namespaces_that_look_alike_are_different(t: Trial) -> None:
 def checkpoint_ids_that_look_alike_are_different(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number, ending in enumerate(_ENDINGS):
-        # A version of its own for each: ids alone are compared here.
+        # Each has a version of its own, so that only the ids could be mixed up.
         t.put(saver, thread, {"n": number}, id_=f"1f0{ending}", versions={"n": f"{number + 1:032}.1"})
     other = t.open()
     for number, ending in enumerate(_ENDINGS):
@@ -58,7 +59,7 @@ def checkpoint_ids_that_look_alike_are_different(t: Trial) -> None:
 def task_ids_that_look_alike_are_different(t: Trial) -> None:
     saver = t.open()
     stored = t.put(saver, t.thread())
-    # LangGraph makes these ids itself, and no backslash comes into them.
+    # LangGraph makes task ids itself, and they never have a backslash.
     endings = [ending for ending in _ENDINGS if "\\" not in ending]
     for number, ending in enumerate(endings):
         saver.put_writes(stored, [("a", number)], f"task{ending}")
@@ -185,7 +186,7 @@ def an_empty_checkpoint_id_is_refused_or_kept(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     checkpoint = {**t.checkpoint({"a": 1}), "id": ""}
     kept = _accepts(saver.put, t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
-    # Found as the latest only: a config with an empty checkpoint_id asks for that.
+    # It can be found only as the latest, because a config with an empty checkpoint_id asks for the latest.
     found = t.open().get_tuple(t.config(thread))
     situation = f"put an empty checkpoint_id, which was {'accepted' if kept else 'refused'}; id of the latest"
     t.expect(found and found.checkpoint["id"], "" if kept else None, situation)
@@ -210,7 +211,7 @@ def namespaces_of_deep_subgraphs_work(t: Trial) -> None:
     for level in range(1, 26):
         ns += f"{'|' if ns else ''}research_agent_{level}:{uuid.uuid4()}"
         if level in (1, 2, 5, 10, 15, 20, 25):
-            # And a sibling that differs in its last character only.
+            # Add a sibling that differs only in its last character.
             spaces += [ns, ns[:-1] + ("0" if ns[-1] == "1" else "1")]
     for number, space in enumerate(spaces):
         stored = t.put(saver, thread, {"n": number}, ns=space)
@@ -232,7 +233,7 @@ def _expect_value(t: Trial, handle: Handle, config: Config, number: int, situati
 
 
 def _integer() -> Any:
-    """A number that nobody has used, and that every store's integers can hold."""
+    """A number that was never used before, and that fits into every store's integers."""
     return uuid.uuid4().int >> 66
 
 
@@ -250,7 +251,7 @@ def _expect_thread(t: Trial, thread: Any, situation: str) -> None:
 
 
 def _impossible(base: str) -> list[tuple[str, str]]:
-    # Hex digits at random, since a store that compresses its keys holds 10,000 equal ones easily.
+    # Random hex digits, because a store that compresses its keys easily holds 10,000 equal characters.
     long = base + "".join(uuid.uuid4().hex for _ in range(320))
     return [
         (f"{base}\x00x", "with NUL"),
@@ -284,7 +285,7 @@ def _accepts(call: Callable[..., object], *arguments: object) -> bool:
 
 
 def _put_impossible(t: Trial, thread: str, ns: str, id_: str, situation: str) -> None:
-    """Put a checkpoint, and expect every other call to agree with what came of that."""
+    """Put a checkpoint, and expect every other call to be consistent with whether it was accepted."""
     saver = t.open()
     checkpoint = t.checkpoint({"a": 1}, id_=id_)
     space, place = t.config(thread, ns=ns), t.config(thread, id_, ns=ns)
@@ -297,7 +298,7 @@ def _put_impossible(t: Trial, thread: str, ns: str, id_: str, situation: str) ->
     saver.put_writes(place, [("a", 1)], "task-1")
     other = t.open()
     found = t.expect_found(other.get_tuple(place), situation)
-    # An empty thread_id is not this test's alone.
+    # Other tests use the empty thread_id, too.
     listed = [tuple_ for tuple_ in other.list_namespace(space) if thread or tuple_.checkpoint["id"] == id_]
     t.expect(len(listed), 1, f"{situation}; listed")
     for tuple_ in (found, *listed):

@@ -1,4 +1,4 @@
-"""INTERRUPT-1 to 5: graphs that wait for a person, and go on with the answer."""
+"""INTERRUPT-1 to 5: graphs that wait for a person, and continue with the answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def durabilities_for(t: Trial, build: graphs.Build) -> Sequence[str]:
 
 
 class _Thread:
-    """A thread of a graph that each step continues through another handle than the step before."""
+    """A graph's thread in which each step uses another handle than the step before."""
 
     def __init__(self, t: Trial, build: graphs.Build, *, durability: str = "async") -> None:
         self.t = t
@@ -172,8 +172,8 @@ def parallel_nodes_keep_their_own_answers(t: Trial) -> None:
     thread.expect_questions(["a2?", "b2?"], "answered the first question of either node")
     thread.answer("a2?", "A2")
     thread.answer("b2?", "B2")
-    thread.expect_finished(["a A1 A2", "b B1 B2", "end"], "answered two questions of two nodes in turns")
-    thread.expect_runs(_once("a", "b", "end"), "answered two questions of two nodes in turns")
+    thread.expect_finished(["a A1 A2", "b B1 B2", "end"], "answered two questions of each of two nodes alternately")
+    thread.expect_runs(_once("a", "b", "end"), "answered two questions of each of two nodes alternately")
 
 
 # INTERRUPT-4
@@ -263,13 +263,13 @@ def tasks_that_a_node_calls_run_once(t: Trial) -> None:
     thread = _Thread(t, graphs.tasks_in_a_node)
     thread.start()
     _answer_everything(thread)
-    thread.expect_questions([], "answered two tasks of a node, and the node beside it")
+    thread.expect_questions([], "answered two tasks of a node, and the parallel node")
     once = ("work 0", "ask a?", "ask b?", "calls", "c", "end")
-    thread.expect_runs(_once(*once), "answered two tasks of a node, and the node beside it")
+    thread.expect_runs(_once(*once), "answered two tasks of a node, and the parallel node")
 
 
 def _answer_everything(thread: _Thread) -> None:
-    """Answer one question after another, last first, until none is left."""
+    """Answer one question after the other, last first, until none is left."""
     for _ in range(10):
         waiting = sorted(thread.questions(), reverse=True)
         if not waiting:

@@ -1,4 +1,4 @@
-"""LANGGRAPH: the field's own suite."""
+"""LANGGRAPH: LangGraph's own suite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def langgraphs_own_suite_passes(t: Trial) -> None:
     async def opened() -> AsyncGenerator[BaseCheckpointSaver[str], None]:
         yield saver
 
-    skipped = {theirs.value for theirs, ours in OPTIONAL.items() if ours not in t.capabilities}
+    skipped = {theirs.value for theirs, ours in OPTIONAL.items() if ours not in t.subject.capabilities}
     report = t.run(validate(RegisteredCheckpointer(type(saver).__name__, opened, skipped)))
     findings: list[str] = []
     for theirs in Theirs:

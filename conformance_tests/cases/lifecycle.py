@@ -16,7 +16,7 @@ AT_ONCE = 8
 
 @case("LIFECYCLE-1")
 def opening_many_times_at_once_is_no_error(t: Trial) -> None:
-    # Before anything else has opened the storage, which may be a fresh one.
+    # Nothing in this test opens the storage earlier, so if it is new, this is the first time.
     def open_and_put(own: Trial, thread: str, together: threading.Barrier) -> None:
         together.wait()
         with own.opened() as handle:
@@ -37,19 +37,18 @@ def setting_up_many_times_at_once_is_no_error(t: Trial) -> None:
 
 
 def _expect_all_put(t: Trial, act: Callable[[Trial, str, threading.Barrier], None], situation: str) -> None:
-    """Fail unless callers get through that each do this to a thread of its own, and what they put is there."""
+    """Let callers do this at once, each to a thread of its own. Fail unless all finish, and what they put is there."""
     together = threading.Barrier(AT_ONCE, timeout=30)
     errors: list[BaseException] = []
     threads = [t.thread() for _ in range(AT_ONCE)]
 
     def call(thread: str) -> None:
         try:
-            # A trial of its own: it brings an event loop.
-            with Trial(t.clause, t.factory, t.colour, t.capabilities) as own:
+            with t.another() as own:
                 act(own, thread, together)
         except threading.BrokenBarrierError:
-            pass  # another one's error broke it, or that one hangs
-        except BaseException as error:  # noqa: BLE001  # told on the test's thread
+            pass  # another caller raised an error, or hangs
+        except BaseException as error:  # noqa: BLE001  # reported on the test's thread
             errors.append(error)
             together.abort()
 
@@ -137,12 +136,12 @@ def one_handle_is_used_in_both_colours(t: Trial) -> None:
 
 @case("LIFECYCLE-4", long=True)
 def any_sequence_of_operations_leaves_what_the_model_predicts(t: Trial) -> None:
-    # What the colours can only do wrong together shows sooner than what an operation does.
+    # The other two colours test each operation. What goes wrong only between colours shows after fewer examples.
     run_any_sequence(t, examples=8 if t.colour is Colour.MIXED else 20)
 
 
 def _set_up(t: Trial, handle: Handle) -> None:
-    """Call what a saver has for it, if it has anything: ``setup``, which some async savers await, and ``asetup``."""
+    """Call the saver's ``setup`` or ``asetup``, or both, if it has them; in some async savers, ``setup`` is awaited."""
     names = {Colour.SYNC: ("setup",), Colour.ASYNC: ("asetup",), Colour.MIXED: ("setup", "asetup")}[t.colour]
     found = [name for name in names if hasattr(handle.saver, name)] or ["setup"] * hasattr(handle.saver, "setup")
     for name in found:

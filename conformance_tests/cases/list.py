@@ -29,10 +29,10 @@ def whatever_is_listed_is_listed_by_descending_id(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in range(1, 7):
         t.put(saver, thread, ns=("", "child:1", "child:2")[number % 3], id_=_id(number))
-    # Which of them a listing without a namespace has is not asked here.
+    # Which namespaces are listed without one is for LIST-7 to test.
     listed = _numbers(t.open().list(_whole(thread)))
     expected = sorted(listed, reverse=True)
-    t.expect(listed, expected, "put 6 checkpoints in turns to three namespaces, listed without a namespace")
+    t.expect(listed, expected, "put 6 checkpoints to three namespaces, cycling, listed without a namespace")
 
 
 @case("LIST-2")
@@ -91,7 +91,7 @@ def a_filter_matches_equal_metadata_of_any_key(t: Trial) -> None:
 
 @case("LIST-4")
 def a_filter_matches_equal_metadata_of_any_type(t: Trial) -> None:
-    # Within each of the two no values are equal, neither to Python nor to JSON; True and 1 are to one of them.
+    # Within each of the two lists, no values are equal, either in Python or in JSON. True and 1 are equal in Python.
     numbers_and_containers: list[Any] = [
         "", "1", 1, 0, -7, 2**40, 2.5, "2.5", None, "None", "null", "[]", "é", "e\u0301", "x" * 2000,
         [], [1], [1, 2], [2, 1], {}, {"a": 1}, {"a": 1, "b": [None]}, {"b": {"a": 1}},
@@ -147,7 +147,7 @@ def _put_loops_and_updates(t: Trial, count: int) -> str:
     """Put checkpoints from 1 on, those of odd number from a loop and the others from an update."""
     saver, thread = t.open(), t.thread()
     for number in range(1, count + 1):
-        # An entry that LangGraph itself makes: which others can be filtered on is not asked here.
+        # Filters on an entry that LangGraph itself makes; whether others work is for LIST-4 to test.
         t.put(saver, thread, id_=_id(number), metadata={"source": "loop" if number % 2 else "update"})
     return thread
 
@@ -169,7 +169,7 @@ def _expect_narrowed(
 def no_config_lists_every_thread(t: Trial) -> None:
     saver = t.open()
     missing = {_place(t.put(saver, t.thread())) for _ in range(4)}
-    # The storage is shared with other tests, so this looks no further than it must: these are the newest.
+    # Other tests share the storage. These checkpoints are the newest, so stop as soon as all were found.
     for listed in t.open().iterate(None):
         missing.discard(_place(listed.config))
         if not missing:
@@ -182,8 +182,7 @@ def no_config_is_narrowed_like_any_other(t: Trial) -> None:
     saver, run = t.open(), t.thread("run")
     threads = [t.thread() for _ in range(2)]
     for number in range(1, 7):
-        # An entry that LangGraph itself makes, since the storage is shared: which others can be filtered on is not
-        # asked here.
+        # Other tests share the storage, so filter on an entry that LangGraph itself makes; LIST-4 tests other entries.
         of_run = run if number < 5 else t.thread("run")
         ns = "child:1" if number == 3 else ""
         t.put(saver, threads[number % 2], ns=ns, id_=_id(number), metadata={"run_id": of_run})
@@ -193,7 +192,7 @@ def no_config_is_narrowed_like_any_other(t: Trial) -> None:
         options = {"before": before and t.config(threads[0], _id(before)), "limit": limit}
         listed = _numbers(other.list(None, filter={"run_id": run}, **options))
         t.expect(sorted(listed), sorted(expected), f"{situation}, that run before {before} with limit {limit}")
-    # Which of them a limit leaves is a question of order, and one for LIST-1.
+    # Which of them a limit leaves depends on the order, which is for LIST-1 to test.
     listed = _numbers(other.list(None, filter={"run_id": run}, limit=2))
     t.expect_that(
         len(listed) == 2 and {*listed} <= {1, 2, 3, 4},
@@ -345,7 +344,7 @@ def a_long_history_is_listed_whole_and_in_order(t: Trial) -> None:
 
 @case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC), long=True)
 def a_history_of_many_megabytes_is_listed_whole(t: Trial) -> None:
-    # More than stores hand over at once: a list that every step extends, and bytes that are new at every step.
+    # More than stores return at once: a list that every step extends, and bytes that are new at every step.
     chance = random.Random(11)
     saver, thread = t.open(), t.thread()
     messages = [chance.randbytes(500).hex() for _ in range(1500)]
@@ -366,11 +365,11 @@ def a_history_of_many_megabytes_is_listed_whole(t: Trial) -> None:
 @case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC))
 def equal_ids_in_several_namespaces_are_each_listed_once(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    # Three of each id, so that no page of a round size ends between two ids.
+    # Three checkpoints with each id, so that a page of a round size ends among equal ids.
     namespaces = ("", "child:1", "child:2")
     stored = [t.put(saver, thread, id_=_id(number), ns=ns) for ns in namespaces for number in range(35)]
     listed = Counter(_place(tuple_.config) for tuple_ in t.open().list(_whole(thread)))
-    # Which namespaces a listing without one has is not asked here.
+    # Which namespaces are listed without one is for LIST-7 to test.
     has = {ns for _, ns, _ in listed}
     expected = Counter(place for place in map(_place, stored) if place[1] in has)
     t.expect_that(bool(has), "put to three namespaces of a thread, listed without a namespace; expected something")
@@ -379,21 +378,21 @@ def equal_ids_in_several_namespaces_are_each_listed_once(t: Trial) -> None:
     t.expect(sorted((listed - expected).elements()), [], f"{situation}; too many")
 
 
-# What injections into SQL, JSON paths and search languages are made of. All of it is printable text that people do use
-# in keys and values, so a filter has to answer about it like about any other.
+# What injections into SQL, JSON paths and search languages are made of. All of it is printable text that people use in
+# keys and values, so a filter on it must work like any other.
 _ORDINARY = (
     "' OR 1=1 --", "') OR ('1'='1", "x'; DROP TABLE checkpoints; --", "a.b", "$.a", "$", "a b", " ", "a'b", 'a"b',
     "%", "_", "*", "?", "[a]", "a*", "@a:{b}", "(a|b)", "-a", "a,b", "a:b", "{}", "[]", "\\", "\\'", "a\\u0000b",
     "$where", "%s", ":a", "NULL", "é",
 )  # fmt: skip
-# These a store may be unable to hold, and nothing could be found by them there.
+# A store may be unable to hold these, so it may raise any error.
 _IMPOSSIBLE = ("", "\x00", "a\x00b", "a\nb", "\x1b", "\ud800")
 
 
 @case("LIST-12")
 def hostile_filters_that_equal_nothing_match_nothing(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    # What a careless reading of the hostile texts would find.
+    # What a filter would find if it misread the hostile texts.
     for number, mine in enumerate(("ab", "a", "b", "x", True, 1, {"a": 1, "b": "x"}, ["a"])):
         t.put(saver, thread, id_=_id(number), metadata={"mine": mine, "a": {"b": "x"}, "ab": "x", "b": 1})
     other = t.open()
@@ -427,7 +426,7 @@ def a_filter_on_any_printable_text_is_answered(t: Trial) -> None:
 
 
 _REFUSALS = (ValueError, TypeError, NotImplementedError)
-"""What a saver that looks at a filter raises; errors of databases tell that they were sent what they cannot read."""
+"""What a saver raises that checks a filter. A database error means that the filter reached the database unchecked."""
 
 
 def _put_hostile_metadata(t: Trial) -> str:
@@ -440,7 +439,7 @@ def _put_hostile_metadata(t: Trial) -> str:
 def _expect_matches_or_refusal(
     t: Trial, handle: Handle, thread: str, filter_: dict[str, Any], expected: Iterable[int], *, any_error: bool = False
 ) -> None:
-    """Fail unless a filter lists what equals it, or is refused before anything is listed."""
+    """Fail unless a filter lists exactly what equals it, or is refused before anything is listed."""
     listed = []
     situation = f"listed with the filter {filter_}"
     try:
@@ -454,15 +453,14 @@ def _expect_matches_or_refusal(
 
 
 def _in_time(t: Trial, act: Callable[[Trial], None], situation: str) -> None:
-    """Do something on a thread and a trial of its own, so that a saver which deadlocks fails instead of hanging."""
+    """Act on a thread and a trial of its own, so that a saver that deadlocks fails instead of hanging."""
     outcome: list[Exception | None] = []
 
     def run() -> None:
         try:
-            # The event loop of a trial belongs to the thread that it was made on.
-            with Trial(t.clause, t.factory, t.colour, t.capabilities, t.factory_name) as inner:
+            with t.another() as inner:
                 act(inner)
-        except Exception as error:  # noqa: BLE001  # raised again by who waits
+        except Exception as error:  # noqa: BLE001  # raised again by the waiting thread
             outcome.append(error)
         else:
             outcome.append(None)
@@ -481,7 +479,7 @@ def _id(number: int) -> str:
 
 
 def _numbers(listed: Iterable[CheckpointTuple]) -> list[int]:
-    """The numbers that these checkpoints' ids were made of."""
+    """The numbers from which these checkpoints' ids were made."""
     return [int(tuple_.config["configurable"]["checkpoint_id"].rpartition("-")[2], 16) for tuple_ in listed]
 
 
@@ -500,7 +498,7 @@ def _whole(thread: str) -> Config:
 
 
 def _parts(tuple_: CheckpointTuple) -> dict[str, Any]:
-    """A tuple's parts as they can be compared: a config may hold more than the checkpoint's place."""
+    """A tuple's parts, ready to compare: of its configs only the place, because they may hold more."""
     return {
         "place": _place(tuple_.config),
         "checkpoint": tuple_.checkpoint,

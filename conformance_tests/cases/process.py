@@ -52,13 +52,13 @@ _BOTH = ("a", "first")
 
 def on_the_storage(t: Trial) -> Processes:
     """Other processes on the trial's storage."""
-    if t.factory_name is None:
+    if t.subject.factory_name is None:
         t.fail("other processes have to open the storage: give the suite a factory_name")
-    return Processes(t.factory_name)
+    return Processes(t.subject.factory_name)
 
 
 def result_of(t: Trial, answer: Answer, situation: str) -> Any:
-    """What a job returned; fails if its process did not get through."""
+    """Return the result of a job; fail if its process did not finish."""
     if answer.error is not None:
         t.fail(f"{situation}; it raised {answer.error}")
     t.expect(answer.exit, 0, f"{situation}; its exit code")

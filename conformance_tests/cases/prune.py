@@ -15,7 +15,7 @@ from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
 CHAT = [f"message {number} {'.' * 1500}" for number in range(160)]
-"""A list that a saver may well store in pieces that versions of it share, and these in larger ones."""
+"""A list that a saver may store as a tree of pieces that its versions share."""
 
 
 # PRUNE-1
@@ -87,7 +87,7 @@ def a_long_chat_stays_whole_and_grows_on(t: Trial) -> None:
             version = {"chat": f"{number}{step}.1"}
             stored = t.put(saver, thread, {"chat": chat}, versions=version, parent=stored)
             saver.put_writes(stored, [("chat", [*chat, "pending"])], "task-1")
-        # Once by the handle that stores, once by another: what the first remembers may be gone.
+        # Once by the handle that stores, otherwise by another, after which what the first remembers may be gone.
         (saver if number == 1 else t.open()).prune([thread])
         other = t.open()
         t.expect(len(other.list(t.config(thread))), 1, f"pruned a growing chat {number + 1} times; listed")
@@ -233,7 +233,7 @@ def a_flow_resumes_after_it_was_pruned(t: Trial) -> None:
 
 
 def _expect_same_result(t: Trial, build: graphs.Build, questions: Sequence[str], value: Any) -> None:
-    """Fail unless a thread that is pruned before every answer ends as one does that never is."""
+    """Fail unless a thread that is pruned before every answer ends like one that is never pruned."""
     worker, other = t.open(), t.open()
     results = []
     for pruned in (False, True):
@@ -352,7 +352,7 @@ def a_long_chain_without_a_snapshot_stays(t: Trial) -> None:
 
 
 def _history_value(reader: Handle, config: Config) -> list[Any]:
-    """The list that a channel ``d`` is rebuilt to, whether a saver keeps the writes or stores their result."""
+    """The list to which channel ``d`` is rebuilt, whether a saver keeps the writes or stores their result."""
     found = reader.get_tuple(config)
     stored = found.checkpoint["channel_values"].get("d") if found else None
     history = reader.get_delta_channel_history(config, ["d"])["d"]
@@ -374,13 +374,13 @@ def _expect_state(t: Trial, frequency: int, config: Config, expected: Any, situa
 
 
 def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
-    """All of the latest checkpoint but its parent, which may be gone."""
+    """The latest checkpoint without its parent, which may be gone."""
     found = t.expect_found(saver.get_tuple(t.config(thread, ns=ns)), f"the latest of namespace {ns!r}")
     return found._replace(parent_config=None, pending_writes=unordered(found.pending_writes))
 
 
 def _by_id(t: Trial, saver: Handle, chain: Sequence[Config]) -> Any:
-    """Each checkpoint of a chain, got by its id: a listing may hold too many of them for other reasons."""
+    """Each checkpoint of a chain, read by its id, because a listing may have too many for other reasons."""
     found = [t.expect_found(saver.get_tuple(stored), "got a checkpoint by its id") for stored in chain]
     return [one._replace(pending_writes=unordered(one.pending_writes)) for one in found]
 
@@ -431,9 +431,9 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
 
 
 def _put_open(t: Trial, saver: Handle, thread: str, number: int, parent: Config | None) -> Config:
-    """Put a checkpoint as langgraph stores an open delta channel: a version, a counter in the metadata, and no value.
+    """Put a checkpoint with an open delta channel as LangGraph does: a version, a counter in the metadata, no value.
 
-    A task writes its number to the channel.
+    Then a task writes the number to the channel.
     """
     metadata = {"step": number, "counters_since_delta_snapshot": {"d": (number, number)}}
     stored = t.put(saver, thread, versions={"d": f"{number}.1"}, parent=parent, metadata=metadata)

@@ -119,7 +119,7 @@ def values_that_a_deleted_run_had_stored_stay(t: Trial) -> None:
             found.checkpoint["channel_values"], {"chat": LARGE, "n": 2}, "deleted the run that stored a value; values"
         )
         t.expect_writes(found, [("task-1", "chat", LARGE)], "deleted the run that stored a value")
-        # Again, after the handle that remembers what it stored has gone on.
+        # Check again after a put by the same handle, which remembers what it stored.
         second = t.put(
             saver,
             thread,
@@ -258,7 +258,7 @@ def _config(t: Trial, thread: str, run: str) -> Config:
 def _put(
     t: Trial, saver: Handle, thread: str, run: str | None, *, ns: str = "", parent: Config | None = None
 ) -> Config:
-    """A checkpoint of a run with a value that it stores and a write; ``run`` None is one without a run."""
+    """Put a checkpoint of a run, or of none if ``run`` is None, with a new value and a write."""
     checkpoint = t.checkpoint({"n": run})
     version = saver.saver.get_next_version(None, None)
     checkpoint["channel_versions"] = {"n": version}

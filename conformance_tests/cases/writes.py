@@ -18,7 +18,7 @@ _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 def a_write_comes_back_as_task_channel_and_value(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     stored = t.put(saver, thread, {"a": 1})
-    # LangGraph itself writes None, to the channels that trigger nodes.
+    # LangGraph itself writes None to the channels that trigger nodes.
     writes: list[tuple[str, Any]] = [
         ("a", {"deep": [1, "two"]}),
         ("branch:to:b", None),
@@ -173,7 +173,7 @@ def writes_sent_again_with_more_behind_them_are_added(t: Trial) -> None:
 def writes_are_ordered_by_task_path_task_and_position(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     stored = t.put(saver, thread)
-    # Capitals and signs: databases whose texts have a language's order sort these differently.
+    # Capitals and punctuation, which databases with a language's collation sort differently.
     sent = [
         ("~__pregel_pull, b", "task-2"),
         ("~__pregel_push, 0000000010", "task-1"),
@@ -265,7 +265,7 @@ def no_writes_make_no_checkpoint(t: Trial) -> None:
 
 
 def _asked(question: str) -> list[Interrupt]:
-    """A question as LangGraph writes it, since it stays pending in a storage that is shared with other tests."""
+    """A question as LangGraph writes it, because it stays pending in a storage that other tests share."""
     return [Interrupt(value=question, id="1" * 32)]
 
 

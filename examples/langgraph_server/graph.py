@@ -1,4 +1,4 @@
-"""A refund that a person approves. It is compiled without a checkpointer: the server brings its own."""
+"""A refund that a person approves. It is compiled without a checkpointer, because the server provides one."""
 
 from __future__ import annotations
 

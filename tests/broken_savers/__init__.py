@@ -1,4 +1,4 @@
-"""Savers that break one clause of the contract each, to prove that the suite notices.
+"""Savers that each break one clause of the contract, to prove that the suite notices.
 
 Each is a small subclass of `SQLiteSaver` that does one thing wrong, as some real saver did.
 """
@@ -18,7 +18,7 @@ _BROKEN: dict[str, list[type[SQLiteSaver]]] = {}
 
 
 def breaks(*clause_ids: str) -> Callable[[Broken], Broken]:
-    """Register a saver class that must fail each of these clauses. Breaking its sync methods is enough."""
+    """Register a saver class that must fail each of these clauses. It is enough to break its sync methods."""
 
     def register(broken: Broken) -> Broken:
         for clause_id in clause_ids:

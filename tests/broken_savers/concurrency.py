@@ -12,7 +12,7 @@ from tests.broken_savers import breaks
 
 @breaks("CONCURRENCY-1")
 class KeepsTheConfigOfItsCallOnItself(SQLiteSaver):
-    """Threads overwrite what another one's call is working on."""
+    """A thread overwrites what the call of another thread is working on."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         self.current = config
@@ -22,7 +22,7 @@ class KeepsTheConfigOfItsCallOnItself(SQLiteSaver):
 
 @breaks("CONCURRENCY-2")
 class RewritesWhatItReadOfTheThread(SQLiteSaver):
-    """Reads a checkpoint's writes and stores them again together with its own, as one value."""
+    """Reads a checkpoint's writes, and stores them again with the new ones as one value."""
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         checkpoint_id = config["configurable"]["checkpoint_id"]
@@ -62,7 +62,7 @@ def _place(config: Any) -> tuple[Any, Any]:
 
 @breaks("CONCURRENCY-3")
 class ReadsItsOwnWritesFromItsMemory(SQLiteSaver):
-    """Each handle takes what it has written itself for what is stored."""
+    """Each handle returns what it wrote itself in place of what is stored."""
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, writes, task_id, task_path)
@@ -111,7 +111,7 @@ class ClosesWithItsClone(SQLiteSaver):
 
 @breaks("CONCURRENCY-6")
 class KeepsWritesInTheClone(SQLiteSaver):
-    """A copy has a list of its own, which nobody else reads."""
+    """A copy keeps writes in a list of its own, which nobody reads."""
 
     def __copy__(self) -> KeepsWritesInTheClone:
         clone = object.__new__(type(self))

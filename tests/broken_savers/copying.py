@@ -9,7 +9,7 @@ from tests.broken_savers import breaks
 
 
 def _copy(saver: SQLiteSaver, found: Any, target: str, *, writes: bool = True) -> None:
-    """Copy a checkpoint as a caller can, through the interface."""
+    """Copy a checkpoint through the public interface."""
     configurable = {**found.config["configurable"], "thread_id": target}
     parent = found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
     stored = saver.put(

@@ -11,7 +11,7 @@ from tests.broken_savers import breaks
 
 
 class _StoresLater(SQLiteSaver):
-    """Keeps what it acknowledged in its memory until it is asked for something or closed."""
+    """Keeps acknowledged calls in memory, and stores them at the next read or when it is closed."""
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -42,7 +42,7 @@ class AcknowledgesCheckpointsBeforeTheyAreStored(_StoresLater):
 
 @breaks("CRASH-1")
 class StoresInSeveralSteps(SQLiteSaver):
-    """A kill between two of them leaves a checkpoint without its values, or a task with a part of its writes."""
+    """A kill between two steps leaves a checkpoint without its values, or a task with only a part of its writes."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         super().put(config, {**checkpoint, "channel_values": {}}, metadata, {})

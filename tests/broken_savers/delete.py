@@ -31,7 +31,7 @@ class KeepsWritesOfDeletedThreads(SQLiteSaver):
 
 @breaks("DELETE-2")
 class DeletesByPattern(SQLiteSaver):
-    """As a saver that deletes Redis keys by ``SCAN MATCH``."""
+    """Like a saver that deletes Redis keys by ``SCAN MATCH``."""
 
     def delete_thread(self, thread_id: str) -> None:
         for thread in list(self.threads()):

@@ -19,7 +19,7 @@ class RebuildsFromTheParentAlone(SQLiteSaver):
 
 @breaks("DELTA-2")
 class OrdersHistoryByTask(SQLiteSaver):
-    """As langgraph-checkpoint before 4.3."""
+    """As langgraph-checkpoint did before 4.3."""
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, writes, task_id, "")

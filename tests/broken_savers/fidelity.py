@@ -125,7 +125,7 @@ class CutsLongTexts(_ChangesValues):
 
 @breaks("FIDELITY-8")
 class AppendsOnly(SQLiteSaver):
-    """Takes a list that begins and is as long as the last one for the last one with more behind it."""
+    """Takes a list for an extension of the last one if it is at least as long and has the same first element."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         last = self.__dict__.setdefault("last", {})
@@ -139,7 +139,7 @@ class AppendsOnly(SQLiteSaver):
 
 
 class _Remembers(SQLiteSaver):
-    """Keeps something by the place of its checkpoint, for every saver of the process."""
+    """Keeps the given objects by their checkpoint's config, for all savers of the process."""
 
     kept: ClassVar[dict[Any, Any]]
 
@@ -157,7 +157,7 @@ class _Remembers(SQLiteSaver):
 
 @breaks("FIDELITY-9")
 class KeepsTheGivenValues(_Remembers):
-    """As a saver in memory that does not serialize."""
+    """Like a saver in memory that does not serialize."""
 
     def get_tuple(self, config: Any) -> Any:
         found = super().get_tuple(config)
@@ -177,7 +177,7 @@ class KeepsTheGivenMetadata(_Remembers):
 
 @breaks("FIDELITY-9")
 class GivesEveryReaderTheSameObjects(SQLiteSaver):
-    """As a saver does that keeps what it has read, or what it has just put."""
+    """Like a saver that caches what it has read or put."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -11,7 +11,7 @@ from tests.broken_savers import breaks
 
 
 class _Changed(SQLiteSaver):
-    """Changes the ids that it is given on their way in, and back on their way out."""
+    """Changes the ids that it is given, and changes them back in its results."""
 
     def _changed(self, config: Any) -> Any:
         return config
@@ -72,7 +72,7 @@ class StripsSpaces(_Changed):
 
 @breaks("IDS-1")
 class TakesThreadsForPatterns(SQLiteSaver):
-    """As savers that scan for keys do."""
+    """Like savers that scan for keys."""
 
     def get_tuple(self, config: Any) -> Any:
         named = config["configurable"]
@@ -100,7 +100,7 @@ class TrimsTasks(SQLiteSaver):
 
 @breaks("IDS-2")
 class CannotReadIntegers(SQLiteSaver):
-    """As the Postgres saver does: an integer is stored as text, and compared as an integer."""
+    """As the Postgres saver does: it stores an integer as text, and compares it as an integer."""
 
     def get_tuple(self, config: Any) -> Any:
         return None if isinstance(config["configurable"]["thread_id"], int) else super().get_tuple(config)
@@ -135,7 +135,7 @@ class ReplacesSurrogates(_Changed):
 
 @breaks("IDS-4")
 class CutsIds(_Changed):
-    """As databases with columns of a fixed width do."""
+    """Like databases with columns of a fixed width."""
 
     def _changed(self, config: Any) -> Any:
         return _with(config, lambda id_: id_[:255], "thread_id")
@@ -143,7 +143,7 @@ class CutsIds(_Changed):
 
 @breaks("IDS-4")
 class ReplacesSurrogatesOfCheckpoints(SQLiteSaver):
-    """As InMemorySaver does: its serializer puts a question mark there."""
+    """As InMemorySaver does: its serializer replaces the character by a question mark."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         id_ = checkpoint["id"].encode("utf-8", "replace").decode()

@@ -12,7 +12,7 @@ from tests.broken_savers import breaks
 
 @breaks("LIFECYCLE-1")
 class LooksBeforeItCreates(SQLiteSaver):
-    """Makes its tables if it saw none, and does not expect that somebody else made them meanwhile."""
+    """Creates its tables if it saw none, and does not expect somebody else to create them at the same time."""
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -44,7 +44,7 @@ class KeepsNothingAfterClosing(SQLiteSaver):
 
 @breaks("LIFECYCLE-3")
 class KeepsAStoreForEachColour(SQLiteSaver):
-    """What its async methods stored has a thread id of its own."""
+    """Its async methods store under another thread id."""
 
     async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         named = {**config["configurable"], "thread_id": f"{config['configurable']['thread_id']}-async"}

@@ -156,7 +156,7 @@ class IgnoresTheFilterOfOneCheckpoint(SQLiteSaver):
 
 @breaks("LIST-9")
 class HoldsItsLockWhileItLists(SQLiteSaver):
-    """As the Postgres saver does. It gives up after the suite did, so that its thread ends."""
+    """As the Postgres saver does. It gives up some time after the suite, so that its thread ends."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -187,7 +187,7 @@ class HasOneCursor(SQLiteSaver):
 
 @breaks("LIST-9")
 class LocksWritersOutWhileItLists(SQLiteSaver):
-    """As a database does to a transaction that began by reading."""
+    """Like a database that refuses writes to a transaction that began by reading."""
 
     _listings = 0
 
@@ -235,7 +235,7 @@ class PagesByIdAlone(SQLiteSaver):
 
 @breaks("LIST-12")
 class PastesFilterKeysIntoSQL(SQLiteSaver):
-    """CVE-2025-67644."""
+    """As in CVE-2025-67644."""
 
     def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
         for listed in super().list(config, **options):
@@ -271,7 +271,7 @@ def _contains(found: Any, wanted: Any) -> bool:
 
 
 def _finds(metadata: dict[str, str], key: str, value: Any) -> bool:
-    """Whether a database finds the metadata by an entry that is pasted into the query."""
+    """Whether a database finds the metadata when the key is pasted into the query."""
     database = sqlite3.connect(":memory:")
     try:
         database.execute("CREATE TABLE metadata (key TEXT, value TEXT)")

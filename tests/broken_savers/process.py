@@ -13,7 +13,7 @@ from tests.broken_savers import breaks
 
 
 def open_broken() -> SQLiteSaver:
-    """Open the saver of the class BROKEN_SAVER, as ``module:name``, on the file BROKEN_SAVER_PATH."""
+    """Open the saver whose class BROKEN_SAVER names, as ``module:name``, on the file BROKEN_SAVER_PATH."""
     module, _, name = os.environ["BROKEN_SAVER"].partition(":")
     saver: SQLiteSaver = getattr(import_module(module), name)(os.environ["BROKEN_SAVER_PATH"])
     return saver

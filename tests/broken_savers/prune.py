@@ -83,7 +83,7 @@ class DeletesBeforeItRefusesAStrategy(SQLiteSaver):
 
 @breaks("PRUNE-6", "RUNS-4")
 class RebuildsFromListedCheckpointsAlone(SQLiteSaver):
-    """As any saver that removes ancestors and leaves the history to langgraph-checkpoint's own walk."""
+    """Like any saver that removes ancestors, and leaves the history to langgraph-checkpoint's own walk."""
 
     def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
         return BaseCheckpointSaver.get_delta_channel_history(self, config=config, channels=channels)

@@ -139,7 +139,7 @@ class UsesUpTheFilter(SQLiteSaver):
 
 @breaks("PUT-9")
 class StoresTheCheckpointBeforeItsValues(SQLiteSaver):
-    """As savers without transactions do."""
+    """Like savers without transactions."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         super().put(config, {**checkpoint, "channel_values": {}}, metadata, new_versions)

@@ -41,7 +41,7 @@ class DeletesThreadsOfRuns(SQLiteSaver):
 
 @breaks("RUNS-2")
 class DeletesValuesThatDeletedRunsStored(SQLiteSaver):
-    """As a saver whose values belong to checkpoints and not to versions."""
+    """Like a saver whose values belong to checkpoints instead of versions."""
 
     _lost: set[Any] = set()  # noqa: RUF012  # all savers share it, as they share the file
 

@@ -12,7 +12,7 @@ from tests.broken_savers import breaks
 
 
 def execute(saver: SQLiteSaver, statement: str, *parameters: object) -> list[Any]:
-    """Run SQL of a broken saver's own on its file."""
+    """Run a broken saver's own SQL on its file."""
     work = Transaction(lambda db: db.execute(statement, parameters).fetchall(), writes=True)
     return saver.store.transport.execute(work)
 
@@ -42,7 +42,7 @@ class DropsWritesBeforeTheirCheckpoint(SQLiteSaver):
 
 @breaks("WRITES-2")
 class ResetsWritesWhenItPuts(SQLiteSaver):
-    """As the Redis saver did: its `put` says that there are no writes."""
+    """As the Redis saver did: its `put` records that there are no writes."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         execute(self, "DELETE FROM writes WHERE checkpoint_id = ?", checkpoint["id"])
@@ -110,7 +110,7 @@ class DeduplicatesByTask(SQLiteSaver):
 
 @breaks("WRITES-7")
 class OrdersWritesByTask(SQLiteSaver):
-    """As savers did before langgraph-checkpoint 4.3."""
+    """As savers before langgraph-checkpoint 4.3 did."""
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, writes, task_id)

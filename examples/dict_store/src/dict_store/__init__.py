@@ -1,4 +1,4 @@
-"""LangGraph checkpoints in dictionaries that savers of one process share by name."""
+"""LangGraph checkpoints in dictionaries that the savers of a process share by name."""
 
 from .saver import DictSaver, open_dict
 from .store import DictStore

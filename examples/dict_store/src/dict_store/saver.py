@@ -14,7 +14,7 @@ class DictSaver(CheckpointSaver):
     """A `CheckpointSaver` on dictionaries that all savers of this process share under one name.
 
     Args:
-        name: which dictionaries; they are made when nobody has used the name.
+        name: the name of the dictionaries. A new name begins with empty ones.
         options: those of `CheckpointSaver`.
     """
 

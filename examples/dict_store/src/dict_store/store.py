@@ -38,12 +38,12 @@ Version: TypeAlias = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Everything of one thread. It is never changed: a changed copy takes its place."""
+    """Everything that belongs to one thread. It never changes; a changed copy replaces it."""
 
-    created_at: int | None = None  # None while there are only writes: they may come before their checkpoint
+    created_at: int | None = None  # None while there are only writes, which may precede their checkpoint
     updated_at: int = 0
     checkpoints: Mapping[Place, CheckpointRecord] = field(default_factory=dict)
-    retired: Mapping[Place, CheckpointRecord] = field(default_factory=dict)  # counts where `checkpoints` has none
+    retired: Mapping[Place, CheckpointRecord] = field(default_factory=dict)  # ignored where `checkpoints` has one
     values: Mapping[Version, ValueRecord] = field(default_factory=dict)
     writes: Mapping[Place, Mapping[tuple[str, int], WriteRecord]] = field(default_factory=dict)
     chunks: Mapping[ChunkId, Chunk] = field(default_factory=dict)
@@ -55,7 +55,7 @@ _NOTHING = Thread()
 
 
 class DictStore(CheckpointStore):
-    """A `CheckpointStore` in dictionaries that all stores of this process share under one name."""
+    """A `CheckpointStore` in dictionaries that all stores of this process with the same name share."""
 
     def __init__(self, name: str) -> None:
         self._transport = DictTransport(name)
@@ -65,7 +65,7 @@ class DictStore(CheckpointStore):
         return self._transport
 
     def setup(self) -> Operation[None]:
-        yield Read()  # there is nothing to create, but a closed saver says so at once
+        yield Read()  # there is nothing to create, but this raises at once if the saver is closed
 
     def put(
         self,
@@ -203,7 +203,7 @@ class DictStore(CheckpointStore):
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         def work(threads: Threads) -> None:
             for thread_id in thread_ids:
-                latest_ids = dict(sorted(threads.get(thread_id, _NOTHING).checkpoints))  # of each namespace the last
+                latest_ids = dict(sorted(threads.get(thread_id, _NOTHING).checkpoints))  # the last of each namespace
                 _retain(threads, thread_id, set(latest_ids.items()))
 
         yield Change(work)
@@ -236,29 +236,29 @@ def _place(key: CheckpointKey) -> Place:
 
 
 def _chosen(threads: Threads, thread_id: str | None) -> Threads:
-    """The thread of this id, if there is one; without an id all of them."""
+    """The thread with this id, if it exists; without an id, all threads."""
     if thread_id is None:
         return threads
     return {thread_id: threads[thread_id]} if thread_id in threads else {}
 
 
 def _latest_id(thread: Thread, namespace: str) -> str:
-    """The greatest id in a namespace; of an empty one the empty text, which is no checkpoint's id."""
+    """The greatest id in a namespace; for an empty namespace the empty text, which is not the id of a checkpoint."""
     return max((id_ for other, id_ in thread.checkpoints if other == namespace), default="")
 
 
 def _with_contents(thread: Thread, record: CheckpointRecord) -> StoredCheckpoint:
     values = {version[1]: thread.values[version] for version in _stored_versions(thread, record)}
     writes = tuple(thread.writes.get(_place(record.key), {}).values())
-    # All chunks of the thread are more than is needed, but cost nothing here. Elsewhere load those that values and
-    # writes stand on, and for nodes among them the children, level by level.
+    # All chunks of the thread are more than needed, but cost nothing here. Another store should load the chunks that
+    # values and writes refer to and, if they are nodes, their children, level by level.
     return StoredCheckpoint(record, values, writes, thread.chunks)
 
 
 def _stored_versions(
     thread: Thread, record: CheckpointRecord, channels: Collection[str] | None = None
 ) -> Iterator[Version]:
-    """The versions of a checkpoint that have a stored value, of all channels or of these."""
+    """The versions of a checkpoint that have a stored value, for all channels or only for these."""
     for channel, version in record.channels:
         key = (record.key.checkpoint_ns, channel, version)
         if key in thread.values and (channels is None or channel in channels):
@@ -268,12 +268,12 @@ def _stored_versions(
 def _missing_chunks(
     thread: Thread, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
-    """The chunks that values stand on, or nodes name, and that are neither brought along nor stored."""
+    """The chunks to which values or nodes refer, and which are neither among ``chunks`` nor stored."""
     return frozenset(chunks_needed(values, chunks) - thread.chunks.keys())
 
 
 def _can_be_parent(thread: Thread, checkpoint: CheckpointRecord) -> bool:
-    """Whether a checkpoint's open channels can be rebuilt from its parent: a retired one has kept only some writes."""
+    """Whether a checkpoint's open channels can be rebuilt from its parent. A retired parent has only some writes."""
     parent = (checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
     retired = thread.retired.get(parent)
     return parent in thread.checkpoints or (
@@ -282,7 +282,7 @@ def _can_be_parent(thread: Thread, checkpoint: CheckpointRecord) -> bool:
 
 
 def _ancestors(thread: Thread, place: Place) -> Iterator[CheckpointRecord]:
-    """The parents of a checkpoint, retired ones too, nearest first; each once, as callers may name any parent."""
+    """The ancestors of a checkpoint, retired ones included, nearest first; each only once, even in a ring."""
     known = {**thread.retired, **thread.checkpoints}
     passed = {place}
     record = known.get(place)
@@ -302,7 +302,7 @@ def _list_order(key: CheckpointKey) -> tuple[str, str, str]:
 
 
 def _pending(thread: Thread) -> Iterator[WriteRecord]:
-    """The writes that raise pending interrupts."""
+    """The writes that have pending interrupts."""
     writes = thread.writes.get(("", _latest_id(thread, "")), {}).values()
     settled = {write.task_id for write in writes if write.settles}
     return (write for write in writes if write.questions and write.task_id not in settled)
@@ -312,7 +312,7 @@ def _pending(thread: Thread) -> Iterator[WriteRecord]:
 
 
 def _retain(threads: Threads, thread_id: str, kept: Collection[Place]) -> None:
-    """Remove the visible checkpoints of a thread that are not kept, and what only they needed."""
+    """Remove the visible checkpoints of a thread that are not in ``kept``, and what only they needed."""
     thread = threads.get(thread_id, _NOTHING)
     everything = {**thread.retired, **thread.checkpoints}
     ever_open = {(place[0], channel) for place, record in everything.items() for channel in record.open_channels}
@@ -345,7 +345,7 @@ def _retain(threads: Threads, thread_id: str, kept: Collection[Place]) -> None:
         thread,
         created_at=thread.created_at if kept else None,
         checkpoints={place: thread.checkpoints[place] for place in kept},
-        # Their open channels are now those that they keep the writes of.
+        # Their open channels are now only those whose writes they keep.
         retired={
             place: replace(everything[place], open_channels=tuple(needed[place])) for place in needed.keys() - kept
         },
@@ -358,7 +358,7 @@ def _retain(threads: Threads, thread_id: str, kept: Collection[Place]) -> None:
 
 
 def _chunks_under(thread: Thread, values: Iterable[ValueRecord]) -> Mapping[ChunkId, Chunk]:
-    """The chunks that these values stand on, level by level."""
+    """The chunks to which these values refer, directly or through nodes."""
     reached: dict[ChunkId, Chunk] = {}
     level = {id_ for value in values for id_ in value.chunk_ids}
     while level:

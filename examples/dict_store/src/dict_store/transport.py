@@ -13,15 +13,15 @@ from checkpoint_base import UnsupportedOperation
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A request: everything as it is now, by thread id. Nobody changes it afterwards."""
+    """A request to return all threads by id, as they are now. The response never changes afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A request: to be done to everything, all of it or nothing.
+    """A request to change threads, entirely or not at all.
 
-    ``work`` gets a copy of the dictionary to put new threads into; it must not change the threads themselves. What it
-    returns is the response.
+    ``work`` gets a copy of the dictionary of threads. It may replace threads, but must not change them. Its result is
+    the response.
     """
 
     work: Callable[[dict[str, Any]], Any]
@@ -29,7 +29,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Shared:
-    """What the savers of one name share."""
+    """What all savers on the same name share."""
 
     threads: dict[str, Any] = field(default_factory=dict)
     changing: Lock = field(default_factory=Lock)
@@ -41,8 +41,8 @@ _SHARED: dict[str, _Shared] = {}
 class DictTransport:
     """Executes `Read` and `Change` requests on the dictionaries of one name.
 
-    A dictionary is always there. Where a storage can fail, this is the place that turns its client's errors into
-    `StoreUnavailable` and the others of `checkpoint_base.errors`.
+    A dictionary is always available. For a storage that can fail, this class is the place to turn its client's errors
+    into `StoreUnavailable` and the other errors of `checkpoint_base.errors`.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,11 +58,11 @@ class DictTransport:
         with self._shared.changing:
             threads = self._shared.threads.copy()
             response = request.work(threads)
-            self._shared.threads = threads  # in one step: an error or an interrupt before it has changed nothing
+            self._shared.threads = threads  # in one step, so an error or interrupt before it changes nothing
         return response
 
     async def aexecute(self, request: Read | Change) -> Any:
-        # The lock may have to be waited for, which the event loop must not do.
+        # In a thread, because the event loop must not wait for the lock.
         return await asyncio.to_thread(self.execute, request)
 
     def close(self) -> None:

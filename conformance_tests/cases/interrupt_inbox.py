@@ -1,4 +1,4 @@
-"""INTERRUPT-6: `interrupts()` tells what the graph itself says of its questions, after every step."""
+"""INTERRUPT-6: after every step, `interrupts()` lists the questions that the graph itself reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conformance_tests.trial import Colour, Config, Handle, Trial
 
 
 class _Inbox:
-    """A thread of a graph whose inbox is compared with the graph's own state after every step."""
+    """A graph's thread, whose inbox is compared with the graph's own state after every step."""
 
     def __init__(
         self, t: Trial, worker: Handle, graph: graphs.Graph, reader: Handle, watched: graphs.Graph, durability: str
@@ -78,7 +78,7 @@ class _Inbox:
         return self.worker.get_state_history(self.graph, self.config)
 
     def compare(self, step: str) -> None:
-        """Fail unless the inbox and the number of the thread's interrupts are what the graph's state says."""
+        """Fail unless the inbox, and the thread's number of interrupts, are those of the graph's state."""
         self._steps.append(step)
         state = self._state()
         expected = sorted(
@@ -90,9 +90,9 @@ class _Inbox:
         places = {(waiting.thread_id, waiting.checkpoint_ns, waiting.checkpoint_id) for waiting in listed}
         latest = (self.thread_id, "", state.config["configurable"].get("checkpoint_id"))
         self.t.expect(places, {latest} if listed else set(), f"{self._situation()}; where the interrupts wait")
-        if Capability.THREADS in self.t.capabilities:
+        if Capability.THREADS in self.t.subject.capabilities:
             counts = [thread.pending_interrupts for thread in self.reader.threads(thread_id=self.thread_id)]
-            self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts that threads tells")
+            self.t.expect(sum(counts), len(expected), f"{self._situation()}; number of interrupts according to threads")
 
     def _state(self) -> Any:
         return self.reader.get_state(self._watched, self.config)
@@ -102,7 +102,7 @@ class _Inbox:
 
 
 def _inboxes(t: Trial, build: graphs.Build, durabilities: Sequence[str] = ()) -> Iterator[_Inbox]:
-    """A new thread of the graph for every durability, worked on through one handle and watched through another."""
+    """A new thread of the graph for every durability, run through one handle and watched through another."""
     worker, reader = t.open(), t.open()
     graph, watched = build(worker.saver, Counter()), build(reader.saver, Counter())
     for durability in durabilities or durabilities_for(t, build):

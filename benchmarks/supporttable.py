@@ -1,7 +1,7 @@
-"""The support table: what the savers of the field fulfil of the contract, written from results so that it cannot lie.
+"""The support table: which clauses of the contract savers fulfil. It is written from results, so it cannot lie.
 
-``python -m conformance_tests.supporttable NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
-printed, and prints Markdown. The same documents give the same table, byte for byte.
+``python -m benchmarks.supporttable NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
+printed, and prints Markdown. The same documents always give the same table.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _USAGE = "write NAME=FILE for each saver, FILE being what `checkpoints conforman
 
 
 def table(documents: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table of areas by savers, and what each saver failed, from their documents by name."""
+    """The table of areas and savers, and what each saver failed, from the savers' documents by name."""
     return "\n".join(_lines(documents)) + "\n"
 
 
 def summary(documents: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row for each saver: the clauses that hold of those that were tested, and the areas where some do not."""
+    """A row for each saver: how many of the tested clauses hold, and the areas in which some do not."""
     lines = [_row("saver", "clauses that hold", "areas in which some do not"), _row("---", "---", "---")]
     for name, document in documents.items():
         areas = dict.fromkeys(clause["area"] for clause in document["clauses"] if clause["outcome"] == "failed")
@@ -38,7 +38,7 @@ def summary(documents: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _lines(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "<!-- Written by `python -m conformance_tests.supporttable` from the suite's results; run it again instead of"
+    yield "<!-- Written by `python -m benchmarks.supporttable` from the suite's results; run it again instead of"
     yield "     editing. -->"
     yield ""
     yield _row("area", *documents)
@@ -47,7 +47,7 @@ def _lines(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield _row(title, *(_cell(document["clauses"], area) for document in documents.values()))
     yield _row("**all areas**", *(_cell(document["clauses"]) for document in documents.values()))
     yield ""
-    yield "How many clauses of the contract hold, of those that were tested. “–”: none of them is declared."
+    yield "How many of the tested clauses of the contract hold. “–” means that the saver declares none of them."
     for name, document in documents.items():
         yield from _saver(name, document)
 
@@ -84,7 +84,7 @@ def _saver(name: str, document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _only_in(cases: Sequence[Mapping[str, Any]]) -> str:
-    """The colours in which a clause fails, if it was tested in others and holds there."""
+    """The colours in which a clause fails, if it holds in others."""
     ran = dict.fromkeys(case["colour"] for case in cases if case["colour"])
     fails = [colour for colour in ran if any(case["outcome"] == "failed" for case in cases if case["colour"] == colour)]
     return f", in {' and '.join(fails)} only" if len(fails) < len(ran) and fails else ""
@@ -100,7 +100,7 @@ def _text(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as a code span: fenced by more backticks than it holds in a row, and nothing in it is obeyed."""
+    """Text as a code span, fenced by more backticks than it has in a row, so that nothing in it acts as Markdown."""
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return f"{fence} {visible(text)} {fence}"
 

@@ -1,4 +1,4 @@
-"""INTERRUPT-7 to 10: what `interrupts()` and `threads()` list, in which order, by which filters, and in pages."""
+"""INTERRUPT-7 to 10: what `interrupts()` and `threads()` list, with their orders, filters and pages."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
     worker, missing = t.open(), {t.thread() for _ in range(3)}
     for thread in missing:
         _ask(worker, t.put(worker, thread), "task-1", "why?")
-    # The storage is shared with other tests, so this looks no further than it must: these are the newest.
+    # Other tests share the storage. These questions are the newest, so stop as soon as all were found.
     for interrupt in t.open().iterate_interrupts():
         missing.discard(interrupt.thread_id)
         if not missing:
@@ -116,9 +116,10 @@ def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
 
 
 def _teams_questions(t: Trial, worker: Handle) -> tuple[str, list[tuple[str, str]]]:
-    """Let three threads of a new team ask in turn, each with two questions in one write and another beside it.
+    """Let three threads of a new team ask, one after the other: two questions in one write, and a third in another.
 
-    Threads of another team ask in between. Returns the team, and threads and ids in the order of the threads.
+    Threads of another team ask in between. Returns the team, and pairs of thread and question id in the order of the
+    threads.
     """
     graph = graphs.parallel_questions_in_a_subgraph(worker.saver, Counter())
     teams = [t.thread("team") for _ in range(2)]
@@ -215,7 +216,7 @@ def the_metadata_is_that_of_the_waiting_checkpoint(t: Trial) -> None:
 
 
 @case("INTERRUPT-9")
-def a_thread_tells_of_its_latest_root_checkpoint(t: Trial) -> None:
+def a_thread_shows_its_latest_root_checkpoint(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     thread = t.thread()
     t.chain(worker, thread, 3, team="red")
@@ -290,7 +291,7 @@ def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
 
 
 @case("INTERRUPT-9")
-def every_thread_is_told_of(t: Trial) -> None:
+def every_thread_is_listed(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     threads = [t.thread() for _ in range(3)]
     for number, thread in enumerate(threads):
@@ -302,12 +303,12 @@ def every_thread_is_told_of(t: Trial) -> None:
     worker.delete_thread(threads[0])
     t.expect_that(
         threads[0] not in [info.thread_id for info in reader.threads()],
-        "deleted a thread; expected threads not to tell of it",
+        "deleted a thread; expected threads not to list it",
     )
 
 
 @case("INTERRUPT-9")
-def a_missing_thread_is_not_told_of(t: Trial) -> None:
+def a_missing_thread_is_not_listed(t: Trial) -> None:
     t.expect(t.open().threads(thread_id=t.thread()), [], "asked for a thread that does not exist; threads")
 
 

@@ -73,7 +73,7 @@ class Line:
 
     def join(self, request: Request) -> InLine:
         waiting = InLine(request)
-        with self._lock:  # others go through the line, which must not change meanwhile
+        with self._lock:  # the line must not change while others iterate over it
             self._line.append(waiting)
         return waiting
 
@@ -87,7 +87,7 @@ class Line:
             self._wait(waiting)
             while self._has_turn is waiting and self._is_in_line(waiting):
                 self._carry_out_first()
-        finally:  # also when a signal's handler has raised anywhere above: a turn that is kept blocks every writer
+        finally:  # even if a signal handler raised anywhere above: a turn that is kept blocks every writer
             self._leave(waiting)
         if not waiting.is_done:
             raise self._ended()

@@ -27,10 +27,10 @@ def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
 
 
 def legible(row: Sequence[Any]) -> Sequence[Any]:
-    """The row of a checkpoint in a listing of many threads, with lists of channels that can be read.
+    """The row of a checkpoint in a listing of many threads, with its lists of channels replaced if they are damaged.
 
-    A list that cannot gives way to one that no checkpoint has, since no version is empty. So the checksum of the header
-    fails, which tells what is damaged where this checkpoint is read, and the listing goes on with the others.
+    They are replaced by one that no checkpoint has, because no version is empty. So the checksum of the header fails
+    where this checkpoint is read, and the listing goes on with the others.
     """
     try:
         pairs_of(row[5])

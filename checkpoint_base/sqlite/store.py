@@ -76,7 +76,7 @@ class SQLiteStore(CheckpointStore):
     def setup(self) -> Operation[None]:
         if (yield Transaction(self._is_ours)):
             return
-        # Kept in the file: readers and a writer do not wait for each other, and a commit is one write.
+        # The file keeps this setting. Readers and a writer do not wait for each other, and a commit is one write.
         yield Setting("PRAGMA journal_mode = WAL")
         yield Transaction(self._create_schema, writes=True)
 
@@ -109,7 +109,7 @@ class SQLiteStore(CheckpointStore):
         return _remove(thread_ids, _delete_thread)
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        """Atomic within each thread; where the runs are in many, other writers wait for some of them only."""
+        """Other writers wait while a batch of threads is done, not until all of them are."""
         act = partial(_retain, choose=all_but_runs(frozenset(run_ids)))
 
         def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
@@ -120,7 +120,7 @@ class SQLiteStore(CheckpointStore):
         for at in range(0, len(left), THREADS_AT_ONCE):
             some = left[at : at + THREADS_AT_ONCE]
             damaged += yield from _write(partial(_for_each_thread, thread_ids=some, act=act))
-        _tell(damaged)
+        _report(damaged)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _write(lambda db: _copy_thread(db, source, target))
@@ -278,7 +278,7 @@ def _put_writes(
 
 
 def _find_place(db: sqlite3.Connection, key: NamespaceKey) -> tuple[int | None, int | None]:
-    """The numbers of a thread and a namespace, as far as there are any."""
+    """The numbers of a thread and a namespace, or None for what does not exist."""
     row = db.execute(_SQL.find_place, {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns}).fetchone()
     return row or (None, None)
 
@@ -286,7 +286,7 @@ def _find_place(db: sqlite3.Connection, key: NamespaceKey) -> tuple[int | None, 
 def _add_place(
     db: sqlite3.Connection, key: NamespaceKey, place: tuple[int | None, int | None], written_at: int
 ) -> tuple[int, int]:
-    """The numbers of a thread and a namespace, after those that were not found have been added."""
+    """Add the thread or namespace that `_find_place` did not find; return the numbers of both."""
     thread, namespace = place
     if thread is None:
         thread = int(_only(db, _SQL.add_thread, {"thread_id": key.thread_id, "written_at": written_at}))
@@ -298,7 +298,7 @@ def _add_place(
 def _missing_chunks(
     db: sqlite3.Connection, thread: int | None, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
 ) -> frozenset[ChunkId]:
-    """Ids that the values stand on and that are neither brought along nor stored."""
+    """The ids of chunks that the values need and that are neither among ``chunks`` nor stored."""
     needed = chunks_needed(values, chunks)
     if not needed:
         return frozenset()
@@ -308,7 +308,7 @@ def _missing_chunks(
 def _missing_versions(
     db: sqlite3.Connection, namespace: int | None, pairs: Collection[tuple[str, str]]
 ) -> frozenset[tuple[str, str]]:
-    """The (channel, version) pairs that have no stored value."""
+    """The (channel, version) pairs without a stored value."""
     if not pairs:
         return frozenset()
     found = db.execute(_SQL.missing_versions, {"namespace": namespace, "channels": json_text(list(pairs))}).fetchall()
@@ -316,7 +316,7 @@ def _missing_versions(
 
 
 def _can_be_parent(db: sqlite3.Connection, namespace: int | None, checkpoint: CheckpointRecord) -> bool:
-    """Whether a checkpoint's open channels can be rebuilt from its parent: a retired one has kept only some writes."""
+    """Whether a checkpoint's open channels can be rebuilt from its parent, which keeps only some writes if retired."""
     place = {"namespace": namespace, "checkpoint_id": checkpoint.parent_id}
     parent = db.execute(_SQL.find_parent, place).fetchone()
     if parent is None:
@@ -330,7 +330,7 @@ def _put_chunks(db: sqlite3.Connection, thread: int, chunks: Mapping[ChunkId, Ch
 
 
 def _refresh_inbox(db: sqlite3.Connection, thread: int) -> None:
-    """Derive anew which checkpoint of the thread is the latest, and which of its tasks wait."""
+    """Recompute which checkpoint of the thread is the latest, and which of its tasks wait."""
     for statement in (_SQL.refresh_latest, _SQL.forget_waiting, _SQL.derive_waiting):
         db.execute(statement, {"thread": thread})
 
@@ -422,7 +422,7 @@ class _Ancestor:
 
 
 def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> Iterator[_Ancestor]:
-    """The parents of a checkpoint, nearest first. SQLite finds each when it is asked for."""
+    """The ancestors of a checkpoint, nearest first, each looked up when it is asked for."""
     passed = set()
     for ancestor_id, channels in db.execute(_SQL.ancestors, {"namespace": namespace, "checkpoint_id": checkpoint_id}):
         if ancestor_id in passed:  # a ring: callers may name any parent
@@ -465,7 +465,7 @@ def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
 
 
 def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Sequence[StoredCheckpoint]:
-    """Load the values and writes of checkpoints; chunks that several share are loaded once for all."""
+    """Load the values and writes of checkpoints, and each chunk once, however many of them share it."""
     contents = []
     values_of_thread: dict[int, list[ValueRecord]] = {}
     for row in rows:
@@ -482,7 +482,7 @@ def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Seq
 
 
 def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueRecord]) -> dict[ChunkId, Chunk]:
-    """Every chunk that the values stand on, down to the leaves: one query for each level."""
+    """Every chunk that the values consist of, with one query for each level of nodes."""
     chunks: dict[ChunkId, Chunk] = {}
     wanted = {id_ for value in values for id_ in value.chunk_ids}
     while wanted:
@@ -496,27 +496,27 @@ def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueReco
 
 
 def _remove(thread_ids: Sequence[str], act: _Act) -> Operation[None]:
-    """Remove something of each thread. One that is damaged keeps all that it has, and is told when the rest is done."""
+    """Remove something of each thread. A damaged thread keeps everything, and is reported when the others are done."""
     damaged = yield from _write(lambda db: _for_each_thread(db, thread_ids, act))
-    _tell(damaged)
+    _report(damaged)
 
 
-def _tell(damaged: Sequence[str]) -> None:
+def _report(damaged: Sequence[str]) -> None:
     if damaged:
         raise CorruptCheckpoint(
-            f"nothing was removed from what is damaged, everything else was done: {'; '.join(damaged)}. "
+            f"nothing was removed from damaged threads, the others are done: {'; '.join(damaged)}. "
             "Restore it from a backup, or delete the thread"
         )
 
 
 def _for_each_thread(db: sqlite3.Connection, thread_ids: Sequence[str], act: _Act) -> list[str]:
-    """Act on threads, each on its own; return what is damaged."""
+    """Act on each thread on its own; return what is damaged."""
     damages = (_act_on(db, thread_id, act) for thread_id in thread_ids)
     return [damage for damage in damages if damage is not None]
 
 
 def _act_on(db: sqlite3.Connection, thread_id: str, act: _Act) -> str | None:
-    """Act on a thread, or say why nothing was done: it is damaged."""
+    """Act on a thread. If it is damaged, do nothing and return what is wrong."""
     thread = _only(db, _SQL.find_thread, {"thread_id": thread_id})
     if thread is None:
         return None
@@ -553,7 +553,7 @@ def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
 
 
 def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
-    """Remove the visible checkpoints of a thread that are not chosen in their namespace, and what only they needed."""
+    """Remove the visible checkpoints of a thread that ``choose`` does not keep, and what only they needed."""
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
             id_: Skeleton(parent_id, run_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired))
@@ -580,7 +580,7 @@ def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
 
 
 def _collect_chunks(db: sqlite3.Connection, thread: int) -> None:
-    """Remove the chunks of a thread that no value and no write stands on any more."""
+    """Remove the chunks of a thread that no value or write needs any more."""
     children = {id_: split_ids(body) for id_, body in db.execute(_SQL.chunks_of_thread, {"thread": thread}).fetchall()}
     references = (
         id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)

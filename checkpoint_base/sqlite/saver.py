@@ -44,8 +44,9 @@ def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
 def _path_of(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc:
-        # Not shown: a URL of another kind of store may hold a password.
-        raise UnsupportedOperation("the URL of a SQLite file names a host: write sqlite:///file.db, with three slashes")
+        # Not shown where it may hold a password, as the URL of another kind of store would.
+        file = "file.db" if {"@", ":"} & {*parts.netloc} else parts.netloc + parts.path
+        raise UnsupportedOperation(f"the URL of a SQLite file names a host: write sqlite:///{file}, with three slashes")
     if parts.query:
         raise UnsupportedOperation(f"unknown option {parts.query!r}; known are strict, compression and deadline")
     if parts.fragment:

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,12 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
     atransfer,
-    open_saver,
     transfer,
     transfers,
 )
 from checkpoint_base.transport import Retrying, Transport
-from checkpoint_s3.connections import make_client
 from conformance_tests import graphs
 from tests.conftest import CountingTransport
-from tests.servers import s3
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
@@ -150,35 +146,6 @@ def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSa
     (copied,) = target.threads()
     assert (copied.created_at, copied.updated_at) == (before.created_at, before.updated_at)
     assert copied.created_at < next(target.history(THREAD)).created_at
-
-
-def test_checkpoints_of_runs_and_of_pruned_threads_are_in_s3_as_they_were(
-    source: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There what was replaced stays beside its successor, and which of them counts follows from their times."""
-    for number in range(12):
-        config = {"configurable": {"thread_id": f"t{number}"}, "metadata": {"run_id": f"run {number}"}}
-        if number % 3 == 2:
-            graphs.delta_graph(source, graphs.LONG, "go on?").invoke(graphs.both("input"), config)
-        else:
-            one_question(source).invoke({"log": []}, config)
-        if number % 3 > 0:
-            source.prune([f"t{number}"])
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.SECRET_KEY)
-    with s3.moto() as server:
-        client = make_client(endpoint_url=server.url, region_name=s3.REGION)
-        client.create_bucket(Bucket=s3.BUCKET)
-        client.close()
-        with open_saver(s3.s3_url(server.url)) as target:
-            for info in source.threads():
-                transfer(source, target, info.thread_id)
-        with open_saver(s3.s3_url(server.url)) as target:
-            assert list(target.list(None)) == list(source.list(None))
-            for here, there in zip(source.threads(), target.threads(), strict=True):
-                # S3 knows when a thread began from what it has kept of it.
-                plain_and_pruned = int(here.thread_id[1:]) % 3 == 1
-                assert there == (replace(here, created_at=there.created_at) if plain_and_pruned else here)
 
 
 # Repeating it

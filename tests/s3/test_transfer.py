@@ -1,0 +1,31 @@
+"""Threads of another store, transferred to S3."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from checkpoint_base import SQLiteSaver, open_saver, transfer
+from conformance_tests import graphs
+
+
+def test_checkpoints_of_runs_and_of_pruned_threads_are_in_s3_as_they_were(saver: SQLiteSaver, moto_url: str) -> None:
+    """There what was replaced stays beside its successor, and which of them counts follows from their times."""
+    for number in range(12):
+        config: Any = {"configurable": {"thread_id": f"t{number}"}, "metadata": {"run_id": f"run {number}"}}
+        if number % 3 == 2:
+            graphs.delta_graph(saver, graphs.LONG, "go on?").invoke(graphs.both("input"), config)
+        else:
+            graphs.one_question(saver, Counter()).invoke({"log": []}, config)
+        if number % 3 > 0:
+            saver.prune([f"t{number}"])
+    with open_saver(moto_url) as target:
+        for info in saver.threads():
+            transfer(saver, target, info.thread_id)
+    with open_saver(moto_url) as target:
+        assert list(target.list(None)) == list(saver.list(None))
+        for here, there in zip(saver.threads(), target.threads(), strict=True):
+            # S3 knows when a thread began from what it has kept of it.
+            plain_and_pruned = int(here.thread_id[1:]) % 3 == 1
+            assert there == (replace(here, created_at=there.created_at) if plain_and_pruned else here)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
 
-from checkpoint_base import CheckpointSaver, open_saver
-from conformance_tests import Capability, SaverConformance
 from tests.postgres.conftest import place_on
 from tests.servers.processes import Server
+from tests.suite import SuiteOnURL
 
 
 @pytest.fixture(scope="session")
@@ -48,20 +46,7 @@ def owned(newest_server: Server) -> Iterator[str]:
         admin.execute(psycopg.sql.SQL("DROP ROLE {role}").format(**names))
 
 
-class _OnPostgres(SaverConformance):
-    capabilities = frozenset(Capability)
-
-    @pytest.fixture
-    def factory(self, url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], CheckpointSaver]:
-        monkeypatch.setenv("CHECKPOINT_STORE", url)
-        return partial(open_saver, url)
-
-    @pytest.fixture
-    def factory_name(self, url: str) -> str:
-        return "conformance_tests.factories:from_environment"
-
-
-class TestBehindPgBouncer(_OnPostgres):
+class TestBehindPgBouncer(SuiteOnURL):
     """On the oldest PostgreSQL, behind PgBouncer in transaction mode."""
 
     @pytest.fixture
@@ -69,7 +54,7 @@ class TestBehindPgBouncer(_OnPostgres):
         return bounced
 
 
-class TestAsOwnerOfOneSchema(_OnPostgres):
+class TestAsOwnerOfOneSchema(SuiteOnURL):
     """On the newest PostgreSQL, as a role that owns one schema and may do nothing else in the database."""
 
     @pytest.fixture

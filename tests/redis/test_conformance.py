@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import pytest
 
-from checkpoint_base import CheckpointSaver, open_saver
-from conformance_tests import Capability, SaverConformance
 from conformance_tests.case import Case
 from conformance_tests.trial import Colour
 from tests.servers.processes import Server
 from tests.servers.redis import Watched
+from tests.suite import SuiteOnURL
 
 FULL = "CHECKPOINT_TEST_FULL"
 
 
-class OnRedis(SaverConformance):
-    capabilities = frozenset(Capability)
-
+class OnRedis(SuiteOnURL):
     colours_each: ClassVar[int] = 1
     """In how many of its colours a case runs."""
     takes_seconds: ClassVar[bool] = False
@@ -45,18 +40,8 @@ class OnRedis(SaverConformance):
         return colour in (colours * 2)[first : first + cls.colours_each]
 
     @pytest.fixture
-    def url(self, server_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> str:
-        url = f"{server_url}?prefix={prefix}"
-        monkeypatch.setenv("CHECKPOINT_STORE", url)
-        return url
-
-    @pytest.fixture
-    def factory(self, url: str) -> Callable[[], CheckpointSaver]:
-        return partial(open_saver, url)
-
-    @pytest.fixture
-    def factory_name(self, url: str) -> str:
-        return "conformance_tests.factories:from_environment"
+    def url(self, server_url: str, prefix: str) -> str:
+        return f"{server_url}?prefix={prefix}"
 
 
 class TestRedis(OnRedis):

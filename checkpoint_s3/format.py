@@ -117,7 +117,8 @@ def checkpoint_object(head: Head, items: Items) -> bytes:
         [(channel, version, (channel, version) in head.stored) for channel, version in record.channels],
         record.header,
     ]
-    return _framed(CHECKPOINT, parts, _packed_items(items))
+    values = [(channel, version, value.root, value.refs) for (channel, version), value in items.values.items()]
+    return _framed(CHECKPOINT, parts, [values, _packed_chunks(items.chunks.values())])
 
 
 def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk], nonce: bytes) -> bytes:
@@ -150,13 +151,6 @@ def ledger_object(ledger: Ledger) -> bytes:
         [(token, since, b"".join(sorted(digests))) for token, (since, digests) in sorted(ledger.veiled.items())],
     ]
     return _framed(LEDGER, head, None)
-
-
-def _packed_items(items: Items) -> list[Any]:
-    values = [
-        (channel, version, value.root, value.refs) for (channel, version), value in items.values.items()
-    ]  # fmt: skip
-    return [values, _packed_chunks(items.chunks.values())]
 
 
 def _packed_chunks(chunks: Iterable[Chunk]) -> list[Any]:

@@ -51,9 +51,6 @@ class Snapshot:
     def size(self) -> int:
         return sum(segment.size for segment in self.segments)
 
-    def value(self, pair: Pair) -> ValueRecord | None:
-        return next((found for segment in self.segments if (found := segment.items.values.get(pair))), None)
-
     def chunk(self, id_: ChunkId) -> Chunk | None:
         return next((found for segment in self.segments if (found := segment.items.chunks.get(id_))), None)
 

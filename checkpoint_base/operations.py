@@ -250,7 +250,7 @@ class Operations:
         if stored is None:
             return None
         self.memory.seen.add(stored.record.key.thread_id, stored.chunks)
-        return self._tuple(stored)
+        return self._tuple(stored, *self._header(stored.record), {})
 
     def delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
@@ -368,17 +368,10 @@ class Operations:
         return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
-        self,
-        stored: StoredCheckpoint,
-        header: dict[str, Any] | None = None,
-        metadata: dict[str, Any] | None = None,
-        joined: _Joined | None = None,
+        self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
     ) -> CheckpointTuple:
         record = stored.record
         where = _place(record.key)
-        if header is None or metadata is None:
-            header, metadata = self._header(record)
-        joined = {} if joined is None else joined
         values = {}
         for channel, _ in record.channels:
             if channel in stored.values:

@@ -132,7 +132,7 @@ class Codec:
             associated: bytes that are stored elsewhere and that the checksum covers, too; `decode` needs them again.
         """
         if len(data) <= INLINE_BYTES:
-            return Encoding(ValueRecord(self._inline_root(type_, data, associated)), {})
+            return Encoding(ValueRecord(self.encode_whole(type_, data, associated=associated)), {})
         sealed = "+" in type_
         layout = _layout(type_, data)
         packs = _common_packs(data, layout, previous)
@@ -157,9 +157,7 @@ class Codec:
             refs = [node.id for node in nodes]
         prefix = data[: layout.prefix_bytes]
         named = _named(type_)
-        root = _root(
-            _FORMAT, named, _checksum(_FORMAT, named, prefix, associated=associated, body_checksum=checksum), prefix
-        )
+        root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, associated, checksum), prefix)
         return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, packs)
 
     def encode_whole(self, type_: str, data: bytes, *, associated: bytes) -> bytes:
@@ -167,7 +165,9 @@ class Codec:
 
         ``associated`` is as in `encode`.
         """
-        return self._inline_root(type_, data, associated=associated)
+        compressed = None if "+" in type_ else self._compressed(data)
+        flags, named = _FORMAT | _INLINE | (_COMPRESSED if compressed else 0), _named(type_)
+        return _root(flags, named, _checksum(flags, named, data, associated), compressed or data)
 
     def decode(
         self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], *, associated: bytes = b""
@@ -190,17 +190,9 @@ class Codec:
         checksum = 0
         for content in contents:
             checksum = zlib.crc32(content, checksum)
-        if (
-            _checksum(flags, record.root[5:type_end], head, associated=associated, body_checksum=checksum)
-            != record.root[1:5]
-        ):
+        if _checksum(flags, record.root[5:type_end], head, associated, checksum) != record.root[1:5]:
             raise CorruptCheckpoint("a stored value does not match its checksum")
         return type_, b"".join([head, *contents])
-
-    def _inline_root(self, type_: str, data: bytes, associated: bytes = b"") -> bytes:
-        compressed = None if "+" in type_ else self._compressed(data)
-        flags, named = _FORMAT | _INLINE | (_COMPRESSED if compressed else 0), _named(type_)
-        return _root(flags, named, _checksum(flags, named, data, associated=associated), compressed or data)
 
     def _chunk(self, content: bytes, *, sealed: bool) -> Chunk:
         id_ = blake2b(content, digest_size=CHUNK_ID_BYTES).digest()
@@ -226,7 +218,7 @@ def _named(type_: str) -> bytes:
     return bytes((len(tag),)) + tag
 
 
-def _checksum(flags: int, named: bytes, head: bytes, *, associated: bytes = b"", body_checksum: int = 0) -> bytes:
+def _checksum(flags: int, named: bytes, head: bytes, associated: bytes, body_checksum: int = 0) -> bytes:
     """The checksum of a value, of which an append to its body recomputes only this last part."""
     return zlib.crc32(head, zlib.crc32(named + associated, body_checksum ^ flags)).to_bytes(4, "big")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
@@ -390,24 +389,24 @@ def _ancestry(
     ).fetchone()
     if target is None:
         return Ancestry()
-    namespace, thread, _ = target
+    namespace, thread = target
     open_channels = set(channels)
     writes: list[tuple[WriteRecord, ...]] = []
     seeds: dict[str, ValueRecord] = {}
-    for ancestor in _ancestors(db, namespace, checkpoint_id):
+    for ancestor_id, versions in _ancestors(db, namespace, checkpoint_id):
         if not open_channels:
             break
         rows = db.execute(
             _SQL.load_writes_to_channels,
             {
                 "namespace": namespace,
-                "checkpoint_id": ancestor.checkpoint_id,
+                "checkpoint_id": ancestor_id,
                 "channels": json_text(sorted(open_channels)),
             },
         )
         writes.append(tuple(write_record(row) for row in rows))
-        for channel in sorted(open_channels & ancestor.versions.keys()):
-            value = db.execute(_SQL.load_value, (namespace, channel, ancestor.versions[channel])).fetchone()
+        for channel in sorted(open_channels & versions.keys()):
+            value = db.execute(_SQL.load_value, (namespace, channel, versions[channel])).fetchone()
             if value is not None:
                 seeds[channel] = ValueRecord(*value)
                 open_channels.discard(channel)
@@ -415,21 +414,15 @@ def _ancestry(
     return Ancestry(tuple(writes), seeds, _load_chunks(db, thread, values))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ancestor:
-    checkpoint_id: str
-    versions: Mapping[str, str]
-
-
-def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> Iterator[_Ancestor]:
-    """The ancestors of a checkpoint, nearest first, each looked up when it is asked for."""
+def _ancestors(db: sqlite3.Connection, namespace: int, checkpoint_id: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The ids and channels of a checkpoint's ancestors, nearest first, each looked up when it is asked for."""
     passed = set()
     for ancestor_id, channels in db.execute(_SQL.ancestors, {"namespace": namespace, "checkpoint_id": checkpoint_id}):
         if ancestor_id in passed:  # a ring: callers may name any parent
             return
         passed.add(ancestor_id)
         if ancestor_id != checkpoint_id:
-            yield _Ancestor(ancestor_id, dict(pairs_of(channels)))
+            yield ancestor_id, dict(pairs_of(channels))
 
 
 def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord]:

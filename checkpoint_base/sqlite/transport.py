@@ -39,8 +39,8 @@ class Setting:
     """A request: one statement that SQLite refuses inside a transaction."""
 
     statement: str
-    writes: bool = True
 
+    writes: ClassVar[bool] = True
     is_shared: ClassVar[bool] = False
 
 

@@ -143,7 +143,7 @@ WHERE NOT retired AND checkpoint_id < :below AND checkpoint_id <= :after_id
 ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT :limit
 
 -- name: target_of_ancestry
-SELECT namespace, thread, checkpoint_id FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
+SELECT namespace, thread FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
 WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id
 
 -- name: ancestors

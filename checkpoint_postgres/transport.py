@@ -108,18 +108,16 @@ class PostgresTransport:
                 rows = self._rows(connection, statement)
 
     def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
-        cursor = self._sent(connection, request)
-        return cursor.fetchall() if cursor.description else []
-
-    def _sent(self, connection: AnyConnection, request: Statement) -> Cursor[tuple[Any, ...]]:
         _check_encoding(connection)
         register_arrays(connection)
         # Not connection.cursor(), whose cursor and row classes may be the user's.
         cursor = Cursor(connection, row_factory=tuple_row)
         if request.script:
-            return cursor.execute(request.sql)
-        prepare = False if request.varies else self._prepare
-        return cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+            cursor.execute(request.sql)
+        else:
+            prepare = False if request.varies else self._prepare
+            cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        return cursor.fetchall() if cursor.description else []
 
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         if connection.autocommit:
@@ -143,17 +141,15 @@ class PostgresTransport:
                 rows = await self._arows(connection, statement)
 
     async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
-        cursor = await self._asent(connection, request)
-        return await cursor.fetchall() if cursor.description else []
-
-    async def _asent(self, connection: AnyAsyncConnection, request: Statement) -> AsyncCursor[tuple[Any, ...]]:
         _check_encoding(connection)
         register_arrays(connection)
         cursor = AsyncCursor(connection, row_factory=tuple_row)
         if request.script:
-            return await cursor.execute(request.sql)
-        prepare = False if request.varies else self._prepare
-        return await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+            await cursor.execute(request.sql)
+        else:
+            prepare = False if request.varies else self._prepare
+            await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        return await cursor.fetchall() if cursor.description else []
 
 
 def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:

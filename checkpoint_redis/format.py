@@ -136,9 +136,10 @@ def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
 class FoundChunks:
     """Chunks read from a thread: whole ``chunks``, and lengths of ``large`` leaves whose bodies are not read yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, flat: Sequence[bytes] = ()) -> None:
         self.chunks: dict[ChunkId, Chunk] = {}
         self.large: dict[ChunkId, int] = {}
+        self.add_flat(flat)
 
     def knows(self, id_: ChunkId) -> bool:
         return id_ in self.chunks or id_ in self.large

@@ -6,7 +6,7 @@ import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
@@ -206,9 +206,10 @@ class RedisStore(CheckpointStore):
             found = yield Call(scripts.LOAD, keys, arguments)
             if found is None:
                 return None
-            stored, chunks = _stored_checkpoint((key.thread_id.encode(), key.checkpoint_ns.encode(), *found[:4]))
-            chunks.add_flat(found[4])
-            roots = _roots([stored]) if found[5] else ()
+            id_, *parts, flat, rest = found
+            chunks = FoundChunks(flat)
+            stored = _stored_checkpoint(CheckpointKey(key.thread_id, key.checkpoint_ns, id_.decode()), parts, chunks)
+            roots = _roots([stored]) if rest else ()
             if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
                 break
         return stored
@@ -217,12 +218,12 @@ class RedisStore(CheckpointStore):
         for _ in range(ATTEMPTS):
             found = yield from merged(self._list_sources(query), query.limit, _read_checkpoint, newest=True)
             incomplete = [
-                _Incomplete(thread_id, _roots([item.stored for item in items if item.rest]), items[0].chunks)
+                _Incomplete(thread_id, _roots([each.item for each in items if each.rest]), items[0].chunks)
                 for thread_id, items in _by_thread(found).items()
             ]
             if (yield from self._complete(incomplete)):
                 break
-        return [item.stored for item in found]
+        return [each.item for each in found]
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         keys = self._keys(key.thread_id)
@@ -238,8 +239,7 @@ class RedisStore(CheckpointStore):
                 channel.decode(): unpack_value(value)
                 for channel, value in zip(flat_seeds[::2], flat_seeds[1::2], strict=True)
             }
-            chunks = FoundChunks()
-            chunks.add_flat(flat_chunks)
+            chunks = FoundChunks(flat_chunks)
             values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
             roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
             if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
@@ -253,19 +253,19 @@ class RedisStore(CheckpointStore):
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
-            sources: Sequence[Source[_Question]] = self._inbox_sources("w", query)
+            sources: Sequence[Source[_Part[InterruptRecord]]] = self._inbox_sources("w", query)
             found = yield from merged(sources, _limit(query), _read_question, newest=query.order == "newest")
             incomplete = [
                 _Incomplete(
-                    each.record.checkpoint.key.thread_id,
-                    each.record.write.value.chunk_ids if each.rest else (),
+                    each.item.checkpoint.key.thread_id,
+                    each.item.write.value.chunk_ids if each.rest else (),
                     each.chunks,
                 )
                 for each in found
             ]
             if (yield from self._complete(incomplete)):
                 break
-        records = [question.record for question in found]
+        records = [each.item for each in found]
         return records if query.thread_id is None else query.page(records)
 
     # Removing and copying
@@ -316,7 +316,7 @@ class RedisStore(CheckpointStore):
         bucket = f"{self._prefix}:{{{zlib.crc32(thread_id.encode()) % BUCKETS}}}:"
         return f"{bucket}thread:{thread_id}", f"{bucket}index"
 
-    def _list_sources(self, query: ListQuery) -> Sequence[Source[_Listed]]:
+    def _list_sources(self, query: ListQuery) -> Sequence[Source[_Part[StoredCheckpoint]]]:
         if query.thread_id is None:
             begin, places, budget = "c", self._all_indexes(), BUCKET_BYTES
         else:
@@ -427,31 +427,22 @@ class _Incomplete:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
-    """A checkpoint, the chunks of its thread, and the joined ids of those that the answer had no room for."""
+class _Part(Generic[T]):
+    """An item of a listing, its chunks, and the joined ids of those that the answer had no room for."""
 
-    stored: StoredCheckpoint
+    item: T
     chunks: FoundChunks
     rest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A question, its chunks, and the joined ids of those that the answer had no room for."""
-
-    record: InterruptRecord
-    chunks: FoundChunks
-    rest: bytes
-
-
-def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Listed]:
-    *parts, flat, rest = item
+def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Part[StoredCheckpoint]]:
+    thread, ns, id_, *parts, flat, rest = item
+    key = CheckpointKey(thread.decode(), ns.decode(), id_.decode())
     # A page has a chunk once, even if several checkpoints of a thread share it.
-    shared = chunks.setdefault(item[0].decode(), FoundChunks())
+    shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
-    stored, _ = _stored_checkpoint(parts, shared)
-    key = stored.record.key
-    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), _Listed(stored, shared, rest)
+    stored = _stored_checkpoint(key, parts, shared)
+    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), _Part(stored, shared, rest)
 
 
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
@@ -462,13 +453,12 @@ def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, T
     return found.position, found
 
 
-def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, _Question]:
+def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, _Part[InterruptRecord]]:
     thread, _, latest, packed, write, flat, rest = item
-    chunks = FoundChunks()
-    chunks.add_flat(flat)
+    chunks = FoundChunks(flat)
     record = unpack_checkpoint(CheckpointKey(thread.decode(), "", latest.decode()), packed)
     found = InterruptRecord(record, unpack_write(write), chunks.chunks)
-    return found.position, _Question(found, chunks, rest)
+    return found.position, _Part(found, chunks, rest)
 
 
 def _limit(query: InboxQuery) -> int:
@@ -476,27 +466,25 @@ def _limit(query: InboxQuery) -> int:
     return query.limit if query.thread_id is None else sys.maxsize
 
 
-def _by_thread(found: Iterable[_Listed]) -> Mapping[str, list[_Listed]]:
-    grouped: dict[str, list[_Listed]] = {}
-    for item in found:
-        grouped.setdefault(item.stored.record.key.thread_id, []).append(item)
+def _by_thread(found: Iterable[_Part[StoredCheckpoint]]) -> Mapping[str, list[_Part[StoredCheckpoint]]]:
+    grouped: dict[str, list[_Part[StoredCheckpoint]]] = {}
+    for each in found:
+        grouped.setdefault(each.item.record.key.thread_id, []).append(each)
     return grouped
 
 
 # Answers and pieces
 
 
-def _stored_checkpoint(parts: Sequence[Any], chunks: FoundChunks | None = None) -> tuple[StoredCheckpoint, FoundChunks]:
-    thread, ns, checkpoint_id, packed, values, writes = parts
-    found = chunks or FoundChunks()
-    key = CheckpointKey(thread.decode(), ns.decode(), checkpoint_id.decode())
+def _stored_checkpoint(key: CheckpointKey, parts: Sequence[Any], chunks: FoundChunks) -> StoredCheckpoint:
+    packed, values, writes = parts
     record = unpack_checkpoint(key, packed)
     contents = {
         channel: unpack_value(value)
         for (channel, _), value in zip(record.channels, values, strict=False)
         if value is not None
     }
-    return StoredCheckpoint(record, contents, tuple(unpack_write(write) for write in writes), found.chunks), found
+    return StoredCheckpoint(record, contents, tuple(unpack_write(write) for write in writes), chunks.chunks)
 
 
 def _is_ready(layout: bytes | None, prefix: str) -> bool:

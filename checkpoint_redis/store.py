@@ -6,6 +6,7 @@ import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -46,6 +47,7 @@ from checkpoint_redis.format import (
     unpack_write,
 )
 from checkpoint_redis.pages import Source, merged
+from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call, RedisTransport
 
 T = TypeVar("T")
@@ -192,9 +194,7 @@ class RedisStore(CheckpointStore):
         entries = chunk_entries(chunks)
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
             return needed, (), entries
-        keys = self._keys(thread_id)
-        for pieces in _batches([*_pieces(entries)], PIECES_AT_ONCE):
-            yield [Call(scripts.STAGE, keys, (thread_id, STAGED_MS, *_flat(piece))) for piece in pieces]
+        yield from _send_ahead(scripts.STAGE, self._keys(thread_id), (thread_id, STAGED_MS), entries)
         return needed, chunks.keys(), []
 
     # Reading
@@ -294,8 +294,7 @@ class RedisStore(CheckpointStore):
             keys = self._keys(target)
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
-            for pieces in _batches([*_pieces(entries)], PIECES_AT_ONCE):
-                yield [Call(scripts.IMPORT, (copy,), (STAGED_MS, *_flat(piece))) for piece in pieces]
+            yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
             adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl, len(entries)))
             if adopted is not None:
                 return bool(adopted)
@@ -399,7 +398,7 @@ class RedisStore(CheckpointStore):
                 passed[at] |= levels[at]
                 nodes = [each.chunks.chunks[id_] for id_ in levels[at] if id_ in each.chunks.chunks]
                 levels[at] = {id_ for node in nodes for id_ in node.children} - passed[at]
-        large = [(each, piece) for each in wanted for piece in _grouped(each.chunks.large)]
+        large = [(each, piece) for each in wanted for piece in _pieces(each.chunks.large.items(), FIELDS_AT_ONCE)]
         replies = (yield [self._fields(each, b"+", piece) for each, piece in large]) if large else ()
         for (each, piece), bodies in zip(large, replies, strict=True):
             for id_, body in zip(piece, bodies, strict=True):
@@ -507,21 +506,25 @@ def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
     }
 
 
-def _flat(entries: Iterable[Entry]) -> Iterator[bytes]:
-    for entry in entries:
-        yield from entry
+def _send_ahead(
+    script: Script, keys: Sequence[str], arguments: Sequence[Argument], entries: Iterable[Entry]
+) -> Operation[None]:
+    """Send entries in calls of about `PIECE_BYTES`, several at once; each call begins with ``arguments``."""
+    pieces = [*_pieces((entry, len(entry[1])) for entry in entries)]
+    for some in _batches(pieces, PIECES_AT_ONCE):
+        yield [Call(script, keys, (*arguments, *chain.from_iterable(piece))) for piece in some]
 
 
-def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
-    """Group entries, in order, so that a group holds about `PIECE_BYTES`."""
-    piece: list[Entry] = []
-    size = 0
-    for entry in entries:
-        piece.append(entry)
-        size += len(entry[1])
-        if size >= PIECE_BYTES:
+def _pieces(sizes: Iterable[tuple[T, int]], most: int = sys.maxsize) -> Iterator[Sequence[T]]:
+    """Group items, in order, so that a group holds about `PIECE_BYTES`; ``most`` items at the most."""
+    piece: list[T] = []
+    bytes_ = 0
+    for item, size in sizes:
+        piece.append(item)
+        bytes_ += size
+        if bytes_ >= PIECE_BYTES or len(piece) == most:
             yield piece
-            piece, size = [], 0
+            piece, bytes_ = [], 0
     if piece:
         yield piece
 
@@ -529,17 +532,3 @@ def _pieces(entries: Iterable[Entry]) -> Iterator[Sequence[Entry]]:
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for at in range(0, len(items), size):
         yield items[at : at + size]
-
-
-def _grouped(sizes: Mapping[ChunkId, int]) -> Iterator[Sequence[ChunkId]]:
-    """Group chunks so that the bodies of a group have about `PIECE_BYTES`; at most `FIELDS_AT_ONCE` in a group."""
-    group: list[ChunkId] = []
-    size = 0
-    for id_, length in sizes.items():
-        group.append(id_)
-        size += length
-        if size >= PIECE_BYTES or len(group) == FIELDS_AT_ONCE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group

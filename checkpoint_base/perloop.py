@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from checkpoint_base.errors import UnsupportedOperation
 
@@ -22,7 +22,10 @@ class PerLoop(Generic[T]):
     """
 
     def __init__(
-        self, make: Callable[[], Awaitable[T]], close: Callable[[T], Awaitable[None]], abandon: Callable[[T], None]
+        self,
+        make: Callable[[], Awaitable[T]],
+        close: Callable[[T], Coroutine[Any, Any, None]],
+        abandon: Callable[[T], None],
     ) -> None:
         self._make = make
         self._close = close
@@ -77,7 +80,7 @@ class PerLoop(Generic[T]):
             if loop is here:
                 await self._close(resource)
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(self._close, resource), loop))
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(resource), loop))
             else:
                 self._abandon(resource)
 
@@ -89,7 +92,7 @@ class PerLoop(Generic[T]):
             here = None
         for loop, resource in self._taken():
             if loop.is_running() and loop is not here:
-                asyncio.run_coroutine_threadsafe(_awaited(self._close, resource), loop).result()
+                asyncio.run_coroutine_threadsafe(self._close(resource), loop).result()
             else:
                 self._abandon(resource)
 
@@ -105,7 +108,3 @@ class PerLoop(Generic[T]):
         for future in futures:
             if future.done() and not future.cancelled():
                 self._abandon(future.result())
-
-
-async def _awaited(close: Callable[[T], Awaitable[None]], resource: T) -> None:
-    await close(resource)

@@ -7,13 +7,12 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import orjson
 
 from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
-
-Position: TypeAlias = tuple[int, str, str]
+from checkpoint_base.records import Position
 
 
 @dataclass(frozen=True, slots=True)

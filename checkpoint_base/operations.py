@@ -56,6 +56,7 @@ from checkpoint_base.metadata import matches, merged_metadata, terms_of
 from checkpoint_base.paging import Item, Listing
 from checkpoint_base.records import (
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -531,7 +532,7 @@ def _checkpoint_info(
 
 
 def _associated_with(
-    key: CheckpointKey, parent_id: str | None, channels: Iterable[tuple[str, str]], open_channels: Iterable[str]
+    key: CheckpointKey, parent_id: str | None, channels: Iterable[ChannelVersion], open_channels: Iterable[str]
 ) -> bytes:
     """What a checkpoint's record holds outside its header, which the header's checksum covers, too."""
     pairs = (part for pair in channels for part in pair)

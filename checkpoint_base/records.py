@@ -24,6 +24,12 @@ ChunkId: TypeAlias = bytes
 
 CHUNK_ID_BYTES = 16
 
+ChannelVersion: TypeAlias = tuple[str, str]
+"""A channel and one of its versions."""
+
+Position: TypeAlias = tuple[int, str, str]
+"""Where a listing has a thread or a pending interrupt: its time, its thread, and its task if it has one."""
+
 Order: TypeAlias = Literal["newest", "oldest"]
 
 
@@ -79,7 +85,7 @@ class CheckpointRecord:
     key: CheckpointKey
     parent_id: str | None
     header: bytes
-    channels: tuple[tuple[str, str], ...]
+    channels: tuple[ChannelVersion, ...]
     open_channels: tuple[str, ...]
     terms: bytes
     run_id: str | None
@@ -114,7 +120,7 @@ class Missing:
     """
 
     chunks: frozenset[ChunkId] = frozenset()
-    versions: frozenset[tuple[str, str]] = frozenset()
+    versions: frozenset[ChannelVersion] = frozenset()
     parent: bool = False
 
     def __bool__(self) -> bool:
@@ -167,10 +173,10 @@ class InboxQuery:
     thread_id: str | None = None
     terms: tuple[bytes, ...] = ()
     order: Order = "newest"
-    after: tuple[int, str, str] | None = None
+    after: Position | None = None
     limit: int = 100
 
-    def is_behind(self, position: tuple[int, str, str]) -> bool:
+    def is_behind(self, position: Position) -> bool:
         """Whether a position comes after ``after`` in this order."""
         if self.after is None:
             return True
@@ -197,7 +203,7 @@ class ThreadRecord:
     questions: int
 
     @property
-    def position(self) -> tuple[int, str, str]:
+    def position(self) -> Position:
         return (self.updated_at, self.thread_id, "")
 
 
@@ -213,7 +219,7 @@ class InterruptRecord:
     chunks: Mapping[ChunkId, Chunk]
 
     @property
-    def position(self) -> tuple[int, str, str]:
+    def position(self) -> Position:
         return (self.write.written_at, self.checkpoint.key.thread_id, self.write.task_id)
 
 

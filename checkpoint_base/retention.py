@@ -6,10 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from checkpoint_base.records import ChunkId
-
-Version: TypeAlias = tuple[str, str]
-"""A channel and one of its versions."""
+from checkpoint_base.records import ChannelVersion, ChunkId
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +34,7 @@ class Retention:
 
     removed: frozenset[str]
     retired: Mapping[str, frozenset[str]]
-    values: frozenset[Version]
+    values: frozenset[ChannelVersion]
 
 
 def the_latest(visible: Mapping[str, Skeleton]) -> Collection[str]:
@@ -50,7 +47,7 @@ def all_but_runs(run_ids: Collection[str]) -> Choice:
     return lambda visible: {id_ for id_, skeleton in visible.items() if skeleton.run_id not in run_ids}
 
 
-def retain(skeletons: Mapping[str, Skeleton], stored: Collection[Version], choose: Choice) -> Retention:
+def retain(skeletons: Mapping[str, Skeleton], stored: Collection[ChannelVersion], choose: Choice) -> Retention:
     """Decide what stays in a namespace, given all its checkpoints, retired ones included, and its stored values."""
     kept = frozenset(choose({id_: skeleton for id_, skeleton in skeletons.items() if not skeleton.retired}))
     needed, seeds = _needed_ancestors(skeletons, kept, stored)
@@ -75,8 +72,8 @@ def unreachable(children: Mapping[ChunkId, Collection[ChunkId]], references: Ite
 
 
 def _needed_ancestors(
-    skeletons: Mapping[str, Skeleton], kept: Collection[str], stored: Collection[Version]
-) -> tuple[dict[str, set[str]], set[Version]]:
+    skeletons: Mapping[str, Skeleton], kept: Collection[str], stored: Collection[ChannelVersion]
+) -> tuple[dict[str, set[str]], set[ChannelVersion]]:
     """The ancestors that kept checkpoints rebuild channels from, with these channels, and the values to start from."""
     ever_open = frozenset[str]().union(*(skeleton.open_channels for skeleton in skeletons.values()))
     needed: dict[str, set[str]] = {}

@@ -9,6 +9,7 @@ from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -63,7 +64,7 @@ class CheckpointStore(ABC):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         """Store a checkpoint with its new values, replacing one of the same key, even a retired one.
 

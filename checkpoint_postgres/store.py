@@ -24,6 +24,7 @@ from checkpoint_base.metadata import TERM_BYTES
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -118,7 +119,7 @@ class PostgresStore(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         for channel, version in checkpoint.channels:
             if len(channel) + len(version) > MAX_CHANNEL_BYTES // 4:

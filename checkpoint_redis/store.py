@@ -15,6 +15,7 @@ from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -129,7 +130,7 @@ class RedisStore(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         key = checkpoint.key
         ns = key.checkpoint_ns

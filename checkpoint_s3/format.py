@@ -16,7 +16,7 @@ import ormsgpack
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.records import CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
+from checkpoint_base.records import ChannelVersion, CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
 
 MAGIC = b"CKS3"
 FORMAT = 1
@@ -28,9 +28,6 @@ HEAD_BYTES = 8192
 CHECKPOINT, WRITES, LEDGER = b"c", b"w", b"l"
 DIGEST_BYTES = 10
 
-Pair: TypeAlias = tuple[str, str]
-"""A channel and one of its versions."""
-
 Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
 """By the token of each copy in progress: the time when it began, and digests of the names that it uses."""
 
@@ -39,7 +36,7 @@ Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
 class Items:
     """Values and chunks that an object holds."""
 
-    values: Mapping[Pair, ValueRecord]
+    values: Mapping[ChannelVersion, ValueRecord]
     chunks: Mapping[ChunkId, Chunk]
 
     @property
@@ -60,7 +57,7 @@ class Head:
     """A checkpoint's record, and which of its channels have a value."""
 
     record: CheckpointRecord
-    stored: frozenset[Pair]
+    stored: frozenset[ChannelVersion]
 
 
 @dataclass(frozen=True, slots=True)

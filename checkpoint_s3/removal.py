@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import UNREADABLE, Head, Ledger, Pair, checkpoint_digest, ledger_object, without
+from checkpoint_s3.format import UNREADABLE, Head, Ledger, checkpoint_digest, ledger_object, without
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
@@ -280,7 +281,7 @@ def _retained(
     kept: list[Group] = []
     for space in dict.fromkeys(place.group.space for place in places):
         here = {place.group.checkpoint_id: place for place in places if place.group.space == space}
-        stored = frozenset[Pair]().union(*(place.head.stored for place in here.values()))
+        stored = frozenset[ChannelVersion]().union(*(place.head.stored for place in here.values()))
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():
             if id_ in decided.removed:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from checkpoint_base.records import (
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -20,7 +21,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ValueRecord,
 )
-from checkpoint_s3.format import Items, Pair, chunk_size, value_size
+from checkpoint_s3.format import Items, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
 
 MAX_OBJECTS = 9
@@ -60,7 +61,7 @@ class Plan:
     """How to store a checkpoint: what its object holds, and which older segments it refers to. Or what is missing."""
 
     missing: Missing
-    stored: frozenset[Pair] = frozenset()
+    stored: frozenset[ChannelVersion] = frozenset()
     own: Items = field(default_factory=lambda: Items({}, {}))
     behind: tuple[Segment, ...] = ()
     live: frozenset[ChunkId] = frozenset()
@@ -70,12 +71,12 @@ def plan(
     record: CheckpointRecord,
     values: Sequence[ChannelValue],
     chunks: Mapping[ChunkId, Chunk],
-    unchanged: Collection[Pair],
+    unchanged: Collection[ChannelVersion],
     base: Sequence[Segment],
 ) -> Plan:
     """Decide how to store a checkpoint on top of the objects of another one, usually its parent."""
     brought = {(value.channel, value.version): value.value for value in values}
-    wanted: dict[Pair, tuple[int, ValueRecord]] = {pair: (-1, value) for pair, value in brought.items()}
+    wanted: dict[ChannelVersion, tuple[int, ValueRecord]] = {pair: (-1, value) for pair, value in brought.items()}
     missing_versions = set()
     for pair in record.channels:
         if pair in brought:

@@ -16,6 +16,7 @@ from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -102,7 +103,7 @@ class S3Store(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         key, reader, memory = checkpoint.key, self._reader, self._reader.memory
         # These requests come before the look at the thread's ledger, which can be relied on only for a while.
@@ -257,7 +258,7 @@ class S3Store(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Sequence[Segment]]:
         """The objects that a new checkpoint may refer to: its parent's, which are read first if they are unknown."""
         if checkpoint.parent_id is None:

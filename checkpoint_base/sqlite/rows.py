@@ -9,7 +9,7 @@ import orjson
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.records import CheckpointRecord, ThreadRecord, ValueRecord, WriteRecord
+from checkpoint_base.records import ChannelVersion, CheckpointRecord, ThreadRecord, ValueRecord, WriteRecord
 
 
 def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
@@ -69,7 +69,7 @@ def json_text(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
+def pairs_of(text: str) -> tuple[ChannelVersion, ...]:
     """The channels of a checkpoint as they are stored: JSON [[channel, version], …]."""
     try:
         pairs = tuple((channel, version) for channel, version in orjson.loads(text))

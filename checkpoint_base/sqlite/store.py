@@ -13,6 +13,7 @@ from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -84,7 +85,7 @@ class SQLiteStore(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged), checkpoint.key.thread_id)
 
@@ -200,7 +201,7 @@ def _put(
     checkpoint: CheckpointRecord,
     values: Sequence[ChannelValue],
     chunks: Mapping[ChunkId, Chunk],
-    unchanged: Collection[tuple[str, str]],
+    unchanged: Collection[ChannelVersion],
 ) -> Missing:
     place = _find_place(db, checkpoint.key.namespace)
     missing = Missing(
@@ -305,8 +306,8 @@ def _missing_chunks(
 
 
 def _missing_versions(
-    db: sqlite3.Connection, namespace: int | None, pairs: Collection[tuple[str, str]]
-) -> frozenset[tuple[str, str]]:
+    db: sqlite3.Connection, namespace: int | None, pairs: Collection[ChannelVersion]
+) -> frozenset[ChannelVersion]:
     """The (channel, version) pairs without a stored value."""
     if not pairs:
         return frozenset()

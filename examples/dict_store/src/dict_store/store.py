@@ -12,6 +12,7 @@ from checkpoint_base.metadata import has_terms
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
+    ChannelVersion,
     CheckpointRecord,
     Chunk,
     ChunkId,
@@ -72,7 +73,7 @@ class DictStore(CheckpointStore):
         checkpoint: CheckpointRecord,
         values: Sequence[ChannelValue],
         chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[tuple[str, str]],
+        unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
         thread_id, namespace = checkpoint.key.thread_id, checkpoint.key.checkpoint_ns
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -19,6 +19,9 @@ from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""How many seconds lie between attempts, at first and at last."""
 
 Operation: TypeAlias = Generator[Any, Any, T]
 """Yields requests that its store's transport understands, is sent each one's response, and returns its result."""
@@ -98,18 +101,16 @@ class Retrying:
     """A transport that repeats a request while its store is unavailable.
 
     Every store operation is idempotent, so every request may be repeated, even one that was applied but whose answer
-    was lost. Pauses double from ``first_pause`` up to ``longest_pause`` seconds and are shortened at random, so
-    that clients that failed together do not return together. No attempt starts after ``deadline`` seconds; the last
+    was lost. Pauses double from `FIRST_PAUSE` up to `LONGEST_PAUSE` and are shortened at random, so that clients that
+    failed together do not return together. No attempt starts after ``deadline`` seconds; the last
     `StoreUnavailable` is raised then. A deadline of 0 never repeats. Each repetition is logged, at level INFO.
     """
 
     inner: Transport
     deadline: float
-    first_pause: float = 0.02
-    longest_pause: float = 1.0
 
     def execute(self, request: Any) -> Any:
-        pauses = self._pauses(time.monotonic() + self.deadline)
+        pauses = _pauses(time.monotonic() + self.deadline)
         while True:
             try:
                 return self.inner.execute(request)
@@ -120,7 +121,7 @@ class Retrying:
             time.sleep(pause)
 
     async def aexecute(self, request: Any) -> Any:
-        pauses = self._pauses(time.monotonic() + self.deadline)
+        pauses = _pauses(time.monotonic() + self.deadline)
         while True:
             try:
                 return await self.inner.aexecute(request)
@@ -136,11 +137,12 @@ class Retrying:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
-    def _pauses(self, give_up_at: float) -> Generator[float, None, None]:
-        longest = self.first_pause
-        while True:
-            pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
-            if time.monotonic() + pause >= give_up_at:
-                return
-            yield pause
-            longest = min(longest * 2, self.longest_pause)
+
+def _pauses(give_up_at: float) -> Iterator[float]:
+    longest = FIRST_PAUSE
+    while True:
+        pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # spreads load, guards nothing
+        if time.monotonic() + pause >= give_up_at:
+            return
+        yield pause
+        longest = min(longest * 2, LONGEST_PAUSE)

@@ -13,7 +13,7 @@ import pytest
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
-from checkpoint_base.transport import Operation, Retrying, arun, run
+from checkpoint_base.transport import Operation, Retrying, _pauses, arun, run
 
 
 class Echo:
@@ -71,7 +71,7 @@ def test_an_error_of_the_transport_is_raised_through_the_operation() -> None:
 def test_what_is_unavailable_is_tried_again_until_it_answers() -> None:
     for drive in (run, lambda operation, transport: asyncio.run(arun(operation, transport))):
         echo = Echo(failures=4)
-        assert drive(adding(7), Retrying(echo, deadline=10, first_pause=0.001)) == 7
+        assert drive(adding(7), Retrying(echo, deadline=10)) == 7
         assert echo.attempts == 5
 
 
@@ -132,10 +132,7 @@ def test_the_deadline_counts_from_the_call_and_not_from_its_first_failure(monkey
 
 def test_pauses_grow_and_differ_between_clients() -> None:
     random.seed(1)
-    retrying = Retrying(Echo(), deadline=100)
-    one, other = (
-        [next(pauses) for _ in range(8)] for pauses in (retrying._pauses(math.inf), retrying._pauses(math.inf))
-    )
+    one, other = ([next(pauses) for _ in range(8)] for pauses in (_pauses(math.inf), _pauses(math.inf)))
     assert one != other
     assert one[-1] > 10 * one[0]
     assert all(pause <= 0.02 * 2**number for number, pause in enumerate(one))

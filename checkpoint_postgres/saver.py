@@ -13,9 +13,11 @@ from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.transport import run
 from checkpoint_base.urls import OptionReader, number, switch, take_options, text
 from checkpoint_postgres.connections import Connections, GivenConnection, GivenPool, OwnPools
-from checkpoint_postgres.schema import DEFAULT_SCHEMA, Schema
+from checkpoint_postgres.schema import Schema
 from checkpoint_postgres.store import PostgresStore
 from checkpoint_postgres.transport import PostgresTransport
+
+DEFAULT_SCHEMA = "checkpoint_backends"
 
 _SCHEMES = ("postgresql://", "postgres://")
 

@@ -12,8 +12,6 @@ from psycopg import sql
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.sql import statements
 
-DEFAULT_SCHEMA = "checkpoint_backends"
-
 MIGRATIONS = ("0001_tables.sql", "0002_functions.sql")
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -33,7 +31,7 @@ class Schema:
         UnsupportedOperation: the name cannot be used.
     """
 
-    def __init__(self, name: str = DEFAULT_SCHEMA) -> None:
+    def __init__(self, name: str) -> None:
         if not name or _UNUSABLE.search(name) or len(name.encode()) > 63 or name.startswith("pg_"):
             raise UnsupportedOperation(
                 f"schema {name!r}: a name has 1 to 63 bytes, no control characters, no $, no %, and does not begin "
@@ -52,7 +50,7 @@ class Schema:
         )
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
-    def script(self, role: str | None = None) -> str:
+    def script(self, role: str | None) -> str:
         """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]

@@ -58,7 +58,7 @@ class PostgresTransport:
             that does not keep track of prepared statements, such as PgBouncer before 1.21 in transaction mode.
     """
 
-    def __init__(self, connections: Connections, *, prepare: bool = True) -> None:
+    def __init__(self, connections: Connections, *, prepare: bool) -> None:
         self._connections = connections
         self._prepare = None if prepare else False  # None leaves it to psycopg
 

@@ -95,9 +95,7 @@ class RedisStore(CheckpointStore):
         refresh_on_read: whether reading a thread puts its expiry off, too.
     """
 
-    def __init__(
-        self, transport: RedisTransport, *, prefix: str, ttl: float | None = None, refresh_on_read: bool = False
-    ) -> None:
+    def __init__(self, transport: RedisTransport, *, prefix: str, ttl: float | None, refresh_on_read: bool) -> None:
         self._transport = transport
         self._prefix = prefix
         self._ttl = 0 if ttl is None else max(1, round(ttl * 1000))

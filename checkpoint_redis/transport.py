@@ -39,7 +39,7 @@ class Call:
 
     script: Script
     keys: Sequence[str]
-    arguments: Sequence[Argument] = ()
+    arguments: Sequence[Argument]
 
 
 Request: TypeAlias = Call | Sequence[Call]
@@ -53,7 +53,7 @@ class RedisTransport:
         replicas: how many replicas must have confirmed a write before it counts.
     """
 
-    def __init__(self, clients: Clients, *, replicas: int = 0) -> None:
+    def __init__(self, clients: Clients, *, replicas: int) -> None:
         self._clients = clients
         self._replicas = replicas
 

@@ -59,7 +59,7 @@ class OwnClients(Clients):
 
     connections = CONNECTIONS
 
-    def __init__(self, session: Any = None, **options: Any) -> None:
+    def __init__(self, session: Any, **options: Any) -> None:
         self.timeout = float(READ_SECONDS)
         self._make = partial(make_client, session, **options)
         # A process must not share connections with the one that it was forked from.

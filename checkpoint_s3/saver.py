@@ -13,8 +13,11 @@ from checkpoint_base.urls import OptionReader, seconds, take_options, text
 from checkpoint_s3.connections import GivenClients, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.reader import LEASE
-from checkpoint_s3.store import GRACE_SECONDS, S3Store
+from checkpoint_s3.store import S3Store
 from checkpoint_s3.transport import S3Transport
+
+GRACE_SECONDS = 120.0
+"""How long removed objects stay stored, out of sight, for those who have just read them."""
 
 _EXAMPLE = "s3://bucket/prefix?endpoint_url=https://…&region_name=…"
 

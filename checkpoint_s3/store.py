@@ -59,9 +59,6 @@ T = TypeVar("T")
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 """Makes the content of an object that holds these writes."""
 
-GRACE_SECONDS = 120.0
-"""How long removed objects stay stored, out of sight, for those who have just read them."""
-
 _ATTEMPTS = 5
 _PAGE = 1000
 _NEWEST = 100
@@ -82,7 +79,7 @@ class S3Store(CheckpointStore):
         grace: seconds for which removed objects stay stored before they are deleted (`docs/s3.md`).
     """
 
-    def __init__(self, transport: S3Transport, prefix: str = "", grace: float = GRACE_SECONDS) -> None:
+    def __init__(self, transport: S3Transport, prefix: str, grace: float) -> None:
         self._transport = transport
         self._reader = Reader(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
         self._inbox = Inbox(self._reader)

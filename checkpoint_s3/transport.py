@@ -142,16 +142,10 @@ class S3Transport(Closable):
         encryption: boto3's arguments for how the store encrypts objects that are written.
     """
 
-    def __init__(
-        self,
-        bucket: str,
-        clients: Clients,
-        *,
-        encryption: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, bucket: str, clients: Clients, *, encryption: Mapping[str, str]) -> None:
         self.bucket = bucket
         self._clients = clients
-        self._encryption = dict(encryption or {})
+        self._encryption = encryption
         self._threads = PerProcess(_Threads)
 
     def execute(self, request: Request) -> Any:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from threading import Lock
 from typing import Generic, TypeVar
+
+from checkpoint_base.errors import StoreUnavailable
 
 T = TypeVar("T")
 
@@ -30,3 +33,40 @@ class PerProcess(Generic[T]):
         except KeyError:
             # Without a lock, because a fork may inherit it locked: `setdefault` lets one of several threads win.
             return self._made.setdefault(process, self._make())
+
+
+class MadeOnce(Generic[T]):
+    """One resource for all threads of a process: the first that asks for it makes it, and the others wait for that.
+
+    Args:
+        make: makes the resource, which may take as long as a server takes to answer.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self.made: T | None = None
+        self._make = make
+        self._making = Lock()
+
+    def get(self, late: str, *, seconds: float) -> T:
+        """Return the resource.
+
+        Raises:
+            StoreUnavailable: another thread has been making it for so many seconds, and the caller has a deadline to
+                keep. ``late`` begins the message.
+        """
+        if (made := self.made) is not None:
+            return made
+        if not self._making.acquire(timeout=seconds):
+            raise StoreUnavailable(f"{late} within {seconds:.0f} seconds")
+        try:
+            if self.made is None:
+                self.made = self._make()
+            return self.made
+        finally:
+            self._making.release()
+
+    def take(self) -> T | None:
+        """Return the resource, if there is one or it is being made, and forget it: it belongs to the caller."""
+        with self._making:
+            made, self.made = self.made, None
+        return made

@@ -103,13 +103,13 @@ class OwnPools(Connections):
         if "hostaddr" not in given:
             _check_hosts(str(given.get("host", "")))
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
-        self._pools = PerProcess(partial(ProcessPools, self._make_async_pool))
+        self._pools = PerProcess(partial(ProcessPools, self._make_pool, self._make_async_pool))
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:
         self._check_open()
         pools = self._pools.get()
-        pool = pools.blocking or self._make_pool(pools)
+        pool = pools.blocking.get("PostgreSQL has not accepted a connection", seconds=POOL_SECONDS)
         try:
             with pools.renewals.lent(pool, seconds=POOL_SECONDS) as connection:
                 connection.takes_long = takes_long
@@ -133,34 +133,23 @@ class OwnPools(Connections):
             raise self._all_busy() from timeout
 
     def close(self) -> None:
-        self._is_closed = True
-        pools = self._pools.get()
-        if pool := pools.take_blocking():
-            pool.close()
-        pools.per_loop.close()
+        self._close_blocking()
+        self._pools.get().per_loop.close()
 
     async def aclose(self) -> None:
-        self._is_closed = True
-        pools = self._pools.get()
-        if pool := pools.take_blocking():
-            await asyncio.to_thread(pool.close)
-        await pools.per_loop.aclose()
+        await asyncio.to_thread(self._close_blocking)
+        await self._pools.get().per_loop.aclose()
 
-    def _make_pool(self, pools: ProcessPools) -> ConnectionPool[Punctual]:
-        # With a timeout, so that the caller can check its deadline before it tries again.
-        if not pools.making.acquire(timeout=POOL_SECONDS):
-            raise StoreUnavailable(f"PostgreSQL has not accepted a connection for {POOL_SECONDS:.0f} seconds")
-        try:
-            self._check_open()
-            if pools.blocking is None:
-                # A pool connects in the background, where errors are lost. So a first connection is tried here.
-                Connection.connect(self._conninfo).close()
-                pools.blocking = ConnectionPool(
-                    self._conninfo, connection_class=Punctual, open=True, **self._sizes, **_POOL_OPTIONS
-                )
-            return pools.blocking
-        finally:
-            pools.making.release()
+    def _close_blocking(self) -> None:
+        self._is_closed = True
+        if (pool := self._pools.get().blocking.take()) is not None:
+            pool.close()
+
+    def _make_pool(self) -> ConnectionPool[Punctual]:
+        self._check_open()
+        # A pool connects in the background, where errors are lost. So a first connection is tried here.
+        Connection.connect(self._conninfo).close()
+        return ConnectionPool(self._conninfo, connection_class=Punctual, open=True, **self._sizes, **_POOL_OPTIONS)
 
     async def _make_async_pool(self) -> TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +14,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.perloop import PerLoop
+from checkpoint_base.perprocess import MadeOnce
 from checkpoint_postgres.punctual import AsyncPunctual, Punctual
 
 Lent = TypeVar("Lent", bound=Connection[Any])
@@ -97,16 +97,11 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
 
 
 class ProcessPools:
-    """The pools of one process: one for sync callers, if it has been made, and one for each event loop."""
+    """The pools of one process: one for sync callers, and one for each event loop."""
 
-    def __init__(self, make_async: Callable[[], Awaitable[TrackingPool]]) -> None:
-        self.blocking: ConnectionPool[Punctual] | None = None
-        self.making = threading.Lock()
+    def __init__(
+        self, make: Callable[[], ConnectionPool[Punctual]], make_async: Callable[[], Awaitable[TrackingPool]]
+    ) -> None:
+        self.blocking = MadeOnce(make)
         self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon)
         self.renewals = Renewals()
-
-    def take_blocking(self) -> ConnectionPool[Punctual] | None:
-        """Remove the pool for sync callers, if there is one, and return it."""
-        with self.making:
-            pool, self.blocking = self.blocking, None
-        return pool

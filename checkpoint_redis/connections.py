@@ -6,8 +6,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from threading import Lock, Semaphore
+from dataclasses import dataclass
+from threading import Semaphore
 from typing import Any
 
 import redis
@@ -22,7 +22,7 @@ from redis.sentinel import Sentinel
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import PerLoop
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_redis.urls import Deployment
 
@@ -60,8 +60,7 @@ class _Made:
     permits: Semaphore | None
     """For blocking calls: one for each connection, if the connections are limited."""
     per_loop: PerLoop[tuple[Any, asyncio.Semaphore]]
-    client: Any = None
-    making: Lock = field(default_factory=Lock)
+    client: MadeOnce[Any]
 
 
 class OwnClients(Clients):
@@ -76,7 +75,7 @@ class OwnClients(Clients):
     @contextmanager
     def blocking(self) -> Iterator[Any]:
         made = self._made.get()
-        client = self._make_blocking(made) if made.client is None else made.client
+        client = made.client.get("Redis has not accepted a connection", seconds=CONNECTING_SECONDS)
         if made.permits is None:
             yield client
             return
@@ -88,18 +87,6 @@ class OwnClients(Clients):
             yield client
         finally:
             made.permits.release()
-
-    def _make_blocking(self, made: _Made) -> Any:
-        # A cluster's client connects when it is made. Callers that wait for it must return in time for their deadlines.
-        if not made.making.acquire(timeout=CONNECTING_SECONDS):
-            raise StoreUnavailable(f"Redis has not accepted a connection for {CONNECTING_SECONDS:.0f} seconds")
-        try:
-            self._check_open()
-            if made.client is None:
-                made.client = _blocking_client(self._deployment)
-            return made.client
-        finally:
-            made.making.release()
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
@@ -117,17 +104,19 @@ class OwnClients(Clients):
         await self._made.get().per_loop.aclose()
 
     def _close_blocking(self) -> None:
-        made = self._made.get()
-        with made.making:
-            self._is_closed = True
-            client, made.client = made.client, None
-        if client is not None:
+        self._is_closed = True
+        if (client := self._made.get().client.take()) is not None:
             _close_client(client)
 
     def _nothing_made(self) -> _Made:
         most = self._deployment.options.get("max_connections")
         permits = None if most is None else Semaphore(most)
-        return _Made(permits, PerLoop(self._make_async, _aclose_client, _abandon_client))
+        per_loop = PerLoop(self._make_async, _aclose_client, _abandon_client)
+        return _Made(permits, per_loop, MadeOnce(self._make_blocking))
+
+    def _make_blocking(self) -> Any:
+        self._check_open()
+        return _blocking_client(self._deployment)  # a cluster's connects when it is made
 
     async def _make_async(self) -> tuple[Any, asyncio.Semaphore]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)

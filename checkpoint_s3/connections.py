@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from math import inf
-from threading import Lock
 from typing import Any
 
 import boto3
@@ -16,8 +14,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
-from checkpoint_base.errors import StoreUnavailable
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 
 CONNECTIONS = 32
@@ -41,14 +38,6 @@ class Clients(Closable, ABC):
         """Return the running process's client."""
 
 
-@dataclass(slots=True)
-class _Made:
-    """The client of one process."""
-
-    client: Any = None
-    making: Lock = field(default_factory=Lock)
-
-
 class OwnClients(Clients):
     """A client of our own, made when it is first needed, and again in a forked process.
 
@@ -61,37 +50,25 @@ class OwnClients(Clients):
 
     def __init__(self, session: Any, **options: Any) -> None:
         self.timeout = float(READ_SECONDS)
-        self._make = partial(make_client, session, **options)
+        self._session = session
+        self._options = options
         # A process must not share connections with the one that it was forked from.
-        self._made = PerProcess(_Made)
+        self._client = PerProcess(partial(MadeOnce, self._make))
 
     def get(self) -> Any:
-        made = self._made.get()
-        client = made.client
-        return self._made_client(made) if client is None else client
-
-    def _made_client(self, made: _Made) -> Any:
-        # Making a client may ask another service for credentials. The other callers have deadlines to keep.
-        if not made.making.acquire(timeout=CONNECT_SECONDS):
-            raise StoreUnavailable(f"boto3 has not made a client for S3 within {CONNECT_SECONDS} seconds")
-        try:
-            self._check_open()
-            if made.client is None:
-                made.client = self._make()
-            return made.client
-        finally:
-            made.making.release()
+        return self._client.get().get("boto3 has not made a client for S3", seconds=CONNECT_SECONDS)
 
     def close(self) -> None:
-        made = self._made.get()
-        with made.making:
-            self._is_closed = True
-            client, made.client = made.client, None
-        if client is not None:
+        self._is_closed = True
+        if (client := self._client.get().take()) is not None:
             client.close()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
+
+    def _make(self) -> Any:
+        self._check_open()
+        return make_client(self._session, **self._options)  # may ask another service for credentials
 
 
 class GivenClients(Clients):

@@ -6,7 +6,10 @@ import os
 import threading
 import time
 
-from checkpoint_base.perprocess import PerProcess
+import pytest
+
+from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.perprocess import MadeOnce, PerProcess
 from tests.forking import done_in_a_fork
 
 
@@ -45,3 +48,25 @@ def test_every_thread_of_a_forked_process_is_given_the_fork_s_own_resource() -> 
 
     done_in_a_fork(child)
     assert resources.get() is of_parent
+
+
+def test_a_thread_does_not_wait_for_long_while_another_makes_what_both_ask_for() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def make() -> Resource:
+        begun.set()
+        assert goes_on.wait(30)
+        return Resource()
+
+    once = MadeOnce(make)
+    given: list[Resource] = []
+    first = threading.Thread(target=lambda: given.append(once.get("it is not there", seconds=30)))
+    first.start()
+    assert begun.wait(30)
+    with pytest.raises(StoreUnavailable, match="it is not there within 0 seconds"):
+        once.get("it is not there", seconds=0.01)
+    goes_on.set()
+    first.join()
+    assert [once.get("it is not there", seconds=0)] == given
+    assert [once.take()] == given
+    assert once.take() is None

@@ -172,7 +172,7 @@ def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place
     """One attempt finds one that is lost; the next has a new one, however many lay idle."""
     with open_saver(f"{place.url}&min_size=12&max_size=12", deadline=2) as saver:
         assert isinstance(saver, PostgresSaver)
-        saver.store.transport._connections._pools.get().blocking.wait()
+        saver.store.transport._connections._pools.get().blocking.made.wait()
         for _ in range(3):
             assert place.terminate() == 12
             attempts: list[object] = []
@@ -187,7 +187,7 @@ def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place
             assert list(saver.threads()) == []
             del inner.execute
             assert len(attempts) <= 2
-            saver.store.transport._connections._pools.get().blocking.wait()
+            saver.store.transport._connections._pools.get().blocking.made.wait()
             _eventually(lambda: place.sessions() == 12)
             threading.Event().wait(1.1)  # an idle pool is renewed once in a second at most
 

@@ -140,7 +140,7 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
             shown = connection.execute("SELECT current_setting('work_mem'), current_setting('my.setting')").fetchone()
             assert shown == ("5MB", "a+b")  # libpq's plus is no blank
             assert connection.info.get_parameters()["connect_timeout"] == "4"
-        pool = transport._connections._pools.get().blocking
+        pool = transport._connections._pools.get().blocking.made
         assert (pool.min_size, pool.max_size) == (2, 5)
     assert place.tables
 

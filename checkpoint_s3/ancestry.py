@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Head
+from checkpoint_s3.format import Head, Items
 from checkpoint_s3.groups import Group, grouped, objects
 from checkpoint_s3.layout import space_segment
 from checkpoint_s3.reader import Reader, entries_of, read_all_writes
@@ -92,6 +92,7 @@ def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Op
     writes: list[tuple[WriteRecord, ...]] = []
     values: dict[str, ValueRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
+    items: dict[str, Items] = {}
     for ancestor in chain:
         group, opened = ancestor.group, ancestor.opened
         found, brought = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
@@ -99,7 +100,7 @@ def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Op
         writes.append(tuple(write for write in found if write.channel in kept))
         chunks.update(brought)
         if ancestor.seeds:
-            state = reader.read(thread_id, replace(group, writes=[]), bodies)
+            state = reader.read(thread_id, replace(group, writes=[]), bodies, items)
             values |= {channel: state.values[channel] for channel in ancestor.seeds}
             chunks.update(state.chunks)
     # Writes may refer to chunks of their checkpoint's state.

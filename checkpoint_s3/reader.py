@@ -386,17 +386,12 @@ class Reader:
         return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
 
     def read(
-        self,
-        thread_id: str,
-        group: Group,
-        bodies: Mapping[str, bytes],
-        items: dict[str, Items] | None = None,
+        self, thread_id: str, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items]
     ) -> StoredCheckpoint:
         """Build a checkpoint from the bodies of its objects.
 
         ``items`` has what was already parsed of them, by key, and takes in what is parsed here.
         """
-        items = {} if items is None else items
         folder, checkpoint = self.keys.folder(thread_id), group.existing
         where = _where(thread_id, checkpoint)
         head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)

@@ -40,7 +40,3 @@ def make_array(dtype_name: str, shape: list[int], order: Any, raw: bytes) -> Any
     if dtype.kind not in _KINDS or math.prod(shape) * dtype.itemsize != len(raw):
         raise ValueError("the array's type or shape does not fit its bytes")
     return numpy.ndarray(tuple(shape), dtype, buffer=bytearray(raw), order=order)
-
-
-def make_scalar(*parts: Any) -> Any:
-    return make_array(*parts)[()]

@@ -30,6 +30,7 @@ def form_of(cls: Any) -> Form | None:
     return next((form(cls) for form in _FORMS if form.fits(cls)), None)
 
 
+@lru_cache(maxsize=4096)  # not what is refused: a name that a class lacks now may lead to it later
 def storable_form(cls: Any) -> Form:
     """Return how instances of a class are stored; raise `Refused` if they would not come back as they are."""
     if (form := form_of(cls)) is None:

@@ -27,7 +27,7 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     **{container.code: container.make for container in CONTAINERS.values()},
     codes.LEAF: lambda parts: make_leaf(*parts),
     codes.ARRAY: lambda parts: arrays.make_array(*parts),
-    codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
+    codes.NUMPY_SCALAR: lambda parts: arrays.make_array(*parts)[()],
 }
 _RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "
 _PLAIN = {container.code: container.plain for container in CONTAINERS.values() if container.plain}

@@ -58,14 +58,9 @@ def parts_of_kind(kind: Any) -> tuple[str, str, list[str]]:
 
 def _form_of_models(cls: Any) -> Model | None:
     try:
-        return _storable_form_of_models(cls)
+        form = storable_form(cls)
     except Refused:
         return None
-
-
-@lru_cache(maxsize=4096)
-def _storable_form_of_models(cls: Any) -> Model | None:
-    form = storable_form(cls)
     return form if isinstance(form, Model) else None
 
 

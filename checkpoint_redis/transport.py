@@ -166,10 +166,7 @@ class RedisTransport:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        if isinstance(request, Call):
-            calls: Sequence[Call] = [request]
-        else:
-            calls = request
+        calls: Sequence[Call] = [request] if isinstance(request, Call) else request
         if len(answers) > len(calls) and answers[-1] < self._replicas:
             raise StoreUnavailable(
                 f"Redis stored the write, but only {answers[-1]} replica(s) confirmed it within "

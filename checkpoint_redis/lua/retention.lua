@@ -1,10 +1,5 @@
 -- What is kept when checkpoints are removed: the rules of `checkpoint_base.retention`.
 
--- Calls `act` with each `channel NUL version`.
-local function each_version(channels, act)
-    for version in string.gmatch(channels, '([^%z]*%z[^%z]*)%z') do act(version) end
-end
-
 local function versions_of(record)
     local versions = {}
     each_channel(record.channels, function(channel, version) versions[channel] = version end)
@@ -156,7 +151,9 @@ local function retain(hash, index, thread, meta, runs)
         if not runs and latest then kept = {[latest] = true} end
         local referenced = {}
         for id in pairs(kept) do
-            each_version(space.checkpoints[id].channels, function(version) referenced[version] = true end)
+            each_channel(space.checkpoints[id].channels, function(channel, version)
+                referenced[channel .. '\0' .. version] = true
+            end)
         end
         local needed = needed_ancestors(space, kept, referenced)
         local gone = {}

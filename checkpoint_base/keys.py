@@ -100,6 +100,21 @@ def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
     return checkpoint_key(checkpoint_id) if checkpoint_id else None
 
 
+def checkpoint_of(config: Mapping[str, Any]) -> CheckpointKey:
+    """Read the checkpoint that a LangGraph config addresses by its id.
+
+    Raises:
+        InvalidKey: as in `namespace_of`, or the config has no ``checkpoint_id``.
+    """
+    space = namespace_of(config)
+    checkpoint_id = checkpoint_id_of(config)
+    if checkpoint_id is None:
+        raise InvalidKey(
+            f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
+        )
+    return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
+
+
 def config_of(key: CheckpointKey) -> RunnableConfig:
     """Return the config that addresses a checkpoint, as LangGraph passes it around."""
     return {
@@ -128,21 +143,6 @@ def version_of(key: str) -> str | int | float:
     if kind == "s":
         return unescape(rest)
     return int(rest) if kind == "i" else float(rest)
-
-
-def checkpoint_of(config: Mapping[str, Any]) -> CheckpointKey:
-    """Read the checkpoint that a LangGraph config addresses by its id.
-
-    Raises:
-        InvalidKey: as in `namespace_of`, or the config has no ``checkpoint_id``.
-    """
-    space = namespace_of(config)
-    checkpoint_id = checkpoint_id_of(config)
-    if checkpoint_id is None:
-        raise InvalidKey(
-            f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
-        )
-    return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
 
 
 def escape(name: str) -> str:

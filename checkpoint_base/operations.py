@@ -109,30 +109,9 @@ class Operations:
     ) -> Operation[RunnableConfig]:
         space = namespace_of(config)
         key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint.get("id")))
-        everything = merged_metadata(config, metadata)
+        record = self._record(key, config, checkpoint, metadata)
         values = checkpoint["channel_values"]
-        versions = checkpoint["channel_versions"]
-        header = {name: part for name, part in checkpoint.items() if name not in ("channel_values", "channel_versions")}
-        parent_id = checkpoint_id_of(config)
-        channels = tuple((escape(channel), version_key(version)) for channel, version in versions.items())
-        open_channels = tuple(
-            escape(channel)
-            for channel in everything.get(_DELTA_COUNTERS) or ()
-            if channel in versions and channel not in values
-        )
-        type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
-        associated = _associated_with(key, parent_id, channels, open_channels)
-        record = CheckpointRecord(
-            key=key,
-            parent_id=parent_id,
-            header=self.codec.encode_whole(type_, data, associated=associated),
-            channels=channels,
-            open_channels=open_channels,
-            terms=b"".join(self._terms(everything)),
-            run_id=_run_id(everything),
-            written_at=_now(),
-        )
-        pairs = dict(zip(versions, channels, strict=True))
+        pairs = dict(zip(checkpoint["channel_versions"], record.channels, strict=True))
         encodings = {
             channel: self._encode_channel(key, channel, values[channel])
             for channel in new_versions
@@ -142,7 +121,7 @@ class Operations:
             ChannelValue(escape(channel), version_key(new_versions[channel]), encoding.record)
             for channel, encoding in encodings.items()
         ]
-        unchanged = {pairs[channel] for channel in values if channel in versions and channel not in new_versions}
+        unchanged = {pairs[channel] for channel in values if channel in pairs and channel not in new_versions}
         chunks = _all_chunks(encodings.values())
         missing = yield from self.store.put(
             record, new_values, self.memory.seen.unseen(key.thread_id, chunks), unchanged
@@ -166,6 +145,32 @@ class Operations:
         for channel, encoding in encodings.items():
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
         return config_of(key)
+
+    def _record(
+        self, key: CheckpointKey, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
+    ) -> CheckpointRecord:
+        everything = merged_metadata(config, metadata)
+        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+        header = {name: part for name, part in checkpoint.items() if name not in ("channel_values", "channel_versions")}
+        parent_id = checkpoint_id_of(config)
+        channels = tuple((escape(channel), version_key(version)) for channel, version in versions.items())
+        open_channels = tuple(
+            escape(channel)
+            for channel in everything.get(_DELTA_COUNTERS) or ()
+            if channel in versions and channel not in values
+        )
+        type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
+        associated = _associated_with(key, parent_id, channels, open_channels)
+        return CheckpointRecord(
+            key=key,
+            parent_id=parent_id,
+            header=self.codec.encode_whole(type_, data, associated=associated),
+            channels=channels,
+            open_channels=open_channels,
+            terms=b"".join(self._terms(everything)),
+            run_id=_run_id(everything),
+            written_at=_now(),
+        )
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str

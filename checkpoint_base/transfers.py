@@ -105,7 +105,8 @@ def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
             else:
                 request = operation.send(response)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+        result: T = done.value
+        return result
 
 
 # Copying

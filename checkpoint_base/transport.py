@@ -78,7 +78,8 @@ def run(operation: Operation[T], transport: Transport) -> T:
             else:
                 request = operation.send(response)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+        result: T = done.value
+        return result
 
 
 async def arun(operation: Operation[T], transport: Transport) -> T:
@@ -93,7 +94,8 @@ async def arun(operation: Operation[T], transport: Transport) -> T:
             else:
                 request = operation.send(response)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # typeshed gives StopIteration.value no type
+        result: T = done.value
+        return result
 
 
 @dataclass(frozen=True, slots=True)

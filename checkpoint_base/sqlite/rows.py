@@ -47,11 +47,13 @@ def thread_record(row: Sequence[Any]) -> ThreadRecord:
 
 
 def namespace_of(row: Sequence[Any]) -> int:
-    return row[10]  # type: ignore[no-any-return]  # a column of visible_checkpoints
+    number: int = row[10]  # a column of visible_checkpoints
+    return number
 
 
 def thread_of(row: Sequence[Any]) -> int:
-    return row[11]  # type: ignore[no-any-return]  # a column of visible_checkpoints
+    number: int = row[11]  # a column of visible_checkpoints
+    return number
 
 
 def write_record(row: Sequence[Any]) -> WriteRecord:

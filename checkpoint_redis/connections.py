@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from threading import Semaphore
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import redis
@@ -57,8 +57,11 @@ class Clients(Closable, ABC):
 class _Made:
     """The clients of one process."""
 
-    permits: Semaphore | None
-    """For blocking calls: one for each connection, if the connections are limited."""
+    permits: SimpleQueue[None] | None
+    """For blocking calls: one for each connection, if the connections are limited.
+
+    Not a `Semaphore`, whose own lock stays held for ever if a signal handler raises at the wrong moment.
+    """
     per_loop: PerLoop[tuple[Any, asyncio.Semaphore]]
     client: MadeOnce[Any]
 
@@ -79,14 +82,16 @@ class OwnClients(Clients):
         if made.permits is None:
             yield client
             return
-        if not made.permits.acquire(timeout=CONNECTING_SECONDS):
+        try:
+            made.permits.get(timeout=CONNECTING_SECONDS)
+        except Empty:
             raise StoreUnavailable(
                 f"all connections to Redis have been busy for {CONNECTING_SECONDS:.0f} seconds: raise max_connections"
-            )
+            ) from None
         try:
             yield client
         finally:
-            made.permits.release()
+            made.permits.put(None)
 
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
@@ -110,7 +115,11 @@ class OwnClients(Clients):
 
     def _nothing_made(self) -> _Made:
         most = self._deployment.options.get("max_connections")
-        permits = None if most is None else Semaphore(most)
+        permits: SimpleQueue[None] | None = None
+        if most is not None:
+            permits = SimpleQueue()
+            for _ in range(most):
+                permits.put(None)
         per_loop = PerLoop(self._make_async, _aclose_client, _abandon_client)
         return _Made(permits, per_loop, MadeOnce(self._make_blocking))
 
@@ -152,6 +161,19 @@ class GivenClients(Clients):
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
         yield self._client
+
+
+def close_idle(client: Any) -> None:
+    """Close the connections of a blocking client that no call is using."""
+    if isinstance(client, RedisCluster):
+        pools = [node.redis_connection.connection_pool for node in client.get_nodes() if node.redis_connection]
+    else:
+        pools = [client.connection_pool]
+    for pool in pools:
+        try:
+            pool.disconnect(inuse_connections=False)
+        except TypeError:  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
+            pool.disconnect()
 
 
 def _blocking_client(deployment: Deployment) -> Any:

@@ -22,8 +22,8 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from checkpoint_base.errors import StoreUnavailable
-from checkpoint_redis.connections import Clients
+from checkpoint_base.errors import CheckpointError, StoreUnavailable
+from checkpoint_redis.connections import Clients, close_idle
 from checkpoint_redis.errors import is_dropped_connection, is_from_replica, lost_thread_id, may_have_moved, translated
 from checkpoint_redis.scripts import LOAD, Script
 
@@ -59,21 +59,15 @@ class RedisTransport:
 
     def execute(self, request: Request) -> Any:
         with self._translating(), self._clients.blocking() as client:
-            calls = [request] if isinstance(request, Call) else request
-            if len(calls) == 1 and not self._must_wait(calls[0]):
-                answers = [self._answer(client, calls[0])]
-            else:
-                answers = self._executed(client, calls)
-                if unknown := _unknown(answers):
-                    again = self._executed(client, calls, only=unknown)
-                    answers = _completed(answers, unknown, again)
-            if not self._clients.is_cluster and any(map(is_from_replica, answers)):
-                with suppress(TypeError):  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
-                    client.connection_pool.disconnect(inuse_connections=False)
-            if check := self._verification(calls, answers):
-                client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
-                raise _moving(check.keys[0])
-            return self._results(request, answers)
+            try:
+                return self._carried_out(client, request)
+            except (RedisError, RedisClusterException, OSError, CheckpointError):
+                raise
+            except BaseException:
+                # A signal handler raised, for Ctrl-C perhaps. Between sending and reading, redis-py then puts the
+                # connection back as it is, and the next call would take this one's answer for its own.
+                close_idle(client)
+                raise
 
     async def aexecute(self, request: Request) -> Any:
         if not self._clients.is_async:
@@ -102,6 +96,23 @@ class RedisTransport:
 
     async def aclose(self) -> None:
         await self._clients.aclose()
+
+    def _carried_out(self, client: Any, request: Request) -> Any:
+        calls = [request] if isinstance(request, Call) else request
+        if len(calls) == 1 and not self._must_wait(calls[0]):
+            answers = [self._answer(client, calls[0])]
+        else:
+            answers = self._executed(client, calls)
+            if unknown := _unknown(answers):
+                again = self._executed(client, calls, only=unknown)
+                answers = _completed(answers, unknown, again)
+        if not self._clients.is_cluster and any(map(is_from_replica, answers)):
+            with suppress(TypeError):  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
+                client.connection_pool.disconnect(inuse_connections=False)
+        if check := self._verification(calls, answers):
+            client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
+            raise _moving(check.keys[0])
+        return self._results(request, answers)
 
     def _answer(self, client: Any, call: Call) -> Any:
         """Return the answer to a call, or the error that the server answered with."""

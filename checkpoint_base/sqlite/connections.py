@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.metadata import TERM_BYTES, has_terms
+from checkpoint_base.sqlite import forks
 from checkpoint_base.transport import Closable
 
 MEMORY = ":memory:"
@@ -79,25 +81,41 @@ class Connections(Closable):
     def __init__(self, file: File) -> None:
         self._file = file
         self._idle: list[sqlite3.Connection] = []
+        self._users: list[int] = []
         self._wal_limit = WAL_BYTES
+        if not file.in_memory:  # that would be lost
+            forks.close_before_forks(self)
 
     @contextmanager
     def lent(self) -> Iterator[sqlite3.Connection]:
         self._check_open()
         self._file.check()
+        thread = get_ident()
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            yield connection
+            with forks.GATE:
+                self._users.append(thread)
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
         finally:
-            self._give_back(connection)
+            with suppress(ValueError):  # a signal handler raised before it was noted
+                self._users.remove(thread)
 
     def close(self) -> None:
         self._is_closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+    def is_used_elsewhere(self, thread: int) -> bool:
+        return any(user != thread for user in self._users)
 
     def shorten_wal(self, connection: sqlite3.Connection) -> None:
         """Empty the write-ahead log if it has become long, as far as readers allow it.

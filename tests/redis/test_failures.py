@@ -21,6 +21,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from redis.asyncio.connection import Connection
 from redis.cluster import RedisCluster
+from redis.connection import Connection as BlockingConnection
 from redis.crc import key_slot
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
@@ -271,6 +272,30 @@ def down(request: pytest.FixtureRequest) -> Iterator[CheckpointSaver]:
         assert asyncio.run(saver.aget_tuple(CONFIG)) is not None
         servers.close()
         yield saver
+
+
+@pytest.mark.parametrize("fixture", ["redis_url", "cluster_server"])
+def test_the_answer_to_an_interrupted_call_is_not_given_to_the_next(
+    fixture: str, prefix: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = request.getfixturevalue(fixture)
+    threads = [f"thread {number}" for number in range(3)]
+    send = BlockingConnection.send_packed_command
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        send(*arguments, **options)
+        monkeypatch.undo()
+        raise KeyboardInterrupt  # as a signal handler may at any moment
+
+    with open_saver(server if isinstance(server, str) else server.url, prefix=prefix) as saver:
+        for thread in threads:
+            put(saver, {"a": thread}, config_of(thread))
+        for thread in threads:
+            monkeypatch.setattr(BlockingConnection, "send_packed_command", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                saver.get_tuple(config_of(thread))
+            for each in threads:
+                assert values_of(saver, config_of(each)) == {"a": each}
 
 
 def test_a_server_that_is_down_is_unavailable_after_the_deadline_and_never_empty(down: CheckpointSaver) -> None:

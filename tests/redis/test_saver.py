@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -373,6 +374,34 @@ def test_closing_a_saver_in_a_forked_process_does_not_wait_for_the_loops_of_its_
 
 
 # Options
+
+
+INTERRUPTED = """
+import signal
+from checkpoint_redis.connections import OwnClients
+from checkpoint_redis.urls import parse_deployment
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+clients = OwnClients(parse_deployment("redis://localhost?max_connections=1000"))
+for _ in range(3000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
+        for _ in range(1000):
+            with clients.blocking():
+                pass
+    except KeyboardInterrupt:
+        pass
+with clients.blocking():
+    print("goes on")
+"""
+
+
+def test_no_call_hangs_after_a_signal_handler_raised_in_another() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "goes on\n", done.stderr
 
 
 def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, prefix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +26,13 @@ from checkpoint_base.sqlite.transport import Transaction
 from tests.conftest import counted
 from tests.forking import done_in_a_fork
 from tests.sqlite.conftest import CONFIG, idle_connections, put
+
+OPENED_AND_CLOSED = """
+import sys
+from checkpoint_base import SQLiteSaver
+with SQLiteSaver(sys.argv[1]) as saver:
+    list(saver.threads())
+"""
 
 
 def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver) -> None:
@@ -309,18 +317,58 @@ def test_a_write_that_an_ended_thread_had_taken_along_is_to_be_tried_again(saver
     put(saver, {"a": 1})
 
 
-def test_a_saver_closed_in_a_forked_process_leaves_its_parent_s_connections_alone(saver: SQLiteSaver) -> None:
-    put(saver, {"a": 1})
-    [connection] = idle_connections(saver)
+def test_what_a_forked_process_stores_after_its_parent_closed_the_file_is_kept(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": "parent"})
+    context = multiprocessing.get_context("fork")
+    closed_by_parent = context.Event()
 
     def child() -> None:
-        saver.close()
-        connection.execute("SELECT 1")  # raises if it was closed
+        closed_by_parent.wait()
+        put(saver, {"a": "child"})
+        subprocess.run([sys.executable, "-c", OPENED_AND_CLOSED, str(path)], check=True)
+        put(saver, {"a": "child again"})
 
-    done_in_a_fork(child)
-    found = saver.get_tuple(CONFIG)
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"a": 1}
+    forked = context.Process(target=child)
+    forked.start()
+    saver.close()
+    closed_by_parent.set()
+    forked.join()
+    assert forked.exitcode == 0
+    with SQLiteSaver(path) as opened:
+        found = [found.checkpoint["channel_values"]["a"] for found in opened.list(CONFIG)]
+    assert found == ["child again", "child", "parent"]
+
+
+def test_processes_that_are_forked_while_others_write_can_write(path: Path) -> None:
+    with SQLiteSaver(path, deadline=1) as saver:
+        put(saver, {"a": 0})
+        stopped = threading.Event()
+
+        def write() -> None:
+            while not stopped.is_set():
+                put(saver, {"a": 1})
+
+        writers = [threading.Thread(target=write) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        try:
+            for _ in range(5):
+                done_in_a_fork(lambda: put(saver, {"a": 2}))
+        finally:
+            stopped.set()
+            for writer in writers:
+                writer.join()
+
+
+def test_a_fork_in_the_middle_of_one_s_own_request_does_not_wait_for_it(saver: SQLiteSaver) -> None:
+    saver.store.transport.execute(Transaction(lambda _: done_in_a_fork(lambda: None)))
+
+
+def test_a_fork_does_not_close_what_was_stored_in_memory() -> None:
+    with SQLiteSaver(":memory:") as saver:
+        put(saver, {"a": 1})
+        done_in_a_fork(lambda: None)
+        assert len(list(saver.list(CONFIG))) == 1
 
 
 def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLiteSaver) -> None:

@@ -76,6 +76,7 @@ from checkpoint_base.transport import Operation
 # output and settles it. The null task's writes are input to the super-step and settle nothing.
 _CONTROL_CHANNELS = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 _NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
+_UNSET_ID = "placeholder-id"  # of an Interrupt that was made without an id
 
 # The path of a task that another task called (`@task` of the functional API) holds its caller's path, where any other
 # push task has a number. Its question is recorded for the caller too, and the caller's is the one that langgraph shows.
@@ -560,8 +561,11 @@ def _write_order(write: WriteRecord) -> tuple[str, str, int]:
 
 
 def _interrupts(value: Any) -> Sequence[Any]:
-    """The questions in an INTERRUPT write, as langgraph reads it: a sequence of them, or a single one."""
-    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+    """The questions in an INTERRUPT write, which langgraph reads as a sequence of them or a single one; each once."""
+    asked = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+    # What a `@task` in a subgraph asks is there for the task and again for each caller, under the same id.
+    ids = (getattr(question, "id", _UNSET_ID) for question in asked)
+    return list({at if id_ == _UNSET_ID else repr(id_): asked[at] for at, id_ in enumerate(ids)}.values())
 
 
 def _asked(question: Any, where: str) -> tuple[str, Any]:

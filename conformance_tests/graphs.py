@@ -332,6 +332,19 @@ def tasks_in_a_node(saver: Saver, runs: Runs) -> Graph:
     return parallel(Log, {"calls": calls, "c": asks(runs, "c", "c?")}, says(runs, "end")).compile(checkpointer=saver)
 
 
+def tasks_in_a_subgraph(saver: Saver, runs: Runs) -> Graph:
+    """A subgraph whose node calls tasks that ask."""
+    _, ask = _tasks(runs)
+
+    def calls(_: Any) -> dict[str, Any]:
+        futures = [ask("a?"), ask("b?")]
+        results = [future.result() for future in futures]
+        runs["calls"] += 1
+        return {"log": [results]}
+
+    return sequence(Log, {"sub": sequence(Log, {"calls": calls}).compile()}).compile(checkpointer=saver)
+
+
 def _tasks(runs: Runs) -> tuple[Any, Any]:
     """A task that works and one that asks. Each counts itself when it has its result."""
 

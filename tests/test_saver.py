@@ -498,6 +498,13 @@ def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_
     assert "is no Interrupt of LangGraph" in odd.error
 
 
+def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
+    stored = put(saver, {}, CONFIG)
+    saver.put_writes(stored, [("__interrupt__", [Interrupt("one?"), Interrupt("two?")])], "task")
+    assert [waiting.value for waiting in saver.interrupts()] == ["one?", "two?"]
+    assert [thread.pending_interrupts for thread in saver.threads()] == [2]
+
+
 def test_odd_arguments_raise_errors_of_ours(saver: SQLiteSaver) -> None:
     stored = put(saver, {"a": 1})
     checkpoint: Any = empty_checkpoint()

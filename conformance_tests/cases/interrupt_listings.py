@@ -232,7 +232,7 @@ def the_latest_root_checkpoint_is_the_one_with_the_greatest_id(t: Trial) -> None
     thread = t.thread()
     for number in (2, 1):
         stored = t.put(worker, thread, id_=f"1f000000-0000-6000-8000-00000000000{number}", metadata={"step": number})
-        _ask(worker, stored, f"task-{number}", *[f"{number}?"] * number)
+        _ask(worker, stored, f"task-{number}", *(f"{question}?" for question in range(number)))
     found = _thread_info(t, reader, thread)
     t.expect((found.step, found.pending_interrupts), (2, 2), "put the latest first; step and pending interrupts")
 

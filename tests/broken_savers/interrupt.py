@@ -73,6 +73,17 @@ class CountsNoInterruptsOfThreads(SQLiteSaver):
 
 
 @breaks("INTERRUPT-6")
+class ListsAQuestionForEveryCallerOfItsTask(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        for waiting in super().interrupts(**options):
+            config = {"configurable": {"thread_id": waiting.thread_id, "checkpoint_id": waiting.checkpoint_id}}
+            root: Any = self.get_tuple(config)
+            for task_id, channel, questions in root.pending_writes:
+                if (task_id, channel) == (waiting.task_id, "__interrupt__"):
+                    yield from (waiting for question in questions if question.id == waiting.interrupt_id)
+
+
+@breaks("INTERRUPT-6")
 class NamesTheCheckpointForTheTask(SQLiteSaver):
     def interrupts(self, **options: Any) -> Any:
         for waiting in super().interrupts(**options):

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.perloop import PerLoop
@@ -25,9 +26,12 @@ RENEWED_EVERY = 1.0
 
 
 class Renewals:
-    """Lends connections of pools. When a connection is lost, all idle ones of its pool are replaced.
+    """Lends connections of pools. When a connection is lost or read-only, all idle ones of its pool are replaced.
 
     Whatever ended that connection has probably ended the idle ones, and each of those would fail another caller.
+
+    After a failover, a name or a proxy may for a moment still lead to the old primary, which is a standby by then.
+    Connections made meanwhile work, and without being replaced would stay with it for the hour that a pool keeps them.
     """
 
     def __init__(self) -> None:
@@ -39,8 +43,8 @@ class Renewals:
         try:
             with pool.connection(timeout=seconds) as connection:
                 yield connection
-        except psycopg.OperationalError:
-            if connection is not None and connection.closed and self._is_due(pool):
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
+            if _is_of_no_use(connection, error) and self._is_due(pool):
                 pool.drain()
             raise
 
@@ -50,8 +54,8 @@ class Renewals:
         try:
             async with pool.connection(timeout=seconds) as connection:
                 yield connection
-        except psycopg.OperationalError:
-            if connection is not None and connection.closed and self._is_due(pool):
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
+            if _is_of_no_use(connection, error) and self._is_due(pool):
                 # Shielded, because a pool whose drain is cut short has lost its connections.
                 await asyncio.shield(pool.drain())
             raise
@@ -62,6 +66,10 @@ class Renewals:
         if is_due:
             self._latest[pool] = now
         return is_due
+
+
+def _is_of_no_use(connection: Connection[Any] | AsyncConnection[Any] | None, error: psycopg.Error) -> bool:
+    return connection is not None and (connection.closed or isinstance(error, ReadOnlySqlTransaction))
 
 
 class _Cancellable(AsyncPunctual):

@@ -22,8 +22,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
-from checkpoint_postgres.pools import ProcessPools, Renewals, TrackingPool
-from checkpoint_postgres.punctual import Punctual
+from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
 
 AnyConnection: TypeAlias = Connection[Any]
 AnyAsyncConnection: TypeAlias = AsyncConnection[Any]
@@ -47,9 +46,6 @@ _DEFAULTS: Mapping[str, str] = {
     "tcp_user_timeout": "30000",
 }
 
-_DIAGNOSED_WITHIN = 2
-"""Timeout in seconds of the connection that is opened only to learn why a pool could not open one."""
-
 # For libpq, the user information of a URL ends at the first @, and none can follow a /. It takes the rest of a password
 # that contains either for part of the host or database name, which error messages show.
 _AMBIGUOUS = re.compile(r"postgres(ql)?://[^@/]*[@/][^?]*@")
@@ -58,8 +54,6 @@ _UNREADABLE = (
     "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, with options "
     "that libpq knows, and reserved characters of the password as %XX"
 )
-
-_POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": POOL_SECONDS}
 
 
 class Connections(Closable, ABC):
@@ -115,9 +109,7 @@ class OwnPools(Connections):
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
-            # The pool does not say why it could not connect, but this attempt raises the reason.
-            Connection.connect(self._conninfo, connect_timeout=_DIAGNOSED_WITHIN).close()
-            raise self._all_busy() from timeout
+            raise self._timed_out(pool.connecting) from timeout
 
     @asynccontextmanager
     async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:
@@ -129,8 +121,7 @@ class OwnPools(Connections):
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
-            await (await AsyncConnection.connect(self._conninfo, connect_timeout=_DIAGNOSED_WITHIN)).close()
-            raise self._all_busy() from timeout
+            raise self._timed_out(pool.connecting) from timeout
 
     def close(self) -> None:
         self._is_closed = True
@@ -146,7 +137,7 @@ class OwnPools(Connections):
             await asyncio.to_thread(pool.close)
         await pools.per_loop.aclose()
 
-    def _make_pool(self, pools: ProcessPools) -> ConnectionPool[Punctual]:
+    def _make_pool(self, pools: ProcessPools) -> WatchedPool:
         # With a timeout, so that the caller can check its deadline before it tries again.
         if not pools.making.acquire(timeout=POOL_SECONDS):
             raise StoreUnavailable(f"PostgreSQL has not accepted a connection for {POOL_SECONDS:.0f} seconds")
@@ -155,22 +146,23 @@ class OwnPools(Connections):
             if pools.blocking is None:
                 # A pool connects in the background, where errors are lost. So a first connection is tried here.
                 Connection.connect(self._conninfo).close()
-                pools.blocking = ConnectionPool(
-                    self._conninfo, connection_class=Punctual, open=True, **self._sizes, **_POOL_OPTIONS
-                )
+                pools.blocking = WatchedPool(self._conninfo, open=True, reconnect_timeout=POOL_SECONDS, **self._sizes)
             return pools.blocking
         finally:
             pools.making.release()
 
     async def _make_async_pool(self) -> TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()
-        pool = TrackingPool(self._conninfo, open=False, **self._sizes, **_POOL_OPTIONS)
+        pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **self._sizes)
         # Waits, because a caller that came before the first connection would make the pool begin a second one in vain,
         # which the end of a short-lived loop would cut off.
         await pool.open(wait=True, timeout=POOL_SECONDS)
         return pool
 
-    def _all_busy(self) -> PoolTimeout:
+    def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:
+        # Trying to connect here would tell as well, but thousands of callers may be waiting for a few connections.
+        if connecting.trouble:
+            return psycopg.OperationalError(connecting.trouble)
         return PoolTimeout(
             f"all connections of the pool have been busy for {POOL_SECONDS:.0f} seconds: raise "
             f"max_size={self._sizes['max_size']}, or do less at once"

@@ -1,4 +1,6 @@
-"""Pools of psycopg, and what they lack: renewal after an outage, and an end together with their event loop."""
+"""Pools of psycopg, and what they lack: renewal after an outage, the reason why one cannot connect, and an end together
+with their event loop.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +74,42 @@ def _is_of_no_use(connection: Connection[Any] | AsyncConnection[Any] | None, err
     return connection is not None and (connection.closed or isinstance(error, ReadOnlySqlTransaction))
 
 
+class Connecting:
+    """How connecting goes for a pool, which does it in the background and does not say."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        """Why the latest attempt has no connection, or None if it has one."""
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        self.trouble = "the server has not accepted a connection yet"
+        try:
+            yield
+        except Exception as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None
+
+
+class _Watched(Punctual):
+    """A connection of `WatchedPool`."""
+
+    @classmethod
+    def connect(cls, *args: Any, connecting: Connecting, **kwargs: Any) -> Self:  # type: ignore[override]  # by its pool
+        with connecting.attempt():
+            return super().connect(*args, **kwargs)
+
+
+class WatchedPool(ConnectionPool[_Watched]):
+    """A pool for sync callers that knows how connecting goes."""
+
+    def __init__(self, conninfo: str, **options: Any) -> None:
+        self.connecting = Connecting()
+        kwargs = {"autocommit": True, "connecting": self.connecting}
+        super().__init__(conninfo, connection_class=_Watched, kwargs=kwargs, **options)
+
+
 class _Cancellable(AsyncPunctual):
     """A connection whose attempt to connect can be cancelled in a pool.
 
@@ -80,9 +118,10 @@ class _Cancellable(AsyncPunctual):
     """
 
     @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+    async def connect(cls, *args: Any, connecting: Connecting, **kwargs: Any) -> Self:  # type: ignore[override]  # by its pool
         try:
-            return await super().connect(*args, **kwargs)
+            with connecting.attempt():
+                return await super().connect(*args, **kwargs)
         except asyncio.CancelledError:
             if (worker := asyncio.current_task()) is not None:
                 asyncio.get_running_loop().call_soon(worker.cancel)
@@ -90,11 +129,16 @@ class _Cancellable(AsyncPunctual):
 
 
 class TrackingPool(AsyncConnectionPool[_Cancellable]):
-    """A pool that knows its connections, so that their sockets can be closed after its event loop has ended."""
+    """A pool for an event loop that knows how connecting goes.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    It also knows its connections, so that their sockets can be closed after its event loop has ended.
+    """
+
+    def __init__(self, conninfo: str, **options: Any) -> None:
+        self.connecting = Connecting()
         self._made: WeakSet[_Cancellable] = WeakSet()
-        super().__init__(*args, connection_class=_Cancellable, configure=self._remember, **kwargs)
+        kwargs = {"autocommit": True, "connecting": self.connecting}
+        super().__init__(conninfo, connection_class=_Cancellable, configure=self._remember, kwargs=kwargs, **options)
 
     async def _remember(self, connection: _Cancellable) -> None:
         self._made.add(connection)
@@ -108,12 +152,12 @@ class ProcessPools:
     """The pools of one process: one for sync callers, if it has been made, and one for each event loop."""
 
     def __init__(self, make_async: Callable[[], Awaitable[TrackingPool]]) -> None:
-        self.blocking: ConnectionPool[Punctual] | None = None
+        self.blocking: WatchedPool | None = None
         self.making = threading.Lock()
         self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon)
         self.renewals = Renewals()
 
-    def take_blocking(self) -> ConnectionPool[Punctual] | None:
+    def take_blocking(self) -> WatchedPool | None:
         """Remove the pool for sync callers, if there is one, and return it."""
         with self.making:
             pool, self.blocking = self.blocking, None

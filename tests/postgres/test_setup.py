@@ -161,6 +161,24 @@ def test_a_newer_schema_is_refused_and_left_alone(place: Place) -> None:
     assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
 
 
+def test_a_renamed_schema_is_refused_because_its_functions_work_on_the_one_of_its_old_name(place: Place) -> None:
+    with open_saver(place.url) as saver:
+        put_values(saver, {"a": "kept for later"})
+    place.query(f'ALTER SCHEMA {{s}} RENAME TO "{place.schema}_old"')
+    try:
+        with open_saver(place.url) as live, closing(open_saver(f"{place.url}_old")) as old:
+            put_values(live, {"a": "live"})
+            for call in (lambda: old.get_tuple(CONFIG), lambda: old.delete_thread("thread"), old.setup):
+                with pytest.raises(SchemaMismatch, match=r"was renamed, .* rename it back"):
+                    call()
+            assert live.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": "live"}
+        place.query("DROP SCHEMA {s} CASCADE")
+    finally:
+        place.query(f'ALTER SCHEMA "{place.schema}_old" RENAME TO {{s}}')
+    with open_saver(place.url) as saver:
+        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": "kept for later"}
+
+
 @pytest.mark.parametrize(
     "theirs",
     [

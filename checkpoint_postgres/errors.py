@@ -93,6 +93,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
     unavailable = (
         "08",  # connections
+        "23505",  # meanwhile, REINDEX CONCURRENTLY: of two inserts at once, one may meet the other in the new index
         "25006",  # read-only: a standby, or a server during a failover
         "25P03",  # idle in a transaction for too long
         "25P04",  # in a transaction for too long

@@ -30,6 +30,9 @@ _SET_UP = "call setup(), or have an administrator run what `checkpoints schema p
 _REFUSALS = (
     "authentication failed",
     "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "method requirement",
+    "channel binding required",
     "does not exist",
     "is not permitted to log in",
     "permission denied",
@@ -37,11 +40,15 @@ _REFUSALS = (
     "could not translate host name",
     "failed to resolve host",
     "invalid value",
+    ' value: "',  # invalid sslmode value: "on"
     "invalid integer value",
     "invalid port number",
     "certificate",
     "server does not support SSL",
     "no such user",
+    "unrecognized configuration parameter",
+    "unsupported startup parameter",
+    "definition of service",
 )
 
 # psycopg's message, and libpq's, for a resolver that may know the name in a minute.

@@ -209,6 +209,9 @@ def test_what_a_saver_cannot_be_made_of_is_told() -> None:
     [
         (("/postgres?", "/no_such_database?"), 'database "no_such_database" does not exist'),
         (("postgres@", "nobody@"), 'role "nobody" does not exist'),
+        (("&schema=", "&sslmode=on&schema="), 'invalid sslmode value: "on"'),
+        (("&schema=", "&target_session_attrs=rw&schema="), 'invalid target_session_attrs value: "rw"'),
+        (("&schema=", "&options=-cnone%3D1&schema="), 'unrecognized configuration parameter "none"'),
     ],
 )
 def test_a_refused_connection_is_told_at_once(place: Place, change: tuple[str, str], message: str) -> None:

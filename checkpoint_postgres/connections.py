@@ -174,6 +174,17 @@ class _Given(Connections):
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> None:
+        """Refuse two event loops at once: of two that wait, psycopg wakes only one, or fails."""
+        here = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not here and self._loop.is_running():
+            raise UnsupportedOperation(
+                "the given pool or connection is in use on another event loop: open one for each loop, or make the "
+                "saver from a connection string, which serves all of them"
+            )
+        self._loop = here
 
     def _check_usable(self) -> None:
         self._check_open()
@@ -204,6 +215,7 @@ class GivenPool(_Given):
         self._check_usable()
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
+        self._check_loop()
         async with self._renewals.alent(self._pool, seconds=POOL_SECONDS) as connection:
             yield connection
 
@@ -244,6 +256,7 @@ class GivenConnection(_Given):
         self._check_usable()
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
+        self._check_loop()
         async with self._async_lending:
             try:
                 async with asyncio.timeout(POOL_SECONDS):

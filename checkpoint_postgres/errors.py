@@ -79,7 +79,10 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
     if code in ("42P07", "42723", "42710"):  # such a table, function or object exists
         return SchemaMismatch(f"the schema holds another program's tables ({text}): choose another schema")
     if code == "42501":
-        return UnsupportedOperation(f"PostgreSQL: {text}. Grant the permission ({_SET_UP})")
+        return UnsupportedOperation(
+            f"PostgreSQL: {text}. Have an administrator grant the permission or, if nothing is set up yet, run what "
+            "`checkpoints schema postgres` prints"
+        )
     if code == "CKP01":
         return UnsupportedOperation(
             f"{text}: do not change default_transaction_isolation for these connections, their role or their database"

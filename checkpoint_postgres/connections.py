@@ -22,8 +22,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
-from checkpoint_postgres.pools import ProcessPools, Renewals, TrackingPool
-from checkpoint_postgres.punctual import Punctual
+from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
 
 AnyConnection: TypeAlias = Connection[Any]
 AnyAsyncConnection: TypeAlias = AsyncConnection[Any]
@@ -47,9 +46,6 @@ _DEFAULTS: Mapping[str, str] = {
     "tcp_user_timeout": "30000",
 }
 
-_DIAGNOSED_WITHIN = 2
-"""Timeout in seconds of the connection that is opened only to learn why a pool could not open one."""
-
 # For libpq, the user information of a URL ends at the first @, and none can follow a /. It takes the rest of a password
 # that contains either for part of the host or database name, which error messages show.
 _AMBIGUOUS = re.compile(r"postgres(ql)?://[^@/]*[@/][^?]*@")
@@ -58,8 +54,6 @@ _UNREADABLE = (
     "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, with options "
     "that libpq knows, and reserved characters of the password as %XX"
 )
-
-_POOL_OPTIONS: Mapping[str, Any] = {"kwargs": {"autocommit": True}, "reconnect_timeout": POOL_SECONDS}
 
 
 class Connections(Closable, ABC):
@@ -115,9 +109,7 @@ class OwnPools(Connections):
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
-            # The pool does not say why it could not connect, but this attempt raises the reason.
-            Connection.connect(self._conninfo, connect_timeout=_DIAGNOSED_WITHIN).close()
-            raise self._all_busy() from timeout
+            raise self._timed_out(pool.connecting) from timeout
 
     @asynccontextmanager
     async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:
@@ -129,8 +121,7 @@ class OwnPools(Connections):
                 connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
-            await (await AsyncConnection.connect(self._conninfo, connect_timeout=_DIAGNOSED_WITHIN)).close()
-            raise self._all_busy() from timeout
+            raise self._timed_out(pool.connecting) from timeout
 
     def close(self) -> None:
         self._close_blocking()
@@ -145,21 +136,24 @@ class OwnPools(Connections):
         if (pool := self._pools.get().blocking.take()) is not None:
             pool.close()
 
-    def _make_pool(self) -> ConnectionPool[Punctual]:
+    def _make_pool(self) -> WatchedPool:
         self._check_open()
         # A pool connects in the background, where errors are lost. So a first connection is tried here.
         Connection.connect(self._conninfo).close()
-        return ConnectionPool(self._conninfo, connection_class=Punctual, open=True, **self._sizes, **_POOL_OPTIONS)
+        return WatchedPool(self._conninfo, open=True, reconnect_timeout=POOL_SECONDS, **self._sizes)
 
     async def _make_async_pool(self) -> TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()
-        pool = TrackingPool(self._conninfo, open=False, **self._sizes, **_POOL_OPTIONS)
+        pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **self._sizes)
         # Waits, because a caller that came before the first connection would make the pool begin a second one in vain,
         # which the end of a short-lived loop would cut off.
         await pool.open(wait=True, timeout=POOL_SECONDS)
         return pool
 
-    def _all_busy(self) -> PoolTimeout:
+    def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:
+        # Trying to connect here would tell as well, but thousands of callers may be waiting for a few connections.
+        if connecting.trouble:
+            return psycopg.OperationalError(connecting.trouble)
         return PoolTimeout(
             f"all connections of the pool have been busy for {POOL_SECONDS:.0f} seconds: raise "
             f"max_size={self._sizes['max_size']}, or do less at once"
@@ -171,6 +165,17 @@ class _Given(Connections):
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _check_loop(self) -> None:
+        """Refuse two event loops at once: of two that wait, psycopg wakes only one, or fails."""
+        here = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not here and self._loop.is_running():
+            raise UnsupportedOperation(
+                "the given pool or connection is in use on another event loop: open one for each loop, or make the "
+                "saver from a connection string, which serves all of them"
+            )
+        self._loop = here
 
     def _check_usable(self) -> None:
         self._check_open()
@@ -201,6 +206,7 @@ class GivenPool(_Given):
         self._check_usable()
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
+        self._check_loop()
         async with self._renewals.alent(self._pool, seconds=POOL_SECONDS) as connection:
             yield connection
 
@@ -241,6 +247,7 @@ class GivenConnection(_Given):
         self._check_usable()
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
+        self._check_loop()
         async with self._async_lending:
             try:
                 async with asyncio.timeout(POOL_SECONDS):

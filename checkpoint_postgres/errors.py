@@ -30,6 +30,9 @@ _SET_UP = "call setup(), or have an administrator run what `checkpoints schema p
 _REFUSALS = (
     "authentication failed",
     "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "method requirement",
+    "channel binding required",
     "does not exist",
     "is not permitted to log in",
     "permission denied",
@@ -37,11 +40,15 @@ _REFUSALS = (
     "could not translate host name",
     "failed to resolve host",
     "invalid value",
+    ' value: "',  # invalid sslmode value: "on"
     "invalid integer value",
     "invalid port number",
     "certificate",
     "server does not support SSL",
     "no such user",
+    "unrecognized configuration parameter",
+    "unsupported startup parameter",
+    "definition of service",
 )
 
 # psycopg's message, and libpq's, for a resolver that may know the name in a minute.
@@ -72,7 +79,10 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
     if code in ("42P07", "42723", "42710"):  # such a table, function or object exists
         return SchemaMismatch(f"the schema holds another program's tables ({text}): choose another schema")
     if code == "42501":
-        return UnsupportedOperation(f"PostgreSQL: {text}. Grant the permission ({_SET_UP})")
+        return UnsupportedOperation(
+            f"PostgreSQL: {text}. Have an administrator grant the permission or, if nothing is set up yet, run what "
+            "`checkpoints schema postgres` prints"
+        )
     if code == "CKP01":
         return UnsupportedOperation(
             f"{text}: do not change default_transaction_isolation for these connections, their role or their database"
@@ -93,6 +103,7 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
     unavailable = (
         "08",  # connections
+        "23505",  # meanwhile, REINDEX CONCURRENTLY: of two inserts at once, one may meet the other in the new index
         "25006",  # read-only: a standby, or a server during a failover
         "25P03",  # idle in a transaction for too long
         "25P04",  # in a transaction for too long

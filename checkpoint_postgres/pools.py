@@ -1,4 +1,6 @@
-"""Pools of psycopg, and what they lack: renewal after an outage, and an end together with their event loop."""
+"""Pools of psycopg, and what they lack: renewal after an outage, the reason why one cannot connect, and an end together
+with their event loop.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import psycopg
 from psycopg import AsyncConnection, Connection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.perloop import PerLoop
@@ -25,9 +28,12 @@ RENEWED_EVERY = 1.0
 
 
 class Renewals:
-    """Lends connections of pools. When a connection is lost, all idle ones of its pool are replaced.
+    """Lends connections of pools. When a connection is lost or read-only, all idle ones of its pool are replaced.
 
     Whatever ended that connection has probably ended the idle ones, and each of those would fail another caller.
+
+    After a failover, a name or a proxy may for a moment still lead to the old primary, which is a standby by then.
+    Connections made meanwhile work, and without being replaced would stay with it for the hour that a pool keeps them.
     """
 
     def __init__(self) -> None:
@@ -39,8 +45,8 @@ class Renewals:
         try:
             with pool.connection(timeout=seconds) as connection:
                 yield connection
-        except psycopg.OperationalError:
-            if connection is not None and connection.closed and self._is_due(pool):
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
+            if _is_of_no_use(connection, error) and self._is_due(pool):
                 pool.drain()
             raise
 
@@ -50,8 +56,8 @@ class Renewals:
         try:
             async with pool.connection(timeout=seconds) as connection:
                 yield connection
-        except psycopg.OperationalError:
-            if connection is not None and connection.closed and self._is_due(pool):
+        except (psycopg.OperationalError, ReadOnlySqlTransaction) as error:
+            if _is_of_no_use(connection, error) and self._is_due(pool):
                 # Shielded, because a pool whose drain is cut short has lost its connections.
                 await asyncio.shield(pool.drain())
             raise
@@ -64,6 +70,46 @@ class Renewals:
         return is_due
 
 
+def _is_of_no_use(connection: Connection[Any] | AsyncConnection[Any] | None, error: psycopg.Error) -> bool:
+    return connection is not None and (connection.closed or isinstance(error, ReadOnlySqlTransaction))
+
+
+class Connecting:
+    """How connecting goes for a pool, which does it in the background and does not say."""
+
+    def __init__(self) -> None:
+        self.trouble: str | None = None
+        """Why the latest attempt has no connection, or None if it has one."""
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        self.trouble = "the server has not accepted a connection yet"
+        try:
+            yield
+        except Exception as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None
+
+
+class _Watched(Punctual):
+    """A connection of `WatchedPool`."""
+
+    @classmethod
+    def connect(cls, *args: Any, connecting: Connecting, **kwargs: Any) -> Self:  # type: ignore[override]  # by its pool
+        with connecting.attempt():
+            return super().connect(*args, **kwargs)
+
+
+class WatchedPool(ConnectionPool[_Watched]):
+    """A pool for sync callers that knows how connecting goes."""
+
+    def __init__(self, conninfo: str, **options: Any) -> None:
+        self.connecting = Connecting()
+        kwargs = {"autocommit": True, "connecting": self.connecting}
+        super().__init__(conninfo, connection_class=_Watched, kwargs=kwargs, **options)
+
+
 class _Cancellable(AsyncPunctual):
     """A connection whose attempt to connect can be cancelled in a pool.
 
@@ -72,9 +118,10 @@ class _Cancellable(AsyncPunctual):
     """
 
     @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> Self:
+    async def connect(cls, *args: Any, connecting: Connecting, **kwargs: Any) -> Self:  # type: ignore[override]  # by its pool
         try:
-            return await super().connect(*args, **kwargs)
+            with connecting.attempt():
+                return await super().connect(*args, **kwargs)
         except asyncio.CancelledError:
             if (worker := asyncio.current_task()) is not None:
                 asyncio.get_running_loop().call_soon(worker.cancel)
@@ -82,11 +129,16 @@ class _Cancellable(AsyncPunctual):
 
 
 class TrackingPool(AsyncConnectionPool[_Cancellable]):
-    """A pool that knows its connections, so that their sockets can be closed after its event loop has ended."""
+    """A pool for an event loop that knows how connecting goes.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    It also knows its connections, so that their sockets can be closed after its event loop has ended.
+    """
+
+    def __init__(self, conninfo: str, **options: Any) -> None:
+        self.connecting = Connecting()
         self._made: WeakSet[_Cancellable] = WeakSet()
-        super().__init__(*args, connection_class=_Cancellable, configure=self._remember, **kwargs)
+        kwargs = {"autocommit": True, "connecting": self.connecting}
+        super().__init__(conninfo, connection_class=_Cancellable, configure=self._remember, kwargs=kwargs, **options)
 
     async def _remember(self, connection: _Cancellable) -> None:
         self._made.add(connection)
@@ -99,9 +151,7 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
 class ProcessPools:
     """The pools of one process: one for sync callers, and one for each event loop."""
 
-    def __init__(
-        self, make: Callable[[], ConnectionPool[Punctual]], make_async: Callable[[], Awaitable[TrackingPool]]
-    ) -> None:
+    def __init__(self, make: Callable[[], WatchedPool], make_async: Callable[[], Awaitable[TrackingPool]]) -> None:
         self.blocking = MadeOnce(make)
         self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon)
         self.renewals = Renewals()

@@ -41,6 +41,7 @@ class Schema:
         self._parts = {
             "schema": sql.Identifier(name),
             "name": sql.Literal(name),
+            "table": sql.Literal(f"{sql.Identifier(name).as_string(None)}.writes"),  # as functions name it
             # All programs of a database share one space of numbers for advisory locks.
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
             "version": sql.Literal(SCHEMA_VERSION),

@@ -86,7 +86,13 @@ class PostgresStore(CheckpointStore):
             raise SchemaMismatch(
                 f"schema {self._schema.name!r} has the table schema_version of another program: choose another schema"
             )
-        version: int = rows[0][0]
+        version: int
+        [(version, was_renamed)] = rows
+        if was_renamed:
+            raise SchemaMismatch(
+                f"schema {self._schema.name!r} was renamed, but its functions still work on the one of its old name: "
+                "rename it back; `checkpoints transfer` copies threads to another schema"
+            )
         if version > SCHEMA_VERSION:
             raise SchemaMismatch(
                 f"schema {self._schema.name!r} has layout {version}, this version of checkpoint-backends knows up to "

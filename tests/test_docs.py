@@ -394,9 +394,11 @@ def test_sql_can_be_run(request: pytest.FixtureRequest, sources: list[str]) -> N
         url = _database(request.getfixturevalue("postgresql_url"))
         with open_saver(url):
             pass
-        with psycopg.connect(url, autocommit=True) as connection:
+        with psycopg.connect(url) as connection:
+            connection.execute("DO 'BEGIN CREATE ROLE app; EXCEPTION WHEN duplicate_object THEN END'")
             for statement in filter(str.strip, block.text.split(";\n")):
                 connection.execute(statement)  # type: ignore[arg-type]  # the page's
+            connection.rollback()  # roles belong to the whole server
 
 
 def test_every_block_says_its_language_and_is_proven() -> None:

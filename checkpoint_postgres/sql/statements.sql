@@ -7,8 +7,12 @@
 -- checkpoints for one page. That a thread has the terms on any checkpoint at all is a separate condition: it shows the
 -- server when the terms are rare enough to begin with them.
 
+-- With whether the functions, which name their schema, are those of a schema of another name.
 -- name: version
-SELECT version FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
+SELECT version, EXISTS (
+    SELECT FROM pg_catalog.pg_proc JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE nspname = {name} AND proname = 'put_writes' AND pg_catalog.strpos(prosrc, {table}) = 0)
+FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
 
 -- name: read_committed
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED

@@ -283,3 +283,29 @@ def test_an_isolation_level_of_a_given_connection_is_its_user_s_and_stays(place:
         assert saver.get_tuple(config) is not None
         assert given.execute("SHOW transaction_isolation").fetchone() == ("serializable",)
         assert not given.autocommit
+
+
+def test_what_is_given_does_not_serve_two_event_loops_at_once(place: Place) -> None:
+    """Two loops that share a pool of psycopg leave each other waiting."""
+
+    async def use() -> None:
+        async with (
+            AsyncConnectionPool(place.server_url, open=False, min_size=1) as pool,
+            await AsyncConnection.connect(place.server_url) as connection,
+        ):
+            for given in (pool, connection):
+                saver = PostgresSaver(given, schema=place.schema)
+                await saver.asetup()
+                with pytest.raises(UnsupportedOperation, match="in use on another event loop"):
+                    await asyncio.to_thread(asyncio.run, saver.aget_tuple(CONFIG))
+                assert await saver.aget_tuple(CONFIG) is None
+
+    asyncio.run(use())
+
+
+def test_a_given_async_connection_serves_one_event_loop_after_the_other(saver: PostgresSaver, place: Place) -> None:
+    given = asyncio.run(AsyncConnection.connect(place.server_url))
+    on_given = PostgresSaver(given, schema=place.schema)
+    for _ in range(2):
+        assert asyncio.run(on_given.aget_tuple(CONFIG)) is None
+    asyncio.run(given.close())

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from checkpoint_base import StoreUnavailable, open_saver
+from checkpoint_base import CheckpointError, StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver, punctual
 from checkpoint_postgres.errors import translated
 from tests.faults.proxy import Proxy
@@ -146,6 +146,15 @@ def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver:
 
 @pytest.mark.parametrize("code", ["25P03", "25P04", "40P01", "55P03", "57014", "57P05"])
 def test_what_the_server_ended_because_it_took_too_long_may_be_repeated(place: Place, code: str) -> None:
+    assert isinstance(raised_with(place, code), StoreUnavailable)
+
+
+def test_what_met_another_in_an_index_that_is_being_rebuilt_may_be_repeated(place: Place) -> None:
+    """While REINDEX CONCURRENTLY ran, a few of ten thousand first steps of threads did, in spite of ON CONFLICT."""
+    assert isinstance(raised_with(place, "23505"), StoreUnavailable)
+
+
+def raised_with(place: Place, code: str) -> CheckpointError:
     with psycopg.connect(place.server_url) as given, pytest.raises(psycopg.Error) as raised:
-        given.execute(f"DO 'BEGIN RAISE ''it took too long'' USING ERRCODE = ''{code}''; END'".encode())
-    assert isinstance(translated(raised.value), StoreUnavailable)
+        given.execute(f"DO 'BEGIN RAISE ''no'' USING ERRCODE = ''{code}''; END'".encode())
+    return translated(raised.value)

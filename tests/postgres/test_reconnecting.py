@@ -7,7 +7,8 @@ import operator
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, TypedDict
 from urllib.parse import urlsplit
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 from langgraph.graph import START, StateGraph
 
-from checkpoint_base import open_saver
+from checkpoint_base import StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres.pools import RENEWED_EVERY
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import Place, place_on
 from tests.servers.postgres import Cluster, cluster, installations
-from tests.servers.processes import ServerUnavailable
+from tests.servers.processes import HOST, ServerUnavailable
 
 NODES = [f"node {number}" for number in range(8)]
 THREADS = ["one", "two", "three"]
@@ -190,6 +192,39 @@ def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place
             saver.store.transport._connections._pools.get().blocking.made.wait()
             _eventually(lambda: place.sessions() == 12)
             threading.Event().wait(1.1)  # an idle pool is renewed once in a second at most
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_pool_that_was_led_to_a_standby_leaves_it_once_its_name_leads_to_the_primary(
+    own_cluster: Cluster, colour: str
+) -> None:
+    """For a moment of a failover, a name or a proxy leads to the old primary, whose sessions stay open."""
+    with own_cluster.started() as primary:
+        schema = place_on(primary).schema
+        with open_saver(primary.url, schema=schema):
+            pass
+    with (
+        own_cluster.standby() as old,
+        old.started(),
+        own_cluster.started() as primary,
+        Proxy(HOST, old.port) as name,
+    ):
+        saver = PostgresSaver(f"postgresql://postgres@{HOST}:{name.port}/postgres", schema=schema, deadline=0)
+
+        async def use() -> None:
+            writes: Any = {"configurable": {"thread_id": "1", "checkpoint_ns": "", "checkpoint_id": "1"}}
+            call = saver.aput_writes if colour == "async" else partial(asyncio.to_thread, saver.put_writes)
+            with pytest.raises(StoreUnavailable, match="in a read-only transaction"):
+                await call(writes, [("a", 1)], "task")
+            name.target = (HOST, own_cluster.port)
+            await asyncio.sleep(RENEWED_EVERY)
+            with suppress(StoreUnavailable):
+                await call(writes, [("a", 1)], "task")
+            await call(writes, [("a", 1)], "task")
+            await saver.aclose()
+
+        asyncio.run(use())
+        Place(primary.url, primary.url, schema, "").query("DROP SCHEMA {s} CASCADE")
 
 
 def _eventually(is_so: Callable[[], bool]) -> None:

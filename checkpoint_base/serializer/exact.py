@@ -11,7 +11,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from checkpoint_base.errors import SerializationError
 from checkpoint_base.serializer.allowlist import key_of
 from checkpoint_base.serializer.codes import TAG
-from checkpoint_base.serializer.decode import Decoder, damaged
+from checkpoint_base.serializer.decode import Decoder, damaged, require_shallow
 from checkpoint_base.serializer.encode import Encoder
 from checkpoint_base.serializer.place import explain
 
@@ -75,6 +75,8 @@ class ExactSerializer(JsonPlusSerializer):
             # Read here, not in __init__: LangGraph copies a serializer and then sets the copy's allowlist.
             return Decoder(self._allowed_msgpack_modules).load(payload)
         try:
+            if tag == "msgpack":
+                require_shallow(payload)
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import logging
 import pathlib
 import random
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import (
     HumanMessage,
 )
+from langchain_core.prompts import PromptTemplate
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import (
@@ -194,6 +196,24 @@ def test_langgraph_s_allowlist_extends_a_strict_serializer() -> None:
     stock = JsonPlusSerializer().dumps_typed(shapes.Point(1))
     assert clone.loads_typed(stock) == shapes.Point(1)
     assert strict.loads_typed(stock) == {"x": 1, "y": 0}
+
+
+def test_strict_leaves_a_class_in_langgraph_s_old_json_as_it_is(log: Any) -> None:
+    def stored(*path: str, **kwargs: Any) -> Any:
+        return {"lc": 1, "type": "constructor", "id": [*path], "kwargs": kwargs}
+
+    prompt = stored("langchain", "prompts", "prompt", "PromptTemplate", template="{x}", input_variables=["x"])
+    message = stored("langchain", "schema", "messages", "HumanMessage", content="a")
+    data = ("json", json.dumps([prompt, message]).encode())
+    assert ExactSerializer(strict=True).loads_typed(data) == [prompt, HumanMessage("a")]
+    assert "Blocked deserialization of langchain_core.prompts.prompt.PromptTemplate" in log.records[0].message
+    assert (
+        SERDE.loads_typed(data)
+        == JsonPlusSerializer().loads_typed(data)
+        == [PromptTemplate(template="{x}"), HumanMessage("a")]
+    )
+    permitted = ExactSerializer(allowed=[PromptTemplate])
+    assert permitted.loads_typed(data)[0] == PromptTemplate(template="{x}")
 
 
 def test_the_environment_s_strict_mode_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:

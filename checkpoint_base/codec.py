@@ -54,11 +54,19 @@ SEALED_PIECE_BYTES = 256 * 1024
 MAX_PIECE_BYTES = 1 << 30
 """A frame that claims to hold more is not decompressed, so that damage cannot exhaust memory."""
 
+MAX_VALUE_BYTES = 1 << 32
+"""A longer value is neither stored nor joined. A few chunks that name each other many times could claim any length."""
+
 SMALL_ELEMENT_BYTES = 16
 """Below this average size (lists of numbers) finding the elements costs more than serializing did: cut blindly."""
 
 MAX_REFS = 24
 """A value record with more chunks than this gets a level of nodes."""
+
+_LEAST_BYTES = 256
+"""Less than the leaves of a value have on average: all but a few have `LEAF_BYTES` or more."""
+
+_IMPOSSIBLE = "a stored value claims an impossible size"
 
 _FORMAT = 1
 _INLINE, _COMPRESSED = 0x10, 0x20
@@ -130,7 +138,12 @@ class Codec:
             previous: an encoding of a similar value, usually the channel's last one. It only saves work: the packs
                 that both begin with are compared, not cut and hashed again.
             associated: bytes that are stored elsewhere and that the checksum covers, too; `decode` needs them again.
+
+        Raises:
+            ValueError: the value is longer than `MAX_VALUE_BYTES`.
         """
+        if len(data) > MAX_VALUE_BYTES:
+            raise ValueError(f"a value has at most {MAX_VALUE_BYTES} bytes, not {len(data)}")
         if len(data) <= INLINE_BYTES:
             return Encoding(ValueRecord(self.encode_whole(type_, data, associated=associated)), {})
         sealed = "+" in type_
@@ -183,10 +196,12 @@ class Codec:
             tail = record.root[type_end:]
             if flags & 0x0F != _FORMAT:
                 raise CorruptCheckpoint(f"a stored value has the unknown format {flags & 0x0F}")
-            contents = [] if flags & _INLINE else _leaf_contents(split_ids(record.refs), chunks)
+            contents = [] if flags & _INLINE else _Leaves(chunks).contents(split_ids(record.refs))
             head = _decompressed(tail) if flags & _COMPRESSED else tail
         except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
             raise CorruptCheckpoint(f"a stored value cannot be read: {error}") from error
+        if sum(map(len, contents)) > MAX_VALUE_BYTES:
+            raise CorruptCheckpoint(_IMPOSSIBLE)
         checksum = 0
         for content in contents:
             checksum = zlib.crc32(content, checksum)
@@ -298,7 +313,7 @@ def _pieces(start: int, end: int, size: int) -> Iterator[int]:
 
 def _decompressed(frame: bytes) -> bytes:
     if zstandard.get_frame_parameters(frame).content_size > MAX_PIECE_BYTES:
-        raise CorruptCheckpoint("a stored value claims an impossible size")
+        raise CorruptCheckpoint(_IMPOSSIBLE)
     return _zstd.decompressor.decompress(frame)
 
 
@@ -319,18 +334,37 @@ def _node(ids: Iterable[ChunkId]) -> Chunk:
     return Chunk(blake2b(body, digest_size=CHUNK_ID_BYTES, person=b"node").digest(), body, node=True)
 
 
-def _leaf_contents(ids: Iterable[ChunkId], chunks: Mapping[ChunkId, Chunk]) -> list[bytes]:
-    contents: list[bytes] = []
-    for id_ in ids:
-        chunk = chunks.get(id_)
+class _Leaves:
+    """Finds what the leaves of a value hold, each chunk once, and stops where a value would be longer than any is."""
+
+    def __init__(self, chunks: Mapping[ChunkId, Chunk]) -> None:
+        self._chunks = chunks
+        self._below: dict[ChunkId, list[bytes]] = {}
+        self._held = 0
+
+    def contents(self, ids: Iterable[ChunkId]) -> list[bytes]:
+        found: list[bytes] = []
+        for id_ in ids:
+            if id_ not in self._below:
+                self._below[id_] = self._contents_below(id_)
+            found += self._below[id_]
+            if len(found) > MAX_VALUE_BYTES // _LEAST_BYTES:
+                raise CorruptCheckpoint(_IMPOSSIBLE)
+        return found
+
+    def _contents_below(self, id_: ChunkId) -> list[bytes]:
+        chunk = self._chunks.get(id_)
         if chunk is None:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is missing from the store")
         if chunk.node:
-            contents += _leaf_contents(chunk.children, chunks)
-        elif chunk.body.startswith(_RAW):
-            contents.append(chunk.body[1:])
+            return self.contents(chunk.children)
+        if chunk.body.startswith(_RAW):
+            content = chunk.body[1:]
         elif chunk.body.startswith(_ZSTD):
-            contents.append(_decompressed(chunk.body[1:]))
+            content = _decompressed(chunk.body[1:])
         else:
             raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
-    return contents
+        self._held += len(content)
+        if self._held > MAX_VALUE_BYTES:
+            raise CorruptCheckpoint(_IMPOSSIBLE)
+        return [content]

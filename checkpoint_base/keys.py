@@ -14,7 +14,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
-from checkpoint_base.errors import InvalidKey
+from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
 
 MAX_ID_BYTES = 512
 
@@ -138,11 +138,20 @@ def version_key(version: str | float) -> str:
 
 
 def version_of(key: str) -> str | int | float:
-    """Undo `version_key`."""
-    kind, rest = key[0], key[1:]
+    """Undo `version_key`.
+
+    Raises:
+        CorruptCheckpoint: this is not the text of a version.
+    """
+    kind, rest = key[:1], key[1:]
     if kind == "s":
         return unescape(rest)
-    return int(rest) if kind == "i" else float(rest)
+    try:
+        return int(rest) if kind == "i" else float(rest)
+    except ValueError as error:
+        raise CorruptCheckpoint(
+            f"the stored version {key[:40]!r} of a channel is damaged: restore its thread from a backup, or delete it"
+        ) from error
 
 
 def escape(name: str) -> str:

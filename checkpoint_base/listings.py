@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
+from checkpoint_base.keys import text_key
 from checkpoint_base.records import Position
 
 
@@ -109,9 +110,7 @@ def _position(fields: Any) -> Position | None:
     if fields is None:
         return None
     at, thread_id, task_id = fields
-    if not (isinstance(thread_id, str) and isinstance(task_id, str)):
-        raise TypeError("a position is a time, a thread and a task")
-    return (_whole(at), thread_id, task_id)
+    return (_whole(at), text_key("thread_id", thread_id), text_key("task_id", task_id))
 
 
 def _whole(number: Any) -> int:

@@ -53,7 +53,7 @@ def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> b
 def _equal(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
-    except (TypeError, ValueError):  # arrays, for example, have no single answer
+    except (TypeError, ValueError, ArithmeticError):  # arrays have no single answer, a signalling NaN has none at all
         return False
 
 

@@ -416,8 +416,10 @@ class Operations:
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
         what = f"checkpoint {_place(record.key)}"
         associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels)
-        header, metadata = self._decode(ValueRecord(record.header), {}, what, associated=associated)
-        return header, metadata
+        match self._decode(ValueRecord(record.header), {}, what, associated=associated):
+            case [dict() as header, dict() as metadata]:
+                return header, metadata
+        raise CorruptCheckpoint(f"{what} holds something else. Restore it from a backup, or delete the thread")
 
     def _listed_metadata(self, record: CheckpointRecord | None) -> tuple[dict[str, Any], str | None]:
         """A checkpoint's metadata, or why it cannot be read, for listings that one damaged thread must not end."""

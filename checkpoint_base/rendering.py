@@ -128,7 +128,7 @@ def _cell(value: object) -> str:
         with suppress(OverflowError):  # in the year 1 or 9999
             value = value.astimezone(UTC) if value.tzinfo else value
         return value.replace(tzinfo=None).isoformat(" ", "seconds")
-    return "" if value is None else str(value)
+    return "" if value is None else _as_text(_plain(value, brief=True))  # str() refuses huge numbers
 
 
 def _short(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import ormsgpack
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +172,31 @@ def test_a_missing_chunk_is_an_error() -> None:
         remaining = {id_: chunk for id_, chunk in encoding.chunks.items() if id_ != lost}
         with pytest.raises(CorruptCheckpoint, match=lost.hex()):
             Codec().decode(encoding.record, remaining)
+
+
+def bombs() -> dict[str, tuple[bytes, list[Chunk]]]:
+    """A few chunks that claim to be a huge value, and the references to them."""
+    ids = [bytes([number]) * 16 for number in range(64)]
+    zeros = b"\x01" + zstandard.ZstdCompressor().compress(bytes(1 << 24))
+
+    def nodes(leaf: bytes) -> list[Chunk]:
+        return [Chunk(ids[0], leaf), *(Chunk(ids[at], ids[at - 1] * 64, node=True) for at in range(1, 64))]
+
+    return {
+        "the same chunk very often": (ids[0] * 700_000, [Chunk(ids[0], bytes(8192))]),
+        "a compressed chunk": (ids[0] * 300, [Chunk(ids[0], zeros)]),
+        "nodes of nodes": (ids[63], nodes(b"\x00a")),
+        "nodes of nodes of nothing": (ids[63], nodes(b"\x00")),
+        "a node of itself": (ids[0], [Chunk(ids[0], ids[0] * 2, node=True)]),
+    }
+
+
+@pytest.mark.parametrize("bomb", bombs())
+def test_chunks_that_claim_to_be_a_huge_value_are_not_joined(bomb: str) -> None:
+    refs, chunks = bombs()[bomb]
+    root = Codec().encode(TAG, bytes(1000)).record.root
+    with pytest.raises(CorruptCheckpoint):
+        Codec().decode(ValueRecord(root, refs), {chunk.id: chunk for chunk in chunks})
 
 
 @settings(max_examples=300)

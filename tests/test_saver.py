@@ -7,6 +7,7 @@ import copy
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from langgraph.types import Interrupt
 
 from checkpoint_base import (
     ConflictError,
+    CorruptCheckpoint,
     ExactSerializer,
     InvalidKey,
     SerializationError,
@@ -28,6 +30,7 @@ from checkpoint_base import (
     UnsupportedOperation,
 )
 from checkpoint_base.codec import Codec
+from checkpoint_base.keys import version_of
 from checkpoint_base.listings import Cursor
 from tests.conftest import counted
 
@@ -140,6 +143,8 @@ def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLit
         "W1sxLDIsM10sbnVsbCwwXQ",
         Cursor((2**63, "a", "b")).text(),
         Cursor((-1, "a", "b")).text(),
+        Cursor((1, "a\0", "b")).text(),
+        Cursor((1, "a", "\0")).text(),
         Cursor(None, None, -1).text(),
         Cursor(None, None, 0.5).text(),  # type: ignore[arg-type]
     ],
@@ -321,6 +326,22 @@ def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> Non
         found = clone.get_tuple(stored)
         assert found is not None
         assert found.pending_writes == [("task", "a", 2)]
+
+
+def test_a_signalling_nan_equals_nothing(path: Path) -> None:
+    signalling = Decimal("sNaN")
+    serde = EncryptedSerializer.from_pycryptodome_aes(ExactSerializer(), key=b"0123456789abcdef")
+    with SQLiteSaver(path, serde=serde) as saver:
+        for thread, value in {"one": 1, "nan": signalling}.items():
+            put(saver, {}, config_of(thread, checkpoint_ns=""), k=value)
+        assert [thread.thread_id for thread in saver.threads(metadata={"k": 1})] == ["one"]
+        assert list(saver.list(None, filter={"k": signalling})) == []
+
+
+def test_a_version_that_is_none_is_damage() -> None:
+    for version in ("", "i", "ix", "i" + "9" * 5000, "f", "x"):
+        with pytest.raises(CorruptCheckpoint, match="damaged"):
+            version_of(version)
 
 
 def test_an_encrypted_store_holds_no_plain_text_and_is_still_filtered(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import logging
 import pathlib
 import random
@@ -27,9 +28,14 @@ from hypothesis import strategies as st
 from langchain_core.messages import (
     HumanMessage,
 )
+from langchain_core.prompts import PromptTemplate
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.jsonplus import (
+    EXT_CONSTRUCTOR_SINGLE_ARG,
+    EXT_DELTA_SNAPSHOT,
+    JsonPlusSerializer,
+)
 from langgraph.types import Send
 
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
@@ -116,14 +122,18 @@ def test_strict_loses_no_entry_to_plain_data_that_equals_it() -> None:
     assert other == {"red": 1, 2: 3}
 
 
-def test_what_is_nested_deeper_than_anything_is_stored_is_damaged_and_harmless() -> None:
+@pytest.mark.parametrize(
+    ("tag", "code", "times"),
+    [(TAG, codes.TUPLE, 120), ("msgpack", EXT_CONSTRUCTOR_SINGLE_ARG, 500), ("msgpack", EXT_DELTA_SNAPSHOT, 500)],
+)
+def test_what_is_nested_deeper_than_anything_is_stored_is_damaged_and_harmless(tag: str, code: int, times: int) -> None:
     bomb = b"\x01"
-    for _ in range(120):
-        bomb = b"\x91" * 240 + b"\xc9" + len(bomb).to_bytes(4, "big") + bytes((codes.TUPLE,)) + b"\x91" + bomb
+    for _ in range(times):
+        bomb = b"\x91" * 240 + b"\xc9" + (len(bomb) + 1).to_bytes(4, "big") + bytes((code,)) + b"\x91" + bomb
     program = (
         "import sys\n"
         "from checkpoint_base.serializer import ExactSerializer\n"
-        "try: ExactSerializer(strict=True).loads_typed(('msgpack.exact', sys.stdin.buffer.read()))\n"
+        f"try: ExactSerializer(strict=True).loads_typed(({tag!r}, sys.stdin.buffer.read()))\n"
         "except Exception as error: print(type(error).__name__)\n"
     )
     run = subprocess.run([sys.executable, "-c", program], input=bomb, capture_output=True, check=False)
@@ -186,6 +196,24 @@ def test_langgraph_s_allowlist_extends_a_strict_serializer() -> None:
     stock = JsonPlusSerializer().dumps_typed(shapes.Point(1))
     assert clone.loads_typed(stock) == shapes.Point(1)
     assert strict.loads_typed(stock) == {"x": 1, "y": 0}
+
+
+def test_strict_leaves_a_class_in_langgraph_s_old_json_as_it_is(log: Any) -> None:
+    def stored(*path: str, **kwargs: Any) -> Any:
+        return {"lc": 1, "type": "constructor", "id": [*path], "kwargs": kwargs}
+
+    prompt = stored("langchain", "prompts", "prompt", "PromptTemplate", template="{x}", input_variables=["x"])
+    message = stored("langchain", "schema", "messages", "HumanMessage", content="a")
+    data = ("json", json.dumps([prompt, message]).encode())
+    assert ExactSerializer(strict=True).loads_typed(data) == [prompt, HumanMessage("a")]
+    assert "Blocked deserialization of langchain_core.prompts.prompt.PromptTemplate" in log.records[0].message
+    assert (
+        SERDE.loads_typed(data)
+        == JsonPlusSerializer().loads_typed(data)
+        == [PromptTemplate(template="{x}"), HumanMessage("a")]
+    )
+    permitted = ExactSerializer(allowed=[PromptTemplate])
+    assert permitted.loads_typed(data)[0] == PromptTemplate(template="{x}")
 
 
 def test_the_environment_s_strict_mode_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import ormsgpack
+from langchain_core.load.load import ALL_SERIALIZABLE_MAPPINGS
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from checkpoint_base.errors import SerializationError
-from checkpoint_base.serializer.allowlist import key_of
+from checkpoint_base.serializer.allowlist import key_of, permits
 from checkpoint_base.serializer.codes import TAG
-from checkpoint_base.serializer.decode import Decoder, damaged
+from checkpoint_base.serializer.decode import Decoder, damaged, require_shallow
 from checkpoint_base.serializer.encode import Encoder
 from checkpoint_base.serializer.place import explain
 
@@ -19,7 +20,8 @@ from checkpoint_base.serializer.place import explain
 class ExactSerializer(JsonPlusSerializer):
     """LangGraph's serializer, except that a value comes back equal and of the same type at every depth.
 
-    Dictionaries keep their order. Data that the stock `JsonPlusSerializer` wrote is read as the stock one reads it; the
+    Dictionaries keep their order. Data that the stock `JsonPlusSerializer` wrote is read as the stock one reads it,
+    except that `strict` also holds for JSON, in which the stock one rebuilds many of langchain-core's classes; the
     stock one refuses what this one wrote, by its tag. Pickle is neither written nor read.
 
     A class is stored by its module and qualified name. Reading rebuilds instances of the classes that LangGraph
@@ -75,6 +77,8 @@ class ExactSerializer(JsonPlusSerializer):
             # Read here, not in __init__: LangGraph copies a serializer and then sets the copy's allowlist.
             return Decoder(self._allowed_msgpack_modules).load(payload)
         try:
+            if tag == "msgpack":
+                require_shallow(payload)
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(
@@ -82,3 +86,12 @@ class ExactSerializer(JsonPlusSerializer):
             ) from error
         except (ormsgpack.MsgpackDecodeError, RecursionError) as error:
             raise damaged(tag, payload, error) from error
+
+    def _reviver(self, value: dict[str, Any]) -> Any:
+        """Return what an object in the stock serializer's JSON stands for."""
+        if self._allowed_msgpack_modules is not True and value.get("lc") == 1 and value.get("type") == "constructor":
+            path = tuple(value["id"])
+            *module, name = ALL_SERIALIZABLE_MAPPINGS.get(path, path)
+            if not permits(self._allowed_msgpack_modules, ".".join(module), name):
+                return value
+        return super()._reviver(value)

@@ -48,7 +48,8 @@ def _path_of(url: str) -> str:
         file = "file.db" if {"@", ":"} & {*parts.netloc} else parts.netloc + parts.path
         raise UnsupportedOperation(f"the URL of a SQLite file names a host: write sqlite:///{file}, with three slashes")
     if parts.query:
-        raise UnsupportedOperation(f"unknown option {parts.query!r}; known are strict, compression and deadline")
+        names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
+        raise UnsupportedOperation(f"unknown option {names}; known are strict, compression and deadline")
     if parts.fragment:
         raise UnsupportedOperation("the URL of a SQLite file has a fragment: write %23 for a # in the file's name")
     return unquote(parts.path[1:]) or MEMORY

@@ -198,7 +198,9 @@ BEGIN
     SELECT array_agg(thread_id), array_agg(id) INTO level_threads, level_ids FROM (
         SELECT DISTINCT thread_id, substr(refs, 1 + 16 * n, 16) AS id
         FROM unnest(p_threads, p_refs) AS given (thread_id, refs), generate_series(0, length(refs) / 16 - 1) AS n) AS ids;
-    WHILE level_ids IS NOT NULL LOOP
+    -- The longest value has a dozen levels. Nodes that name each other, because they were damaged, would have no end.
+    FOR depth IN 1 .. 32 LOOP
+        EXIT WHEN level_ids IS NULL;
         chunk_threads := chunk_threads || level_threads;
         chunk_ids := chunk_ids || level_ids;
         SELECT array_agg(thread_id), array_agg(id) INTO level_threads, level_ids FROM (

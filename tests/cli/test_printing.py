@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
 from tests.cli.conftest import (
@@ -362,3 +363,13 @@ def test_a_command_leaves_the_log_as_it_was(call: Callable[..., Result]) -> None
     before = repeated.level, [*repeated.handlers]
     call("threads")
     assert (repeated.level, repeated.handlers) == before
+
+
+def test_a_number_that_python_does_not_print_keeps_nothing_from_being_listed(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'huge.db'}"
+    with open_saver(store) as saver:
+        config: Any = {"configurable": {"thread_id": "huge", "checkpoint_ns": ""}}
+        saver.put(config, empty_checkpoint(), {"step": 10**5000, "source": "loop"}, {})
+    for command in (["threads"], ["show", "huge"], ["history", "huge"]):
+        result = CliRunner().invoke(cli.main, ["--store", store, *command])
+        assert (result.exit_code, "<int>" in result.stdout) == (0, True)

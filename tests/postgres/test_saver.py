@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
-from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
 from tests.faults.proxy import Proxy
@@ -383,3 +383,12 @@ def test_an_ended_event_loop_leaves_no_connection(place: Place, put: Callable[..
             asyncio.run(saver.aget_tuple(CONFIG))
         asyncio.run(saver.aget_tuple(CONFIG))
         assert place.sessions() <= before + 2
+
+
+def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(
+    place: Place, saver: PostgresSaver
+) -> None:
+    put_values(saver, {"a": "x" * 2000})
+    place.query("UPDATE {s}.chunks SET node = true, body = id || id")
+    with pytest.raises(CorruptCheckpoint, match="channel 'a'"):
+        saver.get_tuple(CONFIG)

@@ -13,7 +13,11 @@ import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 
-from checkpoint_base import CheckpointError, CorruptCheckpoint, SQLiteSaver
+from checkpoint_base import CheckpointError, CorruptCheckpoint, ExactSerializer, SQLiteSaver
+from checkpoint_base.codec import Codec
+from checkpoint_base.operations import _associated_with
+from checkpoint_base.records import InboxQuery
+from checkpoint_base.transport import run
 from tests.sqlite.conftest import CONFIG, put
 
 THREADS = ["t0", "t1", "t2", "t3"]
@@ -81,6 +85,23 @@ def test_a_damaged_checkpoint_hides_no_other_thread_from_the_inbox(
         assert names_the_thread_only(error)
         assert all(bool(item.error) == (item.thread_id == DAMAGED) for item in listed)
     assert [question.value for question in waiting.interrupts(thread_id="t1")] == ["how many?"]
+
+
+@pytest.mark.parametrize("content", [5, [1], [{}, 5], [[], []], [{}, {}, {}]], ids=repr)
+def test_a_header_that_holds_something_else_hides_no_other_thread(
+    content: Any, path: Path, waiting: SQLiteSaver
+) -> None:
+    [found] = run(waiting.store.threads(InboxQuery(thread_id=DAMAGED)), waiting.transport)
+    record = found.latest
+    assert record
+    associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels)
+    header = Codec().encode_whole(*ExactSerializer().dumps_typed(content), associated=associated)
+    damage_latest(path, f"header = x'{header.hex()}'")
+    for listed in (list(waiting.interrupts(order="oldest")), list(waiting.threads(order="oldest"))):
+        assert [item.thread_id for item in listed if item.error] == [DAMAGED]
+        assert [item.thread_id for item in listed] == THREADS
+    with pytest.raises(CorruptCheckpoint, match=DAMAGED):
+        waiting.get_tuple({"configurable": {"thread_id": DAMAGED}})
 
 
 @any_damage

@@ -25,7 +25,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.types import ERROR, INTERRUPT, RESUME
+from langgraph.checkpoint.serde.types import ERROR
 
 from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Encoding
@@ -54,6 +54,7 @@ from checkpoint_base.keys import (
 from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
 from checkpoint_base.paging import Item, Listing
+from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
     ChannelVersion,
@@ -71,16 +72,6 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
-
-# As langgraph's own status reader has it: writes of these channels tell what happened to a task, every other write is
-# output and settles it. The null task's writes are input to the super-step and settle nothing.
-_CONTROL_CHANNELS = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
-_NULL_TASK_ID = "00000000-0000-0000-0000-000000000000"
-_UNSET_ID = "placeholder-id"  # of an Interrupt that was made without an id
-
-# The path of a task that another task called (`@task` of the functional API) holds its caller's path, where any other
-# push task has a number. Its question is recorded for the caller too, and the caller's is the one that langgraph shows.
-_CALLED_TASK_PATH = "~__pregel_push, ~"
 
 _NO_VALUE = ValueRecord(b"")
 
@@ -180,8 +171,6 @@ class Operations:
         task_id = task_key(task_id)
         task_path = text_key("task_path", task_path)
         now = _now()
-        is_task = task_id != _NULL_TASK_ID
-        may_ask = is_task and not task_path.startswith(_CALLED_TASK_PATH)
         encodings = []
         records: dict[int, WriteRecord] = {}
         for position, (channel, value) in enumerate(writes):
@@ -194,8 +183,8 @@ class Operations:
                 channel=escape(channel),
                 task_path=task_path,
                 value=_NO_VALUE,
-                questions=len(_interrupts(value)) if may_ask and channel == INTERRUPT else 0,
-                settles=is_task and channel not in _CONTROL_CHANNELS,
+                questions=number_of_questions(task_id, task_path, channel, value),
+                settles=settles(task_id, channel),
                 written_at=now,
             )
             what = f"write {position} to {channel!r} of task {task_id} on {_place(key)}"
@@ -346,18 +335,18 @@ class Operations:
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
-            asked: Sequence[tuple[str, Any]] = ()
+            pairs: Sequence[tuple[str, Any]] = ()
             try:
-                questions = _interrupts(
+                questions = questions_in(
                     self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
-                asked = [_asked(question, where) for question in questions]
+                pairs = [asked(question, where) for question in questions]
             except (CorruptCheckpoint, SerializationError) as unreadable:
                 error = str(unreadable)
-            for number, (interrupt_id, value) in enumerate(asked or [("", None)], 1):
+            for number, (interrupt_id, value) in enumerate(pairs or [("", None)], 1):
                 if number <= skip:
                     continue
-                is_last = number == len(asked) or not asked
+                is_last = number == len(pairs) or not pairs
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,
@@ -434,7 +423,10 @@ class Operations:
 
     def _encode(self, value: Any, what: str, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
         type_, data = self._dump(value, what)
-        return self.codec.encode(type_, data, previous=previous, associated=associated)
+        try:
+            return self.codec.encode(type_, data, previous=previous, associated=associated)
+        except ValueError as error:
+            raise SerializationError(f"{what} cannot be stored: {error}") from error
 
     def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
         previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
@@ -560,22 +552,6 @@ def _place(key: CheckpointKey) -> str:
 
 def _write_order(write: WriteRecord) -> tuple[str, str, int]:
     return writes_sort_key(write.task_path, write.task_id, write.idx)
-
-
-def _interrupts(value: Any) -> Sequence[Any]:
-    """The questions in an INTERRUPT write, which langgraph reads as a sequence of them or a single one; each once."""
-    asked = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
-    # What a `@task` in a subgraph asks is there for the task and again for each caller, under the same id.
-    ids = (getattr(question, "id", _UNSET_ID) for question in asked)
-    return list({at if id_ == _UNSET_ID else repr(id_): asked[at] for at, id_ in enumerate(ids)}.values())
-
-
-def _asked(question: Any, where: str) -> tuple[str, Any]:
-    # Known by its attributes, because its class is langgraph's, which this package does not need.
-    try:
-        return question.id, question.value
-    except AttributeError:
-        raise SerializationError(f"{where}: a {type(question).__name__} is no Interrupt of LangGraph") from None
 
 
 def _described(error: BaseException) -> str:

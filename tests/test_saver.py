@@ -28,6 +28,7 @@ from checkpoint_base import (
     SerializationError,
     SQLiteSaver,
     UnsupportedOperation,
+    codec,
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
@@ -173,6 +174,15 @@ def test_the_place_of_a_bad_value_in_writes_and_metadata_is_named(saver: SQLiteS
     assert found is not None
     assert found.pending_writes == []
     assert found.checkpoint["channel_values"] == {"a": 1}
+
+
+def test_a_value_that_is_too_long_is_named_and_nothing_is_stored(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "MAX_VALUE_BYTES", 1000)
+    with pytest.raises(SerializationError, match=r"channel 'long' of .* at most 1000 bytes"):
+        put(saver, {"short": "a", "long": "a" * 1000})
+    assert saver.get_tuple(CONFIG) is None
 
 
 def test_a_copy_onto_another_thread_is_a_conflict_and_changes_nothing(saver: SQLiteSaver) -> None:

@@ -143,7 +143,7 @@ class Codec:
             ValueError: the value is longer than `MAX_VALUE_BYTES`.
         """
         if len(data) > MAX_VALUE_BYTES:
-            raise ValueError(f"a value has at most {MAX_VALUE_BYTES} bytes, not {len(data)}: keep what it holds elsewhere")
+            raise ValueError(f"{len(data)} bytes are more than {MAX_VALUE_BYTES}: keep what the value holds elsewhere")
         if len(data) <= INLINE_BYTES:
             return Encoding(ValueRecord(self.encode_whole(type_, data, associated=associated)), {})
         sealed = "+" in type_

@@ -180,7 +180,7 @@ def test_a_value_that_is_too_long_is_named_and_nothing_is_stored(
     saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec, "MAX_VALUE_BYTES", 1000)
-    with pytest.raises(SerializationError, match=r"channel 'long' of .* at most 1000 bytes"):
+    with pytest.raises(SerializationError, match=r"channel 'long' of .* are more than 1000"):
         put(saver, {"short": "a", "long": "a" * 1000})
     assert saver.get_tuple(CONFIG) is None
 

@@ -10,7 +10,7 @@ from checkpoint_base.codec import Encoding
 from checkpoint_base.records import Chunk, ChunkId
 
 MAX_ENCODING_BYTES = 64 * 1024 * 1024
-MAX_CHUNKS = 262_144  # of about 8 KB in a long value; their ids take 25 MB
+MAX_CHUNKS = 262_144  # of about 8 KB in a long value; 36 MB if each thread has 30 of them, 110 MB if each has one
 
 
 class RecentEncodings:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import wait
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from checkpoint_base.errors import UnsupportedOperation
 
 T = TypeVar("T")
+
+LOOKS_EVERY = 0.05
+"""Seconds after which whoever waits for another thread's loop looks whether it still runs."""
 
 
 class PerLoop(Generic[T]):
@@ -79,10 +83,8 @@ class PerLoop(Generic[T]):
         for loop, resource in self._taken():
             if loop is here:
                 await self._close(resource)
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._close(resource), loop))
             else:
-                self._abandon(resource)
+                await asyncio.to_thread(self._close_from_elsewhere, loop, resource)
 
     def close(self) -> None:
         """`aclose` for sync callers. It cannot wait for this thread's own loop, whose resource is abandoned."""
@@ -91,10 +93,26 @@ class PerLoop(Generic[T]):
         except RuntimeError:
             here = None
         for loop, resource in self._taken():
-            if loop.is_running() and loop is not here:
-                asyncio.run_coroutine_threadsafe(self._close(resource), loop).result()
-            else:
+            if loop is here:
                 self._abandon(resource)
+            else:
+                self._close_from_elsewhere(loop, resource)
+
+    def _close_from_elsewhere(self, loop: asyncio.AbstractEventLoop, resource: T) -> None:
+        """Close a resource on the loop of another thread; abandon it if that has ended, or ends meanwhile."""
+        if loop.is_running():
+            closing = self._close(resource)
+            try:
+                future = asyncio.run_coroutine_threadsafe(closing, loop)
+            except RuntimeError:  # it has been closed since we looked
+                closing.close()
+            else:
+                while loop.is_running() and not future.done():
+                    wait([future], timeout=LOOKS_EVERY)
+                if future.done() and not future.cancelled():  # `asyncio.run` cancels what is left at its end
+                    future.result()
+                    return
+        self._abandon(resource)
 
     def _taken(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
         with self._changing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Generic, TypeVar
 
 from checkpoint_base.errors import StoreUnavailable
@@ -45,7 +45,7 @@ class MadeOnce(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self.made: T | None = None
         self._make = make
-        self._making = Lock()
+        self._making = RLock()  # which knows whether the thread that releases it has it
 
     def get(self, late: str, *, seconds: float) -> T:
         """Return the resource.
@@ -56,14 +56,17 @@ class MadeOnce(Generic[T]):
         """
         if (made := self.made) is not None:
             return made
-        if not self._making.acquire(timeout=seconds):
-            raise StoreUnavailable(f"{late} within {seconds:.0f} seconds")
-        try:
+        try:  # before the lock is acquired, because a signal handler may raise as soon as it is
+            if not self._making.acquire(timeout=seconds):
+                raise StoreUnavailable(f"{late} within {seconds:.0f} seconds")
             if self.made is None:
                 self.made = self._make()
             return self.made
         finally:
-            self._making.release()
+            try:  # noqa: SIM105  # in a call of `suppress` a signal handler could raise, too
+                self._making.release()
+            except RuntimeError:  # not acquired
+                pass
 
     def take(self) -> T | None:
         """Return the resource, if there is one or it is being made, and forget it: it belongs to the caller."""

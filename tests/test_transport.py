@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 import time
 from itertools import pairwise
 from typing import Any
@@ -165,3 +166,40 @@ def test_what_is_made_for_a_loop_while_everything_is_closed_is_closed_too(colour
 
     asyncio.run(work())
     assert closed == ["resource"]
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("end", ["cancels what is left", "only stops"])
+@pytest.mark.timeout(20)
+def test_what_is_being_closed_on_a_loop_that_ends_meanwhile_is_abandoned(end: str, colour: str) -> None:
+    is_made, is_closing, abandoned = threading.Event(), asyncio.Event(), list[str]()
+
+    async def make() -> str:
+        return "resource"
+
+    async def close(_: str) -> None:
+        is_closing.set()
+        await asyncio.sleep(60)
+
+    each = PerLoop(make, close, abandoned.append)
+
+    async def work() -> None:
+        await each.get()
+        is_made.set()
+        await is_closing.wait()
+
+    loop = asyncio.new_event_loop()
+    run_to_its_end = asyncio.run if end == "cancels what is left" else loop.run_until_complete
+    thread = threading.Thread(target=lambda: run_to_its_end(work()))
+    thread.start()
+    is_made.wait()
+    if colour == "sync":
+        each.close()
+    else:
+        asyncio.run(each.aclose())
+    thread.join()
+    assert abandoned == ["resource"]
+    for left in asyncio.all_tasks(loop):
+        left.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import get_ident
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
-from checkpoint_base.metadata import TERM_BYTES, has_terms
 from checkpoint_base.sqlite import forks
 from checkpoint_base.transport import Closable
 
@@ -156,7 +155,6 @@ class Connections(Closable):
             connection.execute("PRAGMA synchronous = FULL")
             # A longer log gives the rest back to the disk when it is emptied.
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-            connection.create_function("has_terms", 2, _has_terms, deterministic=True)
         except BaseException:
             connection.close()
             raise
@@ -168,7 +166,3 @@ class Connections(Closable):
             self._idle.append(connection)
         else:
             connection.close()
-
-
-def _has_terms(terms: bytes, wanted: bytes) -> bool:
-    return has_terms(terms, [wanted[at : at + TERM_BYTES] for at in range(0, len(wanted), TERM_BYTES)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -69,6 +69,11 @@ def blob(value: Any) -> bytes:
 
 def json_text(value: Any) -> str:
     return orjson.dumps(value).decode()
+
+
+def hex_texts(terms: Iterable[bytes]) -> str:
+    """Terms as a JSON list, each as SQLite's `hex` writes it."""
+    return json_text([term.hex().upper() for term in terms])
 
 
 def pairs_of(text: str) -> tuple[ChannelVersion, ...]:

@@ -33,6 +33,7 @@ from checkpoint_base.sql import statements
 from checkpoint_base.sqlite.errors import NOT_UTF8, is_undecodable
 from checkpoint_base.sqlite.rows import (
     checkpoint_record,
+    hex_texts,
     json_text,
     legible,
     names_of,
@@ -354,7 +355,7 @@ def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint
         "after_id": query.after.checkpoint_id if query.after else _ABOVE_ALL_IDS,
         "after_thread": query.after.thread_id if query.after else "",
         "after_ns": query.after.checkpoint_ns if query.after else "",
-        "terms": b"".join(query.terms),
+        "terms": hex_texts(query.terms),
         "limit": query.limit,
     }
     if query.thread_id is None:
@@ -450,7 +451,7 @@ def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
     time, thread_id, task_id = query.after or beginning
     return {
         "thread_id": query.thread_id,
-        "terms": b"".join(query.terms),
+        "terms": hex_texts(query.terms),
         "after_time": time,
         "after_thread": thread_id,
         "after_task": task_id,

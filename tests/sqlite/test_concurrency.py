@@ -34,6 +34,26 @@ with SQLiteSaver(sys.argv[1]) as saver:
     list(saver.threads())
 """
 
+LISTED_UNTIL_INTERRUPTED = """
+import signal
+import sys
+from checkpoint_base import SQLiteSaver
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+with SQLiteSaver(sys.argv[1]) as saver:
+    for _ in range(20):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            while True:
+                list(saver.threads(metadata={"step": 2}))
+        except KeyboardInterrupt:
+            pass
+print("interrupted")
+"""
+
 
 def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
@@ -305,6 +325,16 @@ def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_t
         put(saver, {"a": 2})
         with SQLiteSaver(path) as reader:
             assert len(list(reader.list(CONFIG))) == 2
+
+
+def test_a_filtered_listing_that_a_signal_handler_interrupts_raises_what_the_handler_raised(
+    path: Path, saver: SQLiteSaver
+) -> None:
+    for number in range(200):
+        put(saver, {"a": 1}, {"configurable": {"thread_id": f"thread-{number}", "checkpoint_ns": ""}})
+    program = [sys.executable, "-c", LISTED_UNTIL_INTERRUPTED, str(path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n", done.stderr
 
 
 @pytest.mark.timeout(20)

@@ -146,6 +146,7 @@ class GivenClients(Clients):
             )
         self.is_cluster = isinstance(client, (redis.RedisCluster, AsyncRedisCluster))
         self._client = client
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextmanager
     def blocking(self) -> Iterator[Any]:
@@ -160,7 +161,18 @@ class GivenClients(Clients):
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
+        self._check_loop()
         yield self._client
+
+    def _check_loop(self) -> None:
+        """Refuse two event loops at once: redis-py fails then, or waits for ever."""
+        here = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not here and self._loop.is_running():
+            raise UnsupportedOperation(
+                "the given client is in use on another event loop: make one for each loop, or open the saver with a "
+                "URL, which serves all of them"
+            )
+        self._loop = here
 
 
 def close_idle(client: Any) -> None:

@@ -42,6 +42,8 @@ _TRANSIENT_CODES = frozenset(
 # These end a script, but a retry may succeed: its slot is moving to another server, or an administrator ended it.
 _TRANSIENT_INSIDE = re.compile("access a non local key|killed by user")
 _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disabled")
+# Commands can be renamed or switched off, and some proxies have no scripts.
+_NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 _STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
@@ -86,6 +88,11 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         )
     if _NOT_A_CLUSTER.search(said):
         return UnsupportedOperation(f"Redis: {said}. Open redis://, or redis+sentinel:// if Sentinels watch it")
+    if _NOT_OFFERED.search(said):
+        return UnsupportedOperation(
+            f"this server lacks a command that the saver needs: {said}. It needs EVAL, EVALSHA and those that "
+            "docs/redis.md names, under these names"
+        )
     if isinstance(error, (*_TRANSIENT, AskError)) or codes & _TRANSIENT_CODES or _TRANSIENT_INSIDE.search(said):
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
     # Last, because the errors above may come from within a script, too.

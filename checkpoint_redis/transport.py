@@ -25,7 +25,7 @@ from redis.exceptions import (
 from checkpoint_base.errors import CheckpointError, StoreUnavailable
 from checkpoint_redis.connections import Clients, close_idle
 from checkpoint_redis.errors import is_dropped_connection, is_from_replica, lost_thread_id, may_have_moved, translated
-from checkpoint_redis.scripts import LOAD, Script
+from checkpoint_redis.scripts import LOAD, TOUCH, Script
 
 WAIT_MS = 5000
 """How long one attempt waits for replicas to confirm a write. The saver's deadline decides the number of attempts."""
@@ -142,6 +142,7 @@ class RedisTransport:
         for at in range(len(calls)) if only is None else only:
             pipeline.execute_command(*_command(calls[at], known=only is None), **{NEVER_DECODE: True})
         if any(self._must_wait(call) for call in calls):
+            pipeline.execute_command("EVAL", TOUCH.source, 1, f"{calls[0].keys[-1]}:touch")
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
         return pipeline
 

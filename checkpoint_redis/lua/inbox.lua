@@ -11,7 +11,7 @@ local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonu
 if not is_intact(index) then return lost_index(index) end
 sweep(index, now_ms())
 
-local reply = {false}
+local reply, spare = {false}, {left = FORGOTTEN_AT_ONCE}
 
 -- Adds the item of an index entry to the reply, unless its thread has expired. Returns an error if the thread is lost.
 local function add(member)
@@ -21,7 +21,7 @@ local function add(member)
     local hash = thread_key(index, thread)
     local stored = redis.call('HMGET', hash, 'm', 's')
     local meta, latest = stored[1], stored[2]
-    if not meta then return why_absent(index, thread) end
+    if not meta then return why_absent(index, thread, spare) end
     local record = latest and redis.call('HGET', hash, 'c\0' .. latest)
     if latest and not record then return lost(thread) end
     if not has_terms(record and parse_checkpoint(record).terms or '', terms) then return nil end

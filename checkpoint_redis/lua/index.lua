@@ -16,6 +16,9 @@
 
 local NEVER = string.rep('0', 16)
 
+-- How many checkpoints of expired threads a listing forgets at most, which takes a few milliseconds.
+local FORGOTTEN_AT_ONCE = 500
+
 local function created_of(meta) return string.sub(meta, 1, 16) end
 
 local function updated_of(meta) return string.sub(meta, 17, 32) end
@@ -100,6 +103,7 @@ local function replace_entries(index, thread, old, new, more)
 end
 
 -- Removes at most `limit` checkpoints of a thread from the index, and its other entries once no checkpoint is left.
+-- Returns what is left of the limit.
 local function forget(index, thread, meta, limit)
     while limit > 0 do
         local size = math.min(limit, 500)
@@ -116,10 +120,11 @@ local function forget(index, thread, meta, limit)
             gone = {}
             entries_of(thread, meta, gone)
             call_in_batches('ZREM', index, gone)
-            return
+            return limit - #found - 1
         end
         limit = limit - size
     end
+    return limit
 end
 
 -- The meta of a thread as the index has it, or nil.
@@ -129,13 +134,15 @@ local function indexed_meta(index, thread)
 end
 
 -- Why a thread has no meta: it never had one (nil), has expired (nil, and its entries go) or was evicted (an error).
-local function why_absent(index, thread)
+-- A listing may meet thousands of threads that expired together: it forgets `spare.left` checkpoints at most.
+local function why_absent(index, thread, spare)
     if not is_intact(index) then return lost_index(index) end
     local meta = indexed_meta(index, thread)
     if not meta then return nil end
     local expires = tonumber(expires_of(meta))
     if expires == 0 or expires >= now_ms() then return lost(thread) end
-    forget(index, thread, meta, math.huge)
+    local left = forget(index, thread, meta, spare and spare.left or math.huge)
+    if spare then spare.left = left end
     return nil
 end
 

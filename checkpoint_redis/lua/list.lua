@@ -13,7 +13,7 @@ local chunk_budget = {left = tonumber(ARGV[11])}
 if not is_intact(index) then return lost_index(index) end
 sweep(index, now_ms())
 
-local reply, found, seen_of, refreshed = {false}, 0, {}, {}
+local reply, found, seen_of, refreshed, spare = {false}, 0, {}, {}, {left = FORGOTTEN_AT_ONCE}
 while true do
     local size = math.min(looks, 100)
     local members = redis.call('ZREVRANGEBYLEX', index, highest, lowest, 'LIMIT', 0, size)
@@ -29,7 +29,7 @@ while true do
             local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
             local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')
             if not stored[3] then
-                local problem = why_absent(index, thread)
+                local problem = why_absent(index, thread, spare)
                 if problem then return problem end
             elseif not stored[1] then
                 return lost(thread)

@@ -116,3 +116,14 @@ def test_a_right_that_is_missing_inside_a_script_is_named(ports: tuple[str, list
         finally:
             allow("+hset")
         assert values_of(saver, config_of("refused")) is None
+
+
+@pytest.mark.parametrize("kind", ["Redis", "Valkey"])
+@pytest.mark.parametrize("command", ["EVAL", "EVALSHA", "GET"])
+def test_a_command_that_the_server_does_not_offer_is_named(command: str, kind: str) -> None:
+    with (
+        redis("--rename-command", command, "", installation=installations(kind)[0]) as server,
+        pytest.raises(UnsupportedOperation, match="lacks a command"),
+        open_saver(server.url),
+    ):
+        pass

@@ -71,6 +71,27 @@ def test_what_nobody_asks_for_any_more_leaves_the_index_too(short: RedisSaver, r
     assert keys() == set()
 
 
+@pytest.mark.parametrize("listing", ["threads", "list"])
+def test_a_listing_that_meets_many_expired_threads_forgets_some_of_them_and_shows_none(
+    listing: str, redis_url: str, raw: Any, prefix: str, keys: Keys
+) -> None:
+    """All are in one bucket, whose script would otherwise keep the server busy until it has forgotten every one."""
+    with RedisSaver(redis_url, prefix=prefix, ttl=100) as saver, RedisSaver(redis_url, prefix=prefix, ttl=2) as short:
+        index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
+        names = [name for name in map("t{}".format, range(2000)) if saver.store._keys(name)[1] == index][:20]  # type: ignore[attr-defined]
+        for name in names:
+            for number in range(60):
+                put(saver, {"n": number}, config_of(name))
+        for name in names:
+            put(short, {"n": 60}, config_of(name))
+        time.sleep(2.1)
+        before = raw.zcard(index)
+        assert list(saver.threads() if listing == "threads" else saver.list(None)) == []
+        assert 500 < before - raw.zcard(index) < 2000 < before
+        swept(saver)
+        assert keys() == set()
+
+
 def test_every_write_of_a_thread_puts_its_expiry_off(redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix, ttl=100) as saver:
         config = put(saver, {"a": 1})

@@ -16,11 +16,11 @@ from redis.connection import Connection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
-from checkpoint_redis import RedisSaver
+from checkpoint_redis import RedisSaver, transport
 from tests.faults.proxy import Proxy
 from tests.redis.conftest import aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server
-from tests.servers.redis import SLOTS, asked, installations, place, redis, redis_cluster
+from tests.servers.redis import SLOTS, asked, installations, place, redis, redis_cluster, redis_sentinel
 
 COLOURS = ["sync", "async"]
 
@@ -196,3 +196,29 @@ def test_a_server_alone_is_not_taken_for_a_cluster(redis_url: str, colour: str) 
     act = saver.setup if colour == "sync" else lambda: asyncio.run(saver.asetup())
     with pytest.raises(UnsupportedOperation, match=r"Cluster mode is not enabled .*redis://"):
         act()
+
+
+@pytest.mark.parametrize("kind", ["Redis", "Valkey"])
+def test_a_write_that_is_repeated_on_another_connection_waits_for_replicas_too(
+    kind: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt has done everything, so the second writes nothing that replicas could confirm."""
+    monkeypatch.setattr(transport, "WAIT_MS", 20_000)
+    with redis_sentinel(installation=installations(kind)[-1]) as watched, ExitStack() as stack:
+
+        def connected() -> RedisSaver:
+            return stack.enter_context(RedisSaver(watched.url, prefix=prefix, replicas=1, deadline=0))
+
+        put(connected(), {"a": 1})
+        one, other, asynchronous = (connected() for _ in range(3))
+        replica = next(pid for port, pid in watched.pids.items() if port != watched.master())
+        os.kill(replica, signal.SIGSTOP)
+        try:
+            monkeypatch.setattr(transport, "WAIT_MS", 200)
+            for saver in (one, other):
+                with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+                    saver.delete_thread("thread")
+            with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+                asyncio.run(asynchronous.adelete_thread("thread"))
+        finally:
+            os.kill(replica, signal.SIGCONT)

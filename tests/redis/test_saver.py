@@ -233,6 +233,25 @@ def test_an_async_client_that_is_given_serves_async_calls_and_stays_open(
     asyncio.run(use())
 
 
+@pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
+def test_an_async_client_that_is_given_serves_one_event_loop_at_a_time(
+    cluster: bool, redis_url: str, cluster_server: Server, prefix: str
+) -> None:
+    """With two, redis-py fails with errors of asyncio, or a call waits for ever."""
+    client = async_client(cluster, redis_url, cluster_server)
+    saver = RedisSaver(client, prefix=prefix)
+
+    async def use() -> None:
+        await saver.asetup()
+        with pytest.raises(UnsupportedOperation, match="in use on another event loop"):
+            await asyncio.to_thread(asyncio.run, saver.aget_tuple(CONFIG))
+        assert await saver.aget_tuple(CONFIG) is None
+        await client.aclose()
+
+    for _ in range(2):
+        asyncio.run(use())
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 @pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
 @pytest.mark.parametrize("colour", ["sync", "async"])

@@ -10,7 +10,7 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce
 from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
 from checkpoint_s3.removal import Remover
@@ -50,19 +50,20 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
     yield from reader.name_thread(target)
     folders = reader.keys.folder(source), reader.keys.folder(target)
-    veil = frozenset(
-        [
-            *(checkpoint_digest(name.text()) for name in copies.objects.values()),
-            *(checkpoint_digest(put.key.removeprefix(folders[1])) for put in writes),
-        ]
-    )
+    names = {name.text() for name in copies.objects.values()} | {put.key.removeprefix(folders[1]) for put in writes}
+    veil = frozenset(map(checkpoint_digest, names))
+    kept = {name for group in present for name in names_of([replace(group, others=[])])}
 
-    def veiled(state: State) -> Ledger:
+    def veiled(state: State, _: Sequence[Group]) -> Ledger:
         return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
 
-    def lifted(state: State) -> Ledger:
+    def lifted(state: State, groups: Sequence[Group]) -> Ledger:
         if token not in state.ledger.veiled:
             raise StoreUnavailable(f"copying thread {source!r} took so long that what had been copied was swept up")
+        removed = state.ledger.removed
+        there = {name for name, object_ in names_of(groups).items() if object_.digest not in removed}
+        if not there >= names | kept:  # somebody has removed a part of the target meanwhile
+            raise Vanished(folders[1])
         return replace(
             state.ledger,
             created_at=created_at,

@@ -19,6 +19,8 @@ from tests.s3.transports import Beside, Counting, Crash, between, counted, once
 
 Two = tuple[S3Saver, S3Saver]
 
+QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
+
 
 @pytest.fixture
 def two(moto_url: str) -> Iterator[Two]:
@@ -112,6 +114,30 @@ def test_a_copy_that_is_being_made_is_in_no_listing_of_everything(two: Two) -> N
     writer.copy_thread("source", "target")
     look()
     assert sorted(seen[-1]) == ["source"] * 4 + ["target"] * 4
+
+
+# Copies
+
+
+@pytest.mark.parametrize("change", [0, 1], ids=["before it begins", "before it is revealed"])
+@pytest.mark.parametrize("removal", ["delete", "keep_latest"])
+def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: Two, change: int, removal: str) -> None:
+    copier, remover = two
+    for number in (1, 2):
+        put(copier, number, thread="source")
+    copier.copy_thread("source", "target")
+    copier.put_writes(put(copier, 3, thread="source"), [("n", 4)], "task")
+    changes = iter(range(8))
+
+    def is_reached(call: Call) -> bool:
+        return isinstance(call, Put) and "/l/" in call.key and next(changes) == change
+
+    beside: Beside = between(copier, Beside)
+    beside.before = once(is_reached, lambda: remover.prune(["target"], strategy=removal))
+    copier.copy_thread("source", "target")
+    found = [*remover.list(config_of("target"))]
+    assert numbers(found) == [3, 2, 1]
+    assert [each.pending_writes for each in found] == [[("task", "n", 4)], [], []]
 
 
 # Puts of one checkpoint
@@ -264,9 +290,6 @@ def careless(radosgw_url: str) -> Iterator[Two]:
     """Savers on a store that deletes objects whatever the condition is."""
     with S3Saver.from_conn_string(radosgw_url) as one, S3Saver.from_conn_string(radosgw_url) as other:
         yield one, other
-
-
-QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
 
 
 def deletes(folder: str) -> Any:

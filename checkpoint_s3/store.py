@@ -415,7 +415,7 @@ class S3Store(CheckpointStore):
         yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids)))
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        return _again_if_vanished(lambda: copy(self._reader, self._remover, source, target))
+        return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield from _again_if_vanished(lambda: self._remover.prune(thread_ids))

@@ -140,6 +140,23 @@ def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: 
     assert [each.pending_writes for each in found] == [[("task", "n", 4)], [], []]
 
 
+def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside_it(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), QUESTION, "task")
+    later(200)
+
+    def go_on() -> None:
+        put(other, 2, thread="source")
+        assert list(other.interrupts()) == []  # which deletes the marker of the question
+
+    beside: Beside = between(copier, Beside)
+    beside.after = once(lists("t/"), go_on)
+    copier.copy_thread("source", "target")
+    assert [each.thread_id for each in other.interrupts()] == ["target"]
+
+
 # Puts of one checkpoint
 
 

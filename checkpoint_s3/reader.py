@@ -36,6 +36,9 @@ LISTING_SECONDS = 60
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
 
+JUST_NOW_SECONDS = 5
+"""A checkpoint that is stored longer than this after it was written comes from elsewhere: copied, or transferred."""
+
 LEASE = 1 / 6
 """The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
@@ -137,7 +140,24 @@ class Reader:
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
+        if self._may_have_part_of_a_copy(thread_id, [page], asked_at):
+            latest = yield Get(self.keys.ledger(thread_id))
+            if _etag(latest) != state.etag:
+                return (yield from self.listed(thread_id, call))
         return state, page
+
+    def _may_have_part_of_a_copy(self, thread_id: str, pages: Iterable[Page], asked_at: float) -> bool:
+        """Whether a listing may show what a copy has stored since the ledger was asked for, which hides it by now.
+
+        Of what was stored that lately, copies are told by their times of writing, which are those of the source.
+        """
+        folder, seconds = self.keys.folder(thread_id), _elapsed() - asked_at + 1  # servers tell whole seconds
+        recent = (entry for page in pages for entry in page.entries if entry.age(page.now) <= seconds)
+        return any(
+            isinstance(object_, CheckpointObject)
+            and abs(object_.modified - object_.parsed.label.written_at / 1_000_000) > JUST_NOW_SECONDS
+            for object_ in objects(recent, folder)
+        )
 
     def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
         """List all keys with each of these prefixes, page by page, all prefixes at the same time."""
@@ -165,11 +185,20 @@ class Reader:
         ]
         # After the ledgers, because a copy is complete before its ledger reveals it.
         listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
-        surveyed = []
+        surveyed = {}
+        doubtful = {}
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
             found = objects(entries_of(pages), self.keys.folder(thread_id))
-            surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
-        return surveyed
+            surveyed[thread_id] = replace(state, now=pages[0].now), grouped(found, state.ledger)
+            if self._may_have_part_of_a_copy(thread_id, pages, asked_at):
+                doubtful[thread_id] = state.etag
+        if doubtful:
+            latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
+            changed = [id_ for (id_, etag), now in zip(doubtful.items(), latest, strict=True) if _etag(now) != etag]
+            if changed:
+                again = yield from self.survey(changed, damaged=damaged)
+                surveyed |= dict(zip(changed, again, strict=True))
+        return [surveyed[thread_id] for thread_id in thread_ids]
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
         """`survey` of all threads, by id."""
@@ -426,6 +455,10 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
             raise
         return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
     return State(ledger, found.etag, found.age, found.now)
+
+
+def _etag(found: Found | None) -> str | None:
+    return found.etag if found else None
 
 
 def read_all_writes(

@@ -49,7 +49,7 @@ from checkpoint_s3.layout import (
     task_digest,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
@@ -65,9 +65,6 @@ _NEWEST = 100
 """Names listed to find one checkpoint: enough for the writes of dozens of tasks. Each takes the client 80 us."""
 
 _NONCE_BYTES = 8
-
-_JUST_NOW_SECONDS = 5
-"""A checkpoint that is put longer than this after it was written may have been put before."""
 
 
 class S3Store(CheckpointStore):
@@ -129,7 +126,7 @@ class S3Store(CheckpointStore):
         key = checkpoint.key
         known = self._reader.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
-        if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
+        if time.time_ns() // 1000 - checkpoint.written_at > JUST_NOW_SECONDS * 1_000_000:
             # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
             present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))

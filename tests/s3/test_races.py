@@ -12,7 +12,7 @@ from langgraph.types import Interrupt
 from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.layout import id_segment
-from checkpoint_s3.transport import Call, Copy, Delete, List, Put
+from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
 from tests.s3.bucket import keys, move
 from tests.s3.threads import config_of, id_of, numbers, put
 from tests.s3.transports import Beside, Counting, Crash, between, counted, once
@@ -155,6 +155,36 @@ def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside
     beside.after = once(lists("t/"), go_on)
     copier.copy_thread("source", "target")
     assert [each.thread_id for each in other.interrupts()] == ["target"]
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_a_copy_that_is_being_made_is_not_seen_by_who_asked_for_its_ledger_before_it_began(
+    two: Two, later: Callable[[float], None], space: bool
+) -> None:
+    writer, reader = two
+    for number in (1, 2, 3, 4):
+        put(writer, number, thread="source")
+    later(60)
+    copying: Beside = between(writer, Beside)
+    copies = iter(range(2))
+
+    def end(call: Call) -> None:
+        if isinstance(call, Copy) and next(copies, None) is None:
+            raise Crash
+
+    def begin() -> None:
+        copying.before = end
+        with pytest.raises(Crash):
+            writer.copy_thread("source", "target")
+
+    beside: Beside = between(reader, Beside)
+    beside.first = Get
+    beside.before = once(lists("t/=target"), begin)
+    config = config_of("target") if space else {"configurable": {"thread_id": "target"}}
+    assert [*reader.list(config)] == []
+    copying.before = lambda call: None
+    writer.copy_thread("source", "target")
+    assert numbers(reader.list(config)) == [4, 3, 2, 1]
 
 
 # Puts of one checkpoint

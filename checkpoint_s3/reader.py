@@ -26,7 +26,7 @@ from checkpoint_s3.format import (
 )
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
 from checkpoint_s3.layout import Keys, segment_text, thread_segment
-from checkpoint_s3.memory import Memory
+from checkpoint_s3.memory import Memory, Thread
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 
@@ -87,6 +87,11 @@ class Reader:
     def memory(self) -> Memory:
         return self.memories.get()
 
+    @staticmethod
+    def elapsed() -> float:
+        """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
+        return _elapsed()
+
     # Ledgers
 
     def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
@@ -124,6 +129,16 @@ class Reader:
         """Make sure that nothing known of a thread can have been deleted physically. This rarely takes a request."""
         if _elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
+
+    def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
+        """Whether something may have been deleted physically since a thread was as ``known``, a copy of what it was.
+
+        A process may be suspended at any time, and a request may be repeated for a while. This rarely takes a request.
+        """
+        if _elapsed() < known.fresh_until + self.grace * (1 - LEASE) or self.grace == 0:
+            return False
+        state = yield from self.state(thread_id)
+        return state.ledger.nonce != known.nonce
 
     # Listings
 
@@ -507,5 +522,4 @@ def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

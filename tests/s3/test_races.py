@@ -275,6 +275,49 @@ def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again
     assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
 
 
+# Processes that are suspended between two requests
+
+
+def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_it_again(
+    two: Two, moto_url: str, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+    put(runner, 1, {"large": large, "n": 1})
+    put(remover, 2)
+
+    def suspend() -> None:
+        remover.prune(["thread"])
+        later(400)
+        with S3Saver.from_conn_string(moto_url):
+            pass
+
+    began_at = time.time_ns() // 1000 - 400_000_000  # as the clock says afterwards
+    monkeypatch.setattr(operations, "_now", lambda: began_at)
+    beside: Beside = between(runner, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/c" in call.key, suspend)
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+def test_a_question_whose_process_was_suspended_before_it_was_stored_is_found(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    asking, listing = two
+    config = put(asking, 1)
+
+    def suspend() -> None:
+        later(200)
+        assert list(listing.interrupts()) == []  # which deletes the marker
+
+    beside: Beside = between(asking, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/x" in call.key, suspend)
+    asking.put_writes(config, QUESTION, "task")
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
 # Sweeping
 
 

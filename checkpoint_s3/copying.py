@@ -55,7 +55,10 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
     veil = frozenset(map(checkpoint_digest, names))
     kept = {name for group in present for name in names_of([replace(group, others=[])])}
 
-    def veiled(state: State, _: Sequence[Group]) -> Ledger:
+    def veiled(state: State, groups: Sequence[Group]) -> Ledger:
+        there = {each.name for group in groups for each in group.writes}
+        if there & names:  # another copy, say, has stored them meanwhile: a veil would hide them
+            raise Vanished(folders[1])
         return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
 
     def lifted(state: State, groups: Sequence[Group]) -> Ledger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -138,6 +139,26 @@ def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: 
     found = [*remover.list(config_of("target"))]
     assert numbers(found) == [3, 2, 1]
     assert [each.pending_writes for each in found] == [[("task", "n", 4)], [], []]
+
+
+def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stored_beside_it(two: Two) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), [("n", 2)], "task")
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/l/" in call.key:
+            raise Crash
+
+    beside: Beside = between(copier, Beside)
+    beside.before = once(
+        lambda call: isinstance(call, Put) and "/r/" in call.key, lambda: other.copy_thread("source", "target")
+    )
+    beside.after = die
+    with suppress(Crash):
+        copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2)]
 
 
 def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside_it(

@@ -10,9 +10,10 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, nonce
-from checkpoint_s3.reader import Reader, State, Vanished, entries_of, read_all_writes
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
+from checkpoint_s3.inbox import Inbox
+from checkpoint_s3.layout import CheckpointName, Label, WritesName, space_segment
+from checkpoint_s3.reader import Reader, State, Vanished, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Copy, Put
@@ -33,7 +34,7 @@ class _Copies:
     retired: Mapping[bytes, frozenset[str]]
 
 
-def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operation[bool]:
+def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: str) -> Operation[bool]:
     """`CheckpointStore.copy_thread`."""
     (theirs, originals), (_, present) = yield from reader.survey([source, target])
     if not any(group.checkpoint or group.writes for group in originals):
@@ -50,19 +51,23 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
     ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
     yield from reader.name_thread(target)
     folders = reader.keys.folder(source), reader.keys.folder(target)
-    veil = frozenset(
-        [
-            *(checkpoint_digest(name.text()) for name in copies.objects.values()),
-            *(checkpoint_digest(put.key.removeprefix(folders[1])) for put in writes),
-        ]
-    )
+    names = {name.text() for name in copies.objects.values()} | {put.key.removeprefix(folders[1]) for put in writes}
+    veil = frozenset(map(checkpoint_digest, names))
+    kept = {name for group in present for name in names_of([replace(group, others=[])])}
 
-    def veiled(state: State) -> Ledger:
+    def veiled(state: State, groups: Sequence[Group]) -> Ledger:
+        there = {each.name for group in groups for each in group.writes}
+        if there & names:  # another copy, say, has stored them meanwhile: a veil would hide them
+            raise Vanished(folders[1])
         return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
 
-    def lifted(state: State) -> Ledger:
+    def lifted(state: State, groups: Sequence[Group]) -> Ledger:
         if token not in state.ledger.veiled:
             raise StoreUnavailable(f"copying thread {source!r} took so long that what had been copied was swept up")
+        removed = state.ledger.removed
+        there = {name for name, object_ in names_of(groups).items() if object_.digest not in removed}
+        if not there >= names | kept:  # somebody has removed a part of the target meanwhile
+            raise Vanished(folders[1])
         return replace(
             state.ledger,
             created_at=created_at,
@@ -84,7 +89,7 @@ def copy(reader: Reader, remover: Remover, source: str, target: str) -> Operatio
             raise Vanished(folders[0])
     if writes:
         yield from _put_writes(reader, remover, target, writes)
-    yield from _put_markers(reader, source, target)
+    yield from _mark(inbox, source, target, originals)
     yield remover.note(target)
     yield from remover.amend(target, lifted)
     return True
@@ -185,13 +190,16 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
         raise Vanished(folder)
 
 
-def _put_markers(reader: Reader, source: str, target: str) -> Operation[None]:
-    """Mark in the target the tasks that may be waiting in the source."""
-    theirs, mine = reader.keys.markers(source), reader.keys.markers(target)
-    (pages,) = yield from reader.everything([theirs])
-    markers = {".".join(entry.key.removeprefix(theirs).split(".")[:2]) for entry in entries_of(pages)}
-    if markers:
-        yield Batch(Put(f"{mine}{marker}.{nonce()}", b"") for marker in sorted(markers))
+def _mark(inbox: Inbox, source: str, target: str, originals: Sequence[Group]) -> Operation[None]:
+    """Mark in the target the tasks that may be waiting on its latest checkpoint, or on one that has yet to arrive.
+
+    The writes say which. The source may have lost its markers, because it has gone on since.
+    """
+    root = [group for group in originals if group.space == space_segment("")]
+    latest = max((group.checkpoint_id for group in root if group.visible), default="")
+    for group in root:
+        if group.checkpoint_id >= latest:
+            yield from inbox.mark_again(source, group, copied_to=target)
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

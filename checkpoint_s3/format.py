@@ -77,10 +77,12 @@ class Ledger:
     veiled: Veils = field(default_factory=dict)
 
     @property
+    def removed(self) -> frozenset[bytes]:
+        return frozenset[bytes]().union(*(digests for _, digests in self.hidden))
+
+    @property
     def unseen(self) -> frozenset[bytes]:
-        return frozenset[bytes]().union(
-            *(digests for _, digests in self.hidden), *(digests for _, digests in self.veiled.values())
-        )
+        return self.removed.union(*(digests for _, digests in self.veiled.values()))
 
 
 def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:

@@ -79,12 +79,12 @@ class Inbox:
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
         return Put(self._reader.keys.markers(key.thread_id) + name, b"")
 
-    def mark_again(self, thread_id: str, group: Group) -> Operation[None]:
-        """Put new markers for a checkpoint that becomes the latest: its old ones may have been deleted."""
+    def mark_again(self, thread_id: str, group: Group, *, copied_to: str | None = None) -> Operation[None]:
+        """Put new markers for a checkpoint that becomes the latest, or for its copy: old ones may have been deleted."""
         folder = self._reader.keys.folder(thread_id)
         bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
         writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
-        key = CheckpointKey(thread_id, "", group.checkpoint_id)
+        key = CheckpointKey(copied_to or thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
         if asking:
             yield Batch(self.marker(key, task_id) for task_id in asking)

@@ -26,7 +26,7 @@ from checkpoint_s3.format import (
 )
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
 from checkpoint_s3.layout import Keys, segment_text, thread_segment
-from checkpoint_s3.memory import Memory
+from checkpoint_s3.memory import Memory, Thread
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 
@@ -35,6 +35,9 @@ LISTING_SECONDS = 60
 
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
+
+JUST_NOW_SECONDS = 5
+"""A checkpoint that is stored longer than this after it was written comes from elsewhere: copied, or transferred."""
 
 LEASE = 1 / 6
 """The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
@@ -84,6 +87,11 @@ class Reader:
     def memory(self) -> Memory:
         return self.memories.get()
 
+    @staticmethod
+    def elapsed() -> float:
+        """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
+        return _elapsed()
+
     # Ledgers
 
     def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
@@ -122,6 +130,16 @@ class Reader:
         if _elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
 
+    def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
+        """Whether something may have been deleted physically since a thread was as ``known``, a copy of what it was.
+
+        A process may be suspended at any time, and a request may be repeated for a while. This rarely takes a request.
+        """
+        if _elapsed() < known.fresh_until + self.grace * (1 - LEASE) or self.grace == 0:
+            return False
+        state = yield from self.state(thread_id)
+        return state.ledger.nonce != known.nonce
+
     # Listings
 
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
@@ -137,7 +155,24 @@ class Reader:
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
+        if self._may_have_part_of_a_copy(thread_id, [page], asked_at):
+            latest = yield Get(self.keys.ledger(thread_id))
+            if _etag(latest) != state.etag:
+                return (yield from self.listed(thread_id, call))
         return state, page
+
+    def _may_have_part_of_a_copy(self, thread_id: str, pages: Iterable[Page], asked_at: float) -> bool:
+        """Whether a listing may show what a copy has stored since the ledger was asked for, which hides it by now.
+
+        Of what was stored that lately, copies are told by their times of writing, which are those of the source.
+        """
+        folder, seconds = self.keys.folder(thread_id), _elapsed() - asked_at + 1  # servers tell whole seconds
+        recent = (entry for page in pages for entry in page.entries if entry.age(page.now) <= seconds)
+        return any(
+            isinstance(object_, CheckpointObject)
+            and abs(object_.modified - object_.parsed.label.written_at / 1_000_000) > JUST_NOW_SECONDS
+            for object_ in objects(recent, folder)
+        )
 
     def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
         """List all keys with each of these prefixes, page by page, all prefixes at the same time."""
@@ -165,11 +200,20 @@ class Reader:
         ]
         # After the ledgers, because a copy is complete before its ledger reveals it.
         listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
-        surveyed = []
+        surveyed = {}
+        doubtful = {}
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
             found = objects(entries_of(pages), self.keys.folder(thread_id))
-            surveyed.append((replace(state, now=pages[0].now), grouped(found, state.ledger)))
-        return surveyed
+            surveyed[thread_id] = replace(state, now=pages[0].now), grouped(found, state.ledger)
+            if self._may_have_part_of_a_copy(thread_id, pages, asked_at):
+                doubtful[thread_id] = state.etag
+        if doubtful:
+            latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
+            changed = [id_ for (id_, etag), now in zip(doubtful.items(), latest, strict=True) if _etag(now) != etag]
+            if changed:
+                again = yield from self.survey(changed, damaged=damaged)
+                surveyed |= dict(zip(changed, again, strict=True))
+        return [surveyed[thread_id] for thread_id in thread_ids]
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
         """`survey` of all threads, by id."""
@@ -428,6 +472,10 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
     return State(ledger, found.etag, found.age, found.now)
 
 
+def _etag(found: Found | None) -> str | None:
+    return found.etag if found else None
+
+
 def read_all_writes(
     found: Iterable[tuple[WritesObject, bytes]], thread_id: str
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
@@ -474,5 +522,4 @@ def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
 
 
 def _elapsed() -> float:
-    """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
     return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

@@ -147,15 +147,15 @@ class Remover:
         now = yield from self._reader.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
-    def amend(self, thread_id: str, change: Callable[[State], Ledger]) -> Operation[None]:
+    def amend(self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger]) -> Operation[None]:
         """Change a thread's ledger; if another process changes it meanwhile, start again.
 
         Raises:
             StoreUnavailable: others kept changing it.
         """
         for _ in range(_ATTEMPTS):
-            ((state, _),) = yield from self._reader.survey([thread_id])
-            if (yield from self.replace(thread_id, state, change(state))):
+            ((state, groups),) = yield from self._reader.survey([thread_id])
+            if (yield from self.replace(thread_id, state, change(state, groups))):
                 return
         raise StoreUnavailable(f"others keep changing the ledger of thread {thread_id!r}")
 
@@ -163,7 +163,7 @@ class Remover:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(checkpoint_digest, names))
         yield from self.amend(
-            thread_id, lambda state: replace(state.ledger, veiled=without(state.ledger.veiled, digests))
+            thread_id, lambda state, _: replace(state.ledger, veiled=without(state.ledger.veiled, digests))
         )
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:

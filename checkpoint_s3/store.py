@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice, repeat
 from typing import TypeAlias, TypeVar
@@ -49,7 +50,7 @@ from checkpoint_s3.layout import (
     task_digest,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, Vanished, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
@@ -65,9 +66,6 @@ _NEWEST = 100
 """Names listed to find one checkpoint: enough for the writes of dozens of tasks. Each takes the client 80 us."""
 
 _NONCE_BYTES = 8
-
-_JUST_NOW_SECONDS = 5
-"""A checkpoint that is put longer than this after it was written may have been put before."""
 
 
 class S3Store(CheckpointStore):
@@ -111,6 +109,7 @@ class S3Store(CheckpointStore):
                 return Missing(parent=True)
         else:
             yield from reader.renew(key.thread_id)
+        known = replace(memory.thread(key.thread_id))
         drafts = memory.drafts(checkpoint.key.namespace)
         base = yield from self._base(checkpoint, values, {**drafts, **chunks}, unchanged)
         planned = plan(checkpoint, values, {**drafts, **chunks}, unchanged, base)
@@ -120,6 +119,10 @@ class S3Store(CheckpointStore):
         older = tuple(segment.label for segment in planned.behind)
         name = self._name(checkpoint, written_at, body, older)
         yield Put(reader.keys.folder(key.thread_id) + name.text(), body)
+        if older and (yield from reader.is_overtaken(key.thread_id, known)):
+            # What it refers to may be gone: put it once more, as a later one.
+            later = replace(checkpoint, written_at=written_at + 1)
+            return (yield from self.put(later, values, chunks, unchanged))
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
         memory.remember(key, Snapshot(name, segments, planned.live))
         return Missing()
@@ -129,7 +132,7 @@ class S3Store(CheckpointStore):
         key = checkpoint.key
         known = self._reader.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
-        if time.time_ns() // 1000 - checkpoint.written_at > _JUST_NOW_SECONDS * 1_000_000:
+        if time.time_ns() // 1000 - checkpoint.written_at > JUST_NOW_SECONDS * 1_000_000:
             # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
             present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))
@@ -154,12 +157,12 @@ class S3Store(CheckpointStore):
     ) -> Operation[Missing]:
         reader, memory = self._reader, self._reader.memory
         yield from reader.name_thread(key.thread_id)
-        if key.checkpoint_ns == "":
-            asking = {write.task_id for write in writes if write.questions}
-            if asking:
-                # Before the question itself: a marker without a question is recognised, but a question without a marker
-                # is never found.
-                yield Batch(self._inbox.marker(key, task_id) for task_id in sorted(asking))
+        asking = sorted({write.task_id for write in writes if write.questions}) if key.checkpoint_ns == "" else []
+        if asking:
+            # Before the question itself: a marker without a question is recognised, but a question without a marker is
+            # never found.
+            marked_at = reader.elapsed()
+            yield Batch(self._inbox.marker(key, task_id) for task_id in asking)
         yield from reader.renew(key.thread_id)
         snapshot = memory.snapshot(key)
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
@@ -176,6 +179,9 @@ class S3Store(CheckpointStore):
             return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
 
         yield from self._put_objects(key, writes, body)
+        if asking and reader.elapsed() >= marked_at + reader.grace:
+            # The process was suspended, say: a listing may have taken the markers to be left over from a crash.
+            yield Batch(self._inbox.marker(key, task_id) for task_id in asking)
         memory.remember_writes(key, chunks)
         return Missing()
 
@@ -415,7 +421,7 @@ class S3Store(CheckpointStore):
         yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids)))
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        return _again_if_vanished(lambda: copy(self._reader, self._remover, source, target))
+        return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))
 
     def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield from _again_if_vanished(lambda: self._remover.prune(thread_ids))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from langgraph.types import Interrupt
 from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.layout import id_segment
-from checkpoint_s3.transport import Call, Copy, Delete, List, Put
+from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
 from tests.s3.bucket import keys, move
 from tests.s3.threads import config_of, id_of, numbers, put
 from tests.s3.transports import Beside, Counting, Crash, between, counted, once
 
 Two = tuple[S3Saver, S3Saver]
+
+QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
 
 
 @pytest.fixture
@@ -114,6 +117,97 @@ def test_a_copy_that_is_being_made_is_in_no_listing_of_everything(two: Two) -> N
     assert sorted(seen[-1]) == ["source"] * 4 + ["target"] * 4
 
 
+# Copies
+
+
+@pytest.mark.parametrize("change", [0, 1], ids=["before it begins", "before it is revealed"])
+@pytest.mark.parametrize("removal", ["delete", "keep_latest"])
+def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: Two, change: int, removal: str) -> None:
+    copier, remover = two
+    for number in (1, 2):
+        put(copier, number, thread="source")
+    copier.copy_thread("source", "target")
+    copier.put_writes(put(copier, 3, thread="source"), [("n", 4)], "task")
+    changes = iter(range(8))
+
+    def is_reached(call: Call) -> bool:
+        return isinstance(call, Put) and "/l/" in call.key and next(changes) == change
+
+    beside: Beside = between(copier, Beside)
+    beside.before = once(is_reached, lambda: remover.prune(["target"], strategy=removal))
+    copier.copy_thread("source", "target")
+    found = [*remover.list(config_of("target"))]
+    assert numbers(found) == [3, 2, 1]
+    assert [each.pending_writes for each in found] == [[("task", "n", 4)], [], []]
+
+
+def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stored_beside_it(two: Two) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), [("n", 2)], "task")
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/l/" in call.key:
+            raise Crash
+
+    beside: Beside = between(copier, Beside)
+    beside.before = once(
+        lambda call: isinstance(call, Put) and "/r/" in call.key, lambda: other.copy_thread("source", "target")
+    )
+    beside.after = die
+    with suppress(Crash):
+        copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2)]
+
+
+def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside_it(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), QUESTION, "task")
+    later(200)
+
+    def go_on() -> None:
+        put(other, 2, thread="source")
+        assert list(other.interrupts()) == []  # which deletes the marker of the question
+
+    beside: Beside = between(copier, Beside)
+    beside.after = once(lists("t/"), go_on)
+    copier.copy_thread("source", "target")
+    assert [each.thread_id for each in other.interrupts()] == ["target"]
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_a_copy_that_is_being_made_is_not_seen_by_who_asked_for_its_ledger_before_it_began(
+    two: Two, later: Callable[[float], None], space: bool
+) -> None:
+    writer, reader = two
+    for number in (1, 2, 3, 4):
+        put(writer, number, thread="source")
+    later(60)
+    copying: Beside = between(writer, Beside)
+    copies = iter(range(2))
+
+    def end(call: Call) -> None:
+        if isinstance(call, Copy) and next(copies, None) is None:
+            raise Crash
+
+    def begin() -> None:
+        copying.before = end
+        with pytest.raises(Crash):
+            writer.copy_thread("source", "target")
+
+    beside: Beside = between(reader, Beside)
+    beside.first = Get
+    beside.before = once(lists("t/=target"), begin)
+    config = config_of("target") if space else {"configurable": {"thread_id": "target"}}
+    assert [*reader.list(config)] == []
+    copying.before = lambda call: None
+    writer.copy_thread("source", "target")
+    assert numbers(reader.list(config)) == [4, 3, 2, 1]
+
+
 # Puts of one checkpoint
 
 
@@ -202,6 +296,49 @@ def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again
     assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
 
 
+# Processes that are suspended between two requests
+
+
+def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_it_again(
+    two: Two, moto_url: str, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+    put(runner, 1, {"large": large, "n": 1})
+    put(remover, 2)
+
+    def suspend() -> None:
+        remover.prune(["thread"])
+        later(400)
+        with S3Saver.from_conn_string(moto_url):
+            pass
+
+    began_at = time.time_ns() // 1000 - 400_000_000  # as the clock says afterwards
+    monkeypatch.setattr(operations, "_now", lambda: began_at)
+    beside: Beside = between(runner, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/c" in call.key, suspend)
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+def test_a_question_whose_process_was_suspended_before_it_was_stored_is_found(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    asking, listing = two
+    config = put(asking, 1)
+
+    def suspend() -> None:
+        later(200)
+        assert list(listing.interrupts()) == []  # which deletes the marker
+
+    beside: Beside = between(asking, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/x" in call.key, suspend)
+    asking.put_writes(config, QUESTION, "task")
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
 # Sweeping
 
 
@@ -264,9 +401,6 @@ def careless(radosgw_url: str) -> Iterator[Two]:
     """Savers on a store that deletes objects whatever the condition is."""
     with S3Saver.from_conn_string(radosgw_url) as one, S3Saver.from_conn_string(radosgw_url) as other:
         yield one, other
-
-
-QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
 
 
 def deletes(folder: str) -> Any:

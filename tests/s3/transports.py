@@ -80,18 +80,19 @@ class Repeating(Between):
 
 
 class Beside(Between):
-    """Carries calls out one by one, listings first, and lets others act before and after each."""
+    """Carries calls out one by one, those of one kind first, and lets others act before and after each."""
 
     def __init__(self, inner: Transport) -> None:
         super().__init__(inner)
+        self.first: type[Call] = List
         self.before: Callable[[Call], object] = lambda call: None
         self.after: Callable[[Call], object] = lambda call: None
 
     def execute(self, request: Any) -> Any:
         if isinstance(request, Call):
             return self._one(request)
-        listings_first = sorted(range(len(request)), key=lambda at: not isinstance(request[at], List))
-        answers = {at: self._one(request[at]) for at in listings_first}
+        order = sorted(range(len(request)), key=lambda at: not isinstance(request[at], self.first))
+        answers = {at: self._one(request[at]) for at in order}
         return [answers[at] for at in range(len(request))]
 
     def _one(self, call: Call) -> Any:

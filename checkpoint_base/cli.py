@@ -383,6 +383,10 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
             "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
             click.get_current_context(),
         )
+    if target == store:  # else every thread would be reported as there already, as after a move that succeeded
+        raise click.UsageError(
+            "--to names the store that is copied: write the URL of another one", click.get_current_context()
+        )
     with _open(store) as saver, _opened(target) as other:
         _require(saver, threads, "; nothing was copied")
         named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))

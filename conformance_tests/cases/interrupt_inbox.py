@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from langgraph.graph import END
 from langgraph.types import Command
 
 from conformance_tests import graphs
@@ -422,4 +423,18 @@ def the_inbox_after_runs_were_deleted(t: Trial) -> None:
         inbox.start()
         inbox.worker.delete_for_runs([runs[1]])
         inbox.compare("deleted the later of two runs that wait")
+        inbox.answer_everything()
+
+
+@case("INTERRUPT-6", needs=Capability.RUNS)
+def a_question_is_back_when_the_run_that_went_past_it_was_deleted(t: Trial) -> None:
+    for inbox in _inboxes(t, graphs.parallel_questions):
+        runs = [t.thread("run") for _ in range(2)]
+        inbox.config["metadata"] = {"run_id": runs[0]}
+        inbox.start()
+        inbox.config["metadata"] = {"run_id": runs[1]}
+        inbox.update(None, "ended by an update, unanswered", as_node=END)
+        inbox.worker.delete_for_runs([runs[1]])
+        inbox.compare("deleted the run of the update")
+        t.expect(sorted(inbox.questions()), ["a?", "b?", "c?"], "deleted the run that went past questions; questions")
         inbox.answer_everything()

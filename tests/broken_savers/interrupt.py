@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver
 from tests.broken_savers import breaks
@@ -81,6 +81,19 @@ class ListsAQuestionForEveryCallerOfItsTask(SQLiteSaver):
             for task_id, channel, questions in root.pending_writes:
                 if (task_id, channel) == (waiting.task_id, "__interrupt__"):
                     yield from (waiting for question in questions if question.id == waiting.interrupt_id)
+
+
+@breaks("INTERRUPT-6")
+class ForgetsWhatWaitedBeforeADeletedRun(SQLiteSaver):
+    forgotten: ClassVar[set[str]] = set()  # by every handle, as an index in the storage would be
+
+    def delete_for_runs(self, run_ids: Any) -> None:
+        waited = {waiting.thread_id for waiting in super().interrupts()}
+        super().delete_for_runs(run_ids)
+        self.forgotten.update({waiting.thread_id for waiting in super().interrupts()} - waited)
+
+    def interrupts(self, **options: Any) -> Any:
+        return (waiting for waiting in super().interrupts(**options) if waiting.thread_id not in self.forgotten)
 
 
 @breaks("INTERRUPT-6")

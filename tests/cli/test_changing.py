@@ -315,6 +315,7 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
         (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
         (["--all"], 2, "--to"),
         (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
+        (["--all", "--to", "{url}"], 2, "--to names the store that is copied: write the URL of another one"),
         (["--all", "--to", "sqlite://"], 2, "a store in memory ends with this command: write --to sqlite:///file.db"),
         (["--all", "--to", "sqlite:///:memory:?deadline=5"], 2, "a store in memory ends with this command"),
         (["--all", "--to", "sqlite:///%3Amemory:"], 2, "a store in memory ends with this command"),
@@ -325,9 +326,9 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
     ids=str,
 )
 def test_a_transfer_that_cannot_be_done_says_why(
-    call: Callable[..., Result], tmp_path: Path, arguments: list[str], code: int, said: str
+    call: Callable[..., Result], url: str, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    result = call("transfer", *(part.format(folder=tmp_path) for part in arguments))
+    result = call("transfer", *(part.format(url=url, folder=tmp_path) for part in arguments))
     assert (result.exit_code, result.stdout) == (code, "")
     assert said in result.stderr
 

@@ -126,3 +126,18 @@ class PerLoop(Generic[T]):
         for future in futures:
             if future.done() and not future.cancelled():
                 self._abandon(future.result())
+
+
+class OneLoop:
+    """Refuses two event loops at once to a resource of the user's, whose library would fail then or wait for ever."""
+
+    def __init__(self, refusal: str) -> None:
+        self._refusal = refusal
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def check(self) -> None:
+        """Raise `UnsupportedOperation` unless the last loop that used the resource is the running one or has ended."""
+        here = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not here and self._loop.is_running():
+            raise UnsupportedOperation(self._refusal)
+        self._loop = here

@@ -20,6 +20,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.perloop import OneLoop
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
@@ -165,17 +166,10 @@ class _Given(Connections):
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _check_loop(self) -> None:
-        """Refuse two event loops at once: of two that wait, psycopg wakes only one, or fails."""
-        here = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not here and self._loop.is_running():
-            raise UnsupportedOperation(
-                "the given pool or connection is in use on another event loop: open one for each loop, or make the "
-                "saver from a connection string, which serves all of them"
-            )
-        self._loop = here
+        self._loop = OneLoop(
+            "the given pool or connection is in use on another event loop: open one for each loop, or make the "
+            "saver from a connection string, which serves all of them"
+        )
 
     def _check_usable(self) -> None:
         self._check_open()
@@ -206,7 +200,7 @@ class GivenPool(_Given):
         self._check_usable()
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
-        self._check_loop()
+        self._loop.check()
         async with self._renewals.alent(self._pool, seconds=POOL_SECONDS) as connection:
             yield connection
 
@@ -247,7 +241,7 @@ class GivenConnection(_Given):
         self._check_usable()
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
-        self._check_loop()
+        self._loop.check()
         async with self._async_lending:
             try:
                 async with asyncio.timeout(POOL_SECONDS):

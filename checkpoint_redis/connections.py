@@ -21,7 +21,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
-from checkpoint_base.perloop import PerLoop
+from checkpoint_base.perloop import OneLoop, PerLoop
 from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_redis.urls import Deployment
@@ -146,7 +146,10 @@ class GivenClients(Clients):
             )
         self.is_cluster = isinstance(client, (redis.RedisCluster, AsyncRedisCluster))
         self._client = client
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop = OneLoop(
+            "the given client is in use on another event loop: make one for each loop, or open the saver with a "
+            "URL, which serves all of them"
+        )
 
     @contextmanager
     def blocking(self) -> Iterator[Any]:
@@ -161,18 +164,8 @@ class GivenClients(Clients):
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
-        self._check_loop()
+        self._loop.check()
         yield self._client
-
-    def _check_loop(self) -> None:
-        """Refuse two event loops at once: redis-py fails then, or waits for ever."""
-        here = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not here and self._loop.is_running():
-            raise UnsupportedOperation(
-                "the given client is in use on another event loop: make one for each loop, or open the saver with a "
-                "URL, which serves all of them"
-            )
-        self._loop = here
 
 
 def close_idle(client: Any) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -141,6 +144,18 @@ def _entries(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -
         except orjson.JSONDecodeError:
             entries[key] = value
     return entries
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _ago(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """The time that lies so long before now."""
+    if text is None:
+        return None
+    if not (parts := re.fullmatch(r"([0-9]{1,5})([mhdw])", text)):
+        raise click.BadParameter(f"write a number with m, h, d or w behind it, such as 30d, not {text!r}", ctx, param)
+    return datetime.now(UTC) - timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
 _LIMIT = click.IntRange(1, 1_000_000)
@@ -312,36 +327,66 @@ def copy(store: str | None, source: str, target: str) -> None:
 @click.argument("threads", nargs=-1, metavar="[THREAD...]")
 @click.option("--all", "everything", is_flag=True, help="Prune every thread of the store.")
 @click.option(
+    "--idle",
+    "since",
+    metavar="TIME",
+    callback=_ago,
+    help="Prune every thread that has not changed for so long: a number with m, h, d or w behind it, such as 30d.",
+)
+@click.option(
     "--strategy",
     type=click.Choice(["keep-latest", "delete"]),
     default="keep-latest",
     show_default=True,
-    help="Keep the latest checkpoint of every namespace, or delete whole threads.",
+    help="Keep the latest checkpoints of every namespace, or delete whole threads; with --idle, those that wait for "
+    "an answer stay.",
 )
+@click.option("--keep", metavar="N", type=_LIMIT, default=1, show_default=True, help="How many checkpoints to keep.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and change nothing.")
 @_yes_option
 @_json_option
 @click.pass_obj
-def prune(store: str | None, /, threads: Sequence[str], everything: bool, yes: bool, as_json: bool, **how: Any) -> None:
+def prune(
+    store: str | None,
+    /,
+    threads: Sequence[str],
+    everything: bool,
+    since: datetime | None,
+    yes: bool,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Remove old checkpoints. A thread that keeps its latest can still be continued.
 
-    Example: checkpoints prune --all --dry-run
+    \b
+    Examples: checkpoints prune --all --keep 10 --dry-run
+              checkpoints prune --idle 30d --strategy delete --yes
     """
-    if bool(threads) == everything:
-        raise click.UsageError("name the threads to prune, or pass --all instead", click.get_current_context())
+    if [bool(threads), everything, since is not None].count(True) != 1:
+        raise click.UsageError(
+            "name the threads to prune, or pass either --all or --idle instead", click.get_current_context()
+        )
+    deletes = how["strategy"] == "delete"
+    if deletes and how["keep"] != 1:
+        raise click.UsageError("--keep with the strategy delete, which keeps nothing", click.get_current_context())
     with _open(store) as saver:
         _require(saver, threads, "; nothing was removed")
-        named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
-        plans, damaged = _each("Counting", named, lambda thread: _plan(saver, thread, **how))
+        listed = threads or _idle_threads(saver, since, waiting=not deletes)
+        plans, damaged = _each("Counting", list(dict.fromkeys(listed)), lambda thread: _plan(saver, thread, **how))
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
         if removed and not how["dry_run"]:
             sound = [plan["thread_id"] for plan in plans]
             rendering.confirm(f"Remove {removed} of {number(checkpoints, 'checkpoint')} in {thread_names(sound)}?", yes)
-            strategy = how["strategy"].replace("-", "_")
-            _, failed = _each("Pruning", sound, lambda thread: saver.prune([thread], strategy=strategy))
+
+            def pruned(thread: str) -> str | None:
+                if since is not None and thread not in _idle_threads(saver, since, waiting=not deletes, thread=thread):
+                    return None  # it has gone on since
+                saver.prune([thread], strategy=how["strategy"].replace("-", "_"), keep=how["keep"])
+                return thread
+
+            done, failed = _each("Pruning", sound, pruned)
             damaged += failed
-            unpruned = {each["thread_id"] for each in failed}
-            plans = [{**plan, "removed": 0} if plan["thread_id"] in unpruned else plan for plan in plans]
+            plans = [plan if plan["thread_id"] in done else {**plan, "removed": 0} for plan in plans]
             removed = sum(plan["removed"] for plan in plans)
     if as_json:
         total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}
@@ -354,10 +399,24 @@ def prune(store: str | None, /, threads: Sequence[str], everything: bool, yes: b
     _report(damaged, "could not be read, and nothing of it was removed; `checkpoints delete` removes a damaged thread")
 
 
-def _plan(saver: CheckpointSaver, thread: str, strategy: str, **_: Any) -> dict[str, Any]:
-    spaces = [info.checkpoint_ns for info in saver.history(_config(thread))]
-    kept = len(set(spaces)) if strategy == "keep-latest" else 0
-    return {"thread_id": thread, "checkpoints": len(spaces), "removed": len(spaces) - kept}
+def _idle_threads(
+    saver: CheckpointSaver, since: datetime | None, *, waiting: bool, thread: str | None = None
+) -> Iterator[str]:
+    """The threads that have not changed since then, or all; without ``waiting``, none that wait for an answer."""
+    if since is None:
+        yield from (info.thread_id for info in saver.threads())
+        return
+    for info in saver.threads(thread_id=thread, order="oldest"):
+        if info.updated_at >= since:
+            return
+        if waiting or not info.pending_interrupts:
+            yield info.thread_id
+
+
+def _plan(saver: CheckpointSaver, thread: str, strategy: str, keep: int, **_: Any) -> dict[str, Any]:
+    spaces = Counter(info.checkpoint_ns for info in saver.history(_config(thread)))
+    kept = sum(min(count, keep) for count in spaces.values()) if strategy == "keep-latest" else 0
+    return {"thread_id": thread, "checkpoints": spaces.total(), "removed": spaces.total() - kept}
 
 
 @main.command(name="transfer")

@@ -70,7 +70,7 @@ from checkpoint_base.records import (
     ValueRecord,
     WriteRecord,
 )
-from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
+from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
 _NO_VALUE = ValueRecord(b"")
@@ -223,17 +223,25 @@ class Operations:
                 "copy to another id, or delete the target first"
             )
 
-    def prune(self, thread_ids: Sequence[str], strategy: str) -> Operation[None]:
+    def prune(self, thread_ids: Sequence[str], strategy: str, keep: int) -> Operation[None]:
         if isinstance(thread_ids, str):
             raise InvalidKey(f"thread_ids must be a sequence of ids, not a text: pass [{thread_ids!r}]")
         keys = [thread_key(thread_id) for thread_id in thread_ids]
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
-        remove = self.store.delete_threads if strategy == "delete" else self.store.prune
+        if type(keep) is not int or not 1 <= keep <= MAX_KEPT:
+            raise UnsupportedOperation(
+                f"keep={keep!r}: pass how many checkpoints of each namespace to keep, from 1 to {MAX_KEPT}"
+            )
+        if strategy == "delete" and keep != 1:
+            raise UnsupportedOperation(
+                f"keep={keep} with the strategy 'delete', which keeps nothing: pass one of the two"
+            )
         damage: CorruptCheckpoint | None = None
         for at in range(0, len(keys), THREADS_AT_ONCE):
             try:
-                yield from remove(keys[at : at + THREADS_AT_ONCE])
+                some = keys[at : at + THREADS_AT_ONCE]
+                yield from self.store.delete_threads(some) if strategy == "delete" else self.store.prune(some, keep)
             except CorruptCheckpoint as error:  # of one thread, which keeps no other from being pruned
                 damage = damage or error
         if damage is not None:

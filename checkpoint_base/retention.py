@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import TypeAlias
 
 from checkpoint_base.records import ChannelVersion, ChunkId
@@ -37,9 +38,9 @@ class Retention:
     values: frozenset[ChannelVersion]
 
 
-def the_latest(visible: Mapping[str, Skeleton]) -> Collection[str]:
+def the_latest(keep: int) -> Choice:
     """The choice of `CheckpointStore.prune`."""
-    return {max(visible)} if visible else set()
+    return lambda visible: nlargest(keep, visible)
 
 
 def all_but_runs(run_ids: Collection[str]) -> Choice:

@@ -266,22 +266,24 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """`copy_thread`, asynchronously."""
         await self._arun(self._operations.copy_thread(source_thread_id, target_thread_id))
 
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """Remove old checkpoints of these threads. Each thread is pruned atomically; a request prunes up to 64 threads.
 
         Args:
             thread_ids: missing threads are ignored.
-            strategy: ``"keep_latest"`` keeps the latest checkpoint of every namespace with its writes and everything
-                it needs, delta channels included; ``"delete"`` removes the threads.
+            strategy: ``"keep_latest"`` keeps the latest checkpoints of every namespace with their writes and everything
+                they need, delta channels included; ``"delete"`` removes the threads.
+            keep: how many of the latest checkpoints of every namespace to keep, an extension of this project. More than
+                one leaves something to go back to.
 
         Raises:
-            UnsupportedOperation: there is no such strategy.
+            UnsupportedOperation: there is no such strategy, or it does not keep so many checkpoints.
         """
-        self._run(self._operations.prune(thread_ids, strategy))
+        self._run(self._operations.prune(thread_ids, strategy, keep))
 
-    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """`prune`, asynchronously."""
-        await self._arun(self._operations.prune(thread_ids, strategy))
+        await self._arun(self._operations.prune(thread_ids, strategy, keep))
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:  # noqa: ARG002  # deprecated
         """Return a version that follows ``current`` and differs from every other one, also on a fork's branches.

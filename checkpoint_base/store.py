@@ -26,6 +26,9 @@ from checkpoint_base.transport import Operation, Transport
 THREADS_AT_ONCE = 64
 """The most threads that one request removes from. Their writers may have to wait until it is done with all of them."""
 
+MAX_KEPT = 2**31 - 1
+"""The most checkpoints of a namespace that pruning can be told to keep; databases have integers of this size."""
+
 
 class CheckpointStore(ABC):
     """Keeps records and bytes; what they mean to LangGraph is the saver's business.
@@ -129,10 +132,10 @@ class CheckpointStore(ABC):
         """
 
     @abstractmethod
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        """Keep only the latest checkpoint of every namespace of these threads, and exactly what it refers to.
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        """Keep only the latest checkpoints of every namespace of these threads, and exactly what they refer to.
 
-        There are `THREADS_AT_ONCE` threads at most.
+        There are `THREADS_AT_ONCE` threads at most. ``keep``, from 1 to `MAX_KEPT`, is how many of each namespace stay.
 
         A kept checkpoint may have a channel without a stored value, which was among ``open_channels`` somewhere in its
         namespace. Then its ancestors, up to the nearest one with a value, are *retired*: they disappear from `load`,

@@ -268,8 +268,8 @@ class PostgresStore(CheckpointStore):
         rows: Rows = yield Statement(self._sql.copy_thread, (source, target), takes_long=True)
         return bool(rows[0][0])
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield Statement(self._sql.prune, (list(thread_ids),), takes_long=True)
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        yield Statement(self._sql.prune, (list(thread_ids), keep), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest

@@ -275,8 +275,8 @@ class RedisStore(CheckpointStore):
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._all_indexes()]
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield [Call(scripts.PRUNE, self._keys(id_), (id_,)) for id_ in thread_ids]
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         for _ in range(ATTEMPTS):

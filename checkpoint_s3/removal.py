@@ -54,9 +54,9 @@ class Remover:
             yield from self._delete_markers(thread_id)
         yield from self.sweep()
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         for thread_id in dict.fromkeys(thread_ids):
-            yield from self._retain(thread_id, the_latest)
+            yield from self._retain(thread_id, the_latest(keep))
         yield from self.sweep()
 
     def delete_runs(self, run_ids: frozenset[str]) -> Operation[None]:

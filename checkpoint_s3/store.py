@@ -423,8 +423,8 @@ class S3Store(CheckpointStore):
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids))
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids, keep))
 
 
 def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:

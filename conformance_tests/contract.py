@@ -16,6 +16,7 @@ class Capability(StrEnum):
     ASYNC = "async"
     COPY = "copy_thread"
     PRUNE = "prune"
+    KEEP = "prune_keep"
     RUNS = "delete_for_runs"
     DELTA = "delta"
     PROCESSES = "processes"
@@ -33,6 +34,7 @@ _MEANINGS = {
     Capability.ASYNC: "the async methods, which `graph.ainvoke` calls",
     Capability.COPY: "`copy_thread`",
     Capability.PRUNE: "`prune`",
+    Capability.KEEP: "`prune(…, keep=N)`, an extension of this project",
     Capability.RUNS: "`delete_for_runs`",
     Capability.DELTA: "graphs with a `DeltaChannel`, whose value is rebuilt from ancestors' writes",
     Capability.PROCESSES: "several processes on one storage; they import the factory by name",
@@ -536,6 +538,14 @@ CLAUSES: dict[str, Clause] = {
             "what has not changed since the checkpoint it started from; or else `put` raises.",
             "Pruning runs unattended, and does not know which threads are running.",
             (_C.PRUNE,),
+        ),
+        Clause(
+            "PRUNE-8",
+            "keep several",
+            "`prune` with `keep=N` keeps the latest N checkpoints of every namespace as they were, delta channels "
+            "included. A number below 1, or any other than 1 with the strategy `delete`, raises, and nothing is removed.",
+            "What a run did last can be undone, and yet a thread does not grow for ever.",
+            (_C.PRUNE, _C.KEEP),
         ),
         Clause(
             "RUNS-1",

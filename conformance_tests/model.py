@@ -82,11 +82,10 @@ class Model:
         for place in self.places_of(source):
             self.places[Place(target, place.ns)] = dict(self.places[place])
 
-    def prune(self, threads: Collection[str], strategy: str) -> None:
+    def prune(self, threads: Collection[str], strategy: str, keep: int = 1) -> None:
         for thread in threads:
             for place in self.places_of(thread):
-                latest = max(self.places[place])
-                self.places[place] = {latest: self.places[place][latest]}
+                self.places[place] = dict(sorted(self.places[place].items())[-keep:])
             if strategy == "delete":
                 self.delete_thread(thread)
 

@@ -184,6 +184,14 @@ class _Operations(RuleBasedStateMachine):
         self.model.prune(threads, strategy)
         self.changed |= threads
 
+    @_declared(Capability.KEEP)
+    @rule(threads=st.sets(THREADS, min_size=1, max_size=2), keep=st.integers(1, 4))
+    def prune_to(self, threads: set[str], keep: int) -> None:
+        """Keep several checkpoints."""
+        self.handle.prune([self._real(thread) for thread in sorted(threads)], keep=keep)
+        self.model.prune(threads, "keep_latest", keep)
+        self.changed |= threads
+
     @_declared(Capability.RUNS)
     @rule(runs=st.sets(RUNS, min_size=1, max_size=2))
     def delete_for_runs(self, runs: set[str]) -> None:

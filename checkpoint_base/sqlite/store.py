@@ -126,8 +126,8 @@ class SQLiteStore(CheckpointStore):
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _write(lambda db: _copy_thread(db, source, target))
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
-        return _remove(thread_ids, partial(_retain, choose=the_latest))
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        return _remove(thread_ids, partial(_retain, choose=the_latest(keep)))
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         return _read(lambda db: _readable(db, lambda: _threads(db, query)))

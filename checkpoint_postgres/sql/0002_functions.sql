@@ -401,23 +401,27 @@ BEGIN
     PERFORM {schema}.derive_waiting(p_thread, newest);
 END $checkpoints$;
 
--- Remove the checkpoints of these runs (all but the latest of each namespace, if p_runs is NULL), and what only they
--- needed. The decisions are those of checkpoint_base.retention, whose comments say why.
-CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[]) RETURNS void LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $checkpoints$
+-- Remove the checkpoints of these runs (all but the latest p_keep of each namespace, if p_runs is NULL), and what only
+-- they needed. The decisions are those of checkpoint_base.retention, whose comments say why.
+CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[], p_keep integer) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
     kept_ns bytea[];
     kept_ids text[];
-    needed_ns bytea[];          -- each (namespace, checkpoint, channel) that a kept checkpoint is rebuilt from, …
+    needed_ns bytea[];          -- each (namespace, checkpoint, channel) that is rebuilt or that another is rebuilt from, …
     needed_ids text[];
     needed_channels text[];
     needed_versions text[];     -- … and the channel's version if its value is stored, where the search ends
+    removed_ns bytea[];
+    removed_ids text[];
+    ancestor record;
 BEGIN
     IF p_runs IS NULL THEN
         SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM (
-            SELECT ns, max(checkpoint_id) AS checkpoint_id FROM {schema}.checkpoints
-            WHERE thread_id = p_thread AND NOT retired GROUP BY ns) AS latest;
+            SELECT ns, checkpoint_id, row_number() OVER (PARTITION BY ns ORDER BY checkpoint_id DESC) AS age
+            FROM {schema}.checkpoints WHERE thread_id = p_thread AND NOT retired) AS aged
+        WHERE age <= p_keep;
     ELSE
         SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM {schema}.checkpoints
         WHERE thread_id = p_thread AND NOT retired AND (run_id IS NULL OR run_id <> ALL (p_runs));
@@ -425,57 +429,59 @@ BEGIN
     WITH RECURSIVE ever_open AS (
         SELECT DISTINCT ns, channel FROM {schema}.checkpoints, unnest(open_channels) AS channel
         WHERE thread_id = p_thread),
-    begin_ AS (
-        SELECT ns, pair.channel, parent_id
+    -- It begins at the kept checkpoints themselves. UNION drops what was visited before, which also ends a ring of parents.
+    walk (ns, channel, checkpoint_id, parent_id, version) AS (
+        SELECT ns, pair.channel, holder.checkpoint_id, parent_id, NULL::text COLLATE "C"
         FROM unnest(kept_ns, kept_ids) AS kept (ns, checkpoint_id)
-        JOIN {schema}.checkpoints USING (ns, checkpoint_id)
+        CROSS JOIN LATERAL (
+            SELECT checkpoint_id, parent_id, channels, versions FROM {schema}.checkpoints
+            WHERE thread_id = p_thread AND checkpoints.ns = kept.ns AND checkpoints.checkpoint_id = kept.checkpoint_id
+            OFFSET 0) AS holder
         CROSS JOIN unnest(channels, versions) AS pair (channel, version)
         JOIN ever_open USING (ns, channel)
-        WHERE thread_id = p_thread AND NOT EXISTS (
+        WHERE NOT EXISTS (
             SELECT FROM {schema}.channel_values AS stored
-            WHERE stored.thread_id = p_thread AND stored.ns = checkpoints.ns
-              AND stored.channel = pair.channel AND stored.version = pair.version)),
-    -- UNION drops what was visited before, which also ends a ring of parents.
-    walk (ns, channel, checkpoint_id) AS (
-        SELECT ns, channel, parent_id FROM begin_ WHERE parent_id IS NOT NULL
+            WHERE stored.thread_id = p_thread AND stored.ns = kept.ns
+              AND stored.channel = pair.channel AND stored.version = pair.version OFFSET 0)
         UNION
-        SELECT walk.ns, walk.channel, parent_id
-        FROM walk JOIN {schema}.checkpoints AS ancestor
-            ON thread_id = p_thread AND ancestor.ns = walk.ns AND ancestor.checkpoint_id = walk.checkpoint_id
-        WHERE parent_id IS NOT NULL AND NOT EXISTS (
-            SELECT FROM {schema}.channel_values AS stored
-            WHERE stored.thread_id = p_thread AND stored.ns = walk.ns AND stored.channel = walk.channel
-              AND stored.version = versions[array_position(channels, walk.channel)]))
-    SELECT array_agg(walk.ns), array_agg(walk.checkpoint_id), array_agg(walk.channel), array_agg(stored.version)
-    INTO needed_ns, needed_ids, needed_channels, needed_versions
-    FROM walk
-    JOIN {schema}.checkpoints AS ancestor
-        ON ancestor.thread_id = p_thread AND ancestor.ns = walk.ns AND ancestor.checkpoint_id = walk.checkpoint_id
-    LEFT JOIN {schema}.channel_values AS stored
-        ON stored.thread_id = p_thread AND stored.ns = walk.ns AND stored.channel = walk.channel
-       AND stored.version = versions[array_position(channels, walk.channel)];
+        SELECT walk.ns, walk.channel, ancestor.*
+        FROM walk CROSS JOIN LATERAL (
+            SELECT checkpoint_id, parent_id, (
+                SELECT version FROM {schema}.channel_values AS stored
+                WHERE stored.thread_id = p_thread AND stored.ns = walk.ns AND stored.channel = walk.channel
+                  AND stored.version = versions[array_position(channels, walk.channel)])
+            FROM {schema}.checkpoints
+            WHERE thread_id = p_thread AND checkpoints.ns = walk.ns AND checkpoints.checkpoint_id = walk.parent_id
+            OFFSET 0) AS ancestor
+        WHERE walk.version IS NULL)
+    SELECT array_agg(ns), array_agg(checkpoint_id), array_agg(channel), array_agg(version)
+    INTO needed_ns, needed_ids, needed_channels, needed_versions FROM walk;
 
-    WITH kept AS (SELECT * FROM unnest(kept_ns, kept_ids) AS kept (ns, checkpoint_id)),
-    needed AS (
+    -- One after the other, because a join that expects few of them may read the entire thread for each.
+    FOR ancestor IN
         SELECT ns, checkpoint_id, array_agg(channel ORDER BY channel) AS channels
         FROM unnest(needed_ns, needed_ids, needed_channels) AS needed (ns, checkpoint_id, channel)
-        GROUP BY ns, checkpoint_id),
-    retiring AS (
-        UPDATE {schema}.checkpoints SET retired = true, open_channels = needed.channels
-        FROM needed
-        WHERE thread_id = p_thread AND checkpoints.ns = needed.ns AND checkpoints.checkpoint_id = needed.checkpoint_id
-          AND (needed.ns, needed.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM kept)
-        RETURNING checkpoints.ns, checkpoints.checkpoint_id, needed.channels),
-    removing AS (
+        WHERE (ns, checkpoint_id) NOT IN (SELECT * FROM unnest(kept_ns, kept_ids))
+        GROUP BY ns, checkpoint_id
+    LOOP
+        UPDATE {schema}.checkpoints SET retired = true, open_channels = ancestor.channels
+        WHERE thread_id = p_thread AND ns = ancestor.ns AND checkpoint_id = ancestor.checkpoint_id
+          AND NOT (retired AND open_channels = ancestor.channels);
+        DELETE FROM {schema}.writes
+        WHERE thread_id = p_thread AND ns = ancestor.ns AND checkpoint_id = ancestor.checkpoint_id
+          AND channel <> ALL (ancestor.channels);
+    END LOOP;
+
+    WITH removed AS (
         DELETE FROM {schema}.checkpoints
         WHERE thread_id = p_thread
-          AND (checkpoints.ns, checkpoints.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM kept)
-          AND (checkpoints.ns, checkpoints.checkpoint_id) NOT IN (SELECT ns, checkpoint_id FROM needed)
-        RETURNING ns, checkpoint_id, ARRAY[]::text[] AS channels)
+          AND (ns, checkpoint_id) NOT IN (SELECT * FROM unnest(kept_ns, kept_ids))
+          AND (ns, checkpoint_id) NOT IN (SELECT * FROM unnest(needed_ns, needed_ids))
+        RETURNING ns, checkpoint_id)
+    SELECT array_agg(ns), array_agg(checkpoint_id) INTO removed_ns, removed_ids FROM removed;
+    -- Not IN, which would become a join. Writes whose checkpoint has not arrived yet stay.
     DELETE FROM {schema}.writes
-    USING (SELECT * FROM retiring UNION ALL SELECT * FROM removing) AS gone
-    WHERE thread_id = p_thread AND writes.ns = gone.ns AND writes.checkpoint_id = gone.checkpoint_id
-      AND writes.channel <> ALL (gone.channels);
+    WHERE thread_id = p_thread AND NOT ((ns, checkpoint_id) NOT IN (SELECT * FROM unnest(removed_ns, removed_ids)));
 
     WITH referenced AS (
         SELECT ns, pair.channel, pair.version FROM {schema}.checkpoints, unnest(channels, versions) AS pair (channel, version)
@@ -511,11 +517,12 @@ BEGIN
     END IF;
 END $checkpoints$;
 
-CREATE FUNCTION {schema}.prune(p_threads text[]) RETURNS void LANGUAGE plpgsql
+CREATE FUNCTION {schema}.prune(p_threads text[], p_keep integer) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
-    PERFORM {schema}.retain(thread_id, NULL) FROM (SELECT DISTINCT thread_id FROM unnest(p_threads) AS thread_id) AS named;
+    PERFORM {schema}.retain(thread_id, NULL, p_keep)
+    FROM (SELECT DISTINCT thread_id FROM unnest(p_threads) AS thread_id) AS named;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.delete_threads(p_threads text[]) RETURNS void LANGUAGE plpgsql
@@ -529,7 +536,7 @@ CREATE FUNCTION {schema}.delete_runs(p_threads text[], p_runs text[]) RETURNS vo
 SET search_path = pg_catalog, pg_temp AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
-    PERFORM {schema}.retain(thread_id, p_runs) FROM unnest(p_threads) AS thread_id;
+    PERFORM {schema}.retain(thread_id, p_runs, NULL) FROM unnest(p_threads) AS thread_id;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.copy_thread(p_source text, p_target text) RETURNS boolean LANGUAGE plpgsql

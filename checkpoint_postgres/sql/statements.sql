@@ -75,7 +75,7 @@ ORDER BY thread_id
 SELECT {schema}.copy_thread(%b, %b)
 
 -- name: prune
-SELECT {schema}.prune(%b)
+SELECT {schema}.prune(%b, %b::integer)
 
 -- name: list_namespace
 WITH page AS MATERIALIZED (

@@ -17,6 +17,6 @@ for thread in pairs(threads) do
     local problem = why_unknown(index, thread, metas[thread])
     if problem then return problem end
 end
-for thread, meta in pairs(metas) do retain(thread_key(index, thread), index, thread, meta, runs) end
+for thread, meta in pairs(metas) do retain(thread_key(index, thread), index, thread, meta, all_but_runs(runs)) end
 sweep(index, now_ms())
 return false

@@ -133,22 +133,49 @@ local function collect_chunks(hash, chunks)
     call_in_batches('HDEL', hash, gone)
 end
 
--- Keeps only some of a thread's visible checkpoints: those whose run is not in `runs`, or without `runs` the latest of
--- each namespace.
-local function retain(hash, index, thread, meta, runs)
+-- Two ways to choose which of a namespace's visible checkpoints stay, given by id: a set of their ids.
+
+local function the_latest(count)
+    return function(visible)
+        local ids, kept = {}, {}
+        for id in pairs(visible) do ids[#ids + 1] = id end
+        if count == 1 then -- sorting would take as long as everything else
+            for at = 2, #ids do
+                if is_above(ids[at], ids[1]) then ids[1] = ids[at] end
+            end
+        elseif count < #ids then
+            table.sort(ids, is_above)
+        end
+        for at = 1, math.min(count, #ids) do kept[ids[at]] = true end
+        return kept
+    end
+end
+
+local function all_but_runs(runs)
+    return function(visible)
+        local kept = {}
+        for id, one in pairs(visible) do
+            if not (one.run and runs[one.run]) then kept[id] = true end
+        end
+        return kept
+    end
+end
+
+-- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace.
+local function retain(hash, index, thread, meta, choose)
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root
     redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
     for ns, space in pairs(spaces) do
-        local kept, latest = {}, nil
+        local visible, latest = {}, nil
         for id, one in pairs(space.checkpoints) do
-            if one.is_visible and not (runs and one.run and runs[one.run]) then
-                kept[id] = true
-                if not latest or is_above(id, latest) then latest = id end
-            end
+            if one.is_visible then visible[id] = one end
         end
-        if not runs and latest then kept = {[latest] = true} end
+        local kept = choose(visible)
+        for id in pairs(kept) do
+            if not latest or is_above(id, latest) then latest = id end
+        end
         local referenced = {}
         for id in pairs(kept) do
             each_channel(space.checkpoints[id].channels, function(channel, version)

@@ -430,6 +430,91 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
     t.expect(_history_value(t.open(), stored), [1, 2], situation)
 
 
+# PRUNE-8
+
+
+@case("PRUNE-8")
+def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
+    saver, thread, untouched = t.open(), t.thread(), t.thread()
+    lengths = {"": 5, "sub:1": 4, "sub:1|deeper:2": 2}
+    chains = {ns: t.chain(saver, thread, length, ns=ns, team="red") for ns, length in lengths.items()}
+    for chain in (*chains.values(), t.chain(saver, untouched, 5)):
+        for number, stored in enumerate(chain):
+            saver.put_writes(stored, [("n", number), ("__interrupt__", f"{number}?")], "task-1", "path-b")
+    before = {ns: _without_parents(_by_id(t, saver, chain)) for ns, chain in chains.items()}
+    saver.prune([thread], keep=3)
+    other = t.open()
+    for ns, chain in chains.items():
+        situation = f"pruned a thread with {len(chain)} checkpoints in namespace {ns!r}, of which 3 are to stay"
+        t.expect([other.get_tuple(one) for one in chain[:-3]], [None] * len(chain[:-3]), f"{situation}; the others")
+        kept = _without_parents(_by_id(t, other, chain[-3:]))
+        t.expect(kept, before[ns][-3:], f"{situation}; those that stay")
+        t.expect(len(other.list_namespace(t.config(thread, ns=ns))), len(kept), f"{situation}; how many are listed")
+    t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
+
+
+@case("PRUNE-8")
+def those_with_the_greatest_ids_stay_whichever_were_put_last(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for number in (3, 5, 2, 4, 1):
+        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
+        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+    for keep, expected in ((4, [5, 4, 3, 2]), (9, [5, 4, 3, 2]), (2, [5, 4])):
+        saver.prune([thread], keep=keep)
+        found = [stored.checkpoint["channel_values"]["n"] for stored in t.open().list(t.config(thread))]
+        t.expect(found, expected, f"put five checkpoints out of order, and pruned to {keep}; what is listed")
+
+
+@case("PRUNE-8")
+def a_graph_can_go_back_to_whatever_stays(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    results = []
+    for pruned in (False, True):
+        graph, config = graphs.several_questions(worker.saver, Counter()), t.config(t.thread())
+        worker.invoke(graph, {"log": []}, config)
+        for answer in ("one", "two", "three"):
+            worker.invoke(graph, Command(resume=answer), config)
+        if pruned:
+            other.prune([config["configurable"]["thread_id"]], keep=4)
+        kept = worker.get_state_history(graph, config)[:4]
+        ends = [worker.invoke(graph, None, state.config) for state in reversed(kept)]
+        results.append([(end["log"], [asked.value for asked in end.get("__interrupt__", ())]) for end in ends])
+    t.expect(results[1], results[0], "went back to each of the latest 4 states, after pruning to 4 and without it")
+
+
+@case("PRUNE-8", needs=Capability.DELTA)
+def the_delta_channels_of_all_that_stays_are_the_same(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    for frequency in t.spread((1, 4, graphs.LONG), 1):
+        config = t.config(t.thread())
+        graph = graphs.delta_graph(worker.saver, frequency)
+        for number in range(3):
+            worker.invoke(graph, graphs.both(f"input {number}"), config)
+        before = [state.values for state in worker.get_state_history(graph, config)[:6]]
+        for keep in (6, 3):
+            other.prune([config["configurable"]["thread_id"]], keep=keep)
+            situation = f"pruned to {keep}, a snapshot every {frequency}"
+            states = other.get_state_history(graphs.delta_graph(other.saver, frequency), config)
+            t.expect([state.values for state in states], before[:keep], f"{situation}; the state of each")
+        value = worker.invoke(graph, graphs.both("again"), states[-1].config)
+        t.expect(value["delta"], value["plain"], f"{situation}, and went on from the oldest; the delta channel")
+
+
+@case("PRUNE-8")
+def an_impossible_number_raises_and_removes_nothing(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    t.chain(saver, thread, 3)
+    before = saver.list(t.config(thread))
+    impossible: Sequence[dict[str, Any]] = ({"keep": 0}, {"keep": -1}, {"keep": 2, "strategy": "delete"})
+    for options in impossible:
+        t.expect_error(lambda options=options: saver.prune([thread], **options), f"pruned with {options}")  # type: ignore[misc]  # its default
+        t.expect(t.open().list(t.config(thread)), before, f"pruned with {options}; all that was there")
+
+
+def _without_parents(found: Sequence[Any]) -> Sequence[Any]:
+    return [one._replace(parent_config=None) for one in found]
+
+
 def _put_open(t: Trial, saver: Handle, thread: str, number: int, parent: Config | None) -> Config:
     """Put a checkpoint with an open delta channel as LangGraph does: a version, a counter in the metadata, no value.
 

@@ -104,3 +104,28 @@ class TrustsThatUnchangedValuesAreStill(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         changed = {channel: checkpoint["channel_values"][channel] for channel in new_versions}
         return super().put(config, {**checkpoint, "channel_values": changed}, metadata, new_versions)
+
+
+@breaks("PRUNE-8")
+class KeepsTheLatestWhateverItIsTold(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", keep: int = 1) -> None:
+        super().prune(thread_ids, strategy=strategy, keep=min(keep, 1))
+
+
+@breaks("PRUNE-8")
+class CountsTheNamespacesOfAThreadTogether(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", keep: int = 1) -> None:
+        super().prune(thread_ids, strategy=strategy, keep=keep)
+        for thread_id in thread_ids:
+            kept = list(self.list({"configurable": {"thread_id": thread_id}}, limit=keep))
+            self.delete_thread(thread_id)
+            for found in kept:
+                self.put(found.config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+                for task_id, channel, value in found.pending_writes or ():
+                    self.put_writes(found.config, [(channel, value)], task_id)
+
+
+@breaks("PRUNE-8")
+class TakesNoneForOne(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", keep: int = 1) -> None:
+        super().prune(thread_ids, strategy=strategy, keep=max(keep, 1))

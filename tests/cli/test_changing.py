@@ -197,11 +197,88 @@ def test_a_pruned_thread_can_still_be_answered(call: Callable[..., Result], url:
         assert graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "ann-1"}})["verdict"] == "yes"
 
 
-def test_pruning_names_threads_or_all_of_them_and_not_both(call: Callable[..., Result]) -> None:
-    for arguments in ([], ["ann-1", "--all"]):
-        result = call("prune", *arguments, "--yes")
-        assert (result.exit_code, result.stdout) == (2, "")
-        assert "--all" in result.stderr
+@pytest.mark.parametrize("keep", [1, 3])
+def test_pruning_keeps_as_many_checkpoints_as_it_is_told(call: Callable[..., Result], url: str, keep: int) -> None:
+    before = everything(url)
+    result = call("prune", "ann-1", "bob-1", "--keep", str(keep), "--yes", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    pruned = {
+        thread: [
+            one
+            for space in {space for space, _ in before[thread]}
+            for one in [stored for stored in before[thread] if stored[0] == space][:keep]
+        ]
+        for thread in ("ann-1", "bob-1")
+    }
+    after = everything(url)
+    assert {thread: sorted(found) for thread, found in after.items()} == {
+        thread: sorted(found) for thread, found in {**before, **pruned}.items()
+    }
+    removed = sum(len(before[thread]) - len(kept) for thread, kept in pruned.items())
+    assert json.loads(result.stdout)["removed"] == removed > 0
+
+
+@pytest.fixture
+def aged(url: str) -> str:
+    """The filled store, as if all threads but one had last changed 40 days ago."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE threads SET updated_at = updated_at - 40 * 86400 * 1000000 WHERE thread_id <> 'bob-1'")
+    return url
+
+
+def test_threads_that_nobody_used_for_long_are_pruned(call: Callable[..., Result], aged: str) -> None:
+    before = everything(aged)
+    assert "in 0 threads" in call("prune", "--idle", "41d", "--yes").stdout
+    assert everything(aged) == before
+    assert "in 4 threads" in call("prune", "--idle", "5w", "--yes").stdout
+    after = everything(aged)
+    assert after["bob-1"] == before["bob-1"]
+    assert all(len(after[thread]) == 2 < len(before[thread]) for thread in EVERY_THREAD if thread != "bob-1")
+
+
+def test_idle_threads_are_deleted_but_for_those_that_wait_for_an_answer(call: Callable[..., Result], aged: str) -> None:
+    before = everything(aged)
+    shown = call("prune", "--idle", "959h", "--strategy", "delete", "--dry-run", "--json")
+    assert [plan["thread_id"] for plan in json.loads(shown.stdout)["threads"]] == ["done"]
+    assert everything(aged) == before
+    assert call("prune", "--idle", "959h", "--strategy", "delete", "--yes").exit_code == 0
+    assert everything(aged) == {**before, "done": []}
+
+
+def test_a_thread_that_goes_on_before_the_confirmation_is_not_idle_any_more(aged: str) -> None:
+    terminal = Terminal.open("--store", aged, "prune", "--idle", "30d", "--strategy", "delete")
+    assert terminal.process.stderr is not None
+    assert terminal.process.stderr.read(len("Remove")) == "Remove"
+    with open_saver(aged) as saver:
+        start(saver, "done")
+    before = everything(aged)
+    code, stdout, _ = terminal.type("y\n")
+    assert (code, everything(aged)) == (0, before)
+    assert stdout.startswith("Removed 0 of ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name the threads to prune, or pass either --all or --idle"),
+        (["ann-1", "--all"], "pass either --all or --idle"),
+        (["ann-1", "--idle", "1d"], "pass either --all or --idle"),
+        (["--idle", "1d", "--all"], "pass either --all or --idle"),
+        (["--idle", "30"], "write a number with m, h, d or w behind it, such as 30d, not '30'"),
+        (["--idle", "-1d"], "write a number"),
+        (["--idle", "999999w"], "write a number"),
+        (["ann-1", "--keep", "0"], "0 is not in the range"),
+        (["ann-1", "--keep", "2", "--strategy", "delete"], "--keep with the strategy delete, which keeps nothing"),
+    ],
+)
+def test_a_wrong_request_to_prune_is_refused(
+    call: Callable[..., Result], url: str, arguments: list[str], message: str
+) -> None:
+    before = everything(url)
+    result = call("prune", *arguments, "--yes")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in " ".join(result.stderr.split())
+    assert everything(url) == before
 
 
 def test_with_nothing_to_prune_nobody_is_asked(call: Callable[..., Result]) -> None:

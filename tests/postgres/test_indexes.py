@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -249,12 +249,118 @@ def test_what_is_removed_and_copied_is_found_by_an_index(explained: Explained) -
     explained.check()
     explained.run(explained.store.copy_thread("thread 01900", "copy"))
     explained.check()
-    explained.run(explained.store.prune(["thread 01901", "thread 01902"]))
+    explained.run(explained.store.prune(["thread 01901", "thread 01902"], 1))
     explained.check()
-    explained.run(explained.store.prune(["thread 02042"]))  # all of whose checkpoints the latest is rebuilt from
+    explained.run(explained.store.prune(["thread 01905"], 2))
+    explained.check()
+    explained.run(explained.store.prune(["thread 02042"], 1))  # all of whose checkpoints the latest is rebuilt from
     explained.check(most=50 * 20)
     explained.run(explained.store.delete_threads(["thread 01903", "thread 01904"]))
     explained.check()
-    for thread, left in {"thread 01990": 3, "copy": 5, "thread 01901": 1, "thread 01903": 0}.items():
+    for thread, left in {"thread 01990": 3, "copy": 5, "thread 01901": 1, "thread 01905": 2, "thread 01903": 0}.items():
         visible = explained.run(explained.store.list(ListQuery(thread, contents=False)))
         assert len(visible) == left, thread
+
+
+LONG = 1000
+"""Checkpoints of a thread that has grown since the server made its plans."""
+
+GROWN = """
+ALTER TABLE {s}.threads SET (autovacuum_enabled = off);
+ALTER TABLE {s}.checkpoints SET (autovacuum_enabled = off);
+ALTER TABLE {s}.channel_values SET (autovacuum_enabled = off);
+ALTER TABLE {s}.chunks SET (autovacuum_enabled = off);
+ALTER TABLE {s}.writes SET (autovacuum_enabled = off);
+ALTER TABLE {s}.waiting SET (autovacuum_enabled = off);
+CREATE FUNCTION {s}.id_of(n integer) RETURNS text IMMUTABLE RETURN to_char(n, '"id "FM0000');
+CREATE FUNCTION {s}.grow(thread text, n integer, delta boolean) RETURNS void LANGUAGE sql BEGIN ATOMIC
+    INSERT INTO {s}.threads VALUES (thread, 1, n, {s}.id_of(n - 1));
+    INSERT INTO {s}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                                 channels, versions, open_channels, terms, header)
+    SELECT thread, '', {s}.id_of(i), '', {s}.id_of(nullif(i, 0) - 1), 'run ' || i % 2 || ' of ' || thread, i, false,
+           '{{messages,log}}', ARRAY['s' || i, 's' || i],
+           CASE WHEN delta THEN '{{log}}'::text[] ELSE '{{}}' END, '{{}}', ''
+    FROM generate_series(0, n - 1) AS i;
+    INSERT INTO {s}.channel_values
+    SELECT thread_id, ns, 'messages', versions[1], '', decode(md5(checkpoint_id), 'hex')
+    FROM {s}.checkpoints WHERE thread_id = thread;
+    INSERT INTO {s}.chunks
+    SELECT thread_id, decode(md5(checkpoint_id), 'hex'), false, decode(repeat('cd', 20), 'hex')
+    FROM {s}.checkpoints WHERE thread_id = thread;
+    INSERT INTO {s}.writes
+    SELECT thread_id, ns, checkpoint_id, 'task', 0, 0, true, written_at, 'log', '', '', ''
+    FROM {s}.checkpoints WHERE thread_id = thread;
+END;
+"""
+
+
+@pytest.fixture(scope="module")
+def grown(server: Server) -> Iterator[Callable[[str, bool], Explained]]:
+    """Makes a thread of `LONG` checkpoints, with or without a delta channel, in a store whose plans are older.
+
+    They were made when there were a few short threads, and the server has never counted its rows.
+    """
+    place = place_on(server)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        connection.execute(sql.SQL(GROWN).format(s=sql.Identifier(place.schema)))
+        grow = sql.SQL("SELECT {}.grow(%s, %s, %s)").format(sql.Identifier(place.schema))
+        for delta in (True, False):
+            connection.execute(grow, ["short", 3, delta])
+            for act in (*SMALL.values(), *WHOLE_THREADS.values()):
+                run(act(store, "short"), store.transport)
+            run(store.delete_threads(["short", "copy of short"]), store.transport)
+        connection.execute(EXPLAINED)
+        explained = Explained(store)
+        connection.add_notice_handler(explained.notice)
+
+        def grown(thread: str, delta: bool) -> Explained:
+            connection.execute(grow, [thread, LONG, delta])
+            return explained
+
+        yield grown
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+def _put(store: PostgresStore, thread: str) -> Operation[Any]:
+    parent, version = f"id {LONG - 1:04}", f"s{LONG - 1}"
+    key = CheckpointKey(thread, "", f"id {LONG:04}")
+    record = CheckpointRecord(key, parent, b"", (("messages", version), ("log", "s")), ("log",), b"", None, LONG)
+    return store.put(record, [], {}, [("messages", version)])
+
+
+def _put_writes(store: PostgresStore, thread: str) -> Operation[Any]:
+    write = WriteRecord("asking", -3, "__interrupt__", "", ValueRecord(b"", b""), 1, False, LONG)
+    return store.put_writes(CheckpointKey(thread, "", f"id {LONG - 1:04}"), [write], {})
+
+
+SMALL: dict[str, Callable[[PostgresStore, str], Operation[Any]]] = {
+    "put_writes": _put_writes,
+    "put": _put,
+    "load": lambda store, thread: store.load(NamespaceKey(thread, ""), None),
+}
+
+WHOLE_THREADS: dict[str, Callable[[PostgresStore, str], Operation[Any]]] = {
+    "list": lambda store, thread: store.list(ListQuery(thread, limit=PAGE)),
+    "interrupts": lambda store, _: store.interrupts(InboxQuery(limit=PAGE)),
+    "ancestry": lambda store, thread: store.ancestry(NamespaceKey(thread, ""), None, ["log"]),
+    "copy_thread": lambda store, thread: store.copy_thread(thread, f"copy of {thread}"),
+    "copy_thread again": lambda store, thread: store.copy_thread(thread, f"copy of {thread}"),
+    "delete_runs": lambda store, thread: store.delete_runs([f"run 1 of {thread}"]),
+    "prune to a quarter": lambda store, thread: store.prune([thread], LONG // 4),
+    "prune": lambda store, thread: store.prune([thread], 1),
+    "prune again": lambda store, thread: store.prune([thread], 1),
+    "delete_threads": lambda store, thread: store.delete_threads([thread]),
+}
+
+
+@pytest.mark.parametrize("delta", [True, False], ids=["delta", "plain"])
+def test_plans_from_before_a_thread_grew_stay_good(grown: Callable[[str, bool], Explained], delta: bool) -> None:
+    explained = grown(f"long, {delta}", delta)
+    rows = {}
+    for name, act in (*SMALL.items(), *WHOLE_THREADS.items()):
+        explained.run(act(explained.store, f"long, {delta}"))
+        rows[name] = explained.rows
+    assert {name: rows[name] for name in SMALL if rows[name] > MOST_ROWS} == {}
+    assert {name: rows[name] for name in WHOLE_THREADS if rows[name] > 30 * LONG} == {}

@@ -19,6 +19,7 @@ class TestDict(SaverConformance):
             Capability.ASYNC,
             Capability.COPY,
             Capability.PRUNE,
+            Capability.KEEP,
             Capability.RUNS,
             Capability.DELTA,
             Capability.LOOPS,

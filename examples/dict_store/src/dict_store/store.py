@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from checkpoint_base import CheckpointStore
@@ -201,11 +203,11 @@ class DictStore(CheckpointStore):
         copied: bool = yield Change(work)
         return copied
 
-    def prune(self, thread_ids: Sequence[str]) -> Operation[None]:
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         def work(threads: Threads) -> None:
             for thread_id in thread_ids:
-                latest_ids = dict(sorted(threads.get(thread_id, _NOTHING).checkpoints))  # the last of each namespace
-                _retain(threads, thread_id, set(latest_ids.items()))
+                by_namespace = groupby(sorted(threads.get(thread_id, _NOTHING).checkpoints), itemgetter(0))
+                _retain(threads, thread_id, {place for _, places in by_namespace for place in [*places][-keep:]})
 
         yield Change(work)
 

@@ -23,6 +23,7 @@ from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import OneLoop
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
+from checkpoint_base.turns import NoTurn
 from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
 
 AnyConnection: TypeAlias = Connection[Any]
@@ -118,10 +119,13 @@ class OwnPools(Connections):
         pools = self._pools.get()
         pool = await pools.per_loop.get()
         try:
-            async with pools.renewals.alent(pool, seconds=POOL_SECONDS) as connection:
+            async with (
+                pool.turns.turn(seconds=POOL_SECONDS),
+                pools.renewals.alent(pool, seconds=POOL_SECONDS) as connection,
+            ):
                 connection.takes_long = takes_long
                 yield connection
-        except PoolTimeout as timeout:
+        except (PoolTimeout, NoTurn) as timeout:
             raise self._timed_out(pool.connecting) from timeout
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.perloop import PerLoop
 from checkpoint_base.perprocess import MadeOnce
+from checkpoint_base.turns import Turns
 from checkpoint_postgres.punctual import AsyncPunctual, Punctual
 
 Lent = TypeVar("Lent", bound=Connection[Any])
@@ -131,14 +132,24 @@ class _Cancellable(AsyncPunctual):
 class TrackingPool(AsyncConnectionPool[_Cancellable]):
     """A pool for an event loop that knows how connecting goes.
 
-    It also knows its connections, so that their sockets can be closed after its event loop has ended.
+    It also knows its connections, so that their sockets can be closed after its event loop has ended. And its callers
+    take ``turns``, as many at once as it may have connections: whoever waits for the pool itself loses its place when
+    the time is up, and under load those who came later were served first.
     """
 
-    def __init__(self, conninfo: str, **options: Any) -> None:
+    def __init__(self, conninfo: str, *, max_size: int, **options: Any) -> None:
         self.connecting = Connecting()
+        self.turns = Turns(max_size)
         self._made: WeakSet[_Cancellable] = WeakSet()
         kwargs = {"autocommit": True, "connecting": self.connecting}
-        super().__init__(conninfo, connection_class=_Cancellable, configure=self._remember, kwargs=kwargs, **options)
+        super().__init__(
+            conninfo,
+            connection_class=_Cancellable,
+            configure=self._remember,
+            kwargs=kwargs,
+            max_size=max_size,
+            **options,
+        )
 
     async def _remember(self, connection: _Cancellable) -> None:
         self._made.add(connection)

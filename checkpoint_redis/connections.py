@@ -24,10 +24,11 @@ from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import OneLoop, PerLoop
 from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
+from checkpoint_base.turns import NoTurn, Turns
 from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
-"""How many requests of one event loop run at once. Each takes a connection; further ones wait."""
+"""How many requests of one event loop run at once. Each takes a connection; further ones wait for their turn."""
 
 CONNECTING_SECONDS = 5.0
 """How long one attempt waits for a free connection, or while another caller connects.
@@ -62,7 +63,7 @@ class _Made:
 
     Not a `Semaphore`, whose own lock stays held for ever if a signal handler raises at the wrong moment.
     """
-    per_loop: PerLoop[tuple[Any, asyncio.Semaphore]]
+    per_loop: PerLoop[tuple[Any, Turns]]
     client: MadeOnce[Any]
 
 
@@ -96,9 +97,15 @@ class OwnClients(Clients):
     @asynccontextmanager
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
-        client, permits = await self._made.get().per_loop.get()
-        async with permits:
-            yield client
+        client, turns = await self._made.get().per_loop.get()
+        try:
+            async with turns.turn(seconds=CONNECTING_SECONDS):
+                yield client
+        except NoTurn:
+            raise StoreUnavailable(
+                f"Redis has answered none of this event loop's requests for {CONNECTING_SECONDS:.0f} seconds, and as "
+                "many are waiting for an answer as may at once"
+            ) from None
 
     def close(self) -> None:
         self._close_blocking()
@@ -127,12 +134,12 @@ class OwnClients(Clients):
         self._check_open()
         return _blocking_client(self._deployment)  # a cluster's connects when it is made
 
-    async def _make_async(self) -> tuple[Any, asyncio.Semaphore]:
+    async def _make_async(self) -> tuple[Any, Turns]:
         most = self._deployment.options.get("max_connections", ASYNC_REQUESTS)
         client = _async_client(self._deployment)
         if self._deployment.is_cluster:
             await client.initialize()  # otherwise its callers would each try to, one after the other
-        return client, asyncio.Semaphore(min(ASYNC_REQUESTS, most))
+        return client, Turns(min(ASYNC_REQUESTS, most))
 
 
 class GivenClients(Clients):
@@ -218,14 +225,14 @@ def _close_client(client: Any) -> None:
     client.close()
 
 
-async def _aclose_client(made: tuple[Any, asyncio.Semaphore]) -> None:
+async def _aclose_client(made: tuple[Any, Turns]) -> None:
     client = made[0]
     for sentinel in _sentinels(client):
         await sentinel.aclose()
     await client.aclose()
 
 
-def _abandon_client(made: tuple[Any, asyncio.Semaphore]) -> None:
+def _abandon_client(made: tuple[Any, Turns]) -> None:
     """Free the sockets of a client whose loop has ended: redis-py closes connections only on their loop."""
     client = made[0]
     if isinstance(client, AsyncRedisCluster):

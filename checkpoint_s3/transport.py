@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_s3.connections import Clients
@@ -20,6 +22,12 @@ from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, t
 
 PART_BYTES = 16 * 1024 * 1024
 """An object larger than this is uploaded in parts of this size, several at the same time."""
+
+SILENT_SECONDS = 5.0
+"""A call that has waited for a thread fails if for so long the store has answered none of those before it.
+
+Otherwise, while a store says nothing, the calls of hundreds of tasks would wait for it one after the other.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +135,10 @@ class Page:
 
 @dataclass(slots=True)
 class _Threads:
-    """The threads of one process."""
+    """The threads of one process, and when the store has last answered one of them."""
 
     executor: ThreadPoolExecutor | None = None
+    answered_at: float = 0.0
     changing: Lock = field(default_factory=Lock)
 
 
@@ -203,7 +212,17 @@ class S3Transport(Closable):
             self._check_open()
             if threads.executor is None:
                 threads.executor = ThreadPoolExecutor(self._clients.connections, thread_name_prefix="checkpoint-s3")
-            return threads.executor.submit(self._carry_out, call)
+            return threads.executor.submit(self._in_turn, call, threads, time.monotonic())
+
+    def _in_turn(self, call: Call, threads: _Threads, came_at: float) -> Any:
+        silent = time.monotonic() - max(came_at, threads.answered_at)
+        if silent > SILENT_SECONDS:
+            raise StoreUnavailable(
+                f"bucket {self.bucket!r}: the store has answered no request for {silent:.0f} seconds"
+            )
+        answer = self._carry_out(call)
+        threads.answered_at = time.monotonic()
+        return answer
 
     def _carry_out(self, call: Call) -> Any:
         client = self._client()

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from psycopg import Connection
 
-from checkpoint_base import open_saver
+from checkpoint_base import CheckpointSaver, open_saver
 from checkpoint_base.store import THREADS_AT_ONCE
-from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres import PostgresSaver, connections
+from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 CALLERS = 32
@@ -83,6 +85,26 @@ def test_as_many_tasks_work_at_once_as_the_pool_has_connections(place: Place) ->
 
     assert asyncio.run(use()) == POOL
     assert place.query("SELECT count(*) FROM {s}.threads") == [(CALLERS,)]
+
+
+def test_tasks_wait_for_their_turn_for_as_long_as_others_have_theirs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.2)
+    parts = urlsplit(place.url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+
+    async def use(narrow: CheckpointSaver) -> float:
+        async with narrow:
+            proxy.latency = 0.02
+            began = time.monotonic()
+            await asyncio.gather(*(narrow.aget_tuple(config_of(number)) for number in range(30)))
+            return time.monotonic() - began
+
+    with Proxy(parts.hostname, parts.port) as proxy:
+        url = place.url.replace(f":{parts.port}/", f":{proxy.port}/", 1)
+        assert asyncio.run(use(open_saver(f"{url}&max_size=1", deadline=0))) > 3 * 0.2
 
 
 def test_a_listing_holds_no_connection_while_its_caller_works(place: Place) -> None:

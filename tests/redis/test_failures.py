@@ -328,6 +328,23 @@ def test_nothing_that_listens_is_unavailable_from_the_beginning() -> None:
             pass
 
 
+def test_callers_of_a_server_that_says_nothing_do_not_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CONNECTING_SECONDS", 0.2)
+    callers = 40
+
+    async def get_all(url: str) -> float:
+        async with contextlib.aclosing(RedisSaver.from_conn_string(url, deadline=0)) as saver:  # type: ignore[type-var]
+            began = time.monotonic()
+            calls = (saver.aget_tuple(CONFIG) for _ in range(callers))
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(each) for each in found] == [StoreUnavailable] * callers
+            return time.monotonic() - began
+
+    with socket.create_server((HOST, 0), backlog=50) as silent:
+        url = f"redis://{HOST}:{silent.getsockname()[1]}?socket_timeout=0.5&max_connections=4"
+        assert asyncio.run(get_all(url)) < 2  # one after the other, the last would wait for 5
+
+
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_callers_of_a_cluster_that_says_nothing_do_not_wait_for_one_another(
     colour: str, monkeypatch: pytest.MonkeyPatch

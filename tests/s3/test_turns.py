@@ -1,0 +1,45 @@
+"""Many async calls on a store that says nothing, with fewer threads than calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from checkpoint_base import StoreUnavailable
+from checkpoint_s3 import S3Saver, transport
+from tests.s3.threads import config_of
+from tests.servers.processes import HOST
+
+
+def test_callers_of_a_store_that_says_nothing_do_not_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "SILENT_SECONDS", 0.2)
+    callers = 20
+
+    async def get_all(client: Any) -> float:
+        saver = S3Saver("bucket", client=client, deadline=0)
+        async with contextlib.aclosing(saver):  # type: ignore[type-var]
+            began = time.monotonic()
+            calls = (saver.aget_tuple(config_of("thread")) for _ in range(callers))
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(each) for each in found] == [StoreUnavailable] * callers
+            return time.monotonic() - began
+
+    settings = Config(max_pool_connections=4, connect_timeout=0.5, read_timeout=0.5, retries={"total_max_attempts": 1})
+    with socket.create_server((HOST, 0), backlog=50) as silent:
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{HOST}:{silent.getsockname()[1]}",
+            region_name="us-east-1",
+            aws_access_key_id="id",
+            aws_secret_access_key="secret",
+            config=settings,
+        )
+        with contextlib.closing(client):
+            assert asyncio.run(get_all(client)) < 2  # one after the other, the last would wait for 5

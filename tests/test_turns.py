@@ -1,0 +1,108 @@
+"""Turns of async callers at connections: in order, for as long as the line moves, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from checkpoint_base.turns import NoTurn, Turns
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 60))
+
+
+def test_so_many_callers_have_a_turn_at_a_time_and_the_others_in_the_order_in_which_they_came() -> None:
+    served: list[int] = []
+    inside = most = 0
+
+    async def call(turns: Turns, number: int) -> None:
+        nonlocal inside, most
+        async with turns.turn(seconds=30):
+            inside += 1
+            most = max(most, inside)
+            served.append(number)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    async def main() -> None:
+        turns = Turns(3)
+        await asyncio.gather(*(call(turns, number) for number in range(100)))
+
+    run(main())
+    assert served == [*range(100)]
+    assert most == 3
+
+
+def test_a_caller_keeps_its_place_while_others_are_served_however_long_that_takes() -> None:
+    async def call(turns: Turns) -> None:
+        async with turns.turn(seconds=0.2):
+            await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        turns = Turns(1)
+        began = time.monotonic()
+        await asyncio.gather(*(call(turns) for _ in range(20)))
+        assert time.monotonic() - began > 4 * 0.2
+
+    run(main())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_whoever_waits_while_nobody_is_served_gives_up(fails: bool) -> None:
+    async def occupy(turns: Turns) -> None:
+        async with turns.turn(seconds=30):
+            await asyncio.sleep(0.05 if fails else 1)
+            raise OSError
+
+    async def call(turns: Turns) -> float:
+        began = time.monotonic()
+        with pytest.raises(NoTurn):
+            async with turns.turn(seconds=0.3):
+                raise AssertionError("had a turn")
+        return time.monotonic() - began
+
+    async def main() -> None:
+        turns = Turns(2)
+        busy = [asyncio.ensure_future(occupy(turns)) for _ in range(40 if fails else 2)]
+        await asyncio.sleep(0)
+        waited = await asyncio.gather(*(call(turns) for _ in range(50)))
+        assert 0.25 < min(waited) <= max(waited) < 0.9
+        await asyncio.gather(*busy, return_exceptions=True)
+        async with turns.turn(seconds=0), turns.turn(seconds=0):  # nobody who gave up has kept one
+            pass
+
+    run(main())
+
+
+def test_a_turn_of_a_cancelled_caller_goes_to_the_next() -> None:
+    chance = random.Random(1)
+    served = 0
+
+    async def call(turns: Turns) -> None:
+        nonlocal served
+        async with turns.turn(seconds=30):
+            await asyncio.sleep(0)
+            served += 1
+
+    async def main() -> None:
+        turns = Turns(2)
+        calls = [asyncio.ensure_future(call(turns)) for _ in range(1000)]
+        for each in chance.sample(calls, 500):
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+            each.cancel()  # some while they wait, some at the moment at which their turn comes, some while they have it
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert served == found.count(None) >= 500
+        async with turns.turn(seconds=0), turns.turn(seconds=0):
+            pass
+        with pytest.raises(NoTurn):
+            async with turns.turn(seconds=0), turns.turn(seconds=0), turns.turn(seconds=0):
+                pass
+
+    run(main())

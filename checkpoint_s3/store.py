@@ -62,8 +62,8 @@ Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 
 _ATTEMPTS = 5
 _PAGE = 1000
-_NEWEST = 100
-"""Names listed to find one checkpoint: enough for the writes of dozens of tasks. Each takes the client 80 us."""
+_NEWEST = 32
+"""Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
 
 _NONCE_BYTES = 8
 
@@ -314,7 +314,8 @@ class S3Store(CheckpointStore):
         prefix = folder + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
-        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=_NEWEST))
+        limit = _NEWEST
+        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=limit))
         found = list(objects(page.entries, folder))
         while True:
             groups = grouped(found, state.ledger)
@@ -322,7 +323,8 @@ class S3Store(CheckpointStore):
             # The writes of the last checkpoint on a page may continue on the next one.
             if page.last is None or (seen is not None and seen is not groups[-1]):
                 return seen
-            page = yield List(prefix, after=page.last, limit=_PAGE)
+            limit = min(4 * limit, _PAGE)
+            page = yield List(prefix, after=page.last, limit=limit)
             found += objects(page.entries, folder)
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:

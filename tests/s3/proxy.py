@@ -172,8 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         proxy = self.server.proxy
         size = int(self.headers.get("Content-Length", 0))
-        headers = tuple((name, value) for name, value in self.headers.items() if name.lower() != "expect")
-        request = Request(self.command, self.path, headers, self.rfile.read(size))
+        request = Request(self.command, self.path, tuple(self.headers.items()), self.rfile.read(size))
         proxy.requests.append(request)
         try:
             found = proxy.arriving(request)
@@ -195,7 +194,8 @@ class _Handler(BaseHTTPRequestHandler):
         # The host is the client's: it is part of what was signed.
         self.upstream.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers:
-            self.upstream.putheader(name, value)
+            if name.lower() != "expect":  # that was between the client and the proxy
+                self.upstream.putheader(name, value)
         self.upstream.endheaders(request.body)
         with self.upstream.getresponse() as response:
             body = response.read()

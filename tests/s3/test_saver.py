@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.utils import parse_timestamp
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.connections import make_client
+from checkpoint_s3.connections import UNANNOUNCED_BYTES, _moment, make_client
 from checkpoint_s3.transport import PART_BYTES
 from tests.s3.conftest import ready
 from tests.s3.proxy import Answer, Cut, Fault, Proxy, Request
@@ -255,6 +256,51 @@ def proxy(radosgw_endpoint: str) -> Iterator[Proxy]:
 @pytest.fixture
 def through(radosgw_endpoint: str, proxy: Proxy) -> str:
     return s3.s3_url(proxy.url, prefix=prefix_of(ready(radosgw_endpoint)))
+
+
+@pytest.mark.parametrize(("size", "asks"), [(UNANNOUNCED_BYTES * 9 // 10, False), (UNANNOUNCED_BYTES, True)])
+def test_only_for_an_object_above_1_mib_the_store_is_asked_first(
+    through: str, proxy: Proxy, size: int, asks: bool
+) -> None:
+    content = {"bytes": random.Random(1).randbytes(size)}
+    with S3Saver.from_conn_string(through) as saver:
+        put(saver, **content)
+    (sent,) = [request for request in proxy.requests if request.method == "PUT"]
+    assert sent.has("Expect") is asks
+    assert found(through) == content
+
+
+@pytest.mark.parametrize("application", ["", "approvals"])
+def test_requests_name_the_client_and_the_application_of_boto3s_configuration(
+    through: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, application: str
+) -> None:
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", application)
+    with S3Saver.from_conn_string(through) as saver:
+        put(saver, n=1)
+    assert proxy.requests
+    for request in proxy.requests:
+        named = dict(request.headers)["User-Agent"]
+        assert "Botocore/" in named
+        assert "checkpoint-backends" in named
+        assert ("app/approvals" in named) is bool(application)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05.678Z",
+        "2026-01-02T03:04:05+02:00",
+        "Fri, 02 Jan 2026 03:04:05 GMT",
+        "Fri, 02 Jan 2026 03:04:05 -0000",
+        "Friday, 02-Jan-26 03:04:05 GMT",
+        "1767323045",
+        1767323045,
+        1767323045.5,
+    ],
+)
+def test_a_time_in_an_answer_is_read_as_boto3_reads_it(text: Any) -> None:
+    assert _moment(text) == parse_timestamp(text)
 
 
 LARGE = {"bytes": random.Random(1).randbytes(2 * PART_BYTES + 1000), "n": 1}

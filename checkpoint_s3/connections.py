@@ -11,6 +11,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
@@ -132,7 +133,7 @@ def _own_client(profile_name: str | None, options: Mapping[str, Any]) -> Any:
     if not session.get_config_variable("user_agent_appid"):  # only what botocore composes itself has that
         # Otherwise botocore composes the header twice for each request, which takes 0.2 ms.
         config = config.merge(Config(user_agent=session.user_agent()))
-    return session.create_client("s3", config=config, **options)
+    return boto3.session.Session(botocore_session=session).client("s3", config=config, **options)
 
 
 def _send_at_once(request: Any, **_: Any) -> None:

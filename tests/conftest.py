@@ -41,6 +41,19 @@ def counted(saver: SQLiteSaver) -> CountingTransport:
     return transport
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of the suite that a class does not want: its ``wants`` takes a case and a colour."""
+    left_out = []
+    for item in items:
+        wants = getattr(getattr(item, "cls", None), "wants", None)
+        if wants and isinstance(item, pytest.Function) and not wants(**item.callspec.params):
+            left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "checkpoints.db"

@@ -25,19 +25,6 @@ REDIS_URL = "CHECKPOINT_TEST_REDIS_URL"
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases of the suite that `test_conformance.py` does not want on a server."""
-    left_out = []
-    for item in items:
-        wants = getattr(getattr(item, "cls", None), "wants", None)
-        if wants and isinstance(item, pytest.Function) and not wants(**item.callspec.params):
-            left_out.append(item)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        gone = set(left_out)
-        items[:] = [item for item in items if item not in gone]
-
-
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis that tests share."""

@@ -30,7 +30,7 @@ class OnRedis(SuiteOnURL):
 
     @classmethod
     def wants(cls, case: Case, colour: Colour) -> bool:
-        """Whether a case runs here in a colour; `conftest.py` leaves out the others."""
+        """Whether a case runs here in a colour; `tests/conftest.py` leaves out the others."""
         if FULL in os.environ:
             return True
         if case.long and not cls.takes_seconds:

@@ -340,7 +340,7 @@ BEGIN
                      WHERE NOT EXISTS (
                          SELECT FROM {schema}.channel_values AS stored
                          WHERE stored.thread_id = p_thread AND stored.ns = p_ns AND stored.channel = open_
-                           AND stored.version = versions[array_position(channels, open_)]))
+                           AND stored.version = versions[array_position(channels, open_)] OFFSET 0))
         FROM chain CROSS JOIN LATERAL (
             SELECT checkpoint_id, parent_id, channels, versions FROM {schema}.checkpoints
             WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = parent OFFSET 0) AS ancestor

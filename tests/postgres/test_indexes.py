@@ -263,7 +263,7 @@ def test_what_is_removed_and_copied_is_found_by_an_index(explained: Explained) -
 
 
 LONG = 1000
-"""Checkpoints of a thread that has grown since the server made its plans."""
+"""Checkpoints of a thread that is longer than the server expects."""
 
 GROWN = """
 ALTER TABLE {s}.threads SET (autovacuum_enabled = off);
@@ -364,3 +364,28 @@ def test_plans_from_before_a_thread_grew_stay_good(grown: Callable[[str, bool], 
         rows[name] = explained.rows
     assert {name: rows[name] for name in SMALL if rows[name] > MOST_ROWS} == {}
     assert {name: rows[name] for name in WHOLE_THREADS if rows[name] > 30 * LONG} == {}
+
+
+MANY_SHORT = """
+SELECT count({s}.grow('short ' || t, 2, true)) FROM generate_series(1, 2000) AS t;
+ANALYZE {s}.threads, {s}.checkpoints, {s}.channel_values, {s}.chunks, {s}.writes, {s}.waiting;
+"""
+
+
+def test_a_long_history_among_many_short_threads_takes_a_few_pages_for_each_ancestor(newest_server: Server) -> None:
+    """Since PostgreSQL 16, an EXISTS that is made a join may read all values of the thread for each ancestor."""
+    place = place_on(newest_server)
+    with psycopg.connect(newest_server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        for script in (GROWN, MANY_SHORT):
+            connection.execute(sql.SQL(script).format(s=sql.Identifier(place.schema)))
+        connection.execute(sql.SQL("SELECT {}.grow('long', %s, true)").format(sql.Identifier(place.schema)), [3 * LONG])
+        asked = sql.SQL(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {}.ancestry('long', '', NULL, '{{log}}')"
+        )
+        (((plan,),),) = connection.execute(asked.format(sql.Identifier(place.schema))).fetchall()
+        assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 20 * 3 * LONG
+        found = run(store.ancestry(NamespaceKey("long", ""), None, ["log"]), store.transport)
+        assert len(found.writes) == 3 * LONG - 1
+    place.query("DROP SCHEMA {s} CASCADE")

@@ -58,7 +58,7 @@ BEGIN
       AND NOT EXISTS (
         SELECT FROM {schema}.writes AS settled
         WHERE settled.thread_id = p_thread AND settled.ns = '' AND settled.checkpoint_id = p_latest
-          AND settled.task_id = asked.task_id AND settled.settles);
+          AND settled.task_id = asked.task_id AND settled.settles OFFSET 0);
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.put(
@@ -552,7 +552,7 @@ BEGIN
         WHERE thread_id = p_target AND NOT retired AND NOT EXISTS (
             SELECT FROM {schema}.checkpoints AS theirs
             WHERE theirs.thread_id = p_source AND theirs.ns = mine.ns AND theirs.checkpoint_id = mine.checkpoint_id
-              AND NOT theirs.retired)) THEN
+              AND NOT theirs.retired OFFSET 0)) THEN
         RETURN false;
     END IF;
     INSERT INTO {schema}.chunks (thread_id, id, node, body)

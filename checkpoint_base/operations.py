@@ -6,6 +6,7 @@ records into what LangGraph expects.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,6 +74,8 @@ from checkpoint_base.records import (
 from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
+_LOG = logging.getLogger(__name__)
+
 _NO_VALUE = ValueRecord(b"")
 
 _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
@@ -102,6 +105,12 @@ class Operations:
         space = namespace_of(config)
         key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint.get("id")))
         record = self._record(key, config, checkpoint, metadata)
+        if record.parent_id and record.parent_id > key.checkpoint_id:
+            _LOG.warning(
+                "%s follows %s, but has a smaller id, so it is not the latest: this machine's clock may be behind",
+                _place(key),
+                record.parent_id,
+            )
         values = checkpoint["channel_values"]
         pairs = dict(zip(checkpoint["channel_versions"], record.channels, strict=True))
         encodings = {

@@ -41,8 +41,9 @@ class Space:
 
     @property
     def size(self) -> int:
-        # The last checkpoints of a namespace share nearly everything.
-        return self.draft_bytes + max((snapshot.size for snapshot in self.snapshots.values()), default=0)
+        # The last checkpoints share their older objects, unless each step has replaced everything.
+        segments = {id(segment): segment.size for known in self.snapshots.values() for segment in known.segments}
+        return self.draft_bytes + sum(segments.values())
 
 
 @dataclass(slots=True)

@@ -49,6 +49,21 @@ def config_of(thread_id: object, **entries: object) -> Any:
     return {"configurable": {"thread_id": thread_id, **entries}}
 
 
+def test_a_checkpoint_that_a_clock_puts_behind_its_parent_is_warned_of(
+    saver: SQLiteSaver, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = put(saver, {"a": 1})
+    child = put(saver, {"a": 2}, parent)
+    assert caplog.messages == []
+    behind: Any = empty_checkpoint()
+    behind["id"] = "1ef00000-0000-6000-8000-000000000000"  # of April 2024
+    saver.put(child, behind, {"source": "loop", "step": 2}, {})
+    (message,) = caplog.messages
+    assert behind["id"] in message
+    assert child["configurable"]["checkpoint_id"] in message
+    assert saver.get_tuple(CONFIG).config == child  # type: ignore[union-attr]
+
+
 # Refusals
 
 

@@ -59,6 +59,25 @@ def test_namespaces_and_threads_are_remembered_up_to_a_number_also_those_that_ho
     assert counting.kinds == {"Put": 1}
 
 
+def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MEMORY_BYTES", 1_000_000)
+    for thread in range(12):
+        for number in range(1, memory.SNAPSHOTS + 1):
+            put(saver, number, {"x": os.urandom(100_000)}, thread=f"thread {thread}")
+    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
+    chunks = {
+        id(chunk): len(chunk.body)
+        for thread in threads.values()
+        for space in thread.spaces.values()
+        for snapshot in space.snapshots.values()
+        for segment in snapshot.segments
+        for chunk in segment.items.chunks.values()
+    }
+    assert 500_000 < sum(chunks.values()) <= 1_000_000
+
+
 def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() -> None:
     known = memory.Memory()
     key = CheckpointKey("thread", "", "1")

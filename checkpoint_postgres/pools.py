@@ -5,6 +5,8 @@ with their event loop.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -103,12 +105,26 @@ class _Watched(Punctual):
 
 
 class WatchedPool(ConnectionPool[_Watched]):
-    """A pool for sync callers that knows how connecting goes."""
+    """A pool for sync callers that knows how connecting goes, and closes when the interpreter ends."""
 
     def __init__(self, conninfo: str, **options: Any) -> None:
         self.connecting = Connecting()
+        self.opened_by = os.getpid()
         kwargs = {"autocommit": True, "connecting": self.connecting}
         super().__init__(conninfo, connection_class=_Watched, kwargs=kwargs, **options)
+        _pools.add(self)
+
+
+_pools: WeakSet[WatchedPool] = WeakSet()
+
+
+@atexit.register
+def _close_pools() -> None:
+    # Otherwise psycopg's pool waits for its threads when it is collected. By then, from Python 3.13 on, they do not run
+    # any more, and it waits 5 seconds for each of the four.
+    for pool in list(_pools):
+        if pool.opened_by == os.getpid():  # closing that of a parent process would end its connections
+            pool.close()
 
 
 class _Cancellable(AsyncPunctual):

@@ -310,6 +310,31 @@ def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
         asyncio.run(use(PostgresSaver.from_conn_string(url, deadline=0)))
 
 
+UNCLOSED = """
+import atexit, os, sys, threading
+
+# Handlers run in reverse: this one after the saver's own.
+atexit.register(lambda: print([each.name for each in threading.enumerate()]))
+
+from checkpoint_base import open_saver
+from tests.postgres.conftest import CONFIG, put_values
+
+saver = open_saver(sys.argv[1])
+put_values(saver, {"a": 1})
+if os.fork() == 0:
+    sys.exit()  # its parent's connections go on working
+os.wait()
+put_values(saver, {"a": 2})
+atexit.register(lambda: print(saver.get_tuple(CONFIG).checkpoint["channel_values"]))
+"""
+
+
+def test_a_saver_that_nobody_closes_does_not_keep_the_interpreter_from_ending(place: Place) -> None:
+    done = subprocess.run([sys.executable, "-c", UNCLOSED, place.url], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == ["{'a': 2}", "['MainThread']"]
+    assert done.stderr == ""
+
+
 FORKING = """
 import os, sys
 from checkpoint_base import open_saver

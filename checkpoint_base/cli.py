@@ -358,9 +358,9 @@ def prune(
 ) -> None:
     """Remove old checkpoints. A thread that keeps its latest can still be continued.
 
-    \b
-    Examples: checkpoints prune --all --keep 10 --dry-run
-              checkpoints prune --idle 30d --strategy delete --yes
+    Example: checkpoints prune --all --keep 10 --dry-run
+
+    To remove threads that nobody uses any more: --idle 30d --strategy delete
     """
     if [bool(threads), everything, since is not None].count(True) != 1:
         raise click.UsageError(

@@ -21,5 +21,12 @@ def _application(environ: dict[str, Any], start_response: Any) -> Any:
 
 
 if __name__ == "__main__":
-    # As many threads as a test may have calls at once.
-    waitress.serve(_application, host=sys.argv[1], port=int(sys.argv[2]), threads=64)
+    # As many threads as a test may have calls at once. At its limit of connections it would accept none until one ends.
+    waitress.serve(
+        _application,
+        host=sys.argv[1],
+        port=int(sys.argv[2]),
+        threads=64,
+        connection_limit=10_000,
+        asyncore_use_poll=True,  # select takes 1024 at most
+    )

@@ -386,7 +386,8 @@ def prune(
 
             done, failed = _each("Pruning", sound, pruned)
             damaged += failed
-            plans = [plan if plan["thread_id"] in done else {**plan, "removed": 0} for plan in plans]
+            pruned_ids = frozenset(done)
+            plans = [plan if plan["thread_id"] in pruned_ids else {**plan, "removed": 0} for plan in plans]
             removed = sum(plan["removed"] for plan in plans)
     if as_json:
         total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}

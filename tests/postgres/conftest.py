@@ -17,6 +17,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from psycopg import sql
 
 from checkpoint_postgres import PostgresSaver
+from tests.faults.proxy import Proxy
 from tests.servers.pgbouncer import pgbouncer
 from tests.servers.postgres import installations, postgres
 from tests.servers.processes import Server, ServerUnavailable
@@ -92,6 +93,16 @@ class Place:
     def in_database(self, name: str) -> str:
         """The URL of another database of the server."""
         return urlsplit(self.server_url)._replace(path=f"/{name}").geturl()
+
+    @contextmanager
+    def proxied(self) -> Iterator[tuple[Proxy, str]]:
+        """A proxy in front of the server, and the URL of this place through it."""
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        with Proxy(parts.hostname, parts.port) as proxy:
+            netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
+            yield proxy, parts._replace(netloc=netloc).geturl()
 
     def sessions(self) -> int:
         """How many connections this test has to the server."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from psycopg import Connection
@@ -16,7 +15,6 @@ from psycopg import Connection
 from checkpoint_base import CheckpointSaver, open_saver
 from checkpoint_base.store import THREADS_AT_ONCE
 from checkpoint_postgres import PostgresSaver, connections
-from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 CALLERS = 32
@@ -91,9 +89,6 @@ def test_tasks_wait_for_their_turn_for_as_long_as_others_have_theirs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.2)
-    parts = urlsplit(place.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
 
     async def use(narrow: CheckpointSaver) -> float:
         async with narrow:
@@ -102,8 +97,7 @@ def test_tasks_wait_for_their_turn_for_as_long_as_others_have_theirs(
             await asyncio.gather(*(narrow.aget_tuple(config_of(number)) for number in range(30)))
             return time.monotonic() - began
 
-    with Proxy(parts.hostname, parts.port) as proxy:
-        url = place.url.replace(f":{parts.port}/", f":{proxy.port}/", 1)
+    with place.proxied() as (proxy, url):
         assert asyncio.run(use(open_saver(f"{url}&max_size=1", deadline=0))) > 3 * 0.2
 
 

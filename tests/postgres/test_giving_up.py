@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -16,7 +15,6 @@ from psycopg import Connection
 from checkpoint_base import CheckpointError, StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver, punctual
 from checkpoint_postgres.errors import translated
-from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
@@ -99,18 +97,13 @@ def test_a_server_that_cannot_be_told_either_is_left_after_a_moment(
     put_values(saver, {"a": 1})
     monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(punctual, "CANCELLED_WITHIN", 0.2)
-    parts = urlsplit(place.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    with Proxy(parts.hostname, parts.port) as proxy:
-        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
-        with open_saver(parts._replace(netloc=netloc).geturl(), deadline=0) as through:
+    with place.proxied() as (proxy, url), open_saver(url, deadline=0) as through:
+        through.get_tuple(CONFIG)
+        proxy.freeze()
+        with pytest.raises(StoreUnavailable, match="has not answered"):
             through.get_tuple(CONFIG)
-            proxy.freeze()
-            with pytest.raises(StoreUnavailable, match="has not answered"):
-                through.get_tuple(CONFIG)
-            proxy.thaw()
-            assert through.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+        proxy.thaw()
+        assert through.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
 
 
 def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver: PostgresSaver) -> None:

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, TypedDict
-from urllib.parse import urlsplit
 
 import pytest
 from langgraph.graph import START, StateGraph
@@ -118,18 +117,14 @@ def test_ended_sessions_lose_nothing(place: Place, colour: str) -> None:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_idle_connections_that_the_network_drops_lose_nothing(place: Place, colour: str) -> None:
     dropped: list[int] = []
-    parts = urlsplit(place.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
-    with Proxy(parts.hostname, parts.port) as proxy:
+    with place.proxied() as (proxy, url):
 
         def drop() -> None:
             dropped.append(some(lambda: proxy.connections))
             proxy.reset()
 
         run = Run(drop)
-        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
-        with open_saver(parts._replace(netloc=netloc).geturl()) as saver:
+        with open_saver(url) as saver:
             results = run.start(saver, colour)  # type: ignore[arg-type]
     run.check(results, place.url)
     assert len(dropped) == 3

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -286,9 +285,6 @@ def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
 ) -> None:
     """A thousand that did would take every connection that the server has."""
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.2)
-    parts = urlsplit(place.url)
-    assert parts.hostname is not None
-    assert parts.port is not None
 
     async def use(narrow: PostgresSaver) -> None:
         lending = narrow.store.transport._connections
@@ -304,10 +300,8 @@ def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
             assert proxy.accepted == before
         await narrow.aclose()
 
-    with Proxy(parts.hostname, parts.port) as proxy:
-        netloc = parts.netloc.replace(f":{parts.port}", f":{proxy.port}")
-        url = f"{parts._replace(netloc=netloc).geturl()}&max_size=1"
-        asyncio.run(use(PostgresSaver.from_conn_string(url, deadline=0)))
+    with place.proxied() as (proxy, url):
+        asyncio.run(use(PostgresSaver.from_conn_string(f"{url}&max_size=1", deadline=0)))
 
 
 UNCLOSED = """

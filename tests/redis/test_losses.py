@@ -1,0 +1,199 @@
+"""What a caller is told when Redis is full, or has lost something."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
+from checkpoint_redis import RedisSaver
+from tests.redis.conftest import CONFIG, config_of, put, values_of
+from tests.servers.redis import redis
+
+
+def test_a_full_server_refuses_to_store_and_still_prunes_and_deletes(prefix: str) -> None:
+    with (
+        redis("--maxmemory", "8mb", "--maxmemory-policy", "noeviction") as server,
+        open_saver(f"{server.url}?prefix={prefix}", deadline=0) as saver,
+    ):
+        stored: list[str] = []
+
+        def fill() -> None:
+            while len(stored) < 1000:
+                metadata = {"source": "loop", "step": 1, "run_id": "run" if stored == ["t0"] else "other"}
+                put(saver, {"n": len(stored), "bytes": os.urandom(100_000)}, config_of(f"t{len(stored)}"), metadata)
+                stored.append(f"t{len(stored)}")
+
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            fill()
+        assert len(stored) > 10
+        for number, thread_id in enumerate(stored):
+            assert values_of(saver, config_of(thread_id))["n"] == number
+        saver.prune(stored)
+        saver.delete_for_runs(["run"])
+        for thread_id in stored[:5]:
+            saver.delete_thread(thread_id)
+        put(saver, {"n": -1}, config_of("new"))
+        assert len(list(saver.threads())) == len(stored) - 4
+
+
+def test_what_a_server_evicts_is_corrupt_and_never_absent(prefix: str) -> None:
+    with (
+        redis("--maxmemory", "8mb", "--maxmemory-policy", "allkeys-random", "--maxmemory-samples", "3") as server,
+        open_saver(f"{server.url}?prefix={prefix}", deadline=0) as saver,
+    ):
+        stored = []
+        for number in range(150):
+            try:
+                put(saver, {"n": number, "bytes": os.urandom(100_000)}, config_of(f"t{number}"))
+            except CorruptCheckpoint:  # its index is gone
+                continue
+            stored.append(number)
+        outcomes = {"there": 0, "evicted": 0}
+        for number in stored:
+            try:
+                found = values_of(saver, config_of(f"t{number}"))
+            except CorruptCheckpoint:
+                outcomes["evicted"] += 1
+            else:
+                assert found is not None
+                assert found["n"] == number
+                outcomes["there"] += 1
+        assert min(outcomes.values()) > 3, outcomes
+
+
+def every_act(saver: CheckpointSaver, config: Any) -> dict[str, Callable[[], Any]]:
+    return {
+        "get_tuple": lambda: saver.get_tuple(CONFIG),
+        "get_tuple of a checkpoint": lambda: saver.get_tuple(config),
+        "list": lambda: list(saver.list(CONFIG)),
+        "list of all": lambda: list(saver.list(None)),
+        "threads": lambda: list(saver.threads()),
+        "put": lambda: put(saver, {"b": 1}),
+        "put_writes": lambda: saver.put_writes(config, [("a", 1)], "task"),
+        "prune": lambda: saver.prune(["thread"]),
+        "copy_thread": lambda: saver.copy_thread("thread", "copy"),
+        "delete_for_runs": lambda: saver.delete_for_runs(["run"]),
+    }
+
+
+ACTS = list(every_act(None, None))  # type: ignore[arg-type]  # their names
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("lost", ["thread", "index"])
+def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
+    lost: str, act: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1, "long": ["x" * 900] * 30}, metadata={"source": "loop", "step": 1, "run_id": "run"})
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        assert raw.delete(thread if lost == "thread" else index) == 1
+        if lost == "index" and act in ("get_tuple", "get_tuple of a checkpoint", "copy_thread"):
+            every_act(saver, config)[act]()
+            assert values_of(saver) == {"a": 1, "long": ["x" * 900] * 30}  # the thread itself is whole
+            return
+        with pytest.raises(CorruptCheckpoint, match=r"gone from Redis .* Set maxmemory-policy to noeviction"):
+            every_act(saver, config)[act]()
+        if lost == "thread":
+            saver.delete_thread("thread")
+            assert values_of(saver) is None
+            put(saver, {"a": 2})
+            assert values_of(saver) == {"a": 2}
+
+
+DAMAGED_ACTS = [
+    "put",
+    "put of a large value",
+    "put_writes",
+    "prune",
+    "delete_for_runs",
+    "copy_thread",
+    "copy_thread onto it",
+]
+
+
+@pytest.mark.parametrize("act", DAMAGED_ACTS)
+@pytest.mark.parametrize("damage", [b"", b"0017", b"\xff" * 48], ids=["emptied", "cut", "overwritten"])
+def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
+    damage: bytes, act: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1}, metadata={"source": "loop", "step": 1, "run_id": "run"})
+        put(saver, {"a": 1}, config_of("source"))
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        raw.hset(thread, b"m", damage)
+        before = raw.hgetall(thread), raw.zrange(index, 0, -1)
+        acts = every_act(saver, config) | {
+            "put of a large value": lambda: put(saver, {"a": [os.urandom(1000) for _ in range(2000)]}),
+            "copy_thread onto it": lambda: saver.copy_thread("source", "thread"),
+        }
+        with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
+            acts[act]()
+        assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+        assert saver.get_tuple(config_of("copy")) is None
+        assert values_of(saver) == {"a": 1}  # what it stores is whole
+        saver.delete_thread("thread")
+        assert not raw.exists(thread)
+        assert [member for member in raw.zrange(index, 0, -1) if b"thread" in member] == []
+        put(saver, {"a": 2})
+        assert values_of(saver) == {"a": 2}
+
+
+def test_a_checkpoint_that_damage_makes_look_retired_is_corrupt_and_not_absent(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        configs = [put(saver, {"a": number}) for number in range(2)]
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        for field, record in raw.hgetall(thread).items():
+            if field[:1] == b"c":
+                raw.hset(thread, field, b"x" + record[1:])
+        for config in (CONFIG, *configs):
+            with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
+                saver.get_tuple(config)
+
+
+def test_a_checkpoint_that_is_lost_has_no_empty_history(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        raw.hdel(thread, *(field for field in raw.hkeys(thread) if field[:1] == b"c"))
+        with pytest.raises(CorruptCheckpoint, match="no longer agree"):
+            saver.get_delta_channel_history(config=CONFIG, channels=["a"])
+
+
+def test_one_damaged_time_ends_no_listing_early(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for number in range(250):
+            put(saver, {"a": number}, config_of(f"t{number}"))
+        thread = saver.store._keys("t100")[0]  # type: ignore[attr-defined]
+        meta = raw.hget(thread, b"m")
+        for order, digit in (("newest", b"9"), ("oldest", b"0")):
+            raw.hset(thread, b"m", meta[:16] + digit + meta[17:])
+            found = {info.thread_id for info in saver.threads(order=order)}
+            assert {f"t{number}" for number in range(250)} - found <= {"t100"}
+
+
+@pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
+def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1, "long": ["x" * 900] * 30})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        fields = [field for field in raw.hkeys(thread) if field[:1] == kind]
+        assert fields
+        raw.hdel(thread, *fields)
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(CONFIG))):
+            with pytest.raises(CorruptCheckpoint):
+                read()
+
+
+def test_a_layout_that_is_lost_is_noticed_by_the_next_to_open(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+    raw.delete(f"{prefix}:layout")
+    with pytest.raises(CorruptCheckpoint, match="evicted"), RedisSaver(redis_url, prefix=prefix):
+        pass

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
@@ -161,13 +162,16 @@ def _set_up_redis(url: str) -> None:
 
 # Factories
 
+_OPENING = Lock()
+
 
 def saver_of_this_project() -> Any:
     return open_saver(os.environ[STORAGE])
 
 
 def in_memory_saver() -> Any:
-    return _one_in_memory_saver(os.environ[STORAGE])
+    with _OPENING:  # `cache` alone makes several for callers that come at once
+        return _one_in_memory_saver(os.environ[STORAGE])
 
 
 @cache

@@ -7,7 +7,9 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from redis import Redis
 from benchmarks import page, run
 from benchmarks.inside import looking_into
 from benchmarks.measure import exponent, growth, percentile
+from benchmarks.peers import STORAGE, in_memory_saver
 from benchmarks.results import Results, Row
 from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING, Serialising
 from benchmarks.targets import outcomes, overhead
@@ -33,6 +36,17 @@ SQLITE = replace(BACKENDS["SQLite"], sides=BACKENDS["SQLite"].sides[:1], inbox_t
 
 
 # Figures
+
+
+def test_callers_that_open_the_saver_in_memory_at_once_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow() -> object:
+        time.sleep(0.1)
+        return object()
+
+    monkeypatch.setattr("langgraph.checkpoint.memory.InMemorySaver", slow)
+    monkeypatch.setenv(STORAGE, "opened by several")
+    with ThreadPoolExecutor(8) as callers:
+        assert len({*callers.map(lambda _: in_memory_saver(), range(8))}) == 1
 
 
 def test_a_percentile_is_a_value_that_was_measured() -> None:

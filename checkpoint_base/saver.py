@@ -82,6 +82,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             raise UnsupportedOperation("strict= configures the default serializer; make your own serde strict instead")
         if not (isfinite(deadline) and deadline >= 0):
             raise UnsupportedOperation(f"deadline={deadline!r}: give a number of seconds, 0 for a single attempt")
+        if compression not in (None, "zstd"):
+            raise UnsupportedOperation(f"compression={compression!r}: give 'zstd' or None")
         super().__init__(serde=serde or ExactSerializer(strict=strict))
         self.store = store
         self._codec = Codec(compression=compression)

@@ -530,6 +530,12 @@ def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
         SQLiteSaver(deadline=deadline)
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip", "ZSTD", True])
+def test_a_compression_that_does_not_exist_is_refused_and_not_taken_for_zstd(compression: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"compression=.*: give 'zstd' or None"):
+        SQLiteSaver(compression=compression)
+
+
 @pytest.mark.parametrize("written", [{"reason": "by hand"}, [Interrupt("first", id="1"), "by hand"], "by hand", None])
 def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_question(
     saver: SQLiteSaver, written: Any

@@ -28,7 +28,8 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
             but ``serde`` may be in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
 
     Raises:
-        UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
+        UnsupportedOperation: nothing opens this scheme, or an option in the URL is unknown, badly written or given
+            twice. An unknown argument is a `TypeError`, as in any call.
     """
     if not isinstance(url, str):
         raise UnsupportedOperation(
@@ -36,7 +37,9 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
             "environment or a file, check that it is set there"
         )
     url = url.strip()  # a file that holds a secret often ends with a line break
-    opener = _opener(split_url(url).scheme)
+    scheme = split_url(url).scheme  # in lower case
+    opener = _opener(scheme)
+    url = scheme + url[len(scheme) :]
     before_fragment, hash_, fragment = url.partition("#")
     remaining, options = take_options(before_fragment, {}, options)
     return opener(f"{remaining}{hash_}{fragment}", **options)

@@ -36,6 +36,12 @@ def test_no_path_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_scheme_in_capitals_is_the_same_scheme(tmp_path: Path) -> None:
+    with open_saver(f"SQLite:///{tmp_path}/a.db") as saver:
+        assert list(saver.threads()) == []
+    assert (tmp_path / "a.db").exists()
+
+
 def test_a_saver_is_an_async_context_manager_too(tmp_path: Path) -> None:
     async def use() -> None:
         async with open_saver(f"sqlite:///{tmp_path}/a.db") as saver:

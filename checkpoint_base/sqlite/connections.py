@@ -32,6 +32,11 @@ class File:
     """The file at a path, or memory; once it was opened, the path must go on leading to the same one."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise UnsupportedOperation(
+                f"a SQLiteSaver is made from the path of a file, not from a {type(path).__name__}: it makes its own "
+                "connections"
+            )
         if not os.fspath(path):
             raise UnsupportedOperation("the path of a SQLite file is empty: name a file, or :memory:")
         self.in_memory = os.fspath(path) == MEMORY

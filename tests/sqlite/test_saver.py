@@ -191,6 +191,14 @@ def test_an_empty_path_is_refused() -> None:
         SQLiteSaver("")
 
 
+def test_a_connection_such_as_langgraph_s_saver_takes_is_refused() -> None:
+    with (
+        closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(UnsupportedOperation, match="not from a Connection"),
+    ):
+        SQLiteSaver(connection)  # type: ignore[arg-type]
+
+
 def test_a_deleted_thread_leaves_no_row_behind(path: Path, saver: SQLiteSaver) -> None:
     stored = put(saver, {"long": ["x" * 1500 + str(n) for n in range(40)]})
     saver.put_writes(stored, [("w", "y" * 3000)], "task-1")

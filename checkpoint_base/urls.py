@@ -124,10 +124,10 @@ def text(name: str, text: str) -> str:
     return text
 
 
-def number(name: str, text: str) -> int:
-    """Read an option that is a whole number, 1 or more."""
-    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
-        raise UnsupportedOperation(f"option {name}={text!r}: write a whole number, 1 or more")
+def number(name: str, text: str, *, least: int = 1) -> int:
+    """Read an option that is a whole number, ``least`` or more."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise UnsupportedOperation(f"option {name}={text!r}: write a whole number, {least} or more")
     return int(text)
 
 

@@ -193,6 +193,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Returns:
             The config of the stored checkpoint.
+
+        Raises:
+            ConflictError: the thread is being removed at the same time; or what a delta channel would be rebuilt from
+                has been removed since the parent was read. Nothing was stored.
         """
         return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
 
@@ -213,6 +217,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         An ordinary write is identified by its position and never replaced; a special one (error, interrupt, resume)
         by its channel and always replaced.
+
+        Raises:
+            ConflictError: the thread is being removed at the same time. Nothing was stored.
         """
         self._run(self._operations.put_writes(config, writes, task_id, task_path))
 

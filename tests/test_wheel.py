@@ -186,9 +186,16 @@ def test_importing_what_needs_a_missing_extra_names_the_extra(bare: Environment,
         "from checkpoint_redis import RedisSaver",
         "from checkpoint_s3 import S3Saver",
         "from conformance_tests import SaverConformance",
+        "from conformance_tests.case import all_cases; all_cases()",
     )
     said = bare.run("-c", program, *lines, folder=tmp_path).splitlines()
-    needed = (("psycopg", "postgres"), ("redis", "redis"), ("boto", "s3"), ("pytest", "conformance"))
+    needed = (
+        ("psycopg", "postgres"),
+        ("redis", "redis"),
+        ("boto", "s3"),
+        ("pytest", "conformance"),
+        ("", "conformance"),
+    )
     for line, (module, extra) in zip(said, needed, strict=True):
         assert line.startswith(module)
         assert line.endswith(f'pip install "checkpoint-backends[{extra}]"')

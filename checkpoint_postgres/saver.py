@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self, Unpack
 
 from psycopg import AsyncConnection, Connection
@@ -24,7 +25,7 @@ _SCHEMES = ("postgresql://", "postgres://")
 _URL_OPTIONS: Mapping[str, OptionReader] = {
     "schema": text,
     "prepare": switch,
-    "min_size": number,
+    "min_size": partial(number, least=0),
     "max_size": number,
 }
 

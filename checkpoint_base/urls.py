@@ -31,11 +31,7 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
         UnsupportedOperation: nothing opens this scheme, or an option in the URL is unknown, badly written or given
             twice. An unknown argument is a `TypeError`, as in any call.
     """
-    if not isinstance(url, str):
-        raise UnsupportedOperation(
-            f"the URL of a store is text, such as sqlite:///file.db, not {type(url).__name__}; if it comes from the "
-            "environment or a file, check that it is set there"
-        )
+    _require_text(url)
     url = url.strip()  # a file that holds a secret often ends with a line break
     scheme = split_url(url).scheme  # in lower case
     opener = _opener(scheme)
@@ -43,6 +39,14 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
     before_fragment, hash_, fragment = url.partition("#")
     remaining, options = take_options(before_fragment, {}, options)
     return opener(f"{remaining}{hash_}{fragment}", **options)
+
+
+def _require_text(url: object) -> None:
+    if not isinstance(url, str):
+        raise UnsupportedOperation(
+            f"the URL of a store is text, such as sqlite:///file.db, not {type(url).__name__}; if it comes from the "
+            "environment or a file, check that it is set there"
+        )
 
 
 def split_url(url: str) -> SplitResult:
@@ -98,6 +102,7 @@ def take_options(
     Raises:
         UnsupportedOperation: an option is badly written, given twice, or has another value among the arguments.
     """
+    _require_text(url)
     before_query, _, query = url.partition("?")
     options: dict[str, Any] = {}
     remaining = []

@@ -87,7 +87,7 @@ class PostgresSaver(CheckpointSaver):
         A URL may have the options that `open_postgres` reads; keywords of libpq are passed on as they are.
         """
         conninfo = conn_string
-        if conn_string.startswith(_SCHEMES):
+        if isinstance(conn_string, str) and conn_string.startswith(_SCHEMES):
             conninfo, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(conninfo, **options)
 

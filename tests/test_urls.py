@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -156,6 +157,14 @@ def test_a_password_with_reserved_characters_is_not_shown_and_how_to_write_it_is
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises((TypeError, UnsupportedOperation), match="colour"):
         open_saver("sqlite://", colour="blue")
+
+
+@pytest.mark.parametrize(
+    "make", [open_saver, PostgresSaver.from_conn_string, RedisSaver.from_conn_string, S3Saver.from_conn_string]
+)
+def test_a_url_that_is_missing_in_the_environment_is_told(make: Callable[[Any], CheckpointSaver]) -> None:
+    with pytest.raises(UnsupportedOperation, match="not NoneType"):
+        make(os.environ.get("NO_SUCH_VARIABLE"))
 
 
 def test_strict_and_an_own_serializer_contradict_each_other() -> None:

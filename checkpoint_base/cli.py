@@ -391,7 +391,7 @@ def prune(
             removed = sum(plan["removed"] for plan in plans)
     if as_json:
         total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}
-        print_json({**how, "threads": plans, **total})
+        print_json({**{name: how[name] for name in ("strategy", "keep", "dry_run")}, "threads": plans, **total})
     else:
         if how["dry_run"]:
             rendering.print_plans(plans)
@@ -443,7 +443,7 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
             "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
             click.get_current_context(),
         )
-    if target == store:  # else every thread would be reported as there already, as after a move that succeeded
+    if store and _is_same(store, target):  # else every thread would be reported as there already, as after a move
         raise click.UsageError(
             "--to names the store that is copied: write the URL of another one", click.get_current_context()
         )
@@ -522,8 +522,13 @@ def _open(url: str | None) -> CheckpointSaver:
             "sqlite:///app.db",
             click.get_current_context(),
         )
+    if _is_in_memory(url):
+        raise click.UsageError(
+            "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL",
+            click.get_current_context(),
+        )
     path = _path(url)
-    if path and path != MEMORY and not os.path.isfile(path):  # opening it would create it
+    if path and not os.path.exists(path):  # opening it would create it
         raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return _opened(url)
 
@@ -536,6 +541,12 @@ def _path(url: str) -> str | None:
     """Return the path in a URL of SQLite; None for other URLs, and for one with a host, which opening refuses."""
     parts = split_url(url)
     return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two URLs are equal, or name one file of SQLite."""
+    paths = (_path(one), _path(other))
+    return one == other or (all(paths) and len({os.path.realpath(path) for path in paths if path}) == 1)
 
 
 def _opened(url: str) -> CheckpointSaver:

@@ -82,6 +82,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             raise UnsupportedOperation("strict= configures the default serializer; make your own serde strict instead")
         if not (isfinite(deadline) and deadline >= 0):
             raise UnsupportedOperation(f"deadline={deadline!r}: give a number of seconds, 0 for a single attempt")
+        if compression not in (None, "zstd"):
+            raise UnsupportedOperation(f"compression={compression!r}: give 'zstd' or None")
         super().__init__(serde=serde or ExactSerializer(strict=strict))
         self.store = store
         self._codec = Codec(compression=compression)
@@ -191,6 +193,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         Returns:
             The config of the stored checkpoint.
+
+        Raises:
+            ConflictError: the thread is being removed at the same time; or what a delta channel would be rebuilt from
+                has been removed since the parent was read. Nothing was stored.
         """
         return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
 
@@ -211,6 +217,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         An ordinary write is identified by its position and never replaced; a special one (error, interrupt, resume)
         by its channel and always replaced.
+
+        Raises:
+            ConflictError: the thread is being removed at the same time. Nothing was stored.
         """
         self._run(self._operations.put_writes(config, writes, task_id, task_path))
 

@@ -54,6 +54,7 @@ def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -
         ConflictError: the target has checkpoints of this thread that the source lacks; or some were removed from the
             source during the copy, which must be repeated. What was sent until then can be read.
         CorruptCheckpoint: the source has lost something that a checkpoint needs.
+        UnsupportedOperation: source and target have one store.
     """
     return transfer_counting(source, target, thread_id).sent
 

@@ -28,18 +28,25 @@ def open_saver(url: str, **options: Any) -> CheckpointSaver:
             but ``serde`` may be in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
 
     Raises:
-        UnsupportedOperation: nothing opens this scheme, or an option is unknown, badly written or given twice.
+        UnsupportedOperation: nothing opens this scheme, or an option in the URL is unknown, badly written or given
+            twice. An unknown argument is a `TypeError`, as in any call.
     """
+    _require_text(url)
+    url = url.strip()  # a file that holds a secret often ends with a line break
+    scheme = split_url(url).scheme  # in lower case
+    opener = _opener(scheme)
+    url = scheme + url[len(scheme) :]
+    before_fragment, hash_, fragment = url.partition("#")
+    remaining, options = take_options(before_fragment, {}, options)
+    return opener(f"{remaining}{hash_}{fragment}", **options)
+
+
+def _require_text(url: object) -> None:
     if not isinstance(url, str):
         raise UnsupportedOperation(
             f"the URL of a store is text, such as sqlite:///file.db, not {type(url).__name__}; if it comes from the "
             "environment or a file, check that it is set there"
         )
-    url = url.strip()  # a file that holds a secret often ends with a line break
-    opener = _opener(split_url(url).scheme)
-    before_fragment, hash_, fragment = url.partition("#")
-    remaining, options = take_options(before_fragment, {}, options)
-    return opener(f"{remaining}{hash_}{fragment}", **options)
 
 
 def split_url(url: str) -> SplitResult:
@@ -95,6 +102,7 @@ def take_options(
     Raises:
         UnsupportedOperation: an option is badly written, given twice, or has another value among the arguments.
     """
+    _require_text(url)
     before_query, _, query = url.partition("?")
     options: dict[str, Any] = {}
     remaining = []
@@ -121,10 +129,10 @@ def text(name: str, text: str) -> str:
     return text
 
 
-def number(name: str, text: str) -> int:
-    """Read an option that is a whole number, 1 or more."""
-    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
-        raise UnsupportedOperation(f"option {name}={text!r}: write a whole number, 1 or more")
+def number(name: str, text: str, *, least: int = 1) -> int:
+    """Read an option that is a whole number, ``least`` or more."""
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise UnsupportedOperation(f"option {name}={text!r}: write a whole number, {least} or more")
     return int(text)
 
 

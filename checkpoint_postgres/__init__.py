@@ -1,5 +1,8 @@
 """LangGraph checkpoints in PostgreSQL, through psycopg 3."""
 
-from checkpoint_postgres.saver import AsyncPostgresSaver, PostgresSaver, open_postgres
+from checkpoint_base.extras import extra
+
+with extra("postgres"):
+    from checkpoint_postgres.saver import AsyncPostgresSaver, PostgresSaver, open_postgres
 
 __all__ = ["AsyncPostgresSaver", "PostgresSaver", "open_postgres"]

@@ -54,7 +54,8 @@ _AMBIGUOUS = re.compile(r"postgres(ql)?://[^@/]*[@/][^?]*@")
 
 _UNREADABLE = (
     "the connection string cannot be read: write postgresql://user:password@host:5432/database?sslmode=…, with options "
-    "that libpq knows, and reserved characters of the password as %XX"
+    "that libpq knows, and reserved characters of the password as %XX. Also schema, prepare, min_size and max_size are "
+    "options of URLs, but only of those that open_saver or from_conn_string is given"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self, Unpack
 
 from psycopg import AsyncConnection, Connection
@@ -24,7 +25,7 @@ _SCHEMES = ("postgresql://", "postgres://")
 _URL_OPTIONS: Mapping[str, OptionReader] = {
     "schema": text,
     "prepare": switch,
-    "min_size": number,
+    "min_size": partial(number, least=0),
     "max_size": number,
 }
 
@@ -86,7 +87,7 @@ class PostgresSaver(CheckpointSaver):
         A URL may have the options that `open_postgres` reads; keywords of libpq are passed on as they are.
         """
         conninfo = conn_string
-        if conn_string.startswith(_SCHEMES):
+        if isinstance(conn_string, str) and conn_string.startswith(_SCHEMES):
             conninfo, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(conninfo, **options)
 

@@ -88,6 +88,8 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         )
     if _NOT_A_CLUSTER.search(said):
         return UnsupportedOperation(f"Redis: {said}. Open redis://, or redis+sentinel:// if Sentinels watch it")
+    if "DB index" in said:
+        return UnsupportedOperation(f"Redis: {said}: correct the number of the database in the URL")
     if _NOT_OFFERED.search(said):
         return UnsupportedOperation(
             f"this server lacks a command that the saver needs: {said}. It needs EVAL, EVALSHA and those that "

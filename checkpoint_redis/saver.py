@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from math import isfinite
 from typing import Any, Self, TypeAlias, Unpack
 
@@ -29,7 +30,7 @@ _URL_OPTIONS: Mapping[str, OptionReader] = {
     "prefix": text,
     "ttl": seconds,
     "refresh_on_read": switch,
-    "replicas": number,
+    "replicas": partial(number, least=0),
 }
 
 

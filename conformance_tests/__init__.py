@@ -26,4 +26,7 @@ def __getattr__(name: str) -> object:
     # runs without pytest.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"conformance_tests.{_HOMES[name]}"), name)
+    from checkpoint_base.extras import extra
+
+    with extra("conformance"):
+        return getattr(import_module(f"conformance_tests.{_HOMES[name]}"), name)

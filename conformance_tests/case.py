@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TypeAlias
 
+from checkpoint_base.extras import extra
 from conformance_tests.contract import CLAUSES, Capability, Clause
 from conformance_tests.trial import Colour, Trial
 
@@ -80,7 +81,8 @@ def case(
 def all_cases() -> tuple[Case, ...]:
     """Every case, in the order of the contract."""
     package = import_module("conformance_tests.cases")
-    for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
-        import_module(f"conformance_tests.cases.{module.name}")
+    with extra("conformance"):
+        for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
+            import_module(f"conformance_tests.cases.{module.name}")
     order = list(CLAUSES)
     return tuple(sorted(_CASES, key=lambda case: order.index(case.clause.id)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import operator
 import sys
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -93,6 +93,13 @@ def answer(store: str, thread: str, approve: bool) -> None:
             print(f"{name:<8} {value}")
 
 
+def amount_of(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an amount: write 249.00, for example") from error
+
+
 def main() -> None:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--store", required=True, metavar="URL", help="such as sqlite:///refunds.db")
@@ -100,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.approval", description="A refund that a person approves.")
     commands = parser.add_subparsers(dest="command", required=True)
     asking = commands.add_parser("ask", parents=[shared], help="start a refund; it stops at the question")
-    asking.add_argument("--amount", type=Decimal, default=Decimal("249.00"))
+    asking.add_argument("--amount", type=amount_of, default=Decimal("249.00"))
     answering = commands.add_parser("answer", parents=[shared], help="answer the question; the refund runs to its end")
     decision = answering.add_mutually_exclusive_group(required=True)
     decision.add_argument("--approve", action="store_true")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 import numpy as np
@@ -18,7 +18,8 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.types import Interrupt
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Interrupt, interrupt
 
 from checkpoint_base import (
     ConflictError,
@@ -27,6 +28,7 @@ from checkpoint_base import (
     InvalidKey,
     SerializationError,
     SQLiteSaver,
+    StoreUnavailable,
     UnsupportedOperation,
     codec,
 )
@@ -62,6 +64,59 @@ def test_a_checkpoint_that_a_clock_puts_behind_its_parent_is_warned_of(
     assert behind["id"] in message
     assert child["configurable"]["checkpoint_id"] in message
     assert saver.get_tuple(CONFIG).config == child  # type: ignore[union-attr]
+
+
+# What docs/operating.md says of graphs
+
+
+class State(TypedDict, total=False):
+    a: int
+    b: int
+
+
+def asking(saver: SQLiteSaver, node: str, state: Any = State) -> Any:
+    builder = StateGraph(state)
+    builder.add_node(node, lambda state: {"a": interrupt("how many?")})
+    builder.add_edge(START, node)
+    return builder.compile(checkpointer=saver)
+
+
+def test_a_thread_that_waits_in_a_renamed_node_keeps_its_question_until_the_node_is_back(saver: SQLiteSaver) -> None:
+    asking(saver, "ask").invoke({"a": 1, "b": 2}, CONFIG)
+    assert asking(saver, "renamed").invoke(Command(resume=5), CONFIG) == {"a": 1, "b": 2}
+    assert [waiting.value for waiting in saver.interrupts()] == ["how many?"]
+    assert asking(saver, "ask").invoke(Command(resume=5), CONFIG) == {"a": 5, "b": 2}
+    assert list(saver.interrupts()) == []
+
+
+def test_a_key_that_was_removed_from_the_state_is_not_shown_and_an_added_one_is_missing(saver: SQLiteSaver) -> None:
+    class Changed(TypedDict, total=False):
+        a: int
+        c: int
+
+    asking(saver, "ask").invoke({"a": 1, "b": 2}, CONFIG)
+    assert asking(saver, "ask", Changed).get_state(CONFIG).values == {"a": 1}
+
+
+@pytest.mark.parametrize(("durability", "ran"), [("async", 4), ("sync", 0)])
+def test_a_run_that_loses_its_store_says_so_at_its_end_or_at_each_step(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch, durability: Any, ran: int
+) -> None:
+    def lost(*_: object) -> None:
+        raise StoreUnavailable("down")
+
+    done: list[int] = []
+    builder = StateGraph(State)
+    for number in range(4):
+        builder.add_node(f"n{number}", lambda state, number=number: done.append(number) or {"a": number})  # type: ignore[misc,func-returns-value]
+    builder.add_edge(START, "n0")
+    for number in range(3):
+        builder.add_edge(f"n{number}", f"n{number + 1}")
+    monkeypatch.setattr(saver.store, "put", lost)
+    monkeypatch.setattr(saver.store, "put_writes", lost)
+    with pytest.raises(StoreUnavailable):
+        builder.compile(checkpointer=saver).invoke({"a": 0}, CONFIG, durability=durability)
+    assert len(done) == ran
 
 
 # Refusals
@@ -528,6 +583,12 @@ def test_a_limit_that_is_no_number_of_items_is_refused(limit: Any, saver: SQLite
 def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
     with pytest.raises(UnsupportedOperation, match="deadline"):
         SQLiteSaver(deadline=deadline)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "ZSTD", True])
+def test_a_compression_that_does_not_exist_is_refused_and_not_taken_for_zstd(compression: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"compression=.*: give 'zstd' or None"):
+        SQLiteSaver(compression=compression)
 
 
 @pytest.mark.parametrize("written", [{"reason": "by hand"}, [Interrupt("first", id="1"), "by hand"], "by hand", None])

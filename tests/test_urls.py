@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -34,6 +35,12 @@ def test_no_path_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with open_saver(url) as saver:
             assert list(saver.threads()) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheme_in_capitals_is_the_same_scheme(tmp_path: Path) -> None:
+    with open_saver(f"SQLite:///{tmp_path}/a.db") as saver:
+        assert list(saver.threads()) == []
+    assert (tmp_path / "a.db").exists()
 
 
 def test_a_saver_is_an_async_context_manager_too(tmp_path: Path) -> None:
@@ -150,6 +157,14 @@ def test_a_password_with_reserved_characters_is_not_shown_and_how_to_write_it_is
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises((TypeError, UnsupportedOperation), match="colour"):
         open_saver("sqlite://", colour="blue")
+
+
+@pytest.mark.parametrize(
+    "make", [open_saver, PostgresSaver.from_conn_string, RedisSaver.from_conn_string, S3Saver.from_conn_string]
+)
+def test_a_url_that_is_missing_in_the_environment_is_told(make: Callable[[Any], CheckpointSaver]) -> None:
+    with pytest.raises(UnsupportedOperation, match="not NoneType"):
+        make(os.environ.get("NO_SUCH_VARIABLE"))
 
 
 def test_strict_and_an_own_serializer_contradict_each_other() -> None:

@@ -174,6 +174,33 @@ def test_a_url_of_a_missing_extra_names_the_extra(bare: Environment, tmp_path: P
         assert line.endswith(f'pip install "checkpoint-backends[{extra}]"')
 
 
+def test_importing_what_needs_a_missing_extra_names_the_extra(bare: Environment, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "for line in sys.argv[1:]:\n"
+        "    try: exec(line)\n"
+        "    except ModuleNotFoundError as error: print(error.name, error)\n"
+    )
+    lines = (
+        "from checkpoint_postgres import PostgresSaver",
+        "from checkpoint_redis import RedisSaver",
+        "from checkpoint_s3 import S3Saver",
+        "from conformance_tests import SaverConformance",
+        "from conformance_tests.case import all_cases; all_cases()",
+    )
+    said = bare.run("-c", program, *lines, folder=tmp_path).splitlines()
+    needed = (
+        ("psycopg", "postgres"),
+        ("redis", "redis"),
+        ("boto", "s3"),
+        ("pytest", "conformance"),
+        ("", "conformance"),
+    )
+    for line, (module, extra) in zip(said, needed, strict=True):
+        assert line.startswith(module)
+        assert line.endswith(f'pip install "checkpoint-backends[{extra}]"')
+
+
 @pytest.mark.parametrize("extra", ["postgres", "redis", "s3"])
 def test_with_one_extra_its_drivers_are_installed_and_no_others_and_the_graph_runs_on_its_server(
     wheel: Wheel, servers: Servers, examples: Path, tmp_path: Path, extra: str

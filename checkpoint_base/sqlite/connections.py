@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,8 @@ from checkpoint_base.sqlite import forks
 from checkpoint_base.transport import Closable
 
 MEMORY = ":memory:"
+
+_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+://")
 
 IDLE_CONNECTIONS = 8
 """How many connections stay open between requests. There may be as many open ones as there are callers."""
@@ -32,6 +35,15 @@ class File:
     """The file at a path, or memory; once it was opened, the path must go on leading to the same one."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise UnsupportedOperation(
+                f"a SQLiteSaver is made from the path of a file, not from a {type(path).__name__}: it makes its own "
+                "connections"
+            )
+        if isinstance(path, str) and _URL.match(path):  # not shown: it may hold a password
+            raise UnsupportedOperation(
+                "a SQLiteSaver is made from the path of a file, not from a URL: open_saver opens URLs"
+            )
         if not os.fspath(path):
             raise UnsupportedOperation("the path of a SQLite file is empty: name a file, or :memory:")
         self.in_memory = os.fspath(path) == MEMORY

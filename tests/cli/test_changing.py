@@ -393,6 +393,7 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
         (["--all"], 2, "--to"),
         (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
         (["--all", "--to", "{url}"], 2, "--to names the store that is copied: write the URL of another one"),
+        (["--all", "--to", "{url}?deadline=5"], 2, "--to names the store that is copied"),
         (["--all", "--to", "sqlite://"], 2, "a store in memory ends with this command: write --to sqlite:///file.db"),
         (["--all", "--to", "sqlite:///:memory:?deadline=5"], 2, "a store in memory ends with this command"),
         (["--all", "--to", "sqlite:///%3Amemory:"], 2, "a store in memory ends with this command"),

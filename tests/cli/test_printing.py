@@ -85,7 +85,7 @@ def test_the_environment_can_name_the_store(url: str) -> None:
         ("sqlite://[host/app.db", "is not the URL"),
         ("sqlite://host/app.db", "names a host"),
         ("sqlite:///{folder}?colour=red", "colour"),
-        ("sqlite:///{folder}", "there is no file"),
+        ("sqlite:///{folder}", "is a folder: name a file in it"),
     ],
 )
 def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path, store: str, said: str) -> None:
@@ -176,6 +176,14 @@ def test_a_file_that_does_not_exist_is_an_error_and_is_not_made(tmp_path: Path, 
         assert (result.exit_code, result.stdout) == (1, "")
         assert "missing file.db" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:?deadline=5"])
+def test_a_store_in_memory_is_refused_because_it_would_be_empty(url: str) -> None:
+    for command in (["threads"], ["prune", "--idle", "30d", "--strategy", "delete", "--yes"]):
+        result = CliRunner().invoke(cli.main, ["--store", url, *command])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "the URL names a store in memory, which is empty here: write sqlite:///file.db" in result.stderr
 
 
 def test_a_file_of_another_program_is_an_error_and_is_left_as_it_is(tmp_path: Path) -> None:

@@ -130,6 +130,14 @@ def test_connections_of_our_own_have_utf8_whatever_the_url_and_the_environment_s
     assert place.query("SELECT thread_id FROM {s}.threads") == [("日本",)]
 
 
+def test_a_url_may_have_a_pool_keep_no_connection_open(place: Place) -> None:
+    with open_saver(f"{place.url}&min_size=0") as saver:
+        put_values(saver, {"a": 1})
+        found = asyncio.run(saver.aget_tuple(CONFIG))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"a": 1}
+
+
 def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
     own = "prepare=false&min_size=2&max_size=5&deadline=7"
     url = f"{place.url}&{own}&connect_timeout=4&options=-cwork_mem%3D5MB%20-cmy.setting%3Da+b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -23,7 +24,9 @@ from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
 from checkpoint_base.cli import main
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver
 from checkpoint_postgres.schema import SCHEMA_VERSION
-from tests.postgres.conftest import CONFIG, Place, put_values
+from tests.postgres.conftest import CONFIG, URL_VARIABLE, Place, put_values
+from tests.servers.postgres import installations
+from tests.servers.processes import ServerUnavailable
 
 TABLES = ["channel_values", "checkpoints", "chunks", "schema_version", "threads", "waiting", "writes"]
 
@@ -227,6 +230,35 @@ def test_the_printed_sql_makes_what_set_up_makes(place: Place) -> None:
         admin.execute(printed(place.schema))  # type: ignore[call-overload]  # ours
     assert layout(place) == made
     assert versions(place) == [("checkpoint-backends", SCHEMA_VERSION)]
+
+
+def test_a_dump_of_the_schema_is_restored_in_place_of_the_lost_one_and_in_another_database(
+    place: Place, tmp_path: Path
+) -> None:
+    try:
+        programs = installations()[0].folder  # those of the server
+    except ServerUnavailable:
+        programs = Path()
+    if URL_VARIABLE in os.environ or not (programs / "pg_dump").exists():
+        pytest.skip("there is no pg_dump of the server's version")
+    file = tmp_path / "checkpoints.dump"
+
+    def do(program: str, *arguments: object) -> None:
+        subprocess.run([programs / program, *map(str, arguments)], check=True, capture_output=True)
+
+    with open_saver(place.url) as saver:
+        put_values(saver, {"a": ["long " * 1000]})
+    do("pg_dump", f"--schema={place.schema}", "--format=custom", f"--file={file}", place.server_url)
+    place.query("DROP SCHEMA {s} CASCADE")
+    place.query(f'CREATE DATABASE "{place.schema}"')
+    try:
+        for database in (place.server_url, place.in_database(place.schema)):
+            do("pg_restore", "--dbname", database, file)
+            with PostgresSaver.from_conn_string(database, schema=place.schema) as saver:
+                assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": ["long " * 1000]}
+                put_values(saver, {"a": ["and on"]})
+    finally:
+        place.query(f'DROP DATABASE "{place.schema}" WITH (FORCE)')
 
 
 def test_the_printed_sql_runs_once_and_in_one_transaction(place: Place) -> None:

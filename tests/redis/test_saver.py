@@ -101,6 +101,8 @@ def test_the_database_of_a_url_is_the_one_that_is_used(redis_url: str, watched_s
             put(third, {"a": 3})
             assert values_of(third) == {"a": 3}
             assert values_of(other) is None
+    with pytest.raises(UnsupportedOperation, match="DB index is out of range: correct the number"):
+        open_saver(f"{redis_url.rpartition('/')[0]}/99").setup()
 
 
 def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> None:
@@ -483,6 +485,12 @@ def test_options_of_a_url_and_arguments_are_the_same(redis_url: str, raw: Any, p
 def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UnsupportedOperation, match=says):
         RedisSaver("redis://localhost", **options)
+
+
+def test_every_default_can_be_written_into_a_url(redis_url: str, prefix: str) -> None:
+    with open_saver(f"{redis_url}?prefix={prefix}&refresh_on_read=false&replicas=0") as saver:
+        put(saver, {"a": 1})
+        assert values_of(saver) == {"a": 1}
 
 
 def test_an_option_that_is_given_twice_must_be_the_same(redis_url: str) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tests.servers.processes import (
     HOST,
@@ -218,7 +219,7 @@ def asked(port: int, command: str) -> Any:
         return _answer(lines)
 
 
-def _answer(lines: IO[bytes]) -> Any:
+def _answer(lines: BufferedIOBase) -> Any:
     line = lines.readline().decode().rstrip()
     if not line:
         raise ConnectionResetError("the server has closed the connection")

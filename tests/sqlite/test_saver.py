@@ -191,6 +191,22 @@ def test_an_empty_path_is_refused() -> None:
         SQLiteSaver("")
 
 
+def test_a_connection_such_as_langgraph_s_saver_takes_is_refused() -> None:
+    with (
+        closing(sqlite3.connect(":memory:")) as connection,
+        pytest.raises(UnsupportedOperation, match="not from a Connection"),
+    ):
+        SQLiteSaver(connection)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [SQLiteSaver, SQLiteSaver.from_conn_string])
+@pytest.mark.parametrize("url", ["postgresql://ann:secret@host/db", "SQLITE:///app.db"])
+def test_a_url_in_the_place_of_a_path_is_refused_and_not_shown(make: Callable[[str], SQLiteSaver], url: str) -> None:
+    with pytest.raises(UnsupportedOperation, match="not from a URL: open_saver opens URLs") as refused:
+        make(url)
+    assert "secret" not in str(refused.value)
+
+
 def test_a_deleted_thread_leaves_no_row_behind(path: Path, saver: SQLiteSaver) -> None:
     stored = put(saver, {"long": ["x" * 1500 + str(n) for n in range(40)]})
     saver.put_writes(stored, [("w", "y" * 3000)], "task-1")

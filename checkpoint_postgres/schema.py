@@ -46,9 +46,14 @@ class Schema:
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
             "version": sql.Literal(SCHEMA_VERSION),
         }
-        self.statements = SimpleNamespace(
-            **{key: self._composed(text) for key, text in vars(_SQL).items() if key != "grants"}
-        )
+        matches = sql.SQL(_SQL.matches).format(**self._parts)
+        self.statements = SimpleNamespace()
+        for key, text in vars(_SQL).items():
+            if "{matches}" in text:
+                setattr(self.statements, key, self._composed(text, matches=sql.SQL("IS NOT NULL")))
+                setattr(self.statements, f"{key}_matching", self._composed(text, matches=matches))
+            elif key not in ("grants", "matches"):
+                setattr(self.statements, key, self._composed(text))
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
     def script(self, role: str | None) -> str:

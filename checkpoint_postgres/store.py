@@ -218,6 +218,8 @@ class PostgresStore(CheckpointStore):
     def _page(self, query: ListQuery, *, takes_long: bool) -> Operation[Sequence[StoredCheckpoint]]:
         if query.thread_id is None:
             statement = self._sql.list_everything
+        elif query.checkpoint_ns is None and (query.terms or query.checkpoint_id):
+            statement = self._sql.list_thread_matching
         elif query.checkpoint_ns is None:
             statement = self._sql.list_thread
         else:
@@ -258,7 +260,7 @@ class PostgresStore(CheckpointStore):
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         # A thread whose first checkpoint of a run comes after this look-up keeps it, as if it came after the deletion.
-        rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), takes_long=True)
+        rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), varies=True, takes_long=True)
         # Each thread takes a lock. By default, a server has room for 64 for each transaction that may run.
         for at in range(0, len(rows), THREADS_AT_ONCE):
             threads = [thread_id for (thread_id,) in rows[at : at + THREADS_AT_ONCE]]
@@ -272,14 +274,17 @@ class PostgresStore(CheckpointStore):
         yield Statement(self._sql.prune, (list(thread_ids), keep), takes_long=True)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        statement = self._sql.threads_newest if query.order == "newest" else self._sql.threads_oldest
-        rows: Rows = yield Statement(statement, _inbox_parameters(query), varies=True)
+        rows = yield from self._inbox("threads", query)
         return [_thread_record(row) for row in rows]
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        statement = self._sql.interrupts_newest if query.order == "newest" else self._sql.interrupts_oldest
-        rows: Rows = yield Statement(statement, _inbox_parameters(query), varies=True)
+        rows = yield from self._inbox("interrupts", query)
         return [InterruptRecord(_record(row), _write_record(row[11:20]), _chunks(row[20:])) for row in rows]
+
+    def _inbox(self, what: str, query: InboxQuery) -> Operation[Rows]:
+        statement = getattr(self._sql, f"{what}_{query.order}{'_matching' if query.terms else ''}")
+        rows: Rows = yield Statement(statement, _inbox_parameters(query), varies=True)
+        return rows
 
 
 # Parameters

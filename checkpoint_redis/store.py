@@ -247,13 +247,12 @@ class RedisStore(CheckpointStore):
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
-        found = yield from merged(sources, _limit(query), _read_thread, newest=query.order == "newest")
-        return found if query.thread_id is None else query.page(found)
+        return (yield from merged(sources, query.limit, _read_thread, newest=query.order == "newest"))
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         for _ in range(ATTEMPTS):
             sources: Sequence[Source[_Part[InterruptRecord]]] = self._inbox_sources("w", query)
-            found = yield from merged(sources, _limit(query), _read_question, newest=query.order == "newest")
+            found = yield from merged(sources, query.limit, _read_question, newest=query.order == "newest")
             incomplete = [
                 _Incomplete(
                     each.item.checkpoint.key.thread_id,
@@ -264,8 +263,7 @@ class RedisStore(CheckpointStore):
             ]
             if (yield from self._complete(incomplete)):
                 break
-        records = [each.item for each in found]
-        return records if query.thread_id is None else query.page(records)
+        return [each.item for each in found]
 
     # Removing and copying
 
@@ -452,16 +450,11 @@ def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, T
 
 
 def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, _Part[InterruptRecord]]:
-    thread, _, latest, packed, write, flat, rest = item
+    thread, latest, packed, write, flat, rest = item
     chunks = FoundChunks(flat)
     record = unpack_checkpoint(CheckpointKey(thread.decode(), "", latest.decode()), packed)
     found = InterruptRecord(record, unpack_write(write), chunks.chunks)
     return found.position, _Part(found, chunks, rest)
-
-
-def _limit(query: InboxQuery) -> int:
-    # A single thread's items come all at once, in no order: `query.page` selects from them.
-    return query.limit if query.thread_id is None else sys.maxsize
 
 
 def _by_thread(found: Iterable[_Part[StoredCheckpoint]]) -> Mapping[str, list[_Part[StoredCheckpoint]]]:

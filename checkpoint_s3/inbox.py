@@ -184,6 +184,16 @@ class Inbox:
         now: int,
     ) -> Operation[None]:
         """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
+        # Thousands of tasks of one thread may have a marker.
+        written = {
+            (thread_id, group.checkpoint_id)
+            for thread_id, some in groups.items()
+            for group in some
+            if group.space == _ROOT and group.writes
+        }
+        waiting = {
+            (thread_id, task_digest(write.task_id)) for thread_id, found in latest.items() for write in found.pending
+        }
         stale = []
         for marker in markers:
             if marker.entry.age(now) < self._reader.grace:
@@ -192,17 +202,12 @@ class Inbox:
             found = latest.get(thread_id)
             if found is not None and found.is_damaged:
                 continue
-            is_written = any(
-                group.writes
-                for group in groups.get(thread_id, ())
-                if (group.space, group.checkpoint_id) == (_ROOT, marker.checkpoint_id)
+            is_over = found is not None and (
+                found.group.checkpoint_id > marker.checkpoint_id
+                or (found.group.checkpoint_id == marker.checkpoint_id and (thread_id, marker.task) not in waiting)
             )
-            if not is_written or (found is not None and found.group.checkpoint_id > marker.checkpoint_id):
+            if is_over or (thread_id, marker.checkpoint_id) not in written:
                 stale.append(marker)
-            elif found is not None and found.group.checkpoint_id == marker.checkpoint_id:
-                pending = {task_digest(write.task_id) for write in found.pending}
-                if marker.task not in pending:
-                    stale.append(marker)
         if stale:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
@@ -214,6 +214,44 @@ class Reader:
                 again = yield from self.survey(changed, damaged=damaged)
                 surveyed |= dict(zip(changed, again, strict=True))
         return [surveyed[thread_id] for thread_id in thread_ids]
+
+    def survey_newest(
+        self, thread_id: str, root: str, start: str, enough: Callable[[Sequence[Group]], bool]
+    ) -> Operation[Sequence[Group]]:
+        """All objects of a thread, but in the folder ``root`` only as many as are enough, from the key ``start`` on.
+
+        A long thread usually has most of its objects in the root namespace, and a listing needs a page of them.
+        """
+        folder = self.keys.folder(thread_id)
+        asked_at = _elapsed()
+        found = yield Get(self.keys.ledger(thread_id))
+        state = self.parsed_ledger(thread_id, found, asked_at)
+        first = yield List(folder)  # after the ledger, as in `survey`
+        groups = grouped(objects(first.entries, folder), state.ledger)
+        listed = [first]
+        if first.last is not None:
+            if not first.entries[0].key.startswith(root):  # other namespaces come first
+                ((_, groups),) = yield from self.survey([thread_id])
+                return groups
+            page, rest = yield Batch((List(root, after=start), List(folder, after=f"{root}~")))
+            pages, others = [page], [rest]
+            while others[-1].last is not None:
+                others.append((yield List(folder, after=others[-1].last)))
+            while True:
+                groups = grouped(objects(entries_of(pages), folder), state.ledger)
+                if pages[-1].last is None:
+                    break
+                groups.pop()  # it may continue on the next page
+                if enough(groups):
+                    break
+                pages.append((yield List(root, after=pages[-1].last)))
+            groups += grouped(objects(entries_of(others), folder), state.ledger)
+            listed = [*pages, *others]
+        if self._may_have_part_of_a_copy(thread_id, listed, asked_at):
+            latest = yield Get(self.keys.ledger(thread_id))
+            if _etag(latest) != state.etag:
+                ((_, groups),) = yield from self.survey([thread_id])
+        return groups
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
         """`survey` of all threads, by id."""

@@ -279,8 +279,10 @@ def _retained(
     hidden: list[CheckpointObject | WritesObject] = []
     retired: dict[bytes, frozenset[str]] = {}
     kept: list[Group] = []
-    for space in dict.fromkeys(place.group.space for place in places):
-        here = {place.group.checkpoint_id: place for place in places if place.group.space == space}
+    spaces: dict[str, dict[str, _Place]] = {}
+    for place in places:
+        spaces.setdefault(place.group.space, {})[place.group.checkpoint_id] = place
+    for here in spaces.values():
         stored = frozenset[ChannelVersion]().union(*(place.head.stored for place in here.values()))
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice, repeat
+from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint
@@ -339,7 +341,7 @@ class S3Store(CheckpointStore):
             if not some:
                 break
             if query.terms or not query.contents:
-                heads = yield from self._reader.heads([(key.thread_id, group.existing) for key, group in some])
+                heads = yield from self._reader.heads([(thread_id, group.existing) for thread_id, group in some])
                 matching = [
                     (place, head.record)
                     for place, head in zip(some, heads, strict=True)
@@ -349,41 +351,48 @@ class S3Store(CheckpointStore):
                     page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
                     continue
                 some = [place for place, _ in matching[:room]]
-            page += yield from self._reader.contents([(key.thread_id, group) for key, group in some])
+            page += yield from self._reader.contents(some)
         return page
 
-    def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[CheckpointKey, Group]]]:
-        """The visible checkpoints that match a query except for its terms, in its order."""
+    def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[str, Group]]]:
+        """The visible checkpoints that match a query except for its terms, in its order, each with its thread."""
         surveyed: Mapping[str, Sequence[Group]]
         if query.thread_id is None:
             everything = yield from self._reader.survey_all()
             surveyed = {thread_id: groups for thread_id, (_, groups) in everything.items()}
         elif query.checkpoint_ns is not None:
             surveyed = {query.thread_id: (yield from self._space_groups(query))}
-        else:
+        elif query.checkpoint_id is not None or query.terms:
             ((_, groups),) = yield from self._reader.survey([query.thread_id])
             surveyed = {query.thread_id: groups}
+        else:
+            surveyed = {query.thread_id: (yield from self._thread_groups(query.thread_id, query))}
         visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
-        namespaces = {(thread_id, group.space): segment_text(group.space) for thread_id, group in visible}
-        examples = {(thread_id, group.space): group.existing for thread_id, group in visible}
-        digests = [place for place, namespace in namespaces.items() if namespace is None]
-        if digests:
-            heads = yield from self._reader.heads([(place[0], examples[place]) for place in digests])
-            namespaces |= {place: head.record.key.checkpoint_ns for place, head in zip(digests, heads, strict=True)}
-        found = [
-            (CheckpointKey(thread_id, namespaces[thread_id, group.space] or "", group.checkpoint_id), group)
-            for thread_id, group in visible
-        ]
         after = _order(query.after) if query.after else None
-        found = [
-            (key, group)
-            for key, group in found
-            if query.checkpoint_ns in (None, key.checkpoint_ns)
-            and query.checkpoint_id in (None, key.checkpoint_id)
-            and (query.before is None or key.checkpoint_id < query.before)
-            and (after is None or _order(key) < after)
-        ]
-        return iter(sorted(found, key=lambda place: _order(place[0]), reverse=True))
+        # Where a segment is only a digest, an object tells its namespace. That matters only to the order of those with
+        # the same id, and a thread may have thousands of namespaces.
+        ids = Counter((group.checkpoint_id, thread_id) for thread_id, group in visible)
+        if after is not None:
+            ids[after[:2]] += 1
+        examples = {
+            (thread_id, group.space): group.existing
+            for thread_id, group in visible
+            if ids[group.checkpoint_id, thread_id] > 1 and segment_text(group.space) is None
+        }
+        heads = yield from self._reader.heads([(thread_id, example) for (thread_id, _), example in examples.items()])
+        namespaces = {place: head.record.key.checkpoint_ns for place, head in zip(examples, heads, strict=True)}
+        found = []
+        for thread_id, group in visible:
+            namespace = namespaces.get((thread_id, group.space)) or segment_text(group.space) or ""
+            position = (group.checkpoint_id, thread_id, namespace)
+            if (
+                query.checkpoint_id in (None, group.checkpoint_id)
+                and (query.before is None or group.checkpoint_id < query.before)
+                and (after is None or position < after)
+            ):
+                found.append((position, group))
+        found.sort(key=itemgetter(0), reverse=True)
+        return iter([(position[1], group) for position, group in found])
 
     def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of one namespace for a page, from where it starts; all of them if the query has terms."""
@@ -404,6 +413,18 @@ class S3Store(CheckpointStore):
                 return complete
             page = yield List(prefix, after=page.last, limit=_PAGE)
             found += objects(page.entries, folder)
+
+    def _thread_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
+        """Enough checkpoints of a thread for a page in all its namespaces, from where it starts."""
+        root = f"{self._reader.keys.folder(thread_id)}{space_segment('')}"
+        bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
+        # From this id on, which another namespace may have as well: the root namespace's comes last.
+        start = f"{root}{id_segment(min(bounds))}" if bounds else ""
+
+        def enough(groups: Sequence[Group]) -> bool:
+            return sum(group.visible is not None for group in groups) > query.limit
+
+        return (yield from self._reader.survey_newest(thread_id, root, start, enough))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         return _again_if_vanished(lambda: follow(self._reader, key, checkpoint_id, channels))

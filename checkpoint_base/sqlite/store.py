@@ -274,7 +274,9 @@ def _put_writes(
     db.execute(_SQL.touch_thread, {"thread": thread, "written_at": written_at})
     asks = any(write.questions for write in writes)
     if key.checkpoint_ns == "" and (asks or db.execute(_SQL.anyone_waits, {"thread": thread}).fetchone()):
-        _refresh_inbox(db, thread)
+        for task_id in {write.task_id for write in writes}:
+            for statement in (_SQL.forget_waiting_task, _SQL.derive_waiting_task):
+                db.execute(statement, {"thread": thread, "task_id": task_id})
     return Missing()
 
 
@@ -349,6 +351,9 @@ def _load(db: sqlite3.Connection, key: NamespaceKey, checkpoint_id: str | None) 
 
 def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint]:
     below = query.before or _ABOVE_ALL_IDS
+    if query.after:
+        # Other threads or namespaces may have the same id. No id contains NUL, so nothing lies in between.
+        below = min(below, f"{query.after.checkpoint_id}\0")
     bounds = {
         "checkpoint_id": query.checkpoint_id,
         "below": below,

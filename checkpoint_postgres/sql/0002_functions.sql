@@ -48,17 +48,34 @@ BEGIN
             WHERE is_stored IS NULL);
 END $checkpoints$;
 
+-- Derive again whether these tasks wait.
+CREATE FUNCTION {schema}.derive_waiting_of(p_thread text, p_latest text, p_tasks text[]) RETURNS void LANGUAGE plpgsql
+AS $checkpoints$
+DECLARE
+    task text;
+BEGIN
+    -- One after the other, because for all together, every waiting task of the thread may be read.
+    FOR task IN SELECT DISTINCT unnest(p_tasks) LOOP
+        DELETE FROM {schema}.waiting WHERE thread_id = p_thread AND task_id = task;
+    END LOOP;
+    INSERT INTO {schema}.waiting (thread_id, task_id, written_at, questions)
+    SELECT p_thread, wanted, asked.written_at, asked.questions
+    FROM (SELECT DISTINCT wanted FROM unnest(p_tasks) AS wanted) AS tasks
+    CROSS JOIN LATERAL (
+        SELECT written_at, questions FROM {schema}.writes
+        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = wanted AND questions > 0
+        OFFSET 0) AS asked
+    WHERE NOT EXISTS (
+        SELECT FROM {schema}.writes
+        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = wanted AND settles OFFSET 0);
+END $checkpoints$;
+
 CREATE FUNCTION {schema}.derive_waiting(p_thread text, p_latest text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN
     DELETE FROM {schema}.waiting WHERE thread_id = p_thread;
-    INSERT INTO {schema}.waiting (thread_id, task_id, written_at, questions)
-    SELECT p_thread, asked.task_id, asked.written_at, asked.questions
-    FROM {schema}.writes AS asked
-    WHERE asked.thread_id = p_thread AND asked.ns = '' AND asked.checkpoint_id = p_latest AND asked.questions > 0
-      AND NOT EXISTS (
-        SELECT FROM {schema}.writes AS settled
-        WHERE settled.thread_id = p_thread AND settled.ns = '' AND settled.checkpoint_id = p_latest
-          AND settled.task_id = asked.task_id AND settled.settles OFFSET 0);
+    PERFORM {schema}.derive_waiting_of(p_thread, p_latest, (
+        SELECT array_agg(task_id) FROM {schema}.writes
+        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND questions > 0));
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.put(
@@ -181,7 +198,8 @@ BEGIN
     RETURNING latest INTO newest;
     IF p_ns = '' AND newest = p_checkpoint
        AND (0 < ANY (p_questions) OR EXISTS (SELECT FROM {schema}.waiting WHERE thread_id = p_thread)) THEN
-        PERFORM {schema}.derive_waiting(p_thread, newest);
+        -- Only of these tasks: thousands may wait, and each of them writes.
+        PERFORM {schema}.derive_waiting_of(p_thread, newest, p_tasks);
     END IF;
     RETURN NULL;
 END $checkpoints$;
@@ -276,6 +294,23 @@ BEGIN
                  array_agg(questions), array_agg(settles), array_agg(written_at), array_agg(root), array_agg(refs)
           FROM writes_) AS of_writes,
          all_refs CROSS JOIN LATERAL {schema}.chunks_below(all_refs.threads, all_refs.refs) AS below;
+END $checkpoints$;
+
+-- The keys of a page of a thread in all its namespaces, newest first. Whatever the server believes of the thread's length,
+-- it must not read and sort all of the thread for a page.
+CREATE FUNCTION {schema}.page_of_thread(p_thread text, p_before text, p_after text, p_after_ns text, p_limit bigint)
+RETURNS TABLE (ns bytea, checkpoint_id text) LANGUAGE plpgsql STABLE ROWS 100
+SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+SET plan_cache_mode = force_custom_plan AS $checkpoints$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT ns, checkpoint_id FROM {schema}.checkpoints
+    WHERE thread_id = p_thread AND NOT retired
+      AND (p_before IS NULL OR checkpoint_id ~<~ p_before)
+      AND (p_after IS NULL OR (checkpoint_id ~<=~ p_after AND (checkpoint_id, checkpoint_ns) < (p_after, p_after_ns)))
+    ORDER BY checkpoint_id USING ~>~, checkpoint_ns DESC LIMIT p_limit;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETURNS TABLE (
@@ -415,6 +450,10 @@ DECLARE
     needed_versions text[];     -- … and the channel's version if its value is stored, where the search ends
     removed_ns bytea[];
     removed_ids text[];
+    referenced_ns bytea[];
+    referenced_channels text[];
+    referenced_versions text[];
+    reached_ids bytea[];
     ancestor record;
 BEGIN
     IF p_runs IS NULL THEN
@@ -483,16 +522,20 @@ BEGIN
     DELETE FROM {schema}.writes
     WHERE thread_id = p_thread AND NOT ((ns, checkpoint_id) NOT IN (SELECT * FROM unnest(removed_ns, removed_ids)));
 
-    WITH referenced AS (
-        SELECT ns, pair.channel, pair.version FROM {schema}.checkpoints, unnest(channels, versions) AS pair (channel, version)
+    -- NOT IN hashes its right side only if the server expects it to fit into memory. Of an array it expects ten elements;
+    -- of a query, as many as it takes the thread to have, and their product with others it guesses.
+    SELECT array_agg(ns), array_agg(channel), array_agg(version)
+    INTO referenced_ns, referenced_channels, referenced_versions FROM (
+        SELECT ns, pair.channel, pair.version
+        FROM {schema}.checkpoints, unnest(channels, versions) AS pair (channel, version)
         WHERE thread_id = p_thread AND NOT retired
         UNION ALL
         SELECT ns, channel, version
         FROM unnest(needed_ns, needed_channels, needed_versions) AS seeds (ns, channel, version)
-        WHERE version IS NOT NULL)
-    DELETE FROM {schema}.channel_values AS stored
-    WHERE thread_id = p_thread
-      AND (stored.ns, stored.channel, stored.version) NOT IN (SELECT ns, channel, version FROM referenced);
+        WHERE version IS NOT NULL) AS referenced;
+    DELETE FROM {schema}.channel_values
+    WHERE thread_id = p_thread AND (ns, channel, version) NOT IN (
+        SELECT * FROM unnest(referenced_ns, referenced_channels, referenced_versions));
 
     IF kept_ids IS NULL AND NOT EXISTS (SELECT FROM {schema}.writes WHERE thread_id = p_thread) THEN
         PERFORM {schema}.remove_thread(p_thread);
@@ -508,8 +551,8 @@ BEGIN
         SELECT substr(body, 1 + 16 * n, 16)
         FROM reached JOIN {schema}.chunks AS parent ON thread_id = p_thread AND parent.id = reached.id AND node
         CROSS JOIN generate_series(0, length(body) / 16 - 1) AS n)
-    DELETE FROM {schema}.chunks
-    WHERE thread_id = p_thread AND chunks.id NOT IN (SELECT id FROM reached);
+    SELECT array_agg(id) INTO reached_ids FROM reached;
+    DELETE FROM {schema}.chunks WHERE thread_id = p_thread AND id NOT IN (SELECT unnest(reached_ids));
 
     PERFORM {schema}.refresh_inbox(p_thread);
     IF kept_ids IS NULL THEN

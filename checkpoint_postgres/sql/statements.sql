@@ -4,8 +4,9 @@
 --
 -- Waiting tasks and threads are read in their order, and the latest checkpoint of each is looked up (OFFSET 0). With a
 -- plain join, the server would take the match of two columns for a rare coincidence, expect no rows, and read all
--- checkpoints for one page. That a thread has the terms on any checkpoint at all is a separate condition: it shows the
--- server when the terms are rare enough to begin with them.
+-- checkpoints for one page. That a thread has the terms on any checkpoint at all is a separate condition ({matches}): it
+-- shows the server when the terms are rare enough to begin with them. Without terms it is left out, because a server that
+-- has last counted its rows when there were few may read every checkpoint for each thread.
 
 -- With whether the functions, which name their schema, are those of a schema of another name.
 -- name: version
@@ -67,8 +68,10 @@ SELECT {schema}.delete_runs(%b, %b)
 -- name: threads_of_runs
 SELECT DISTINCT thread_id
 FROM pg_catalog.unnest(%b::text[]) AS wanted
-JOIN {schema}.checkpoints ON pg_catalog.hashtextextended(run_id, 0) = pg_catalog.hashtextextended(wanted COLLATE "C", 0)
-                         AND run_id = wanted AND NOT retired
+CROSS JOIN LATERAL (
+    SELECT thread_id FROM {schema}.checkpoints
+    WHERE pg_catalog.hashtextextended(run_id, 0) = pg_catalog.hashtextextended(wanted COLLATE "C", 0)
+      AND run_id = wanted AND NOT retired OFFSET 0) AS found
 ORDER BY thread_id
 
 -- name: copy_thread
@@ -98,14 +101,30 @@ ORDER BY n
 
 -- name: list_thread
 WITH page AS MATERIALIZED (
+    SELECT %(thread_id)b::text COLLATE "C" AS thread_id, ns, checkpoint_id, n
+    FROM {schema}.page_of_thread(%(thread_id)b, %(before)b, %(after_id)b, %(after_ns)b, %(limit)b)
+         WITH ORDINALITY AS found (ns, checkpoint_id, n))
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
+       versions, open_channels, terms, run_id, written_at, contents.*
+FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
+LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
+                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
+    AS contents ON n = 1
+ORDER BY n
+
+-- name: list_thread_matching
+WITH page AS MATERIALIZED (
     SELECT thread_id, ns, checkpoint_id, row_number() OVER () AS n FROM (
         SELECT thread_id, ns, checkpoint_id FROM {schema}.checkpoints
         WHERE thread_id = %(thread_id)b AND NOT retired
           AND (%(checkpoint_id)b::text IS NULL OR checkpoint_id = %(checkpoint_id)b)
-          AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
-          AND (%(after_id)b::text IS NULL OR (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b))
+          AND (%(before)b::text IS NULL OR checkpoint_id OPERATOR(pg_catalog.~<~) %(before)b)
+          AND (%(after_id)b::text IS NULL
+               OR (checkpoint_id OPERATOR(pg_catalog.~<=~) %(after_id)b
+                   AND (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b)))
           AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
-        ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
+        ORDER BY checkpoint_id USING OPERATOR(pg_catalog.~>~), checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
@@ -120,12 +139,12 @@ WITH page AS MATERIALIZED (
     SELECT thread_id, ns, checkpoint_id, row_number() OVER () AS n FROM (
         SELECT thread_id, ns, checkpoint_id FROM {schema}.checkpoints
         WHERE NOT retired
-          AND (%(before)b::text IS NULL OR checkpoint_id < %(before)b)
+          AND (%(before)b::text IS NULL OR checkpoint_id OPERATOR(pg_catalog.~<~) %(before)b)
           AND (%(after_id)b::text IS NULL
-               OR (checkpoint_id <= %(after_id)b
+               OR (checkpoint_id OPERATOR(pg_catalog.~<=~) %(after_id)b
                    AND (checkpoint_id, thread_id, checkpoint_ns) < (%(after_id)b, %(after_thread)b, %(after_ns)b)))
           AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
-        ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
+        ORDER BY checkpoint_id USING OPERATOR(pg_catalog.~>~), thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
        versions, open_channels, terms, run_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
@@ -134,6 +153,9 @@ LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) F
                             (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
     AS contents ON n = 1
 ORDER BY n
+
+-- name: matches
+IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
 
 -- name: threads_newest
 SELECT known.thread_id, created_at, updated_at,
@@ -146,7 +168,7 @@ LEFT JOIN LATERAL (
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) < (%(after_time)b, %(after_thread)b))
   AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
-  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id {matches}
 ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
 
 -- name: threads_oldest
@@ -160,7 +182,7 @@ LEFT JOIN LATERAL (
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
   AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) > (%(after_time)b, %(after_thread)b))
   AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
-  AND known.thread_id IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+  AND known.thread_id {matches}
 ORDER BY updated_at, known.thread_id LIMIT %(limit)b
 
 -- name: interrupts_newest
@@ -177,19 +199,21 @@ WITH page AS MATERIALIZED (
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               < (%(after_time)b, %(after_thread)b, %(after_task)b))
       AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
-      AND waiting.thread_id IN (
-          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+      AND waiting.thread_id {matches}
     ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
-SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
-       run_id, newest.written_at,
+SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
+       terms, run_id, newest.written_at,
        asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
 FROM page
-JOIN {schema}.checkpoints AS newest USING (thread_id)
-JOIN {schema}.writes AS asked USING (thread_id, task_id)
-CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[thread_id], ARRAY[refs]) AS below
-WHERE newest.ns = '' AND newest.checkpoint_id = latest
-  AND asked.ns = '' AND asked.checkpoint_id = latest AND asked.questions > 0
-ORDER BY page.written_at DESC, thread_id DESC, task_id DESC
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.checkpoints
+    WHERE checkpoints.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.writes
+    WHERE writes.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest AND writes.task_id = page.task_id
+      AND questions > 0 OFFSET 0) AS asked
+CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[page.thread_id], ARRAY[refs]) AS below
+ORDER BY page.written_at DESC, page.thread_id DESC, page.task_id DESC
 
 -- name: interrupts_oldest
 WITH page AS MATERIALIZED (
@@ -205,16 +229,18 @@ WITH page AS MATERIALIZED (
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
               > (%(after_time)b, %(after_thread)b, %(after_task)b))
       AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
-      AND waiting.thread_id IN (
-          SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+      AND waiting.thread_id {matches}
     ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
-SELECT thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels, terms,
-       run_id, newest.written_at,
+SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
+       terms, run_id, newest.written_at,
        asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
 FROM page
-JOIN {schema}.checkpoints AS newest USING (thread_id)
-JOIN {schema}.writes AS asked USING (thread_id, task_id)
-CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[thread_id], ARRAY[refs]) AS below
-WHERE newest.ns = '' AND newest.checkpoint_id = latest
-  AND asked.ns = '' AND asked.checkpoint_id = latest AND asked.questions > 0
-ORDER BY page.written_at, thread_id, task_id
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.checkpoints
+    WHERE checkpoints.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.writes
+    WHERE writes.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest AND writes.task_id = page.task_id
+      AND questions > 0 OFFSET 0) AS asked
+CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[page.thread_id], ARRAY[refs]) AS below
+ORDER BY page.written_at, page.thread_id, page.task_id

@@ -4,51 +4,83 @@
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
 --   of t, threads: thread, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
---   of w, questions: thread, meta, id and record as above, write, chunks, joined ids of further chunks
+--   of w, questions: thread, id and record as above, write, chunks, joined ids of further chunks
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
 if not is_intact(index) then return lost_index(index) end
 sweep(index, now_ms())
 
-local reply, spare = {false}, {left = FORGOTTEN_AT_ONCE}
+local reply, spare, known = {false}, {left = FORGOTTEN_AT_ONCE}, {}
+
+-- A thread's meta, and the id and record of its latest checkpoint. They are read once for all of its tasks that wait:
+-- there may be thousands, and meta names every one of them.
+local function thread_of(thread)
+    if not known[thread] then
+        local hash = thread_key(index, thread)
+        local stored = redis.call('HMGET', hash, 'm', 's')
+        local meta, latest = stored[1], stored[2]
+        known[thread] = {meta, latest, meta and latest and redis.call('HGET', hash, 'c\0' .. latest)}
+    end
+    return unpack(known[thread], 1, 3)
+end
 
 -- Adds the item of an index entry to the reply, unless its thread has expired. Returns an error if the thread is lost.
 local function add(member)
     local rest = after_time(member)
     local thread, task, idx = rest, nil, nil
     if kind == 'w' then thread, task, idx = string.match(rest, '^([^%z]*)%z([^%z]*)%z(.*)$') end
-    local hash = thread_key(index, thread)
-    local stored = redis.call('HMGET', hash, 'm', 's')
-    local meta, latest = stored[1], stored[2]
+    local meta, latest, record = thread_of(thread)
     if not meta then return why_absent(index, thread, spare) end
-    local record = latest and redis.call('HGET', hash, 'c\0' .. latest)
     if latest and not record then return lost(thread) end
     if not has_terms(record and parse_checkpoint(record).terms or '', terms) then return nil end
-    budget.left = budget.left - #meta - (record and #record or 0)
+    budget.left = budget.left - (record and #record or 0)
     if kind == 't' then
+        budget.left = budget.left - #meta
         reply[#reply + 1] = {thread, meta, latest, record}
         return nil
     end
+    local hash = thread_key(index, thread)
     local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx)
     if not write then return lost(thread) end
     local wanted, seen, chunks, rest_ids = {}, {}, {}, {}
     add_refs(parse_write(write).refs, wanted, seen)
     budget.left = budget.left - #write
     walk(hash, wanted, seen, budget, chunks, rest_ids)
-    reply[#reply + 1] = {thread, meta, latest, record, write, chunks, table.concat(rest_ids)}
+    reply[#reply + 1] = {thread, latest, record, write, chunks, table.concat(rest_ids)}
     return nil
 end
 
+-- The entries of one thread behind the first bound, in the order of the command.
+local function own_entries(thread, meta)
+    local function comes_before(one, other)
+        if command == 'ZRANGEBYLEX' then one, other = other, one end
+        return is_above(one, other)
+    end
+    local all, behind, times, first = {}, {}, {}, string.sub(from, 2)
+    entries_of(thread, meta, all)
+    for _, member in ipairs(all) do
+        if kind_of(member) == kind and comes_before(first, member) then
+            behind[#behind + 1], times[member] = member, tonumber(time_of(member))
+        end
+    end
+    table.sort(behind, function(one, other)
+        -- Times first: comparing bytes takes long.
+        if times[one] ~= times[other] then return (times[one] < times[other]) == (command == 'ZRANGEBYLEX') end
+        return comes_before(one, other)
+    end)
+    return behind
+end
+
 if only ~= '' then
-    local meta = redis.call('HGET', thread_key(index, only), 'm')
+    local meta = thread_of(only)
     if not meta then return why_absent(index, only) or reply end
-    local entries = {}
-    entries_of(only, meta, entries)
-    for _, member in ipairs(entries) do
-        if kind_of(member) == kind then
-            local problem = add(member)
-            if problem then return problem end
+    for _, member in ipairs(own_entries(only, meta)) do
+        local problem = add(member)
+        if problem then return problem end
+        if #reply > limit or budget.left <= 0 then
+            reply[1] = '(' .. member
+            return reply
         end
     end
     return reply

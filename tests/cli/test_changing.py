@@ -7,7 +7,7 @@ import re
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
+from checkpoint_base.sqlite.store import SQLiteStore
 from tests.cli.conftest import (
     EVERY_THREAD,
     HOSTILE_ID,
@@ -286,6 +287,26 @@ def test_with_nothing_to_prune_nobody_is_asked(call: Callable[..., Result]) -> N
     result = call("prune", "--all")
     assert result.exit_code == 0
     assert result.stdout.startswith("Removed 0 of ")
+
+
+def test_threads_that_have_nothing_to_remove_are_not_pruned(
+    call: Callable[..., Result], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("prune", "ann-1", "--yes")
+    before = everything(url)
+    asked: list[str] = []
+    prune = SQLiteStore.prune
+
+    def noting(store: SQLiteStore, thread_ids: Sequence[str], keep: int) -> Any:
+        asked.extend(thread_ids)
+        return prune(store, thread_ids, keep)
+
+    monkeypatch.setattr(SQLiteStore, "prune", noting)
+    assert call("prune", "--all", "--yes").exit_code == 0
+    assert sorted(asked) == sorted(set(EVERY_THREAD) - {"ann-1"})
+    after = everything(url)
+    assert after["ann-1"] == before["ann-1"]
+    assert all(len(after[thread]) < len(before[thread]) for thread in asked)
 
 
 def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(

@@ -161,3 +161,18 @@ def test_a_put_sends_only_what_is_new(place: Place) -> None:
         assert sent <= 400 * 1000 / 50
         with PostgresSaver.from_conn_string(place.server_url, schema=place.schema) as reader:
             assert reader.get_tuple(config).checkpoint["channel_values"] == {"messages": messages}
+
+
+def test_one_task_of_many_that_wait_stores_nothing_of_the_others(saver: PostgresSaver, place: Place) -> None:
+    config = put_values(saver, {"a": 1})
+    tasks = [f"task {number:02}" for number in range(40)]
+    for task in tasks:
+        saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id=task),))], task)
+    saver.put_writes(config, [("__resume__", "yes"), ("a", 2)], "task 07")
+    # Each row is still the one that its own task has stored.
+    waiting = place.query("SELECT task_id, xmin::text FROM {s}.waiting")
+    stored = place.query("SELECT task_id, xmin::text FROM {s}.writes WHERE channel = '__interrupt__'")
+    assert sorted(waiting) == sorted(row for row in stored if row[0] != "task 07")
+    assert len({transaction for _, transaction in waiting}) == len(tasks) - 1
+    put_values(saver, {"a": 2}, config)
+    assert place.query("SELECT count(*) FROM {s}.waiting") == [(0,)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
@@ -17,7 +17,7 @@ from checkpoint_base.records import CheckpointRecord, InboxQuery, ListQuery, Val
 from checkpoint_base.transport import Operation, run
 from checkpoint_postgres import PostgresSaver
 from checkpoint_postgres.store import PostgresStore
-from tests.postgres.conftest import place_on
+from tests.postgres.conftest import Place, place_on
 from tests.servers.processes import Server
 
 THREADS = 20_000
@@ -95,12 +95,13 @@ class Explained:
     @property
     def scans(self) -> list[dict[str, Any]]:
         """The nodes of all plans that read a table."""
-        found, left = [], [*self.plans]
-        while left:
-            node = left.pop()
-            left += node.get("Plans", ())
-            if "Relation Name" in node and "Scan" in node["Node Type"]:
-                found.append(node)
+        return [node for node in self._nodes if "Relation Name" in node and "Scan" in node["Node Type"]]
+
+    @property
+    def _nodes(self) -> list[dict[str, Any]]:
+        found = [*self.plans]
+        for node in found:  # which grows
+            found += node.get("Plans", ())
         return found
 
     def check(self, most: int = MOST_ROWS) -> None:
@@ -114,6 +115,16 @@ class Explained:
     @property
     def rows(self) -> int:
         return sum(_rows(node) for node in self.scans)
+
+    @property
+    def pages(self) -> int:
+        """Pages that the whole statement looked at, if the server was asked to count them."""
+        return max(int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]) for plan in self.plans)
+
+    @property
+    def compared(self) -> int:
+        """Rows that were read again of what a query, a function or an array had brought, as in an unhashed NOT IN."""
+        return sum(_rows(node) for node in self._nodes if "Relation Name" not in node and "Scan" in node["Node Type"])
 
 
 def _rows(node: dict[str, Any]) -> int:
@@ -358,12 +369,13 @@ WHOLE_THREADS: dict[str, Callable[[PostgresStore, str], Operation[Any]]] = {
 @pytest.mark.parametrize("delta", [True, False], ids=["delta", "plain"])
 def test_plans_from_before_a_thread_grew_stay_good(grown: Callable[[str, bool], Explained], delta: bool) -> None:
     explained = grown(f"long, {delta}", delta)
-    rows = {}
+    rows, compared = {}, {}
     for name, act in (*SMALL.items(), *WHOLE_THREADS.items()):
         explained.run(act(explained.store, f"long, {delta}"))
-        rows[name] = explained.rows
+        rows[name], compared[name] = explained.rows, explained.compared
     assert {name: rows[name] for name in SMALL if rows[name] > MOST_ROWS} == {}
     assert {name: rows[name] for name in WHOLE_THREADS if rows[name] > 30 * LONG} == {}
+    assert {name: compared[name] for name in compared if compared[name] > 50 * LONG} == {}
 
 
 MANY_SHORT = """
@@ -388,4 +400,103 @@ def test_a_long_history_among_many_short_threads_takes_a_few_pages_for_each_ance
         assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 20 * 3 * LONG
         found = run(store.ancestry(NamespaceKey("long", ""), None, ["log"]), store.transport)
         assert len(found.writes) == 3 * LONG - 1
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+WIDE = """
+INSERT INTO {s}.threads VALUES ('wide', 1, 1, {s}.id_of(0));
+INSERT INTO {s}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                             channels, versions, open_channels, terms, header)
+SELECT 'wide', decode(md5(space::text), 'hex'), {s}.id_of(5 * space + n), 'sub:' || space, NULL, NULL, 1, false,
+       '{{}}', '{{}}', '{{}}', '{{}}', ''
+FROM generate_series(0, 199) AS space, generate_series(0, 4) AS n;
+INSERT INTO {s}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,
+                             channels, versions, open_channels, terms, header)
+SELECT 'short ' || t, '', 'later ' || t, '', NULL, NULL, 1, false, '{{}}', '{{}}', '{{}}', '{{}}', ''
+FROM generate_series(1, 40000) AS t;
+"""
+
+
+def test_a_page_of_a_long_thread_takes_no_more_than_one_of_a_short_thread(server: Server) -> None:
+    """In all namespaces, of which a thread with subgraphs may have thousands; and whatever has come after it."""
+    place = place_on(server)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        names = {"s": sql.Identifier(place.schema)}
+        for script in (GROWN, WIDE):
+            connection.execute(sql.SQL(script).format(**names))
+        connection.execute(sql.SQL("SELECT {s}.grow('long', %s, false)").format(**names), [LONG])
+        connection.execute("VACUUM ANALYZE")
+        connection.execute(EXPLAINED)
+        connection.execute("SET auto_explain.log_buffers = on")
+        explained = Explained(store)
+        connection.add_notice_handler(explained.notice)
+        explained.run(store.list(ListQuery("short 1", contents=False)))  # the first time, functions are looked up
+        for thread in ("long", "wide"):
+            query = ListQuery(thread, limit=PAGE, contents=False)
+            found = explained.run(store.list(query))
+            explained.check()
+            assert explained.pages <= 8 * PAGE
+            following = explained.run(store.list(replace(query, after=found[-1].record.key)))
+            explained.check()
+            assert explained.pages <= 8 * PAGE
+            ids = [each.record.key.checkpoint_id for each in (*found, *following)]
+            assert ids == [f"id {LONG - 1 - at:04}" for at in range(2 * PAGE)]
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+def _pages(connection: psycopg.Connection[Any], place: Place, call: str) -> int:
+    """How many pages a call of a function looks at, after the first time."""
+    asked = sql.SQL(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {{}}.{call}")  # type: ignore[arg-type]
+    for _ in range(2):
+        (((plan,),),) = connection.execute(asked.format(sql.Identifier(place.schema))).fetchall()
+    return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
+
+
+def test_the_latest_checkpoint_is_found_by_its_key_where_the_server_knows_of_one_thread_only(
+    newest_server: Server,
+) -> None:
+    """As of a program that runs for years in one thread. Every new subgraph looks for its latest checkpoint."""
+    place = place_on(newest_server)
+    with psycopg.connect(newest_server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        names = {"s": sql.Identifier(place.schema)}
+        connection.execute(sql.SQL(GROWN).format(**names))
+        grow = sql.SQL("SELECT {s}.grow(%s, %s, false)").format(**names)
+        connection.execute(grow, ["first", 50])
+        connection.execute(sql.SQL("ANALYZE {s}.checkpoints").format(**names))
+        connection.execute(grow, ["long", 5 * LONG])
+        assert _pages(connection, place, "load('long', 'new', NULL)") < 20
+        assert _pages(connection, place, "load('first', '', NULL)") < 60
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+def test_listings_are_read_in_their_order_where_the_server_knows_of_one_thread_only(newest_server: Server) -> None:
+    """It may then take every thread to have every checkpoint."""
+    place = place_on(newest_server)
+    with psycopg.connect(newest_server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        names = {"s": sql.Identifier(place.schema)}
+        connection.execute(sql.SQL(GROWN).format(**names))
+        connection.execute(sql.SQL("SELECT {s}.grow('first', 50, false)").format(**names))
+        analyze = "ANALYZE {s}.threads, {s}.checkpoints, {s}.channel_values, {s}.chunks, {s}.writes, {s}.waiting"
+        connection.execute(sql.SQL(analyze).format(**names))
+        connection.execute(
+            sql.SQL("SELECT count({s}.grow('short ' || t, 2, false)) FROM generate_series(1, 2000) AS t").format(
+                **names
+            )
+        )
+        connection.execute("SET statement_timeout = 5000")
+        query = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+        for what in ("threads", "interrupts"):
+            parameters = dict.fromkeys(("thread_id", "after_time", "after_thread", "after_task"))
+            statement = query + getattr(store._sql, f"{what}_newest")
+            (((plan,),),) = connection.execute(statement, {**parameters, "terms": [], "limit": PAGE}).fetchall()
+            nodes = [plan["Plan"]]
+            for node in nodes:
+                nodes += node.get("Plans", ())
+            assert sum(_rows(node) for node in nodes if "Scan" in node["Node Type"]) <= MOST_ROWS
     place.query("DROP SCHEMA {s} CASCADE")

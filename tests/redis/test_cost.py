@@ -216,6 +216,28 @@ def test_one_task_of_many_that_wait_reads_and_indexes_nothing_of_the_others(
         assert list(reader.interrupts()) == []
 
 
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("thread_id", [None, "thread"], ids=["all", "of the thread"])
+def test_hundreds_of_questions_of_one_thread_are_listed_in_answers_that_do_not_name_all_of_them_each_time(
+    thread_id: str | None, order: Any, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    tasks = [f"task {number:04}" for number in range(400)]
+    config = put(saver, {"a": 1})
+    for task in tasks:
+        saver.put_writes(config, [("__interrupt__", [Interrupt("sure?", id=task)])], task)
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        transport = Measured(reader.store.transport)
+        reader.transport = Retrying(transport, deadline=5)
+        found = list(reader.interrupts(thread_id=thread_id, order=order))
+        assert sum(transport.sizes) < len(tasks) * 1500
+        assert max(transport.sizes) <= REPLY_BYTES
+        assert transport.requests < len(tasks) / 8
+        asked = [each.task_id for each in found]
+        assert asked == (tasks if order == "oldest" else tasks[::-1])
+        behind = list(reader.interrupts(thread_id=thread_id, order=order, after=found[130].cursor, limit=7))
+        assert [each.task_id for each in behind] == asked[131:138]
+
+
 def test_pruning_looks_at_what_chunks_stand_on_and_reads_no_others(
     saver: RedisSaver, redis_url: str, raw: Any, prefix: str
 ) -> None:

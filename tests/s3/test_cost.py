@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -15,10 +16,18 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Interrupt
 
 from checkpoint_base import open_saver
-from checkpoint_s3 import S3Saver
+from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.records import CheckpointRecord
+from checkpoint_base.retention import the_latest
+from checkpoint_base.transport import Retrying
+from checkpoint_s3 import S3Saver, inbox, removal
+from checkpoint_s3.format import Head
+from checkpoint_s3.groups import CheckpointObject, Group
+from checkpoint_s3.layout import CheckpointName, Label, space_segment
 from checkpoint_s3.stack import MAX_OBJECTS
-from checkpoint_s3.transport import Get, Put
-from tests.s3.transports import Counting, counted
+from checkpoint_s3.transport import Batch, Get, List, Put
+from tests.s3.bucket import keys
+from tests.s3.transports import Between, Counting, counted
 
 PUT_PRICE, GET_PRICE = 0.005 / 1000, 0.0004 / 1000
 """List prices in dollars: PUT, COPY and LIST; GET. Deleting is free."""
@@ -185,6 +194,124 @@ def test_threads_are_listed_by_the_names_of_all_objects(saver: S3Saver, radosgw_
         transport.forget()
         assert [each.thread_id for each in reader.threads(metadata={"kind": "first"}, limit=1)] == ["0"]
         assert len(transport.steps) <= 12
+
+
+# Long threads
+
+
+class Short(Between):
+    """Lists at most 20 names at once, so that a thread need not have thousands of objects to be long."""
+
+    def execute(self, request: Any) -> Any:
+        if isinstance(request, List):
+            request = replace(request, limit=min(request.limit, 20))
+        elif isinstance(request, Batch):
+            short = [replace(call, limit=min(call.limit, 20)) if isinstance(call, List) else call for call in request]
+            request = Batch(short)
+        return self.inner.execute(request)
+
+
+def counted_in_short(saver: S3Saver) -> Counting:
+    counting = Counting(Short(saver.store.transport))
+    saver.transport = Retrying(counting, deadline=5)
+    return counting
+
+
+LONG_NAME = "a subgraph with a name that is too long for a key:{:02}"
+
+
+def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_url: str) -> None:
+    config: Any = CONFIG
+    ids = []
+    for number in range(120):
+        config = put(saver, {"n": number}, config)
+        ids.append(config["configurable"]["checkpoint_id"])
+        if number in (60, 70):
+            inner = put(
+                saver, {"n": number}, {"configurable": {"thread_id": "thread", "checkpoint_ns": f"sub:{number}"}}
+            )
+            ids.append(inner["configurable"]["checkpoint_id"])
+    thread: Any = {"configurable": {"thread_id": "thread"}}
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted_in_short(reader)
+        for listing in (reader.list, reader.history):
+            transport.forget()
+            assert [_id(each) for each in listing(thread, limit=10)] == ids[:-11:-1]
+            assert transport.kinds["List"] <= 3
+            transport.forget()
+            assert [_id(each) for each in listing(thread, before=config_with(ids[75]), limit=10)] == ids[74:64:-1]
+            assert transport.kinds["List"] <= 3
+            assert [_id(each) for each in listing(thread)] == ids[::-1]
+
+
+def test_a_page_of_a_thread_with_many_namespaces_reads_the_heads_of_its_own_checkpoints(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    ids = []
+    for number in range(40):
+        space: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": LONG_NAME.format(number)}}
+        ids.append(put(saver, {"n": number}, space)["configurable"]["checkpoint_id"])
+    thread: Any = {"configurable": {"thread_id": "thread"}}
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted(reader)
+        found = list(reader.history(thread, limit=5))
+        assert [each.checkpoint_ns for each in found] == [LONG_NAME.format(number) for number in range(39, 34, -1)]
+        assert transport.kinds["Get"] <= 5 + 1
+        assert [each.checkpoint_id for each in reader.history(thread)] == ids[::-1]
+
+
+def _id(found: Any) -> str:
+    return found.checkpoint_id if hasattr(found, "checkpoint_id") else found.config["configurable"]["checkpoint_id"]
+
+
+def config_with(checkpoint_id: str) -> Any:
+    return {"configurable": {"thread_id": "thread", "checkpoint_id": checkpoint_id}}
+
+
+def test_clearing_away_markers_looks_once_at_what_a_thread_waits_for(
+    radosgw_url: str, monkeypatch: pytest.MonkeyPatch, later: Callable[[float], None]
+) -> None:
+    looks = 0
+    pending = inbox._Latest.pending.fget  # type: ignore[attr-defined]
+
+    def counting(latest: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return pending(latest)
+
+    monkeypatch.setattr(inbox._Latest, "pending", property(counting))
+    with S3Saver.from_conn_string(f"{radosgw_url}&grace=0") as saver:
+        config = put(saver, {"n": 0})
+        for number in range(20):
+            saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id=f"{number}"),))], f"task {number:02}")
+        saver.put_writes(config, [("n", 1)], "task 07")
+        left = [f"task {number:02}" for number in range(20) if number != 7]
+        later(5)
+        assert sorted(each.task_id for each in saver.interrupts()) == left
+        assert looks <= 2
+        # With no grace, each question is marked twice.
+        assert len({key.rpartition(".")[0] for key in keys(radosgw_url, "i/")}) == len(left)
+
+
+def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are() -> None:
+    class Places(list[Any]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            for place in super().__iter__():
+                self.looks += 1
+                yield place
+
+    def place(number: int) -> Any:
+        key = CheckpointKey("thread", f"sub:{number}", f"id {number}")
+        name = CheckpointName(space_segment(key.checkpoint_ns), Label(key.checkpoint_id, bytes(12)), ())
+        group = Group(name.space, key.checkpoint_id, CheckpointObject(name.text(), name, 0.0))
+        return removal._Place(group, Head(CheckpointRecord(key, None, b"", (), (), b"", None, 0), frozenset()))
+
+    places = Places(map(place, range(50)))
+    _, _, kept = removal._retained(places, the_latest(1))
+    assert len(kept) == 50
+    assert places.looks <= 2 * 50
 
 
 # A chat

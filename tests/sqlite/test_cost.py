@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -110,3 +112,19 @@ def test_put_sends_only_what_is_new(saver: SQLiteSaver, filled: Any, monkeypatch
     put(saver, "thread", {"messages": [*messages, "one more ".ljust(1100, ".")]}, filled)
     assert len(sent) == 1
     assert sent[0] < 3000
+
+
+def test_one_task_of_many_that_wait_stores_nothing_of_the_others(saver: SQLiteSaver) -> None:
+    config = put(saver, "thread", {"a": 1})
+    tasks = [f"task {number:02}" for number in range(40)]
+    with closing(sqlite3.connect(saver.store.transport.path, isolation_level=None)) as other:
+        other.execute("CREATE TABLE seen (task_id TEXT)")
+        other.execute("CREATE TRIGGER added AFTER INSERT ON waiting BEGIN INSERT INTO seen VALUES (new.task_id); END")
+        for task in tasks:
+            saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id=task),))], task)
+        saver.put_writes(config, [("__resume__", "yes"), ("a", 2)], "task 07")
+        assert [task for (task,) in other.execute("SELECT task_id FROM seen")] == tasks
+        left = other.execute("SELECT task_id FROM waiting ORDER BY task_id").fetchall()
+        assert [task for (task,) in left] == [task for task in tasks if task != "task 07"]
+        put(saver, "thread", {"a": 2}, config)
+        assert other.execute("SELECT count(*) FROM waiting").fetchall() == [(0,)]

@@ -77,6 +77,22 @@ WHERE thread = :thread AND asked.questions > 0 AND NOT EXISTS (
     WHERE settled.namespace = asked.namespace AND settled.checkpoint_id = asked.checkpoint_id
       AND settled.task_id = asked.task_id AND settled.settles)
 
+-- The same for one task: thousands may wait, and each of them writes.
+
+-- name: forget_waiting_task
+DELETE FROM waiting WHERE thread = :thread AND task_id = :task_id
+
+-- name: derive_waiting_task
+INSERT INTO waiting (thread, task_id, written_at, questions)
+SELECT :thread, asked.task_id, asked.written_at, asked.questions
+FROM threads JOIN checkpoints ON checkpoint = latest
+JOIN writes asked ON asked.namespace = checkpoints.namespace AND asked.checkpoint_id = checkpoints.checkpoint_id
+                 AND asked.task_id = :task_id
+WHERE thread = :thread AND asked.questions > 0 AND NOT EXISTS (
+    SELECT 1 FROM writes settled
+    WHERE settled.namespace = asked.namespace AND settled.checkpoint_id = asked.checkpoint_id
+      AND settled.task_id = asked.task_id AND settled.settles)
+
 -- name: load_checkpoint
 SELECT * FROM visible_checkpoints
 WHERE thread_id = :thread_id AND checkpoint_ns = :checkpoint_ns AND checkpoint_id = :checkpoint_id
@@ -114,7 +130,7 @@ SELECT substr(:ids, at, 16) FROM named
 WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE thread = :thread AND id = substr(:ids, at, 16))
 
 -- The order is total, so that a page can begin where the last one ended. Left out conditions are given as bounds that
--- every id is within; SQLite reads the index from there.
+-- every id is within; SQLite reads the index from there. Of two upper bounds it would use one, so `below` is the lower.
 -- A filter's terms are compared here, by SQLite alone: from a function in Python, it would not pass on Ctrl-C.
 
 -- name: list_namespace
@@ -127,12 +143,15 @@ ORDER BY checkpoint_id DESC LIMIT :limit
 -- name: list_thread
 SELECT * FROM visible_checkpoints
 WHERE checkpoint IN (
-    -- Sorted without their headers, which are long.
-    SELECT checkpoint FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
-    WHERE thread_id = :thread_id AND NOT retired AND checkpoint_id < :below
-      AND (checkpoint_id, checkpoint_ns) < (:after_id, :after_ns)
-      AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id)
-      AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
+    -- Sorted without their headers, which are long. Of each namespace, only what may be on the page is looked at.
+    SELECT checkpoint FROM threads JOIN namespaces USING (thread) CROSS JOIN checkpoints
+    WHERE thread_id = :thread_id AND checkpoint IN (
+        SELECT checkpoint FROM checkpoints
+        WHERE namespace = namespaces.namespace AND NOT retired AND checkpoint_id < :below
+          AND (checkpoint_id, namespaces.checkpoint_ns) < (:after_id, :after_ns)
+          AND (:checkpoint_id IS NULL OR checkpoint_id = :checkpoint_id)
+          AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
+        ORDER BY checkpoint_id DESC LIMIT :limit)
     ORDER BY checkpoint_id DESC, checkpoint_ns DESC LIMIT :limit)
 ORDER BY checkpoint_id DESC, checkpoint_ns DESC
 
@@ -141,7 +160,7 @@ SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, ope
        namespace, thread, checkpoint
 FROM checkpoints INDEXED BY checkpoints_by_id
 CROSS JOIN namespaces USING (namespace) CROSS JOIN threads USING (thread)
-WHERE NOT retired AND checkpoint_id < :below AND checkpoint_id <= :after_id
+WHERE NOT retired AND checkpoint_id < :below
   AND (checkpoint_id, thread_id, checkpoint_ns) < (:after_id, :after_thread, :after_ns)
   AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
 ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT :limit

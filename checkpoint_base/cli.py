@@ -375,8 +375,10 @@ def prune(
         plans, damaged = _each("Counting", list(dict.fromkeys(listed)), lambda thread: _plan(saver, thread, **how))
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
         if removed and not how["dry_run"]:
-            sound = [plan["thread_id"] for plan in plans]
-            rendering.confirm(f"Remove {removed} of {number(checkpoints, 'checkpoint')} in {thread_names(sound)}?", yes)
+            # Of a hundred thousand threads that are pruned every night, most have nothing to remove.
+            wanted = [plan["thread_id"] for plan in plans if plan["removed"]]
+            parts = f"{removed} of {number(checkpoints, 'checkpoint')}"
+            rendering.confirm(f"Remove {parts} in {thread_names(wanted)}?", yes)
 
             def pruned(thread: str) -> str | None:
                 if since is not None and thread not in _idle_threads(saver, since, waiting=not deletes, thread=thread):
@@ -384,8 +386,6 @@ def prune(
                 saver.prune([thread], strategy=how["strategy"].replace("-", "_"), keep=how["keep"])
                 return thread
 
-            # Of a hundred thousand threads that are pruned every night, most have nothing to remove.
-            wanted = [plan["thread_id"] for plan in plans if plan["removed"]]
             done, failed = _each("Pruning", wanted, pruned)
             damaged += failed
             pruned_ids = frozenset(done)
@@ -396,7 +396,7 @@ def prune(
         print_json({**{name: how[name] for name in ("strategy", "keep", "dry_run")}, "threads": plans, **total})
     else:
         if how["dry_run"]:
-            rendering.print_plans(plans)
+            rendering.print_plans(plan for plan in plans if plan["removed"])
         verb = "Would remove" if how["dry_run"] else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
     _report(damaged, "could not be read, and nothing of it was removed; `checkpoints delete` removes a damaged thread")

@@ -219,6 +219,17 @@ def test_pruning_keeps_as_many_checkpoints_as_it_is_told(call: Callable[..., Res
     assert json.loads(result.stdout)["removed"] == removed > 0
 
 
+def test_a_dry_run_and_a_confirmation_name_the_threads_that_lose_something(
+    call: Callable[..., Result], url: str
+) -> None:
+    call("prune", *(thread for thread in EVERY_THREAD if thread != "bob-1"), "--yes")
+    _, _, *rows, _, total = call("prune", "--all", "--dry-run").stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["bob-1"]
+    assert total.endswith("in 5 threads.")
+    _, _, stderr = Terminal.open("--store", url, "prune", "--all").type("n\n")
+    assert "in thread 'bob-1'? [y/N]" in stderr
+
+
 @pytest.fixture
 def aged(url: str) -> str:
     """The filled store, as if all threads but one had last changed 40 days ago."""

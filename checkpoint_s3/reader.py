@@ -241,7 +241,7 @@ class Reader:
                 groups = grouped(objects(entries_of(pages), folder), state.ledger)
                 if pages[-1].last is None:
                     break
-                groups.pop()  # it may continue on the next page
+                groups = groups[:-1]  # the last may continue on the next page
                 if enough(groups):
                     break
                 pages.append((yield List(root, after=pages[-1].last)))

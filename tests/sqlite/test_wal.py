@@ -65,7 +65,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 def test_the_log_stays_short_while_there_is_always_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_connections, "WAL_BYTES", LIMIT)
-    monkeypatch.setattr(sqlite_connections, "WAL_SECONDS", 20)  # a busy machine may stop a reader in the middle
+    monkeypatch.setattr(sqlite_connections, "WAL_SECONDS", 20)
     path = tmp_path / "app.db"
     sizes = []
     with SQLiteSaver(path) as saver:
@@ -74,7 +74,8 @@ def test_the_log_stays_short_while_there_is_always_a_reader(tmp_path: Path, monk
             for step in range(1, STEPS):
                 put(saver, step)
                 sizes.append(wal_size(path))
-    assert max(sizes) < 2 * LIMIT
+    # All steps write 9 MB. The limit doubles, once, if a busy machine stops a reader for as long as a writer waits.
+    assert max(sizes) < 3 * LIMIT
     with SQLiteSaver(path) as again:
         assert len(list(again.history(CONFIG))) == STEPS
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.sql import statements
 
-MIGRATIONS = ("0001_tables.sql", "0002_functions.sql")
+MIGRATIONS = ("0001_tables.sql", "0002_functions.sql", "0003_removal.sql")
 
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -1,14 +1,12 @@
-"""The saver's own promises, beside the contract: clear refusals, listings, clones, encryption."""
+"""The saver's own promises, beside the contract: listings, clones, encryption, threads that are removed meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import UUID
@@ -25,16 +23,12 @@ from checkpoint_base import (
     ConflictError,
     CorruptCheckpoint,
     ExactSerializer,
-    InvalidKey,
     SerializationError,
     SQLiteSaver,
     StoreUnavailable,
-    UnsupportedOperation,
-    codec,
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
-from checkpoint_base.listings import Cursor
 from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -119,150 +113,6 @@ def test_a_run_that_loses_its_store_says_so_at_its_end_or_at_each_step(
     assert len(done) == ran
 
 
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({}, "'configurable'"),
-        ({"configurable": {}}, "names no thread"),
-        (config_of(None), "names no thread"),
-        (config_of(""), "thread_id is empty"),
-        (config_of(True), "must be text, not bool"),
-        (config_of(1.5), "must be text, not float"),
-        (config_of(b"x"), "must be text, not bytes"),
-        (config_of("a\0b"), r"thread_id holds the character '\\x00'"),
-        (config_of("a\ud800b"), r"thread_id holds the character '\\ud800'"),
-        (config_of("x" * 513), "longer than 512 bytes"),
-        (config_of("é" * 257), "longer than 512 bytes"),
-        (config_of("t", checkpoint_ns=3), "checkpoint_ns must be text"),
-        (config_of("t", checkpoint_ns="a\0"), "checkpoint_ns holds"),
-        (config_of("t", checkpoint_id=5), "checkpoint_id must be text"),
-        (config_of("t", checkpoint_id="x" * 600), "checkpoint_id is longer"),
-    ],
-)
-def test_a_config_that_cannot_be_used_is_refused_by_every_method(config: Any, message: str, saver: SQLiteSaver) -> None:
-    calls: list[Callable[[], Any]] = [
-        lambda: saver.get_tuple(config),
-        lambda: saver.list(config),
-        lambda: saver.history(config),
-        lambda: put(saver, {"a": 1}, config),
-        lambda: saver.put_writes(config, [("a", 1)], "task"),
-        lambda: saver.get_delta_channel_history(config=config, channels=["a"]),
-    ]
-    for call in calls:
-        with pytest.raises(InvalidKey, match=message):
-            call()
-    assert list(saver.threads()) == []
-
-
-def test_ids_in_other_arguments_are_checked_too(saver: SQLiteSaver) -> None:
-    stored = put(saver, {"a": 1})
-    for call in (
-        lambda: saver.delete_thread(""),
-        lambda: saver.copy_thread("thread", "\0"),
-        lambda: saver.prune(["thread", ""]),
-        lambda: saver.put_writes(stored, [("a", 1)], ""),
-        lambda: saver.interrupts(thread_id=""),
-        lambda: saver.threads(thread_id="x" * 1000),
-    ):
-        with pytest.raises(InvalidKey):
-            call()
-    with pytest.raises(InvalidKey, match=r"pass \['thread'\]"):
-        saver.prune("thread")
-    with pytest.raises(InvalidKey, match=r"pass \['run'\]"):
-        saver.delete_for_runs("run")
-    assert saver.get_tuple(stored) is not None
-
-
-def test_writes_need_a_checkpoint(saver: SQLiteSaver) -> None:
-    with pytest.raises(InvalidKey, match="no checkpoint_id"):
-        saver.put_writes(CONFIG, [("a", 1)], "task")
-
-
-def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -> None:
-    put(saver, {"a": 1})
-    with pytest.raises(UnsupportedOperation, match="'keep_latest' or 'delete'"):
-        saver.prune(["thread"], strategy="keep_all")
-    with pytest.raises(UnsupportedOperation, match="'newest' or 'oldest'"):
-        saver.interrupts(order="random")  # type: ignore[arg-type]
-    assert len(list(saver.list(CONFIG))) == 1
-
-
-@pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
-def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLiteSaver) -> None:
-    names = [f"t{number}" for number in range(250)]
-    for name in names:
-        put(saver, {"a": 1}, put(saver, {"a": 0}, config_of(name, checkpoint_ns="")))
-    transport = counted(saver)
-    saver.prune(names, strategy=strategy)
-    assert transport.requests == 4, "other writers wait for one request, not for all"
-    left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
-    assert sorted(left) == ([] if strategy == "delete" else sorted(names))
-    assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "",
-        "nonsense",
-        "W10",
-        "é",
-        "bnVsbA",
-        "W1sxLDIsM10sbnVsbCwwXQ",
-        Cursor((2**63, "a", "b")).text(),
-        Cursor((-1, "a", "b")).text(),
-        Cursor((1, "a\0", "b")).text(),
-        Cursor((1, "a", "\0")).text(),
-        Cursor(None, None, -1).text(),
-        Cursor(None, None, 0.5).text(),  # type: ignore[arg-type]
-    ],
-)
-def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> None:
-    with pytest.raises(InvalidKey, match="is not a cursor"):
-        saver.interrupts(after=cursor)
-
-
-@pytest.mark.parametrize("serde", [None, JsonPlusSerializer(), EncryptedSerializer(None, JsonPlusSerializer())])
-def test_a_value_that_cannot_be_stored_is_named_and_nothing_is_stored(path: Path, serde: Any) -> None:
-    with SQLiteSaver(path, serde=serde) as saver:
-        with pytest.raises(SerializationError, match=r"channel 'bad'|checkpoint"):
-            put(saver, {"good": 1, "bad": {"deep": [object()]}})
-        assert list(saver.history(None)) == []
-        assert saver.get_tuple(CONFIG) is None
-
-
-def test_the_place_of_a_bad_value_in_writes_and_metadata_is_named(saver: SQLiteSaver) -> None:
-    stored = put(saver, {"a": 1})
-    with pytest.raises(SerializationError, match=r"write 1 to 'b' of task task-1.*\[\"x\"\]"):
-        saver.put_writes(stored, [("a", 1), ("b", {"x": object()})], "task-1")
-    with pytest.raises(SerializationError, match=r"checkpoint .* of thread 'thread'"):
-        put(saver, {"a": 2}, stored, mine=object())
-    found = saver.get_tuple(CONFIG)
-    assert found is not None
-    assert found.pending_writes == []
-    assert found.checkpoint["channel_values"] == {"a": 1}
-
-
-def test_a_value_that_is_too_long_is_named_and_nothing_is_stored(
-    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(codec, "MAX_VALUE_BYTES", 1000)
-    with pytest.raises(SerializationError, match=r"channel 'long' of .* are more than 1000"):
-        put(saver, {"short": "a", "long": "a" * 1000})
-    assert saver.get_tuple(CONFIG) is None
-
-
-def test_a_copy_onto_another_thread_is_a_conflict_and_changes_nothing(saver: SQLiteSaver) -> None:
-    put(saver, {"a": 1})
-    put(saver, {"b": 2}, config_of("other"))
-    with pytest.raises(ConflictError, match="'other' has checkpoints"):
-        saver.copy_thread("thread", "other")
-    assert [found.checkpoint["channel_values"] for found in saver.list(config_of("other"))] == [{"b": 2}]
-
-
 # Ids
 
 
@@ -331,6 +181,27 @@ def test_history_reads_neither_values_nor_writes(saver: SQLiteSaver, path: Path)
         db.execute("DELETE FROM channel_values")
     db.close()
     assert [info.metadata["step"] for info in saver.history(CONFIG)] == [1]
+
+
+@pytest.mark.parametrize("written", [{"reason": "by hand"}, [Interrupt("first", id="1"), "by hand"], "by hand", None])
+def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_question(
+    saver: SQLiteSaver, written: Any
+) -> None:
+    for thread_id, value in (("asks", [Interrupt("go on?", id="1")]), ("odd", written)):
+        stored = put(saver, {}, config_of(thread_id))
+        saver.put_writes(stored, [("__interrupt__", value)], "task")
+    odd, asks = saver.interrupts()
+    assert (asks.thread_id, asks.value, asks.error) == ("asks", "go on?", None)
+    assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", "", None)
+    assert odd.error is not None
+    assert "is no Interrupt of LangGraph" in odd.error
+
+
+def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
+    stored = put(saver, {}, CONFIG)
+    saver.put_writes(stored, [("__interrupt__", [Interrupt("one?"), Interrupt("two?")])], "task")
+    assert [waiting.value for waiting in saver.interrupts()] == ["one?", "two?"]
+    assert [thread.pending_interrupts for thread in saver.threads()] == [2]
 
 
 # Serializers
@@ -463,6 +334,19 @@ def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
 # Threads that are removed while a run goes on
 
 
+@pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
+def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLiteSaver) -> None:
+    names = [f"t{number}" for number in range(250)]
+    for name in names:
+        put(saver, {"a": 1}, put(saver, {"a": 0}, config_of(name, checkpoint_ns="")))
+    transport = counted(saver)
+    saver.prune(names, strategy=strategy)
+    assert transport.requests == 4, "other writers wait for one request, not for all"
+    left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
+    assert sorted(left) == ([] if strategy == "delete" else sorted(names))
+    assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())
+
+
 def test_a_run_whose_thread_is_deleted_stores_its_whole_state_again(saver: SQLiteSaver, path: Path) -> None:
     first = put(saver, {"kept": ["x" * 2000] * 3, "n": 1})
     versions = saver.get_tuple(first).checkpoint["channel_versions"]  # type: ignore[union-attr]
@@ -567,70 +451,6 @@ def test_setting_up_takes_no_request_twice(path: Path) -> None:
     assert saver.get_tuple(CONFIG) is None
     assert transport.requests == 2
     saver.close()
-
-
-@pytest.mark.parametrize("limit", [-1, 2.5, "3"])
-def test_a_limit_that_is_no_number_of_items_is_refused(limit: Any, saver: SQLiteSaver) -> None:
-    put(saver, {"a": 1})
-    listings = (partial(saver.list, CONFIG), partial(saver.history, CONFIG), saver.threads, saver.interrupts)
-    asynchronous = (partial(saver.alist, CONFIG), partial(saver.ahistory, CONFIG), saver.athreads, saver.ainterrupts)
-    for listing in (*listings, *asynchronous):
-        with pytest.raises(UnsupportedOperation, match=f"limit={limit!r}: give a number of items from 0 on"):
-            listing(limit=limit)
-
-
-@pytest.mark.parametrize("deadline", [-1.0, float("nan"), float("inf")])
-def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
-    with pytest.raises(UnsupportedOperation, match="deadline"):
-        SQLiteSaver(deadline=deadline)
-
-
-@pytest.mark.parametrize("compression", ["none", "gzip", "ZSTD", True])
-def test_a_compression_that_does_not_exist_is_refused_and_not_taken_for_zstd(compression: Any) -> None:
-    with pytest.raises(UnsupportedOperation, match=r"compression=.*: give 'zstd' or None"):
-        SQLiteSaver(compression=compression)
-
-
-@pytest.mark.parametrize("written", [{"reason": "by hand"}, [Interrupt("first", id="1"), "by hand"], "by hand", None])
-def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_question(
-    saver: SQLiteSaver, written: Any
-) -> None:
-    for thread_id, value in (("asks", [Interrupt("go on?", id="1")]), ("odd", written)):
-        stored = put(saver, {}, config_of(thread_id))
-        saver.put_writes(stored, [("__interrupt__", value)], "task")
-    odd, asks = saver.interrupts()
-    assert (asks.thread_id, asks.value, asks.error) == ("asks", "go on?", None)
-    assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", "", None)
-    assert odd.error is not None
-    assert "is no Interrupt of LangGraph" in odd.error
-
-
-def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
-    stored = put(saver, {}, CONFIG)
-    saver.put_writes(stored, [("__interrupt__", [Interrupt("one?"), Interrupt("two?")])], "task")
-    assert [waiting.value for waiting in saver.interrupts()] == ["one?", "two?"]
-    assert [thread.pending_interrupts for thread in saver.threads()] == [2]
-
-
-def test_odd_arguments_raise_errors_of_ours(saver: SQLiteSaver) -> None:
-    stored = put(saver, {"a": 1})
-    checkpoint: Any = empty_checkpoint()
-    del checkpoint["id"]
-    with pytest.raises(InvalidKey, match="checkpoint_id"):
-        saver.put(CONFIG, checkpoint, {}, {})
-    with pytest.raises(InvalidKey, match="channel's name"):
-        saver.put_writes(stored, [(3, 1)], "task")  # type: ignore[list-item]
-    with pytest.raises(InvalidKey, match="channel version"):
-        saver.put(CONFIG, {**empty_checkpoint(), "channel_versions": {"a": True}}, {}, {})
-
-    class Unspeakable(Exception):
-        def __repr__(self) -> str:
-            raise RuntimeError
-
-    saver.put_writes(stored, [("__error__", Unspeakable())], "task")
-    found = saver.get_tuple(stored)
-    assert found is not None
-    assert found.pending_writes == [("task", "__error__", "<Unspeakable>")]
 
 
 def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import uuid4
@@ -169,13 +169,18 @@ def stopped(backend: Backend) -> Iterator[None]:
     """The server and its children, stopped: connections stay open, and are even accepted."""
     assert backend.server is not None
     family = [backend.server.pid, *_children(backend.server.pid)]
-    for process in family:
-        os.kill(process, signal.SIGSTOP)
     try:
+        for process in family:
+            _signal(process, signal.SIGSTOP)
         yield
     finally:
         for process in family:
-            os.kill(process, signal.SIGCONT)
+            _signal(process, signal.SIGCONT)
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it served a connection that has been closed since
+        os.kill(process, number)
 
 
 def _children(process: int) -> list[int]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+from tests.faults import outages
 from tests.faults.backends import Servers
-from tests.faults.outages import RESTARTS, TROUBLES, Restarts, through_a_proxy
+from tests.faults.outages import RESTARTS, TROUBLES, Restarts, stopped, through_a_proxy
 from tests.faults.races import IN_LOOPS, IN_THREADS, PROCESSES, raced
 from tests.faults.worker import Processes
 
@@ -37,3 +44,28 @@ def test_many_callers_get_over_trouble_on_the_way(
 ) -> None:
     happens, deadline = TROUBLES[trouble]
     check(servers, processes, through_a_proxy(backend, happens, deadline=deadline), 5 if backend == "s3" else CALLS)
+
+
+def test_a_stopped_server_goes_on_even_if_one_of_its_processes_ended_meanwhile(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with servers.backend("postgres") as backend:
+        assert backend.server is not None
+        monkeypatch.setattr(outages, "_children", lambda _: [ended.pid])
+        with stopped(backend):
+            assert comes(lambda: is_stopped(backend.server.pid))
+        assert comes(lambda: not is_stopped(backend.server.pid))
+
+
+def is_stopped(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("T")
+
+
+def comes(what: Callable[[], bool]) -> bool:
+    """Whether something is so within some seconds: a signal takes a moment to arrive."""
+    give_up_at = time.monotonic() + 10
+    while not what() and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    return what()

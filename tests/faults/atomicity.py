@@ -12,7 +12,6 @@ from typing import Any
 from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
 from tests.faults.acts import ACTS, Act, Expected, Step, acall, answered, call, config, expectations, grow, snapshot
 from tests.faults.backends import Backend
-from tests.faults.crashes import AT_ONCE
 from tests.faults.figures import Figures
 from tests.faults.proxy import Fault, Proxy
 from tests.faults.worker import KILLED, Processes
@@ -47,8 +46,8 @@ class Calls:
             figures.losses += self.clear([undisturbed["thread"]])
             kills = [[moment, n + 1] for n in range(whole.result["requests"]) for moment in ("before", "after")]
             kills = kills[first % len(kills) :: max(1, len(kills) // most)][:most]
-            for at in range(0, len(kills), AT_ONCE):
-                some = kills[at : at + AT_ONCE]
+            for at in range(0, len(kills), self.backend.removers):
+                some = kills[at : at + self.backend.removers]
                 threads = [self.new_thread() for _ in some]
                 jobs = [self._job(act, thread, colour) for thread in threads]
                 deaths = processes.do(*({**job, "kill": kill} for job, kill in zip(jobs, some, strict=True)))

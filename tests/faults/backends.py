@@ -69,6 +69,9 @@ class Backend(ABC):
     pace = 1
     """How much longer everything takes than on other backends."""
 
+    removers = 4
+    """How many processes may be at work at once if any of them removes something."""
+
     def most(self, number: int) -> int:
         """Return ``number``, or less on a slow backend: how often a test of limited time does something."""
         return -(-number // self.pace)
@@ -314,6 +317,7 @@ TOMBSTONE_BYTES = 64
 class S3Backend(ServerBackend):
     name = "s3"
     pace = 4
+    removers = 1  # what `grace=0` demands: see `_url`
 
     def __init__(self, server: Server, prefix: str) -> None:
         self.server = server
@@ -363,7 +367,8 @@ class S3Backend(ServerBackend):
         self._raw.close()
 
     def _url(self, endpoint: str) -> str:
-        # Nothing is kept for readers that are still on their way: a test looks when it has its answer.
+        # Nothing is kept for readers that are still on their way: a test looks when it has its answer. Nor for another
+        # removal that is: a sweep might take its note for one that is done with, and what it hides would stay.
         return _with_query(s3_url(endpoint, BUCKET, self._prefix), {"grace": "0"})
 
     def _keys(self) -> list[str]:

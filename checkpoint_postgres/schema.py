@@ -17,6 +17,7 @@ MIGRATIONS = ("0001_tables.sql", "0002_functions.sql", "0003_removal.sql")
 SCHEMA_VERSION = len(MIGRATIONS)
 
 _SQL = statements("checkpoint_postgres", "statements.sql")
+_FRAGMENTS = statements("checkpoint_postgres", "fragments.sql")
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
 # The name stands in function bodies, which a dollar sign could end, and psycopg would take a percent sign for a
@@ -38,7 +39,7 @@ class Schema:
                 "with pg_"
             )
         self.name = name
-        self._parts = {
+        self._parts: dict[str, sql.Composable] = {
             "schema": sql.Identifier(name),
             "name": sql.Literal(name),
             "table": sql.Literal(f"{sql.Identifier(name).as_string(None)}.writes"),  # as functions name it
@@ -46,13 +47,13 @@ class Schema:
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
             "version": sql.Literal(SCHEMA_VERSION),
         }
-        matches = sql.SQL(_SQL.matches).format(**self._parts)
+        self._parts |= {key: sql.SQL(text).format(**self._parts) for key, text in vars(_FRAGMENTS).items()}
         self.statements = SimpleNamespace()
         for key, text in vars(_SQL).items():
             if "{matches}" in text:
                 setattr(self.statements, key, self._composed(text, matches=sql.SQL("IS NOT NULL")))
-                setattr(self.statements, f"{key}_matching", self._composed(text, matches=matches))
-            elif key not in ("grants", "matches"):
+                setattr(self.statements, f"{key}_matching", self._composed(text))
+            elif key != "grants":
                 setattr(self.statements, key, self._composed(text))
         self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
 
@@ -66,4 +67,4 @@ class Schema:
         return "".join(f"{part.decode().rstrip().rstrip(';')};\n\n" for part in [*parts, b"COMMIT"])
 
     def _composed(self, text: str, **more: sql.Composable) -> bytes:
-        return sql.SQL(text).format(**self._parts, **more).as_bytes(None)
+        return sql.SQL(text).format(**{**self._parts, **more}).as_bytes(None)

@@ -48,34 +48,37 @@ BEGIN
             WHERE is_stored IS NULL);
 END $checkpoints$;
 
--- Derive again whether these tasks wait.
+-- Derive again whether these tasks wait. Of one after the other, because for all together, every waiting task of the thread
+-- may be read. A task that comes several times in a row is looked at once.
 CREATE FUNCTION {schema}.derive_waiting_of(p_thread text, p_latest text, p_tasks text[]) RETURNS void LANGUAGE plpgsql
 AS $checkpoints$
 DECLARE
     task text;
+    done text;
 BEGIN
-    -- One after the other, because for all together, every waiting task of the thread may be read.
-    FOR task IN SELECT DISTINCT unnest(p_tasks) LOOP
+    FOREACH task IN ARRAY p_tasks LOOP
+        CONTINUE WHEN task = done;
         DELETE FROM {schema}.waiting WHERE thread_id = p_thread AND task_id = task;
+        INSERT INTO {schema}.waiting (thread_id, task_id, written_at, questions)
+        SELECT thread_id, task_id, written_at, questions FROM {schema}.writes
+        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = task AND questions > 0
+          AND NOT EXISTS (
+            SELECT FROM {schema}.writes
+            WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = task AND settles OFFSET 0);
+        done := task;
     END LOOP;
-    INSERT INTO {schema}.waiting (thread_id, task_id, written_at, questions)
-    SELECT p_thread, wanted, asked.written_at, asked.questions
-    FROM (SELECT DISTINCT wanted FROM unnest(p_tasks) AS wanted) AS tasks
-    CROSS JOIN LATERAL (
-        SELECT written_at, questions FROM {schema}.writes
-        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = wanted AND questions > 0
-        OFFSET 0) AS asked
-    WHERE NOT EXISTS (
-        SELECT FROM {schema}.writes
-        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND task_id = wanted AND settles OFFSET 0);
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.derive_waiting(p_thread text, p_latest text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
+DECLARE
+    asking text[];
 BEGIN
     DELETE FROM {schema}.waiting WHERE thread_id = p_thread;
-    PERFORM {schema}.derive_waiting_of(p_thread, p_latest, (
-        SELECT array_agg(task_id) FROM {schema}.writes
-        WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND questions > 0));
+    SELECT array_agg(task_id) INTO asking FROM {schema}.writes
+    WHERE thread_id = p_thread AND ns = '' AND checkpoint_id = p_latest AND questions > 0;
+    IF asking IS NOT NULL THEN  -- nobody asks on a checkpoint that has just been put
+        PERFORM {schema}.derive_waiting_of(p_thread, p_latest, asking);
+    END IF;
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.put(

@@ -90,28 +90,14 @@ WITH page AS MATERIALIZED (
       AND (%(after_id)b::text IS NULL OR checkpoint_id < %(after_id)b)
       AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
     ORDER BY checkpoint_id DESC LIMIT %(limit)b)
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-       versions, open_channels, terms, run_id, written_at, contents.*
-FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
-    AS contents ON n = 1
-ORDER BY n
+{checkpoints_of_page}
 
 -- name: list_thread
 WITH page AS MATERIALIZED (
     SELECT %(thread_id)b::text COLLATE "C" AS thread_id, ns, checkpoint_id, n
     FROM {schema}.page_of_thread(%(thread_id)b, %(before)b, %(after_id)b, %(after_ns)b, %(limit)b)
          WITH ORDINALITY AS found (ns, checkpoint_id, n))
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-       versions, open_channels, terms, run_id, written_at, contents.*
-FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
-    AS contents ON n = 1
-ORDER BY n
+{checkpoints_of_page}
 
 -- name: list_thread_matching
 WITH page AS MATERIALIZED (
@@ -125,14 +111,7 @@ WITH page AS MATERIALIZED (
                    AND (checkpoint_id, checkpoint_ns) < (%(after_id)b, %(after_ns)b)))
           AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id USING OPERATOR(pg_catalog.~>~), checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-       versions, open_channels, terms, run_id, written_at, contents.*
-FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
-    AS contents ON n = 1
-ORDER BY n
+{checkpoints_of_page}
 
 -- name: list_everything
 WITH page AS MATERIALIZED (
@@ -145,17 +124,7 @@ WITH page AS MATERIALIZED (
                    AND (checkpoint_id, thread_id, checkpoint_ns) < (%(after_id)b, %(after_thread)b, %(after_ns)b)))
           AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
         ORDER BY checkpoint_id USING OPERATOR(pg_catalog.~>~), thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-       versions, open_channels, terms, run_id, written_at, contents.*
-FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
-LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
-                            (SELECT pg_catalog.array_agg(checkpoint_id ORDER BY n) FROM page WHERE %(contents)b))
-    AS contents ON n = 1
-ORDER BY n
-
--- name: matches
-IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
+{checkpoints_of_page}
 
 -- name: threads_newest
 SELECT known.thread_id, created_at, updated_at,
@@ -201,18 +170,7 @@ WITH page AS MATERIALIZED (
       AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
       AND waiting.thread_id {matches}
     ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
-SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
-       terms, run_id, newest.written_at,
-       asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
-FROM page
-CROSS JOIN LATERAL (
-    SELECT * FROM {schema}.checkpoints
-    WHERE checkpoints.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
-CROSS JOIN LATERAL (
-    SELECT * FROM {schema}.writes
-    WHERE writes.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest AND writes.task_id = page.task_id
-      AND questions > 0 OFFSET 0) AS asked
-CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[page.thread_id], ARRAY[refs]) AS below
+{questions_of_page}
 ORDER BY page.written_at DESC, page.thread_id DESC, page.task_id DESC
 
 -- name: interrupts_oldest
@@ -231,16 +189,5 @@ WITH page AS MATERIALIZED (
       AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
       AND waiting.thread_id {matches}
     ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
-SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
-       terms, run_id, newest.written_at,
-       asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
-FROM page
-CROSS JOIN LATERAL (
-    SELECT * FROM {schema}.checkpoints
-    WHERE checkpoints.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
-CROSS JOIN LATERAL (
-    SELECT * FROM {schema}.writes
-    WHERE writes.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest AND writes.task_id = page.task_id
-      AND questions > 0 OFFSET 0) AS asked
-CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[page.thread_id], ARRAY[refs]) AS below
+{questions_of_page}
 ORDER BY page.written_at, page.thread_id, page.task_id

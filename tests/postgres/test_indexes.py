@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -305,17 +306,31 @@ END;
 """
 
 
+@contextmanager
+def _growing(server: Server) -> Iterator[tuple[Place, psycopg.Connection[Any], PostgresStore]]:
+    """A store without threads, on a connection that all goes through; its schema has the functions of `GROWN`."""
+    place = place_on(server)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        store = PostgresSaver(connection, schema=place.schema).store
+        run(store.setup(), store.transport)
+        _execute(connection, place, GROWN)
+        yield place, connection, store
+    place.query("DROP SCHEMA {s} CASCADE")
+
+
+def _execute(connection: psycopg.Connection[Any], place: Place, script: str, *parameters: Any) -> None:
+    """Execute SQL that says ``{s}`` for the schema."""
+    composed = sql.SQL(script).format(s=sql.Identifier(place.schema))  # type: ignore[arg-type]
+    connection.execute(composed, parameters or None)
+
+
 @pytest.fixture(scope="module")
 def grown(server: Server) -> Iterator[Callable[[str, bool], Explained]]:
     """Makes a thread of `LONG` checkpoints, with or without a delta channel, in a store whose plans are older.
 
     They were made when there were a few short threads, and the server has never counted its rows.
     """
-    place = place_on(server)
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        store = PostgresSaver(connection, schema=place.schema).store
-        run(store.setup(), store.transport)
-        connection.execute(sql.SQL(GROWN).format(s=sql.Identifier(place.schema)))
+    with _growing(server) as (place, connection, store):
         grow = sql.SQL("SELECT {}.grow(%s, %s, %s)").format(sql.Identifier(place.schema))
         for delta in (True, False):
             connection.execute(grow, ["short", 3, delta])
@@ -331,7 +346,6 @@ def grown(server: Server) -> Iterator[Callable[[str, bool], Explained]]:
             return explained
 
         yield grown
-    place.query("DROP SCHEMA {s} CASCADE")
 
 
 def _put(store: PostgresStore, thread: str) -> Operation[Any]:
@@ -378,21 +392,15 @@ def test_plans_from_before_a_thread_grew_stay_good(grown: Callable[[str, bool], 
     assert {name: compared[name] for name in compared if compared[name] > 50 * LONG} == {}
 
 
-MANY_SHORT = """
-SELECT count({s}.grow('short ' || t, 2, true)) FROM generate_series(1, 2000) AS t;
-ANALYZE {s}.threads, {s}.checkpoints, {s}.channel_values, {s}.chunks, {s}.writes, {s}.waiting;
-"""
+COUNTED = "ANALYZE {s}.threads, {s}.checkpoints, {s}.channel_values, {s}.chunks, {s}.writes, {s}.waiting"
 
 
 def test_a_long_history_among_many_short_threads_takes_a_few_pages_for_each_ancestor(newest_server: Server) -> None:
     """Since PostgreSQL 16, an EXISTS that is made a join may read all values of the thread for each ancestor."""
-    place = place_on(newest_server)
-    with psycopg.connect(newest_server.url, autocommit=True) as connection:
-        store = PostgresSaver(connection, schema=place.schema).store
-        run(store.setup(), store.transport)
-        for script in (GROWN, MANY_SHORT):
-            connection.execute(sql.SQL(script).format(s=sql.Identifier(place.schema)))
-        connection.execute(sql.SQL("SELECT {}.grow('long', %s, true)").format(sql.Identifier(place.schema)), [3 * LONG])
+    with _growing(newest_server) as (place, connection, store):
+        _execute(connection, place, "SELECT count({s}.grow('short ' || t, 2, true)) FROM generate_series(1, 2000) AS t")
+        _execute(connection, place, COUNTED)
+        _execute(connection, place, "SELECT {s}.grow('long', %s, true)", 3 * LONG)
         asked = sql.SQL(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {}.ancestry('long', '', NULL, '{{log}}')"
         )
@@ -400,7 +408,6 @@ def test_a_long_history_among_many_short_threads_takes_a_few_pages_for_each_ance
         assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 20 * 3 * LONG
         found = run(store.ancestry(NamespaceKey("long", ""), None, ["log"]), store.transport)
         assert len(found.writes) == 3 * LONG - 1
-    place.query("DROP SCHEMA {s} CASCADE")
 
 
 WIDE = """
@@ -419,14 +426,9 @@ FROM generate_series(1, 40000) AS t;
 
 def test_a_page_of_a_long_thread_takes_no_more_than_one_of_a_short_thread(server: Server) -> None:
     """In all namespaces, of which a thread with subgraphs may have thousands; and whatever has come after it."""
-    place = place_on(server)
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        store = PostgresSaver(connection, schema=place.schema).store
-        run(store.setup(), store.transport)
-        names = {"s": sql.Identifier(place.schema)}
-        for script in (GROWN, WIDE):
-            connection.execute(sql.SQL(script).format(**names))
-        connection.execute(sql.SQL("SELECT {s}.grow('long', %s, false)").format(**names), [LONG])
+    with _growing(server) as (place, connection, store):
+        _execute(connection, place, WIDE)
+        _execute(connection, place, "SELECT {s}.grow('long', %s, false)", LONG)
         connection.execute("VACUUM ANALYZE")
         connection.execute(EXPLAINED)
         connection.execute("SET auto_explain.log_buffers = on")
@@ -443,7 +445,6 @@ def test_a_page_of_a_long_thread_takes_no_more_than_one_of_a_short_thread(server
             assert explained.pages <= 8 * PAGE
             ids = [each.record.key.checkpoint_id for each in (*found, *following)]
             assert ids == [f"id {LONG - 1 - at:04}" for at in range(2 * PAGE)]
-    place.query("DROP SCHEMA {s} CASCADE")
 
 
 def _pages(connection: psycopg.Connection[Any], place: Place, call: str) -> int:
@@ -458,36 +459,21 @@ def test_the_latest_checkpoint_is_found_by_its_key_where_the_server_knows_of_one
     newest_server: Server,
 ) -> None:
     """As of a program that runs for years in one thread. Every new subgraph looks for its latest checkpoint."""
-    place = place_on(newest_server)
-    with psycopg.connect(newest_server.url, autocommit=True) as connection:
-        store = PostgresSaver(connection, schema=place.schema).store
-        run(store.setup(), store.transport)
-        names = {"s": sql.Identifier(place.schema)}
-        connection.execute(sql.SQL(GROWN).format(**names))
-        grow = sql.SQL("SELECT {s}.grow(%s, %s, false)").format(**names)
-        connection.execute(grow, ["first", 50])
-        connection.execute(sql.SQL("ANALYZE {s}.checkpoints").format(**names))
-        connection.execute(grow, ["long", 5 * LONG])
+    with _growing(newest_server) as (place, connection, _):
+        _execute(connection, place, "SELECT {s}.grow('first', 50, false)")
+        _execute(connection, place, "ANALYZE {s}.checkpoints")
+        _execute(connection, place, "SELECT {s}.grow('long', %s, false)", 5 * LONG)
         assert _pages(connection, place, "load('long', 'new', NULL)") < 20
         assert _pages(connection, place, "load('first', '', NULL)") < 60
-    place.query("DROP SCHEMA {s} CASCADE")
 
 
 def test_listings_are_read_in_their_order_where_the_server_knows_of_one_thread_only(newest_server: Server) -> None:
     """It may then take every thread to have every checkpoint."""
-    place = place_on(newest_server)
-    with psycopg.connect(newest_server.url, autocommit=True) as connection:
-        store = PostgresSaver(connection, schema=place.schema).store
-        run(store.setup(), store.transport)
-        names = {"s": sql.Identifier(place.schema)}
-        connection.execute(sql.SQL(GROWN).format(**names))
-        connection.execute(sql.SQL("SELECT {s}.grow('first', 50, false)").format(**names))
-        analyze = "ANALYZE {s}.threads, {s}.checkpoints, {s}.channel_values, {s}.chunks, {s}.writes, {s}.waiting"
-        connection.execute(sql.SQL(analyze).format(**names))
-        connection.execute(
-            sql.SQL("SELECT count({s}.grow('short ' || t, 2, false)) FROM generate_series(1, 2000) AS t").format(
-                **names
-            )
+    with _growing(newest_server) as (place, connection, store):
+        _execute(connection, place, "SELECT {s}.grow('first', 50, false)")
+        _execute(connection, place, COUNTED)
+        _execute(
+            connection, place, "SELECT count({s}.grow('short ' || t, 2, false)) FROM generate_series(1, 2000) AS t"
         )
         connection.execute("SET statement_timeout = 5000")
         query = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
@@ -499,4 +485,3 @@ def test_listings_are_read_in_their_order_where_the_server_knows_of_one_thread_o
             for node in nodes:
                 nodes += node.get("Plans", ())
             assert sum(_rows(node) for node in nodes if "Scan" in node["Node Type"]) <= MOST_ROWS
-    place.query("DROP SCHEMA {s} CASCADE")

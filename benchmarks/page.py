@@ -176,7 +176,8 @@ def _verdict(outcome: Outcome) -> str:
     margin = outcome.found / outcome.bound if outcome.at_least else outcome.bound / outcome.found
     if outcome.is_reached:
         return f"reached, {_rough(margin)} times better" if margin >= 1.05 else "reached"
-    short = f"**not reached**, {_rough(1 / margin)} times short"
+    times = 1 / margin
+    short = f"**not reached**, {f'{_rough(times)} times' if times >= 1.1 else f'{100 * (times - 1):.0f} %'} short"
     return f"{short}; {outcome.floor_name} alone is {outcome.floor:.2g}" if outcome.floor else short
 
 

@@ -271,10 +271,10 @@ def test_a_target_is_reached_or_not_by_its_figures() -> None:
     assert outcome.is_reached == (outcome.found <= 0.5)
     found.rows[0] = Row(**common, side=OURS, operation="put", p50=0.0031)
     assert not outcomes(found)[0].is_reached
-    assert page._verdict(outcomes(found)[0]) == "**not reached**, 1.1 times short"
+    assert page._verdict(outcomes(found)[0]) == "**not reached**, 10 % short"
     found.add(**common, side=BARE, operation="put", p50=0.0015)
     verdict = page._verdict(outcomes(found)[0])
-    assert verdict == "**not reached**, 1.1 times short; one INSERT with commit alone is 0.75"
+    assert verdict == "**not reached**, 10 % short; one INSERT with commit alone is 0.75"
 
 
 def test_a_target_that_is_not_reached_says_by_how_much(results: Results, tmp_path: Path) -> None:

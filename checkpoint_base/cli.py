@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -160,7 +160,7 @@ def _ago(ctx: click.Context, param: click.Parameter, text: str | None) -> dateti
 
 _LIMIT = click.IntRange(1, 1_000_000)
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 _listing_options: list[Callable[[Any], Any]] = [
     click.option(
@@ -284,8 +284,9 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
     "stored.",
 )
 @_yes_option
+@_json_option
 @click.pass_obj
-def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: bool) -> None:
+def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: bool, as_json: bool) -> None:
     """Delete threads with everything in them.
 
     If one of them does not exist, none is deleted.
@@ -298,17 +299,21 @@ def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: boo
             _require(
                 saver, threads, "; nothing was deleted (--missing-ok deletes what may be left without checkpoints, too)"
             )
-        what = f"{thread_names(threads)} with {_counted(saver, threads)}"
+        count = _count_readable(saver, threads)
+        what = f"{thread_names(threads)} with {'damaged checkpoints' if count is None else number(count, 'checkpoint')}"
         rendering.confirm(f"Delete {what}?", yes)
         saver.prune(threads, strategy="delete")
-    say(f"Deleted {what}.")
+    if as_json:
+        return print_json({"threads": threads, "checkpoints": count})
+    return say(f"Deleted {what}.")
 
 
 @main.command()
 @click.argument("source")
 @click.argument("target")
+@_json_option
 @click.pass_obj
-def copy(store: str | None, source: str, target: str) -> None:
+def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     """Copy a thread with its whole history to another thread id.
 
     Example: checkpoints copy customer-7 customer-7-experiment
@@ -320,7 +325,9 @@ def copy(store: str | None, source: str, target: str) -> None:
         before = _count(saver, target)
         saver.copy_thread(source, target)
         copied = _count(saver, target) - before
-    say(f"Copied {number(copied, 'checkpoint')} of thread {source!r} to {target!r}.")
+    if as_json:
+        return print_json({"source": source, "target": target, "checkpoints": copied})
+    return say(f"Copied {number(copied, 'checkpoint')} of thread {source!r} to {target!r}.")
 
 
 @main.command()
@@ -399,7 +406,7 @@ def prune(
             rendering.print_plans(plan for plan in plans if plan["removed"])
         verb = "Would remove" if how["dry_run"] else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
-    _report(damaged, "could not be read, and nothing of it was removed; `checkpoints delete` removes a damaged thread")
+    rendering.report(damaged, "could not be read and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
 def _idle_threads(
@@ -464,7 +471,7 @@ def transfer_command(store: str | None, threads: Sequence[str], everything: bool
     else:
         there = f"; {checkpoints - sent} were there already" if checkpoints > sent else ""
         say(f"Copied {number(sent, 'checkpoint')} of {number(len(done), 'thread')}{there}.")
-    _report(failed, "could not be copied")
+    rendering.report(failed, "could not be copied")
 
 
 @main.command(name="schema")
@@ -503,15 +510,6 @@ def _each(
         except (*_DAMAGED, ConflictError) as error:
             failures.append({"thread_id": thread, "error": str(error)})
     return results, failures
-
-
-def _report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
-    """If some threads failed, print why, and end the command with a failure."""
-    for each in failures:
-        name = thread_names([each["thread_id"]])
-        rendering.complain(each["error"] if name in each["error"] else f"{name}: {each['error']}")
-    if failures:
-        raise Failure(f"{number(len(failures), 'thread')} {outcome}")
 
 
 # Opening stores and looking into them
@@ -583,11 +581,12 @@ def _count(saver: CheckpointSaver, thread: str) -> int:
     return sum(1 for _ in saver.history(_config(thread)))
 
 
-def _counted(saver: CheckpointSaver, threads: Sequence[str]) -> str:
+def _count_readable(saver: CheckpointSaver, threads: Sequence[str]) -> int | None:
+    """The number of checkpoints in these threads; None if some cannot be read."""
     try:
-        return number(sum(_count(saver, thread) for thread in threads), "checkpoint")
+        return sum(_count(saver, thread) for thread in threads)
     except _DAMAGED:
-        return "damaged checkpoints"
+        return None
 
 
 def _page(found: Iterator[Listed], limit: int) -> tuple[list[Listed], str | None]:

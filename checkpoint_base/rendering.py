@@ -251,6 +251,15 @@ def complain(message: str) -> None:
     click.echo(_one_line(message), err=True)
 
 
+def report(failures: Sequence[Mapping[str, str]], outcome: str) -> None:
+    """If some threads failed, print why, and end the command with a failure."""
+    for each in failures:
+        name = thread_names([each["thread_id"]])
+        complain(each["error"] if name in each["error"] else f"{name}: {each['error']}")
+    if failures:
+        raise Failure(f"{number(len(failures), 'thread')} {outcome}")
+
+
 def _one_line(message: str) -> str:
     """Return a message on one line: those of drivers have several."""
     return visible(_BREAK.sub(" ", _UNFINISHED.sub(". ", message.strip())))

@@ -41,6 +41,9 @@ def test_delete_with_yes_removes_the_named_threads_only(call: Callable[..., Resu
     assert result.stdout.startswith("Deleted threads 'ann-1', '[red]x")
     assert f"with {count} checkpoints." in result.stdout
     assert everything(url) == {**before, "ann-1": [], HOSTILE_ID: []}
+    told = json.loads(call("delete", "bob-1", "--yes", "--json").stdout)
+    assert told == {"threads": ["bob-1"], "checkpoints": len(before["bob-1"])}
+    assert checkpoints(url, "bob-1") == []
 
 
 def test_delete_removes_nothing_if_one_of_the_threads_is_missing(call: Callable[..., Result], url: str) -> None:
@@ -93,8 +96,10 @@ def test_a_damaged_thread_can_be_deleted(
         patch.setattr(CheckpointSaver, "history", damaged)
         assert call("history", "ann-1").exit_code == 1
         result = call("delete", "ann-1", "--yes")
+        told = json.loads(call("delete", "bob-1", "--yes", "--json").stdout)
     assert result.stdout == "Deleted thread 'ann-1' with damaged checkpoints.\n"
-    assert checkpoints(url, "ann-1") == []
+    assert told == {"threads": ["bob-1"], "checkpoints": None}
+    assert checkpoints(url, "ann-1") == checkpoints(url, "bob-1") == []
 
 
 @pytest.mark.parametrize("arguments", [["delete", "ann-1"], ["prune", "--all"], ["prune", "ann-1", "--json"]])
@@ -151,6 +156,8 @@ def test_copy_copies_a_thread_and_says_how_much(call: Callable[..., Result], url
     assert result.stdout == f"Copied {len(expected)} checkpoints of thread 'ann-1' to 'twin'.\n"
     assert checkpoints(url, "twin") == checkpoints(url, "ann-1") == expected
     assert call("copy", "ann-1", "twin").stdout.startswith("Copied 0 checkpoints")
+    again = json.loads(call("copy", "ann-1", "triplet", "--json").stdout)
+    assert again == {"source": "ann-1", "target": "triplet", "checkpoints": len(expected)}
     with open_saver(url) as saver:
         graph(saver).invoke(Command(resume="yes"), {"configurable": {"thread_id": "twin"}})
         assert not list(saver.interrupts(thread_id="twin"))
@@ -336,7 +343,7 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         assert result.stdout.endswith("in 4 threads.\n")
         first, last = result.stderr.splitlines()
         assert re.match(r"checkpoint \S+ of thread 'bob-1': ", first)
-        assert last.startswith("Error: 1 thread could not be read, and nothing of it was removed")
+        assert last.startswith("Error: 1 thread could not be read and lost nothing")
     assert {thread: len(checkpoints(url, thread)) for thread in EVERY_THREAD if thread != "bob-1"} == {
         "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
     }  # fmt: skip

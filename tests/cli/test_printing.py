@@ -313,6 +313,44 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(url: str) -> None:
     assert (done.stdout, done.stderr) == ("{", "")
 
 
+def documented() -> dict[str, tuple[list[str], list[str]]]:
+    """By command, the names in its document and those in an item of its list, as the page has them."""
+    page = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text(encoding="utf-8")
+    rows = page.partition("| command | document |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[re.findall(r"`(\w+)`", cell) for cell in row.split("|")[1:4]] for row in rows]
+    return {command: (document, item) for [command], document, item in cells}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["threads"],
+        ["interrupts", "--limit", "2"],
+        ["history", "ann-1"],
+        ["show", "ann-1"],
+        ["copy", "ann-1", "twin"],
+        ["delete", "ann-1", "--yes"],
+        ["prune", "--all", "--yes"],
+        ["transfer", "--all", "--to", "{url}.copy"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_documents_for_programs_are_those_on_the_page(
+    ask: Callable[..., Any], url: str, arguments: list[str]
+) -> None:
+    document = ask(*(argument.format(url=url) for argument in arguments))
+    names, of_an_item = documented()[arguments[0]]
+    assert list(document) == names
+    items = next((part for part in document.values() if isinstance(part, list)), [])
+    if of_an_item:
+        assert {tuple(item) for item in items} == {tuple(of_an_item)}
+
+
+def test_every_command_with_json_is_on_the_page() -> None:
+    commands = {name for name, command in cli.main.commands.items() if any(p.name == "as_json" for p in command.params)}
+    assert documented().keys() == commands
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

@@ -78,9 +78,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         compression: Compression = None,
         deadline: float = 30.0,
     ) -> None:
+        if type(strict) is not bool:
+            raise UnsupportedOperation(f"strict={strict!r}: give True or False")
         if serde is not None and strict:
             raise UnsupportedOperation("strict= configures the default serializer; make your own serde strict instead")
-        if not (isfinite(deadline) and deadline >= 0):
+        if not (isinstance(deadline, int | float) and isfinite(deadline) and deadline >= 0):
             raise UnsupportedOperation(f"deadline={deadline!r}: give a number of seconds, 0 for a single attempt")
         if compression not in (None, "zstd"):
             raise UnsupportedOperation(f"compression={compression!r}: give 'zstd' or None")

@@ -12,7 +12,15 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpoint_base import ConflictError, InvalidKey, SerializationError, SQLiteSaver, UnsupportedOperation, codec
+from checkpoint_base import (
+    ConflictError,
+    InvalidKey,
+    SerializationError,
+    SQLiteSaver,
+    UnsupportedOperation,
+    codec,
+    open_saver,
+)
 from checkpoint_base.listings import Cursor
 from tests.test_saver import CONFIG, config_of, put
 
@@ -155,10 +163,16 @@ def test_a_limit_that_is_no_number_of_items_is_refused(limit: Any, saver: SQLite
             listing(limit=limit)
 
 
-@pytest.mark.parametrize("deadline", [-1.0, float("nan"), float("inf")])
-def test_a_deadline_that_never_ends_is_refused(deadline: float) -> None:
-    with pytest.raises(UnsupportedOperation, match="deadline"):
+@pytest.mark.parametrize("deadline", [-1.0, float("nan"), float("inf"), "5", None])
+def test_a_deadline_that_never_ends_or_is_no_number_is_refused(deadline: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"deadline=.*: give a number of seconds"):
         SQLiteSaver(deadline=deadline)
+
+
+@pytest.mark.parametrize("strict", ["false", "true", 1, None])
+def test_strict_is_true_or_false_and_no_text_that_counts_as_true(strict: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"strict=.*: give True or False"):
+        open_saver("sqlite://", strict=strict)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "ZSTD", True])

@@ -65,6 +65,13 @@ def latest(thread_id: str) -> Any:
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
 
 
+def _place(call: Put | PutWrites) -> tuple[str, bool]:
+    """Writes follow their checkpoint. LangGraph calls from several threads, and the order is not always the same."""
+    if isinstance(call, Put):
+        return (call.checkpoint["id"], False)
+    return (call.checkpoint_id, True)
+
+
 def _config(thread_id: str, checkpoint_id: str | None) -> Any:
     config = latest(thread_id)
     if checkpoint_id:
@@ -137,7 +144,7 @@ def chat(messages: int) -> list[Turn]:
         if turn == 0:
             given["profile"] = prose.text(PROFILE_BYTES)
         graph.invoke(given, latest("recorded"), durability="sync")
-        turns.append(Turn(tuple(recorder.calls), 2 * turn + 2))
+        turns.append(Turn(tuple(sorted(recorder.calls, key=_place)), 2 * turn + 2))
         recorder.calls.clear()
     return turns
 

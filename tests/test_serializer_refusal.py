@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import subprocess
 import sys
@@ -131,6 +132,14 @@ def test_a_refusal_names_the_type_and_what_to_do(value: Any, advice: str) -> Non
         with pytest.raises(SerializationError, match=advice) as caught:
             SERDE.dumps_typed(held)
         assert str(caught.value).startswith(f"Cannot store {place}: the value of type ")
+
+
+@pytest.mark.skipif(not hasattr(builtins, "frozendict"), reason="Python 3.15 has it first")
+def test_a_frozendict_is_refused_and_does_not_become_a_dict() -> None:
+    odd = builtins.frozendict(a=1)
+    for holder in (odd, [odd], {"k": odd}, (odd,), {odd: 1}, shapes.Point(odd), shapes.Model(anything=odd)):
+        with pytest.raises(SerializationError, match=r"store dict\(value\) instead"):
+            SERDE.dumps_typed(holder)
 
 
 @pytest.mark.parametrize(("place", "holder"), PLACES.items(), ids=PLACES)

@@ -238,6 +238,7 @@ cli.main(["--store", "sqlite:///oldest.db", "history", "1"])
 """
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="some of the oldest versions have no wheels for newer Pythons")
 def test_it_works_on_the_oldest_versions_of_its_dependencies_that_it_claims(
     wheel: Wheel, servers: Servers, examples: Path, tmp_path: Path
 ) -> None:

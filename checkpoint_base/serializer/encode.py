@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -116,8 +117,9 @@ class Encoder:
             else:
                 # ormsgpack packs a bytearray as bytes without asking. Bytes begin with c4, from 256 on with c5 or c6:
                 # without any of these there is no bytearray.
-                in_doubt = b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
-                if not (in_doubt and _holds_buffer(value)):
+                # And from Python 3.15 on, it packs a frozendict as a dict, which nothing in the data tells.
+                in_doubt = _FROZENDICT or b"\xc4" in data or (len(data) > 0xFF and (b"\xc5" in data or b"\xc6" in data))
+                if not (in_doubt and _holds_what_changes(value)):
                     if self._depth > 1:
                         self._levels = max(self._levels, sum(1 for _ in _types_by_level(value)))
                     return data
@@ -147,6 +149,8 @@ class Encoder:
             return Ext(codes.DICT, self.pack(CONTAINERS[dict].take(value)))
         if kind is bytearray:
             return Ext(codes.BYTEARRAY, bytes(value))
+        if kind in _FROZENDICT:
+            raise Refused("has no exact stored form: store dict(value) instead")
         if kind is memoryview:
             raise Refused(advice(memoryview))
         return value
@@ -186,9 +190,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _holds_buffer(value: Any) -> bool:
-    """Whether the lists and dicts of a value hold a bytearray or memoryview; extensions have already been checked."""
-    return type(value) in _BUFFERS or not all(map(_BUFFERS.isdisjoint, _types_by_level(value)))
+def _holds_what_changes(value: Any) -> bool:
+    """Whether the lists and dicts of a value hold what ormsgpack would change; extensions have already been checked."""
+    return type(value) in _CHANGES or not all(map(_CHANGES.isdisjoint, _types_by_level(value)))
 
 
 def _types_by_level(value: Any) -> Iterator[set[type]]:
@@ -203,5 +207,6 @@ def _types_by_level(value: Any) -> Iterator[set[type]]:
         yield kinds
 
 
-_BUFFERS = frozenset({bytearray, memoryview})
+_FROZENDICT = frozenset({builtins.frozendict} if hasattr(builtins, "frozendict") else ())
+_CHANGES = frozenset({bytearray, memoryview}) | _FROZENDICT
 _NESTING = frozenset({list, dict})

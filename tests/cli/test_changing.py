@@ -242,6 +242,7 @@ def aged(url: str) -> str:
     """The filled store, as if all threads but one had last changed 40 days ago."""
     with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
         db.execute("UPDATE threads SET updated_at = updated_at - 40 * 86400 * 1000000 WHERE thread_id <> 'bob-1'")
+    db.close()
     return url
 
 

@@ -332,7 +332,10 @@ atexit.register(lambda: print(saver.get_tuple(CONFIG).checkpoint["channel_values
 
 
 def test_a_saver_that_nobody_closes_does_not_keep_the_interpreter_from_ending(place: Place) -> None:
-    done = subprocess.run([sys.executable, "-c", UNCLOSED, place.url], capture_output=True, text=True, check=True)
+    quiet = ["-W", "ignore:This process:DeprecationWarning"]  # about forks beside threads, from Python 3.12 on
+    done = subprocess.run(
+        [sys.executable, *quiet, "-c", UNCLOSED, place.url], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-2:] == ["{'a': 2}", "['MainThread']"]
     assert done.stderr == ""
 

@@ -413,8 +413,8 @@ def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
             task = asyncio.create_task(saver.aget_tuple(CONFIG))
             await asyncio.sleep(0)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
+            assert task.cancelled() or task.result() is None  # Python 3.14 does not wait for a turn of the loop
         assert await saver.aget_tuple(CONFIG) is None
 
     asyncio.run(cancel_many())

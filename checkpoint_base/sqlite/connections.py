@@ -122,8 +122,9 @@ class Connections(Closable):
         self.close_idle()
 
     def close_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # until there is none left, whoever else takes some
+            while True:
+                self._idle.pop().close()
 
     def is_used_elsewhere(self, thread: int) -> bool:
         return any(user != thread for user in self._users)
@@ -176,5 +177,7 @@ class Connections(Closable):
         usable = not connection.in_transaction and not self._is_closed
         if usable and (self._file.in_memory or len(self._idle) < IDLE_CONNECTIONS):
             self._idle.append(connection)
+            if self._is_closed:  # since we looked
+                self.close_idle()
         else:
             connection.close()

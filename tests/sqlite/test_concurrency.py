@@ -407,6 +407,21 @@ def test_a_process_forked_while_a_lock_is_held_does_not_wait_for_it(saver: SQLit
         done_in_a_fork(lambda: put(saver, {"a": ["x" * 2000] * 3}))
 
 
+def test_a_connection_that_is_given_back_while_the_saver_is_closed_is_closed_too(path: Path) -> None:
+    connections = sqlite_connections.Connections(sqlite_connections.File(path))
+
+    class ClosedJustBefore(list[sqlite3.Connection]):
+        def append(self, connection: sqlite3.Connection) -> None:
+            connections.close()  # by another thread, after this one has seen that the saver is open
+            super().append(connection)
+
+    connections._idle = ClosedJustBefore()
+    with connections.lent() as connection:
+        connection.execute("SELECT 1")
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+
+
 def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:
     async def cancel_many() -> None:
         for _ in range(20):

@@ -26,6 +26,7 @@ from checkpoint_redis import RedisSaver, open_redis
 from checkpoint_redis.urls import parse_deployment
 from tests.forking import done_in_a_fork
 from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
+from tests.servers.certificates import certificate
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import Watched, redis
 
@@ -59,15 +60,11 @@ def socket_path(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def tls_url(tmp_path: Path) -> Iterator[str]:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run(
-        ["openssl", *made.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=30
-    )
+    made, key = certificate(tmp_path, "server")
     port = free_port()
-    options = {"--tls-port": port, "--tls-cert-file": certificate, "--tls-key-file": key, "--tls-auth-clients": "no"}
+    options = {"--tls-port": port, "--tls-cert-file": made, "--tls-key-file": key, "--tls-auth-clients": "no"}
     with redis(*(str(word) for option in options.items() for word in option)):
-        yield f"rediss://{HOST}:{port}/0?ssl_ca_certs={certificate}"
+        yield f"rediss://{HOST}:{port}/0?ssl_ca_certs={made}"
 
 
 def with_prefix(url: str, prefix: str) -> str:

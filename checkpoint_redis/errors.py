@@ -90,6 +90,11 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         return UnsupportedOperation(f"Redis: {said}. Open redis://, or redis+sentinel:// if Sentinels watch it")
     if "DB index" in said:
         return UnsupportedOperation(f"Redis: {said}: correct the number of the database in the URL")
+    if "certificate verify failed" in said:
+        return UnsupportedOperation(
+            f"Redis: {said} Name the certificate of the authority that signed it, with ssl_ca_certs in the URL, or "
+            "correct the host"
+        )
     if _NOT_OFFERED.search(said):
         return UnsupportedOperation(
             f"this server lacks a command that the saver needs: {said}. It needs EVAL, EVALSHA and those that "

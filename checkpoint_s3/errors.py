@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
 )
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
@@ -90,6 +91,11 @@ def _translated(error: Exception, where: str) -> CheckpointError:
         return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
     if isinstance(error, (FileNotFoundError, PermissionError)):
         return UnsupportedOperation(f"{where}: boto3 cannot get the credentials that it is configured for: {error}")
+    if isinstance(error, SSLError) and "certificate verify failed" in str(error):
+        return UnsupportedOperation(
+            f"{where}: {error}; name the certificate of the authority that signed it in AWS_CA_BUNDLE, or correct the "
+            "endpoint"
+        )
     if isinstance(error, (*_PASSING, OSError)):
         return StoreUnavailable(f"{where}: {error}")
     if isinstance(error, (ParamValidationError, ProfileNotFound, ValueError)):

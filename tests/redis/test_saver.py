@@ -21,7 +21,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import ClusterNode, RedisCluster
 from redis.sentinel import Sentinel
 
-from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, open_redis
 from checkpoint_redis.urls import parse_deployment
 from tests.forking import done_in_a_fork
@@ -87,9 +87,15 @@ def test_every_url_opens_in_both_colours(any_url: str, prefix: str) -> None:
         assert values_of(reader) == {"a": 2}
 
 
-def test_a_certificate_that_is_not_trusted_is_refused(tls_url: str) -> None:
-    with pytest.raises(StoreUnavailable, match="certificate"), open_saver(tls_url.partition("?")[0], deadline=0):
-        pass
+def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_server_that_is_away(
+    tls_url: str,
+) -> None:
+    saver = open_saver(tls_url.partition("?")[0])
+    with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*ssl_ca_certs"):
+        saver.setup()
+    with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*ssl_ca_certs"):
+        asyncio.run(saver.asetup())
+    saver.close()
 
 
 def test_the_database_of_a_url_is_the_one_that_is_used(redis_url: str, watched_server: Watched, prefix: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ from tests.s3.conftest import ready
 from tests.s3.proxy import Answer, Cut, CutShort, Fault, Moment, Proxy, Request, error_answer
 from tests.s3.transports import Between, between
 from tests.servers import s3
+from tests.servers.certificates import certificate
+from tests.servers.processes import HOST
 
 ERRORS = {
     "409 conflict": error_answer(409, "ConditionalRequestConflict"),
@@ -347,3 +352,22 @@ def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, mo
         open_saver(s3.s3_url(radosgw_endpoint, prefix="wrong-key")),
     ):
         pass
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_store_that_is_away(
+    tmp_path: Path,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate(tmp_path, "server"))
+    with HTTPServer((HOST, 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            saver = open_saver(s3.s3_url(f"https://{HOST}:{server.server_port}", prefix="any"))
+            with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*AWS_CA_BUNDLE"):
+                saver.setup()
+            saver.close()
+        finally:
+            server.shutdown()
+            thread.join()

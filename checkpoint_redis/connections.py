@@ -17,8 +17,9 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import ConnectionError, RedisError, TimeoutError  # redis-py's own
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import OneLoop, PerLoop
@@ -196,7 +197,8 @@ def _blocking_client(deployment: Deployment) -> Any:
         return client
     if deployment.service is not None:
         sentinel_options = _without_retries(deployment.sentinel_options, Retry)
-        return Sentinel(deployment.nodes, sentinel_kwargs=sentinel_options, **options).master_for(deployment.service)
+        sentinels: Any = _Sentinels(deployment.nodes, sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
+        return sentinels.master_for(deployment.service)
     return redis.Redis(**options)
 
 
@@ -209,14 +211,67 @@ def _async_client(deployment: Deployment) -> Any:
         return client
     if deployment.service is not None:
         sentinel_options = _without_retries(deployment.sentinel_options, retry)
-        sentinel = AsyncSentinel(deployment.nodes, sentinel_kwargs=sentinel_options, **options)
-        return sentinel.master_for(deployment.service)
+        sentinels: Any = _AsyncSentinels(deployment.nodes, sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
+        return sentinels.master_for(deployment.service)
     return redis.asyncio.Redis(**options)
 
 
 def _without_retries(options: dict[str, Any], retry: Any) -> dict[str, Any]:
     # The saver repeats requests itself, up to its deadline.
     return {"retry": retry(NoBackoff(), 0), **options}
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that say why there is no master. redis-py's message shows its clients instead, and no cause."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        failures: dict[Any, RedisError] = {}
+        for sentinel in self.sentinels:
+            try:
+                masters = sentinel.sentinel_masters()
+            except (ConnectionError, TimeoutError) as error:
+                failures[sentinel] = error
+                continue
+            if address := _address_of_master(self, masters, service_name):
+                self.sentinels = _first(sentinel, self.sentinels)
+                return address
+        raise _no_master(service_name, failures, len(self.sentinels))
+
+
+class _AsyncSentinels(AsyncSentinel):
+    """`_Sentinels`, for an event loop."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        failures: dict[Any, RedisError] = {}
+        for sentinel in self.sentinels:
+            try:
+                masters = await sentinel.sentinel_masters()
+            except (ConnectionError, TimeoutError) as error:
+                failures[sentinel] = error
+                continue
+            if address := _address_of_master(self, masters, service_name):
+                self.sentinels = _first(sentinel, self.sentinels)
+                return address
+        raise _no_master(service_name, failures, len(self.sentinels))
+
+
+def _address_of_master(asked: Sentinel | AsyncSentinel, masters: Any, service_name: str) -> tuple[str, int] | None:
+    found = masters.get(service_name)
+    return (found["ip"], found["port"]) if found and asked.check_master_state(found, service_name) else None
+
+
+def _first(sentinel: Any, sentinels: list[Any]) -> list[Any]:
+    """The Sentinel that knows the master is asked first from now on: others may be silent, and each takes seconds."""
+    return [sentinel, *(each for each in sentinels if each is not sentinel)]
+
+
+def _no_master(service_name: str, failures: dict[Any, RedisError], asked: int) -> RedisError:
+    if len(failures) < asked:
+        silent = f" (Sentinels that do not answer: {len(failures)} of {asked})" if failures else ""
+        return MasterNotFoundError(f"no Sentinel names a master of {service_name!r} that is up{silent}")
+    sentinel, error = next(iter(failures.items()))
+    address = sentinel.connection_pool.connection_kwargs
+    return type(error)(f"Sentinel {address['host']}:{address['port']}: {error}")
 
 
 def _close_client(client: Any) -> None:

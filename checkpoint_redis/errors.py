@@ -71,7 +71,8 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
     if refused or _FORBIDDEN_INSIDE.search(said):
         return UnsupportedOperation(
-            f"Redis refuses this user or password: {said}. Check the URL, and the user's permissions (docs/redis.md)"
+            f"Redis refuses this user or password: {said.rstrip('.')}. Check the URL, and the user's permissions "
+            "(docs/redis.md)"
         )
     if isinstance(error, OutOfMemoryError) or "OOM" in codes:
         return StoreUnavailable(

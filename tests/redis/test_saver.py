@@ -6,10 +6,12 @@ import asyncio
 import gc
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,14 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import ClusterNode, RedisCluster
 from redis.sentinel import Sentinel
 
-from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
+from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, open_redis
 from checkpoint_redis.urls import parse_deployment
 from tests.forking import done_in_a_fork
 from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
 from tests.servers.certificates import certificate
 from tests.servers.processes import HOST, Server, free_port
-from tests.servers.redis import Watched, redis
+from tests.servers.redis import SERVICE, Watched, redis, redis_cluster, redis_sentinel, with_tls
 
 
 def hosts_of(server: Server) -> list[tuple[str, int]]:
@@ -39,16 +41,19 @@ def hosts_of(server: Server) -> list[tuple[str, int]]:
 # URLs
 
 
-@pytest.fixture(params=["redis", "cluster", "sentinel", "unix", "tls"])
-def any_url(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=["redis", "cluster", "sentinel", "unix", "TLS", "TLS cluster", "TLS Sentinel"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     urls: dict[str, Callable[[], str]] = {
         "redis": lambda: request.getfixturevalue("redis_url"),
         "cluster": lambda: request.getfixturevalue("cluster_server").url,
         "sentinel": lambda: request.getfixturevalue("watched_server").url,
         "unix": lambda: f"unix://{request.getfixturevalue('socket_path')}?db=1",
-        "tls": lambda: request.getfixturevalue("tls_url"),
     }
-    return urls[request.param]()
+    if request.param in urls:
+        yield urls[request.param]()
+    else:
+        with speaking_tls(request.param, tmp_path) as url:
+            yield url
 
 
 @pytest.fixture
@@ -58,13 +63,20 @@ def socket_path(tmp_path: Path) -> Iterator[str]:
         yield path
 
 
-@pytest.fixture
-def tls_url(tmp_path: Path) -> Iterator[str]:
-    made, key = certificate(tmp_path, "server")
-    port = free_port()
-    options = {"--tls-port": port, "--tls-cert-file": made, "--tls-key-file": key, "--tls-auth-clients": "no"}
-    with redis(*(str(word) for option in options.items() for word in option)):
-        yield f"rediss://{HOST}:{port}/0?ssl_ca_certs={made}"
+@contextmanager
+def speaking_tls(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of servers whose certificate nobody knows but those who read it from the file that the URL names."""
+    known = certificate(folder, "server")
+    with ExitStack() as stack:
+        if kind == "TLS":
+            port = free_port()
+            stack.enter_context(redis(*with_tls(known, port)))
+            url = f"rediss://{HOST}:{port}/0"
+        elif kind == "TLS cluster":
+            url = stack.enter_context(redis_cluster(certificate=known)).url
+        else:
+            url = stack.enter_context(redis_sentinel(certificate=known)).url
+        yield f"{url}?ssl_ca_certs={known[0]}"
 
 
 def with_prefix(url: str, prefix: str) -> str:
@@ -87,15 +99,49 @@ def test_every_url_opens_in_both_colours(any_url: str, prefix: str) -> None:
         assert values_of(reader) == {"a": 2}
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_server_that_is_away(
-    tls_url: str,
-) -> None:
-    saver = open_saver(tls_url.partition("?")[0])
-    with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*ssl_ca_certs"):
+def refused(url: str) -> list[str]:
+    """What a saver says that cannot be set up, in both colours, and not after its 30 seconds but at once."""
+    saver = open_saver(url)
+    with pytest.raises(UnsupportedOperation) as by_sync_call:
         saver.setup()
-    with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*ssl_ca_certs"):
+    with pytest.raises(UnsupportedOperation) as by_async_call:
         asyncio.run(saver.asetup())
     saver.close()
+    return [str(by_sync_call.value), str(by_async_call.value)]
+
+
+@pytest.mark.parametrize("kind", ["TLS", "TLS cluster", "TLS Sentinel"])
+def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_server_that_is_away(
+    kind: str, tmp_path: Path
+) -> None:
+    with speaking_tls(kind, tmp_path) as url:
+        for said in refused(url.partition("?")[0]):
+            assert re.search(r"certificate verify failed.*ssl_ca_certs", said)
+
+
+def test_a_password_that_the_sentinel_refuses_is_told_at_once(watched_server: Watched) -> None:
+    for said in refused(f"{watched_server.url}?sentinel_username=nobody&sentinel_password=wrong"):
+        assert re.match(r"Redis refuses this user or password: Sentinel 127\.0\.0\.1:\d+: [^.]*\. Check the URL", said)
+
+
+async def unavailable(url: str) -> list[str]:
+    """What a saver says whose store cannot be reached, in both colours."""
+    saver = open_saver(url, deadline=0)
+    with pytest.raises(StoreUnavailable) as by_sync_call:
+        saver.setup()
+    with pytest.raises(StoreUnavailable) as by_async_call:
+        await saver.asetup()
+    await saver.aclose()
+    return [str(by_sync_call.value), str(by_async_call.value)]
+
+
+def test_why_there_is_no_master_is_said_with_the_address_of_the_sentinel(watched_server: Watched) -> None:
+    here = watched_server.url.partition("://")[2].partition("/")[0]
+    away = f"{HOST}:{free_port()}"
+    for said in asyncio.run(unavailable(f"redis+sentinel://{away}/{SERVICE}")):
+        assert re.fullmatch(rf"Redis: Sentinel {away}: Error 111 connecting to {away}\. [^<>]{{,60}}", said)
+    expected = "Redis: no Sentinel names a master of 'other' that is up (Sentinels that do not answer: 1 of 2)"
+    assert asyncio.run(unavailable(f"redis+sentinel://{away},{here}/other")) == [expected, expected]
 
 
 def test_the_database_of_a_url_is_the_one_that_is_used(redis_url: str, watched_server: Watched, prefix: str) -> None:

@@ -125,27 +125,45 @@ def place(installation: Installation | None = None) -> Iterator[Place]:
         yield Place(installation or installations("Redis")[-1], folder, free_port())
 
 
+def with_tls(certificate: tuple[Path, Path], port: int) -> tuple[str, ...]:
+    """Options for a server that also speaks TLS, on this port."""
+    made, key = map(str, certificate)
+    files = ("--tls-cert-file", made, "--tls-key-file", key, "--tls-ca-cert-file", made)
+    return ("--tls-port", str(port), *files, "--tls-auth-clients", "no")
+
+
 @contextmanager
-def redis_cluster(masters: int = 3, *, installation: Installation | None = None) -> Iterator[Server]:
-    """A cluster without replicas, the slots divided equally; the process id is that of its first server."""
+def redis_cluster(
+    masters: int = 3, *, installation: Installation | None = None, certificate: tuple[Path, Path] | None = None
+) -> Iterator[Server]:
+    """A cluster without replicas, the slots divided equally; the process id is that of its first server.
+
+    With a certificate and its key, all of it speaks TLS.
+    """
     with ExitStack() as stack:
         nodes = [stack.enter_context(place(installation)) for _ in range(masters)]
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-        servers = [stack.enter_context(node.started(*options)) for node in nodes]
+        ports = [free_port() if certificate else node.port for node in nodes]
+        servers = []
+        for node, port in zip(nodes, ports, strict=True):
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+            if certificate:
+                options += ["--tls-cluster", "yes", *with_tls(certificate, port)]
+            servers.append(stack.enter_context(node.started(*options)))
         share = -(-SLOTS // masters)
         for number, node in enumerate(nodes):
             slots = range(number * share, min((number + 1) * share, SLOTS))
             _ordered(node.port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
             _ordered(node.port, f"CLUSTER ADDSLOTS {' '.join(map(str, slots))}")
-            _ordered(node.port, f"CLUSTER MEET {HOST} {nodes[0].port}")
+            _ordered(node.port, f"CLUSTER MEET {HOST} {ports[0]}")
 
         def agree() -> bool:
             said = [asked(node.port, "CLUSTER INFO") for node in nodes]
             return all("cluster_state:ok" in each and f"cluster_known_nodes:{masters}" in each for each in said)
 
         _settled(agree, "the cluster's servers do not agree")
-        hosts = ",".join(f"{HOST}:{node.port}" for node in nodes)
-        yield Server(f"redis+cluster://{hosts}", f"{servers[0].version} Cluster", servers[0].pid)
+        hosts = ",".join(f"{HOST}:{port}" for port in ports)
+        scheme = "rediss+cluster" if certificate else "redis+cluster"
+        yield Server(f"{scheme}://{hosts}", f"{servers[0].version} Cluster", servers[0].pid)
 
 
 @dataclass(slots=True)
@@ -169,26 +187,39 @@ class Watched:
 
 
 @contextmanager
-def redis_sentinel(replicas: int = 1, *, installation: Installation | None = None) -> Iterator[Watched]:
-    """A master, its replicas, and a Sentinel that replaces the master when it has not answered for a second."""
+def redis_sentinel(
+    replicas: int = 1, *, installation: Installation | None = None, certificate: tuple[Path, Path] | None = None
+) -> Iterator[Watched]:
+    """A master, its replicas, and a Sentinel that replaces the master when it has not answered for a second.
+
+    With a certificate and its key, all of them speak TLS.
+    """
     with ExitStack() as stack:
         nodes = [stack.enter_context(place(installation)) for _ in range(1 + replicas)]
-        master, *others = nodes
-        servers = [stack.enter_context(master.started("--repl-diskless-sync-delay", "0"))]
-        options = ("--replicaof", HOST, str(master.port), "--repl-diskless-sync-delay", "0")
-        servers += [stack.enter_context(node.started(*options)) for node in others]
+        ports = [free_port() if certificate else node.port for node in nodes]
+        servers = []
+        for node, port in zip(nodes, ports, strict=True):
+            options = ["--repl-diskless-sync-delay", "0"]
+            if certificate:
+                options += ["--tls-replication", "yes", *with_tls(certificate, port)]
+            if servers:
+                options += ["--replicaof", HOST, str(ports[0])]
+            servers.append(stack.enter_context(node.started(*options)))
+        master = nodes[0]
         _settled(
             lambda: asked(master.port, "INFO replication").count("state=online") == replicas,
             "a replica does not follow",
         )
         watching = stack.enter_context(place(nodes[0].installation))
         settings = watching.folder / "sentinel.conf"
+        port = free_port() if certificate else watching.port
+        tls = ("--tls-replication", "yes", *with_tls(certificate, port)) if certificate else ()
         settings.write_text(
-            f"sentinel monitor {SERVICE} {HOST} {master.port} 1\n"
+            f"sentinel monitor {SERVICE} {HOST} {ports[0]} 1\n"
             f"sentinel down-after-milliseconds {SERVICE} 1000\n"
             f"sentinel failover-timeout {SERVICE} 5000\n"
         )
-        command = [watching.installation.program, settings, "--sentinel", "--port", watching.port, "--bind", HOST]
+        command = [watching.installation.program, settings, "--sentinel", "--port", watching.port, "--bind", HOST, *tls]
 
         def knows_all() -> bool:
             try:
@@ -199,10 +230,10 @@ def redis_sentinel(replicas: int = 1, *, installation: Installation | None = Non
 
         stack.enter_context(running(command, watching.folder, knows_all, stop=signal.SIGTERM))
         yield Watched(
-            f"redis+sentinel://{HOST}:{watching.port}/{SERVICE}",
+            f"{'rediss' if certificate else 'redis'}+sentinel://{HOST}:{port}/{SERVICE}",
             f"{servers[0].version} with Sentinel",
             watching.port,
-            {node.port: server.pid for node, server in zip(nodes, servers, strict=True)},
+            {port: server.pid for port, server in zip(ports, servers, strict=True)},
         )
 
 

@@ -166,6 +166,8 @@ class Connections(Closable):
             self._file.check()  # it may have been replaced since the last look
             # Builds of SQLite differ in their default. Only with FULL is a commit on the disk when it is acknowledged.
             connection.execute("PRAGMA synchronous = FULL")
+            # On macOS, the disk may keep in memory what it is not asked for in this way. It changes nothing elsewhere.
+            connection.execute("PRAGMA fullfsync = ON")
             # A longer log gives the rest back to the disk when it is emptied.
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         except BaseException:

@@ -441,6 +441,7 @@ def test_a_commit_reaches_the_disk_before_it_is_acknowledged(saver: SQLiteSaver)
     put(saver, {"a": 1})
     connection = idle_connections(saver)[-1]
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA fullfsync").fetchone() == (1,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 

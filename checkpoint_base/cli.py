@@ -31,7 +31,9 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
+from checkpoint_base.operations import root_of_call
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
+from checkpoint_base.retention import living_calls
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.transfers import transfer_counting
@@ -424,9 +426,15 @@ def _idle_threads(
 
 
 def _plan(saver: CheckpointSaver, thread: str, strategy: str, keep: int, **_: Any) -> dict[str, Any]:
-    spaces = Counter(info.checkpoint_ns for info in saver.history(_config(thread)))
-    kept = sum(min(count, keep) for count in spaces.values()) if strategy == "keep-latest" else 0
-    return {"thread_id": thread, "checkpoints": spaces.total(), "removed": spaces.total() - kept}
+    infos = list(saver.history(_config(thread)))
+    kept = 0
+    if strategy == "keep-latest":
+        may_be_needed = living_calls(keep, (info.checkpoint_id for info in infos if not info.checkpoint_ns))
+        spaces = Counter(
+            info.checkpoint_ns for info in infos if may_be_needed(root_of_call(info.checkpoint_ns, info.metadata))
+        )
+        kept = sum(min(count, keep) for count in spaces.values())
+    return {"thread_id": thread, "checkpoints": len(infos), "removed": len(infos) - kept}
 
 
 @main.command(name="transfer")

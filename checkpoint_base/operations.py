@@ -161,7 +161,8 @@ class Operations:
             if channel in versions and channel not in values
         )
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
-        associated = _associated_with(key, parent_id, channels, open_channels)
+        root_id = root_of_call(key.checkpoint_ns, everything)
+        associated = _associated_with(key, parent_id, channels, open_channels, root_id)
         return CheckpointRecord(
             key=key,
             parent_id=parent_id,
@@ -170,6 +171,7 @@ class Operations:
             open_channels=open_channels,
             terms=b"".join(self._terms(everything)),
             run_id=_run_id(everything),
+            root_id=root_id,
             written_at=_now(),
         )
 
@@ -421,7 +423,9 @@ class Operations:
 
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
         what = f"checkpoint {_place(record.key)}"
-        associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels)
+        associated = _associated_with(
+            record.key, record.parent_id, record.channels, record.open_channels, record.root_id
+        )
         match self._decode(ValueRecord(record.header), {}, what, associated=associated):
             case [dict() as header, dict() as metadata]:
                 return header, metadata
@@ -549,11 +553,16 @@ def _checkpoint_info(
 
 
 def _associated_with(
-    key: CheckpointKey, parent_id: str | None, channels: Iterable[ChannelVersion], open_channels: Iterable[str]
+    key: CheckpointKey,
+    parent_id: str | None,
+    channels: Iterable[ChannelVersion],
+    open_channels: Iterable[str],
+    root_id: str | None,
 ) -> bytes:
     """What a checkpoint's record holds outside its header, which the header's checksum covers, too."""
     pairs = (part for pair in channels for part in pair)
-    return "\0".join((key.checkpoint_ns, key.checkpoint_id, parent_id or "", *pairs, *open_channels)).encode()
+    ids = (key.checkpoint_ns, key.checkpoint_id, parent_id or "", root_id or "")
+    return "\0".join((*ids, *pairs, *open_channels)).encode()
 
 
 def _associated_with_write(write: WriteRecord) -> bytes:
@@ -576,6 +585,21 @@ def _described(error: BaseException) -> str:
         return repr(error)
     except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
         return f"<{type(error).__name__}>"
+
+
+def root_of_call(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:
+    """The checkpoint of the root graph at which the call of a subgraph began; None for what outlives a call.
+
+    LangGraph puts the ids of tasks into the namespace of a call, but not into that of a subgraph with a memory of its
+    own (``checkpointer=True``), and the checkpoints of the graphs around it into the metadata.
+    """
+    parents = metadata.get("parents")
+    if ":" not in checkpoint_ns or not isinstance(parents, Mapping):
+        return None
+    try:
+        return checkpoint_key(parents.get(""))
+    except InvalidKey:  # put there by hand
+        return None
 
 
 def _run_id(metadata: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ class Skeleton:
 
     parent_id: str | None
     run_id: str | None
+    root_id: str | None
     versions: Mapping[str, str]
     open_channels: frozenset[str]
     retired: bool
@@ -38,9 +39,20 @@ class Retention:
     values: frozenset[ChannelVersion]
 
 
-def the_latest(keep: int) -> Choice:
-    """The choice of `CheckpointStore.prune`."""
-    return lambda visible: nlargest(keep, visible)
+def living_calls(keep: int, root: Iterable[str]) -> Callable[[str | None], bool]:
+    """Tells by ``root_id`` which checkpoints may still be needed, given the visible checkpoints of the root namespace.
+
+    Those of a call go with the one at which it began. If that one is later than all others, it is about to arrive.
+    """
+    kept = frozenset(nlargest(keep, root))
+    newest = max(kept, default="")
+    return lambda root_id: root_id is None or root_id in kept or root_id > newest
+
+
+def the_latest(keep: int, root: Iterable[str]) -> Choice:
+    """The choice of `CheckpointStore.prune`, given the visible checkpoints of the thread's root namespace."""
+    may_be_needed = living_calls(keep, root)
+    return lambda visible: nlargest(keep, (id_ for id_, one in visible.items() if may_be_needed(one.root_id)))
 
 
 def all_but_runs(run_ids: Collection[str]) -> Choice:

@@ -283,7 +283,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Args:
             thread_ids: missing threads are ignored.
             strategy: ``"keep_latest"`` keeps the latest checkpoints of every namespace with their writes and everything
-                they need, delta channels included; ``"delete"`` removes the threads.
+                they need, delta channels included; what a call of a subgraph stored stays for as long as the root
+                checkpoint at which the call began, unless the subgraph remembers (``checkpointer=True``).
+                ``"delete"`` removes the threads.
             keep: how many of the latest checkpoints of every namespace to keep, an extension of this project. More than
                 one leaves something to go back to.
 

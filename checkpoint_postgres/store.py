@@ -58,7 +58,7 @@ is for ids and lengths.
 LARGE_BYTES = 32 * 1024 * 1024
 """A request with more new bytes than this may keep the server silent for minutes: 300 MB took 16 s."""
 
-_RECORD_COLUMNS = 11
+_RECORD_COLUMNS = 12
 
 
 class PostgresStore(CheckpointStore):
@@ -142,6 +142,7 @@ class PostgresStore(CheckpointStore):
                 key.checkpoint_id,
                 checkpoint.parent_id,
                 checkpoint.run_id,
+                checkpoint.root_id,
                 checkpoint.written_at,
                 Texts([channel for channel, _ in checkpoint.channels]),
                 Texts([version for _, version in checkpoint.channels]),
@@ -279,7 +280,7 @@ class PostgresStore(CheckpointStore):
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         rows = yield from self._inbox("interrupts", query)
-        return [InterruptRecord(_record(row), _write_record(row[11:20]), _chunks(row[20:])) for row in rows]
+        return [InterruptRecord(_record(row), _write_record(row[12:21]), _chunks(row[21:])) for row in rows]
 
     def _inbox(self, what: str, query: InboxQuery) -> Operation[Rows]:
         statement = getattr(self._sql, f"{what}_{query.order}{'_matching' if query.terms else ''}")
@@ -349,7 +350,10 @@ def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Map
 
 
 def _record(row: Sequence[Any]) -> CheckpointRecord:
-    thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id, at = row[:11]
+    (
+        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id, root_id,
+        written_at,
+    ) = row[:_RECORD_COLUMNS]  # fmt: skip
     if len(channels) != len(versions) or None in channels or None in versions or None in opened:
         raise CorruptCheckpoint(f"the channels of checkpoint {checkpoint_id} of thread {thread_id!r} are damaged")
     return CheckpointRecord(
@@ -360,7 +364,8 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
         open_channels=tuple(opened),
         terms=struct.pack(f">{len(terms)}q", *terms),
         run_id=run_id,
-        written_at=at,
+        root_id=root_id,
+        written_at=written_at,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.records import ChannelVersion
@@ -56,7 +57,7 @@ class Remover:
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         for thread_id in dict.fromkeys(thread_ids):
-            yield from self._retain(thread_id, the_latest(keep))
+            yield from self._retain(thread_id, partial(the_latest, keep))
         yield from self.sweep()
 
     def delete_runs(self, run_ids: frozenset[str]) -> Operation[None]:
@@ -75,17 +76,21 @@ class Remover:
             if head.record.run_id is not None and head.record.run_id in run_ids
         }
         for thread_id in sorted(threads):
-            yield from self._retain(thread_id, all_but_runs(run_ids))
+            yield from self._retain(thread_id, lambda _: all_but_runs(run_ids))
         yield from self.sweep()
 
-    def _retain(self, thread_id: str, choose: Choice) -> Operation[None]:
-        """Remove the visible checkpoints of a thread that are not chosen, and what only they need."""
+    def _retain(self, thread_id: str, choosing: Callable[[Collection[str]], Choice]) -> Operation[None]:
+        """Remove the visible checkpoints of a thread that are not chosen, and what only they need.
+
+        ``choosing`` is told the visible checkpoints of the root namespace.
+        """
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
-            hidden, retired, kept = _retained(places, choose)
+            root = [group for group in groups if group.space == space_segment("") and group.visible]
+            hidden, retired, kept = _retained(places, choosing([group.checkpoint_id for group in root]))
             hidden += [
                 other
                 for group in present
@@ -94,7 +99,6 @@ class Remover:
             ]
             if not hidden and retired == dict(state.ledger.retired):
                 return None
-            root = [group for group in groups if group.space == space_segment("") and group.visible]
             latest = max(
                 (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
             )
@@ -266,6 +270,7 @@ class _Place:
         return Skeleton(
             parent_id=record.parent_id,
             run_id=record.run_id,
+            root_id=record.root_id,
             versions=dict(record.channels),
             open_channels=frozenset(record.open_channels) if retired is None else retired,
             retired=retired is not None,

@@ -43,8 +43,8 @@ def test_long_histories_with_an_open_channel_are_gone_through_once() -> None:
     size = 3000
     skeletons = Counted(
         {
-            f"{n:05}": Skeleton(f"{n - 1:05}" if n else None, "gone" if n % 100 == 50 else "run", {"log": f"{n}"},
-                                frozenset({"log"} if n else ()), False)
+            f"{n:05}": Skeleton(f"{n - 1:05}" if n else None, "gone" if n % 100 == 50 else "run", None,
+                                {"log": f"{n}"}, frozenset({"log"} if n else ()), False)
             for n in range(size)
         }
     )  # fmt: skip
@@ -65,6 +65,7 @@ def test_what_is_kept_is_what_each_kept_checkpoint_needs_by_itself() -> None:
             id_: Skeleton(
                 chance.choice([*ids, "lost", None]),
                 chance.choice(["gone", "run"]),
+                None,
                 {channel: f"{chance.randint(1, 6)}" for channel in channels if chance.random() < 0.9},
                 frozenset(channel for channel in channels if chance.random() < 0.5),
                 retired=False,

@@ -13,7 +13,10 @@ from checkpoint_base.records import ChannelVersion, CheckpointRecord, ThreadReco
 
 
 def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
-    thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, written_at = row[:10]
+    (
+        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, root_id,
+        written_at,
+    ) = row[:11]  # fmt: skip
     return CheckpointRecord(
         key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
         parent_id=parent_id,
@@ -22,6 +25,7 @@ def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
         open_channels=names_of(opened),
         terms=terms,
         run_id=run_id,
+        root_id=root_id,
         written_at=written_at,
     )
 
@@ -47,12 +51,12 @@ def thread_record(row: Sequence[Any]) -> ThreadRecord:
 
 
 def namespace_of(row: Sequence[Any]) -> int:
-    number: int = row[10]  # a column of visible_checkpoints
+    number: int = row[11]  # a column of visible_checkpoints
     return number
 
 
 def thread_of(row: Sequence[Any]) -> int:
-    number: int = row[11]  # a column of visible_checkpoints
+    number: int = row[12]  # a column of visible_checkpoints
     return number
 
 

@@ -111,7 +111,7 @@ class SQLiteStore(CheckpointStore):
 
     def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
         """Other writers wait while a batch of threads is done, not until all of them are."""
-        act = partial(_retain, choose=all_but_runs(frozenset(run_ids)))
+        act = partial(_retain, choosing=lambda _: all_but_runs(frozenset(run_ids)))
 
         def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
             found = _threads_of_runs(db, run_ids)
@@ -127,7 +127,7 @@ class SQLiteStore(CheckpointStore):
         return _write(lambda db: _copy_thread(db, source, target))
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        return _remove(thread_ids, partial(_retain, choose=the_latest(keep)))
+        return _remove(thread_ids, partial(_retain, choosing=partial(the_latest, keep)))
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         return _read(lambda db: _readable(db, lambda: _threads(db, query)))
@@ -225,6 +225,7 @@ def _put(
             "checkpoint_id": checkpoint.key.checkpoint_id,
             "parent_id": checkpoint.parent_id,
             "run_id": checkpoint.run_id,
+            "root_id": checkpoint.root_id,
             "written_at": checkpoint.written_at,
             "channels": json_text(checkpoint.channels),
             "open_channels": json_text(checkpoint.open_channels),
@@ -552,12 +553,18 @@ def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
     return True
 
 
-def _retain(db: sqlite3.Connection, thread: int, choose: Choice) -> None:
-    """Remove the visible checkpoints of a thread that ``choose`` does not keep, and what only they needed."""
+def _retain(db: sqlite3.Connection, thread: int, choosing: Callable[[Collection[str]], Choice]) -> None:
+    """Remove the visible checkpoints of a thread that are not chosen, and what only they needed.
+
+    ``choosing`` is told the visible checkpoints of the root namespace.
+    """
+    choose = choosing([id_ for (id_,) in db.execute(_SQL.visible_ids_of_root, {"thread": thread}).fetchall()])
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
-            id_: Skeleton(parent_id, run_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired))
-            for id_, parent_id, run_id, channels, opened, retired in db.execute(
+            id_: Skeleton(
+                parent_id, run_id, root_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired)
+            )
+            for id_, parent_id, run_id, root_id, channels, opened, retired in db.execute(
                 _SQL.skeletons, {"namespace": namespace}
             ).fetchall()
         }

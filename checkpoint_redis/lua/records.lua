@@ -1,7 +1,8 @@
 -- Records as `checkpoint_redis.format` writes them. A checkpoint begins with v (visible) or x (retired): letters that
 -- differ in more than one bit.
 --
---   checkpoint   parent, run (after a +, or empty for none), channels, open channels, terms, what only Python reads
+--   checkpoint   parent, run (after a +, or empty for none), root (or empty), channels, open channels, terms,
+--                what only Python reads
 --   value        root, refs
 --   write        questions, settles, written_at, idx, task, channel, path, root, refs
 --
@@ -15,10 +16,11 @@ local function is_visible(record)
 end
 
 local function parse_checkpoint(record)
-    local parent, run, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0', record, 2)
+    local parent, run, root, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', record, 2)
     return {
         parent = parent ~= '' and parent or nil,
         run = run ~= '' and string.sub(run, 2) or nil,
+        root = root ~= '' and root or nil,
         channels = channels,
         open = open,
         terms = terms,
@@ -29,7 +31,8 @@ end
 -- The record of a checkpoint once it is retired: what rebuilding the `open` channels takes, and nothing else.
 local function retired(checkpoint, open)
     local parent, channels = checkpoint.parent or '', checkpoint.channels
-    return 'x' .. struct.pack('>I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', #channels, channels, #open, open, 0, '')
+    return 'x' .. struct.pack(
+        '>I4c0I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', 0, '', #channels, channels, #open, open, 0, '')
 end
 
 local function each_channel(channels, act)

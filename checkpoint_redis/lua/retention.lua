@@ -133,21 +133,38 @@ local function collect_chunks(hash, chunks)
     call_in_batches('HDEL', hash, gone)
 end
 
--- Two ways to choose which of a namespace's visible checkpoints stay, given by id: a set of their ids.
+-- The greatest of some ids, as a set, and the greatest of all.
+local function greatest(ids, count)
+    if count == 1 or count >= #ids then -- sorting would take as long as everything else
+        for at = 2, #ids do
+            if is_above(ids[at], ids[1]) then ids[1], ids[at] = ids[at], ids[1] end
+        end
+    else
+        table.sort(ids, is_above)
+    end
+    local set = {}
+    for at = 1, math.min(count, #ids) do set[ids[at]] = true end
+    return set, ids[1]
+end
+
+-- Two ways to choose which of a namespace's visible checkpoints stay, given by id, as those of the root namespace are: a
+-- set of their ids.
 
 local function the_latest(count)
-    return function(visible)
-        local ids, kept = {}, {}
-        for id in pairs(visible) do ids[#ids + 1] = id end
-        if count == 1 then -- sorting would take as long as everything else
-            for at = 2, #ids do
-                if is_above(ids[at], ids[1]) then ids[1] = ids[at] end
-            end
-        elseif count < #ids then
-            table.sort(ids, is_above)
+    local kept_of_root, newest_of_root
+    return function(visible, root)
+        if not kept_of_root then
+            local ids = {}
+            for id in pairs(root) do ids[#ids + 1] = id end
+            kept_of_root, newest_of_root = greatest(ids, count)
         end
-        for at = 1, math.min(count, #ids) do kept[ids[at]] = true end
-        return kept
+        local ids = {}
+        for id, one in pairs(visible) do
+            if not one.root or kept_of_root[one.root] or not newest_of_root or is_above(one.root, newest_of_root) then
+                ids[#ids + 1] = id
+            end
+        end
+        return (greatest(ids, count))
     end
 end
 
@@ -161,18 +178,23 @@ local function all_but_runs(runs)
     end
 end
 
+local function visible_in(space)
+    local visible = {}
+    for id, one in pairs(space and space.checkpoints or {}) do
+        if one.is_visible then visible[id] = one end
+    end
+    return visible
+end
+
 -- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace.
 local function retain(hash, index, thread, meta, choose)
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root
+    local root = visible_in(spaces[''])
     redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
     for ns, space in pairs(spaces) do
-        local visible, latest = {}, nil
-        for id, one in pairs(space.checkpoints) do
-            if one.is_visible then visible[id] = one end
-        end
-        local kept = choose(visible)
+        local kept, latest = choose(visible_in(space), root), nil
         for id in pairs(kept) do
             if not latest or is_above(id, latest) then latest = id end
         end

@@ -122,6 +122,57 @@ def pruning_twice_is_pruning_once(t: Trial) -> None:
     t.expect(_latest(t, t.open(), thread), once, "pruned twice; the latest, compared with that of the first time")
 
 
+@case("PRUNE-1")
+def what_a_call_of_a_subgraph_stored_goes_with_the_checkpoint_at_which_it_began(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first, last = (stored["configurable"]["checkpoint_id"] for stored in t.chain(saver, thread, 2))
+    about_to_arrive = t.checkpoint({})["id"]
+    began = {
+        "agent:1": first,
+        "agent:1|inner:2": first,
+        "memory|agent:3": first,
+        "memory": first,  # a subgraph that remembers has no task in its namespace
+        "agent:4": last,
+        "agent:4|inner:5": last,
+        "agent:6": about_to_arrive,
+    }
+    for ns, root in began.items():
+        for stored in t.chain(saver, thread, 2, ns=ns, parents={"": root}):
+            saver.put_writes(stored, [("n", 1), ("__interrupt__", ["?"])], "task-1")
+    kept = ["memory", "agent:4", "agent:4|inner:5", "agent:6"]
+    before = {ns: _latest(t, saver, thread, ns) for ns in kept}
+    saver.prune([thread])
+    other = t.open()
+    situation = (
+        "pruned a thread with the namespaces of calls that began at its first checkpoint, its last, and a later one"
+    )
+    listed = {ns: len(other.list_namespace(t.config(thread, ns=ns))) for ns in began}
+    t.expect(listed, {ns: int(ns in kept) for ns in began}, f"{situation}; how many are listed of each")
+    t.expect({ns: _latest(t, other, thread, ns) for ns in kept}, before, f"{situation}; the latest of each that stays")
+
+
+@case("PRUNE-1")
+def a_thread_that_calls_subgraphs_goes_on_from_within_them_and_does_not_grow(t: Trial) -> None:
+    saver, config = t.open(), t.config(t.thread())
+    thread = config["configurable"]["thread_id"]
+    left = []
+    for turn in range(3):
+        graph = graphs.questions_in_nested_subgraphs(saver.saver, Counter())
+        found = saver.invoke(graph, {"log": [f"turn {turn}"]}, config)
+        while asked := found.get("__interrupt__"):
+            t.open().prune([thread])
+            worker = t.open()
+            graph = graphs.questions_in_nested_subgraphs(worker.saver, Counter())
+            (task,) = worker.get_state(graph, config, subgraphs=True).tasks
+            situation = f"pruned while turn {turn} waits in nested subgraphs"
+            t.expect_that(bool(task.state and task.state.values), f"{situation}; expected the state of one, got {task}")
+            answers = {each.id: f"to {each.value}" for each in asked}
+            found = worker.invoke(graph, Command(resume=answers), config)
+        t.open().prune([thread])
+        left.append(len(t.open().list({"configurable": {"thread_id": thread}})))
+    t.expect(left, [1, 1, 1], "ran three turns with nested subgraphs, and pruned after each; what was listed then")
+
+
 # PRUNE-2
 
 
@@ -451,6 +502,19 @@ def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
         t.expect(kept, before[ns][-3:], f"{situation}; those that stay")
         t.expect(len(other.list_namespace(t.config(thread, ns=ns))), len(kept), f"{situation}; how many are listed")
     t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
+
+
+@case("PRUNE-8")
+def the_calls_of_all_that_stays_stay(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    roots = t.chain(saver, thread, 4)
+    for number, root in enumerate(roots):
+        parents = {"": root["configurable"]["checkpoint_id"]}
+        t.chain(saver, thread, 3, ns=f"agent:{number}", parents=parents)
+    saver.prune([thread], keep=2)
+    other = t.open()
+    listed = [len(other.list_namespace(t.config(thread, ns=f"agent:{number}"))) for number in range(len(roots))]
+    t.expect(listed, [0, 0, 2, 2], "pruned to 2, with a subgraph called at each of 4; how many are listed of each call")
 
 
 @case("PRUNE-8")

@@ -47,6 +47,19 @@ class RemovesValuesOfOlderCheckpoints(SQLiteSaver):
                 self.put(latest.config, latest.checkpoint, latest.metadata, kept)
 
 
+@breaks("PRUNE-1")
+class KeepsWhatEveryCallStored(SQLiteSaver):
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        everything = [each for id_ in thread_ids for each in self.list({"configurable": {"thread_id": id_}})]
+        super().prune(thread_ids, strategy=strategy)
+        if strategy == "keep_latest":
+            for found in {
+                str(each.config["configurable"]["checkpoint_ns"]): each for each in everything[::-1]
+            }.values():
+                if self.get_tuple(found.config) is None:
+                    self.put(found.config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+
+
 @breaks("PRUNE-2")
 class KnowsOneStrategy(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:

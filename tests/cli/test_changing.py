@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
 from checkpoint_base.sqlite.store import SQLiteStore
+from conformance_tests import graphs
 from tests.cli.conftest import (
     EVERY_THREAD,
     HOSTILE_ID,
@@ -224,6 +226,21 @@ def test_pruning_keeps_as_many_checkpoints_as_it_is_told(call: Callable[..., Res
     }
     removed = sum(len(before[thread]) - len(kept) for thread, kept in pruned.items())
     assert json.loads(result.stdout)["removed"] == removed > 0
+
+
+def test_calls_of_subgraphs_are_counted_with_the_checkpoint_at_which_they_began(
+    ask: Callable[..., Any], url: str
+) -> None:
+    with open_saver(url) as saver:
+        graph = graphs.question_in_a_subgraph(saver, Counter())
+        for turn in range(3):
+            graph.invoke({"log": [f"turn {turn}"]}, {"configurable": {"thread_id": "calls"}})
+    assert len({ns for ns, _ in checkpoints(url, "calls")}) == 1 + 3
+    for keep in ("4", "2", "1"):
+        plan = ask("prune", "calls", "--keep", keep, "--dry-run")
+        assert ask("prune", "calls", "--keep", keep, "--yes") == {**plan, "dry_run": False}
+        assert len(checkpoints(url, "calls")) == plan["checkpoints"] - plan["removed"]
+    assert len(checkpoints(url, "calls")) == 1 + 1
 
 
 def test_a_dry_run_and_a_confirmation_name_the_threads_that_lose_something(

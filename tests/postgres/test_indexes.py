@@ -247,7 +247,7 @@ def test_writers_find_what_they_rely_on_by_an_index(explained: Explained) -> Non
     thread = "thread 03042"
     chunk = explained.run(explained.store.load(NamespaceKey(thread, ""), None)).values["messages"].chunk_ids[0]
     key = CheckpointKey(thread, "", "id 050")
-    record = CheckpointRecord(key, "id 049 03042", b"", (("messages", "s49"),), ("log",), b"", "run", 1)
+    record = CheckpointRecord(key, "id 049 03042", b"", (("messages", "s49"),), ("log",), b"", "run", None, 1)
     missing = explained.run(explained.store.put(record, [], {}, [("messages", "s49")]))
     assert not missing
     explained.check(most=12)
@@ -351,7 +351,7 @@ def grown(server: Server) -> Iterator[Callable[[str, bool], Explained]]:
 def _put(store: PostgresStore, thread: str) -> Operation[Any]:
     parent, version = f"id {LONG - 1:04}", f"s{LONG - 1}"
     key = CheckpointKey(thread, "", f"id {LONG:04}")
-    record = CheckpointRecord(key, parent, b"", (("messages", version), ("log", "s")), ("log",), b"", None, LONG)
+    record = CheckpointRecord(key, parent, b"", (("messages", version), ("log", "s")), ("log",), b"", None, None, LONG)
     return store.put(record, [], {}, [("messages", version)])
 
 

@@ -28,6 +28,7 @@ from checkpoint_base.records import (
     WriteRecord,
     chunks_needed,
 )
+from checkpoint_base.retention import living_calls
 from checkpoint_base.transport import Operation
 
 from .transport import Change, DictTransport, Read
@@ -206,7 +207,10 @@ class DictStore(CheckpointStore):
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         def work(threads: Threads) -> None:
             for thread_id in thread_ids:
-                by_namespace = groupby(sorted(threads.get(thread_id, _NOTHING).checkpoints), itemgetter(0))
+                checkpoints = threads.get(thread_id, _NOTHING).checkpoints
+                may_be_needed = living_calls(keep, (id_ for namespace, id_ in checkpoints if not namespace))
+                needed = (place for place, record in checkpoints.items() if may_be_needed(record.root_id))
+                by_namespace = groupby(sorted(needed), itemgetter(0))
                 _retain(threads, thread_id, {place for _, places in by_namespace for place in [*places][-keep:]})
 
         yield Change(work)

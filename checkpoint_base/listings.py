@@ -21,8 +21,9 @@ class PendingInterrupt:
     """A question that waits for an answer: what ``graph.get_state(config).interrupts`` has for its thread.
 
     ``checkpoint_ns`` is the root namespace, where a subgraph's question is recorded too, and ``task_id`` the root task
-    that asks. ``created_at`` is when it was last asked, by the clock of the process that ran the graph. ``metadata`` is
-    that of the checkpoint. Pass ``cursor`` as ``after=`` to continue behind this one.
+    that asks. ``response_schema`` is the JSON Schema of its answer, if the graph gave one. ``created_at`` is when it
+    was last asked, by the clock of the process that ran the graph. ``metadata`` is that of the checkpoint. Pass
+    ``cursor`` as ``after=`` to continue behind this one.
 
     ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
     is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed.
@@ -34,6 +35,7 @@ class PendingInterrupt:
     task_id: str
     interrupt_id: str
     value: Any
+    response_schema: Any
     created_at: datetime
     metadata: Mapping[str, Any]
     cursor: str

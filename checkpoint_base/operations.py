@@ -354,18 +354,18 @@ class Operations:
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
-            pairs: Sequence[tuple[str, Any]] = ()
+            asking: Sequence[tuple[str, Any, Any]] = ()
             try:
                 questions = questions_in(
                     self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
-                pairs = [asked(question, where) for question in questions]
+                asking = [asked(question, where) for question in questions]
             except (CorruptCheckpoint, SerializationError) as unreadable:
                 error = str(unreadable)
-            for number, (interrupt_id, value) in enumerate(pairs or [("", None)], 1):
+            for number, (interrupt_id, value, schema) in enumerate(asking or [("", None, None)], 1):
                 if number <= skip:
                     continue
-                is_last = number == len(pairs) or not pairs
+                is_last = number == len(asking) or not asking
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,
@@ -373,6 +373,7 @@ class Operations:
                     task_id=found.write.task_id,
                     interrupt_id=interrupt_id,
                     value=value,
+                    response_schema=schema,
                     created_at=instant(found.write.written_at),
                     metadata=waiting,
                     cursor=(Cursor(found.position) if is_last else Cursor(before, found.position, number)).text(),

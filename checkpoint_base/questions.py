@@ -44,13 +44,13 @@ def questions_in(value: Any) -> Sequence[Any]:
     return list({at if id_ == _UNSET_ID else repr(id_): asked[at] for at, id_ in enumerate(ids)}.values())
 
 
-def asked(question: Any, where: str) -> tuple[str, Any]:
-    """The id and the value of a question.
+def asked(question: Any, where: str) -> tuple[str, Any, Any]:
+    """The id and the value of a question, and the schema of its answer, which langgraph has from version 1.2 on.
 
     Raises:
         SerializationError: somebody else wrote something to the channel of questions, ``where``.
     """
     try:
-        return question.id, question.value
+        return question.id, question.value, getattr(question, "response_schema", None)
     except AttributeError:
         raise SerializationError(f"{where}: a {type(question).__name__} is no Interrupt of LangGraph") from None

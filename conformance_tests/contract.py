@@ -373,7 +373,7 @@ CLAUSES: dict[str, Clause] = {
             "INTERRUPT-6",
             "the inbox is the truth",
             "After every step, `interrupts(thread_id=…)` lists exactly the questions in "
-            "`graph.get_state(config).interrupts`, each once.",
+            "`graph.get_state(config).interrupts`, each once and with its `response_schema`.",
             "A question that is shown twice, or after its answer, is worse than no inbox. Not tested: waiting "
             "tasks that `get_state` of langgraph 1.2.22 overlooks, namely an error handler that asks, and a "
             "task that a `goto` started next to waiting tasks.",

@@ -98,6 +98,17 @@ def one_question(saver: Saver, runs: Runs) -> Graph:
     return sequence(Log, nodes).compile(checkpointer=saver)
 
 
+def question_with_a_schema(saver: Saver, runs: Runs) -> Graph:
+    """A question that says what an answer to it must be."""
+
+    def ask(_: Any) -> dict[str, Any]:
+        answer = interrupt("who?", response_schema={"type": "string", "minLength": 2})
+        runs["ask"] += 1
+        return {"log": [f"ask {answer}"]}
+
+    return sequence(Log, {"ask": ask}).compile(checkpointer=saver)
+
+
 def parallel_questions(saver: Saver, runs: Runs) -> Graph:
     """``a``, ``b`` and ``c`` ask, in parallel with ``done``, which does not; then ``end``."""
     nodes = {name: asks(runs, name, f"{name}?") for name in "abc"}

@@ -84,10 +84,17 @@ class _Inbox:
         state = self._state()
         # A set, because langgraph repeats what a `@task` in a subgraph asks: for the task, and for each of its callers.
         expected = sorted(
-            {(task.id, question.id, repr(question.value)) for task in state.tasks for question in task.interrupts}
+            {
+                (task.id, question.id, repr(question.value), repr(question.response_schema))
+                for task in state.tasks
+                for question in task.interrupts
+            }
         )
         listed = self.reader.interrupts(thread_id=self.thread_id)
-        found = sorted((waiting.task_id, waiting.interrupt_id, repr(waiting.value)) for waiting in listed)
+        found = sorted(
+            (waiting.task_id, waiting.interrupt_id, repr(waiting.value), repr(waiting.response_schema))
+            for waiting in listed
+        )
         self.t.expect(found, expected, f"{self._situation()}; interrupts, compared with those of get_state")
         places = {(waiting.thread_id, waiting.checkpoint_ns, waiting.checkpoint_id) for waiting in listed}
         latest = (self.thread_id, "", state.config["configurable"].get("checkpoint_id"))
@@ -126,6 +133,13 @@ def the_inbox_of_parallel_questions_that_are_answered_together(t: Trial) -> None
         ids = inbox.questions()
         inbox.invoke(Command(resume={ids["a?"]: "A", ids["c?"]: "C"}), "answered two of three")
         inbox.invoke(Command(resume="B"), "answered the last")
+
+
+@case("INTERRUPT-6")
+def the_inbox_of_a_question_with_a_schema_for_its_answer(t: Trial) -> None:
+    for inbox in _inboxes(t, graphs.question_with_a_schema):
+        inbox.start()
+        inbox.answer("who?")
 
 
 @case("INTERRUPT-6")

@@ -20,7 +20,7 @@ from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 
 CONNECTIONS = 32
-"""How many requests one of our own clients carries out at once."""
+"""How many requests the threads of a saver carry out at once. Those of its sync callers carry out one each as well."""
 
 CONNECT_SECONDS, READ_SECONDS = 5, 20
 """How many seconds one attempt waits to connect, and for an answer. They count towards `grace` (`docs/s3.md`)."""
@@ -34,7 +34,7 @@ class Clients(Closable, ABC):
     """Hands out a client to any number of threads, until it is closed."""
 
     connections: int
-    """How many requests the client carries out at once."""
+    """How many requests the saver's own threads carry out at once."""
 
     timeout: float
     """How many seconds one attempt waits for a connection or for an answer. It hardly ever waits for both."""
@@ -94,7 +94,7 @@ class GivenClients(Clients):
 def client_config() -> Config:
     """The settings of our own clients. They do not retry, because the saver does, until its deadline."""
     return Config(
-        max_pool_connections=CONNECTIONS,
+        max_pool_connections=2 * CONNECTIONS,  # with fewer, urllib3 closes those that are left over, and warns
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         retries={"total_max_attempts": 1, "mode": "standard"},

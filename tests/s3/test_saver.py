@@ -8,6 +8,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.connections import UNANNOUNCED_BYTES, _moment, make_client
-from checkpoint_s3.transport import PART_BYTES
+from checkpoint_s3.transport import PART_BYTES, Batch, Get
 from tests.s3.conftest import ready
 from tests.s3.proxy import Answer, Cut, Fault, Proxy, Request
 from tests.servers import s3
@@ -220,6 +221,28 @@ def test_async_calls_run_on_as_many_threads_as_the_client_has_connections(radosg
 
     assert 1 < asyncio.run(work()) <= 32
     assert not any(thread.name.startswith("checkpoint-s3") for thread in threading.enumerate())
+
+
+def test_threads_that_call_at_once_leave_no_connection_over(
+    radosgw_endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    callers, calls_each = 8, 5
+    everyone = threading.Barrier(callers * calls_each)
+
+    def together(request: Request) -> Request:
+        everyone.wait(timeout=30)
+        return request
+
+    with (
+        Proxy(radosgw_endpoint) as proxy,
+        S3Saver(s3.BUCKET, "app", endpoint_url=proxy.url) as saver,
+        ThreadPoolExecutor(callers) as threads,
+    ):
+        proxy.arriving = together
+        requests = [Batch([Get("missing")] * calls_each) for _ in range(callers)]
+        found = list(threads.map(saver.store.transport.execute, requests))
+    assert found == [[None] * calls_each] * callers
+    assert "pool is full" not in caplog.text
 
 
 def test_a_forked_process_has_connections_of_its_own(radosgw_url: str) -> None:

@@ -31,7 +31,7 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import root_of_call
+from checkpoint_base.operations import rebuilt_channels, root_of_call
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.retention import living_calls
 from checkpoint_base.saver import CheckpointSaver
@@ -251,7 +251,9 @@ def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str
         _require(saver, [thread])
         missing = f"checkpoint {checkpoint_id!r}" if checkpoint_id else "checkpoints"
         raise Failure(f"thread {thread!r} has no {missing} in {_space(ns)}; `checkpoints history` lists those it has")
-    return rendering.checkpoint_document(found, saver.interrupts(thread_id=thread))
+    rebuilt = rebuilt_channels(found.checkpoint, found.metadata)
+    history = saver.get_delta_channel_history(config=found.config, channels=rebuilt) if rebuilt else {}
+    return rendering.checkpoint_document(found, history, saver.interrupts(thread_id=thread))
 
 
 @main.command()

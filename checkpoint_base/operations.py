@@ -151,15 +151,12 @@ class Operations:
         self, key: CheckpointKey, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> CheckpointRecord:
         everything = merged_metadata(config, metadata)
-        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
         header = {name: part for name, part in checkpoint.items() if name not in ("channel_values", "channel_versions")}
         parent_id = checkpoint_id_of(config)
-        channels = tuple((escape(channel), version_key(version)) for channel, version in versions.items())
-        open_channels = tuple(
-            escape(channel)
-            for channel in everything.get(_DELTA_COUNTERS) or ()
-            if channel in versions and channel not in values
+        channels = tuple(
+            (escape(channel), version_key(version)) for channel, version in checkpoint["channel_versions"].items()
         )
+        open_channels = tuple(map(escape, rebuilt_channels(checkpoint, everything)))
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
         root_id = root_of_call(key.checkpoint_ns, everything)
         associated = _associated_with(key, parent_id, channels, open_channels, root_id)
@@ -586,6 +583,12 @@ def _described(error: BaseException) -> str:
         return repr(error)
     except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
         return f"<{type(error).__name__}>"
+
+
+def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Sequence[str]:
+    """The delta channels whose value is not in a checkpoint but rebuilt from its ancestors' writes."""
+    values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+    return [name for name in metadata.get(_DELTA_COUNTERS) or () if name in versions and name not in values]
 
 
 def root_of_call(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -11,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from checkpoint_base import CheckpointSaver, open_saver
+from conformance_tests import graphs
 from tests.cli.conftest import (
     EVERY_THREAD,
     WAITING,
@@ -154,6 +156,23 @@ def test_show_has_the_latest_checkpoint_whole(call: Callable[..., Result], ask: 
     table = call("show", "ann-1").stdout
     for seen in (shown["checkpoint_id"], shown["parent_id"], question.task_id, question.interrupt_id, "user = ann"):
         assert seen in table
+
+
+def test_show_has_what_a_delta_channel_is_rebuilt_from(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str
+) -> None:
+    with open_saver(url) as saver:
+        graph = graphs.delta_graph(saver, graphs.LONG)
+        config: Any = {"configurable": {"thread_id": "deltas"}}
+        for turn in range(2):
+            graph.invoke(graphs.both(f"turn {turn}"), config)
+        value = graph.get_state(config).values["delta"]
+    shown = ask("show", "deltas")
+    assert "delta" not in shown["channels"]
+    writes = shown["delta_channels"]["delta"]["writes"]
+    assert [item for written in writes for item in written] == value
+    assert shown["delta_channels"]["delta"]["begins_with"] is None
+    assert json.dumps(writes, separators=(",", ":")) in call("show", "deltas").stdout
 
 
 def test_show_finds_a_checkpoint_by_its_id_and_namespace(ask: Callable[..., Any], url: str) -> None:

@@ -309,7 +309,7 @@ def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are
         return removal._Place(group, Head(CheckpointRecord(key, None, b"", (), (), b"", None, None, 0), frozenset()))
 
     places = Places(map(place, range(50)))
-    _, _, kept = removal._retained(places, the_latest(1))
+    _, _, kept = removal._retained(places, the_latest(1, []))
     assert len(kept) == 50
     assert places.looks <= 2 * 50
 

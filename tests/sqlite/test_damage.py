@@ -94,7 +94,7 @@ def test_a_header_that_holds_something_else_hides_no_other_thread(
     [found] = run(waiting.store.threads(InboxQuery(thread_id=DAMAGED)), waiting.transport)
     record = found.latest
     assert record
-    associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels)
+    associated = _associated_with(record.key, record.parent_id, record.channels, record.open_channels, None)
     header = Codec().encode_whole(*ExactSerializer().dumps_typed(content), associated=associated)
     damage_latest(path, f"header = x'{header.hex()}'")
     for listed in (list(waiting.interrupts(order="oldest")), list(waiting.threads(order="oldest"))):

@@ -441,8 +441,14 @@ def _threads(db: sqlite3.Connection, query: InboxQuery) -> Sequence[ThreadRecord
 
 
 def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[InterruptRecord]:
-    statement = _SQL.interrupts_newest if query.order == "newest" else _SQL.interrupts_oldest
-    rows = db.execute(_SQL.interrupts_of_thread if query.thread_id else statement, _inbox_bounds(query)).fetchall()
+    if query.thread_id is None:
+        statement = _SQL.interrupts_newest if query.order == "newest" else _SQL.interrupts_oldest
+        rows = db.execute(statement, _inbox_bounds(query)).fetchall()
+    else:
+        waiting = db.execute(_SQL.waiting_tasks_of_thread, {"thread_id": query.thread_id}).fetchall()
+        page = sorted(filter(query.is_behind, waiting), reverse=query.order == "newest")[: query.limit]
+        tasks = json_text([task_id for _, _, task_id in page])
+        rows = db.execute(_SQL.interrupts_of_tasks, {**_inbox_bounds(query), "tasks": tasks}).fetchall()
     found = []
     for row in rows:
         write, newest = write_record(row[:9]), legible(row[9:])

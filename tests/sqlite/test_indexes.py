@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.serde.types import INTERRUPT
+from langgraph.types import Interrupt
 
 from checkpoint_base import SQLiteSaver
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import ListQuery
 from checkpoint_base.sqlite import store as sqlite_store
-from tests.sqlite.conftest import put
+from tests.sqlite.conftest import idle_connections, put
 
 # Statements that walk a namespace or a thread on purpose still find it by an index.
 READS = {
@@ -89,3 +91,27 @@ def test_a_page_of_a_long_thread_takes_no_more_than_one_of_a_short_thread(path: 
     assert found[0].record.key == CheckpointKey("of 20000", "", "id 000100")
     assert steps <= 1.2 * one_thread
     db.close()
+
+
+def test_the_questions_of_a_thread_are_each_read_for_one_page(path: Path, saver: SQLiteSaver) -> None:
+    def steps_for(questions: int) -> int:
+        config = put(saver, {"n": 1}, {"configurable": {"thread_id": f"{questions}", "checkpoint_ns": ""}})
+        for number in range(questions):
+            saver.put_writes(config, [(INTERRUPT, [Interrupt(f"{number}?", id=f"{number}")])], f"task-{number}")
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        connection = idle_connections(saver)[-1]
+        connection.set_progress_handler(step, 1)
+        found = [each.value for each in saver.interrupts(thread_id=f"{questions}", order="oldest")]
+        connection.set_progress_handler(None, 1)
+        assert found == [f"{number}?" for number in range(questions)]
+        return steps
+
+    # A page looks at the times of all, a few steps for each, and reads its own questions only. Otherwise, 14 times.
+    few, many = steps_for(400), steps_for(1600)
+    assert many < 9 * few

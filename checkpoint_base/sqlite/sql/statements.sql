@@ -302,11 +302,14 @@ WHERE (updated_at, thread_id) > (:after_time, :after_thread)
   AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
 ORDER BY updated_at, thread_id LIMIT :limit
 
--- name: interrupts_of_thread
-SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
-FROM threads JOIN waiting USING (thread) JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
-JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
-           AND writes.task_id = waiting.task_id AND writes.questions > 0
+-- name: waiting_tasks_of_thread
+SELECT written_at, thread_id, task_id FROM threads JOIN waiting USING (thread) WHERE thread_id = :thread_id
+
+-- name: interrupts_of_tasks
+SELECT asked.value, idx, channel, task_path, writes.root, refs, writes.questions, settles, writes.written_at, newest.*
+FROM threads CROSS JOIN json_each(:tasks) AS asked CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = latest
+CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
+           AND writes.task_id = asked.value AND writes.questions > 0
 WHERE threads.thread_id = :thread_id AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
 
 -- name: interrupts_newest

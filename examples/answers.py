@@ -6,6 +6,10 @@ under the same name, read it back, and the one that finds its own write has won.
 
 The writes are stored on the waiting checkpoint, under tasks that no graph has, so LangGraph ignores them. They are
 deleted with the checkpoint.
+
+LangGraph refuses an answer that does not fit the `response_schema` of its `interrupt` when the thread is resumed. It is
+then taken back, and the question can be answered anew. Check everything else before `record`: an answer that a node
+refuses by raising an error counts for good, because LangGraph has stored it by then.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from typing import Any
 from uuid import uuid4
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.errors import is_invalid_resume
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, PendingInterrupt
 
@@ -36,18 +43,42 @@ class Answers:
     async def record(self, question: PendingInterrupt, answer: Any) -> bool:
         """Store the answer to a question. Return False and change nothing if it already has an answer."""
         mark = uuid4().hex
-        await self._write(question, _answer_task(question), {"answer": answer, "by": mark})
-        stored = (await self._writes(question))[_answer_task(question)]
-        return bool(stored["by"] == mark)
+        task = _answer_task(question, await self._writes(question))
+        await self._write(question, task, {"answer": answer, "by": mark})
+        return bool((await self._writes(question))[task]["by"] == mark)
 
     async def of_thread(self, thread_id: str) -> dict[str, Any]:
         """The stored answers to a thread's pending questions, by interrupt id: the value to resume it with."""
         found: dict[str, Any] = {}
         async for question in self.saver.ainterrupts(thread_id=thread_id):
-            stored = (await self._writes(question)).get(_answer_task(question))
+            writes = await self._writes(question)
+            stored = writes.get(_answer_task(question, writes))
             if stored is not None:
                 found[question.interrupt_id] = stored["answer"]
         return found
+
+    async def resume(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> dict[str, str]:
+        """Continue a thread with its stored answers, in a turn that this worker has.
+
+        Returns the answers that LangGraph refused, by interrupt id: why. Their questions wait for another answer.
+        """
+        thread_id = config["configurable"]["thread_id"]
+        refused: dict[str, str] = {}
+        for interrupt_id, answer in (await self.of_thread(thread_id)).items():
+            try:  # one at a time, so that it is known which one is refused; the others go on waiting meanwhile
+                await graph.ainvoke(Command(resume={interrupt_id: answer}), config)
+            except ValueError as error:
+                if not is_invalid_resume(error):
+                    raise
+                await self._take_back(thread_id, interrupt_id)
+                refused[interrupt_id] = str(error)
+        return refused
+
+    async def _take_back(self, thread_id: str, interrupt_id: str) -> None:
+        async for question in self.saver.ainterrupts(thread_id=thread_id):
+            if question.interrupt_id == interrupt_id:
+                task = _answer_task(question, await self._writes(question))
+                await self._write(question, f"refused: {task}", {})
 
     @asynccontextmanager
     async def turn(self, thread_id: str) -> AsyncIterator[bool]:
@@ -96,9 +127,13 @@ class Answers:
         return {task: value for task, channel, value in (found and found.pending_writes) or () if channel == "answers"}
 
 
-def _answer_task(question: PendingInterrupt) -> str:
-    # A node that asks twice does so under the same id; the time tells its questions apart.
-    return f"answer to {question.interrupt_id} of {question.created_at.isoformat()}"
+def _answer_task(question: PendingInterrupt, writes: dict[str, Any]) -> str:
+    """The name under which the answer to a question is written: another one whenever an answer was refused."""
+    number = 0
+    # Not with `created_at`: whenever its thread is resumed without its answer, a node asks again under the same id.
+    while f"refused: answer {number} to {question.interrupt_id}" in writes:
+        number += 1
+    return f"answer {number} to {question.interrupt_id}"
 
 
 def _place(question: PendingInterrupt) -> RunnableConfig:

@@ -13,7 +13,6 @@ import asyncio
 import sys
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command
 
 from checkpoint_base import CheckpointError, open_saver
 from examples.answers import Answers
@@ -28,11 +27,13 @@ async def resume_everything(store: str, at_once: int) -> int:
         free = asyncio.Semaphore(at_once)
 
         async def resume(thread: str) -> None:
-            config: RunnableConfig = {"configurable": {"thread_id": thread}}
+            config: RunnableConfig = {"configurable": {"thread_id": thread}, "metadata": {"graph": "refund"}}
             async with free, answers.turn(thread) as may_continue:
-                if may_continue and (given := await answers.of_thread(thread)):
-                    final = await graph.ainvoke(Command(resume=given), config)
-                    print(f"{thread}: {final.get('outcome', 'waits again')}")
+                if may_continue and await answers.of_thread(thread):
+                    for why in (await answers.resume(graph, config)).values():
+                        print(f"{thread}: an answer was refused: {why}", file=sys.stderr)
+                    state = await graph.aget_state(config)
+                    print(f"{thread}: {state.values.get('outcome', 'waits again')}")
 
         waiting = dict.fromkeys([each.thread_id async for each in saver.ainterrupts(order="oldest")])
         results = await asyncio.gather(*map(resume, waiting), return_exceptions=True)

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from langchain_core.runnables import RunnableConfig
-from langgraph.types import Command
 from pydantic import BaseModel
 
 from checkpoint_base import CheckpointSaver, InvalidKey, StoreUnavailable, open_saver
@@ -88,8 +87,9 @@ async def answer(order: str, interrupt_id: str, body: Decision, request: Request
         raise HTTPException(409, f"{order} has been answered by somebody else")
     async with answers.turn(order) as may_continue:
         if may_continue:
-            resume = await answers.of_thread(order)
-            await request.app.state.graph.ainvoke(Command(resume=resume), _config(order))
+            refused = await answers.resume(request.app.state.graph, _config(order))
+            if interrupt_id in refused:
+                raise HTTPException(422, refused[interrupt_id])
             return await look(order, request)
     # Another worker is continuing this thread, perhaps without our answer. The batch resumes whatever is left.
     response.status_code = 202
@@ -112,4 +112,5 @@ def _saver(request: Request) -> CheckpointSaver:
 
 
 def _config(order: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": order}}
+    # With every run, because listings filter by the metadata of a thread's latest checkpoint.
+    return {"configurable": {"thread_id": order}, "metadata": {"graph": "refund"}}

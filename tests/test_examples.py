@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import os
 import shutil
 import signal
@@ -16,14 +17,16 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import httpx
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
 from checkpoint_base import CheckpointSaver, PendingInterrupt, open_saver
+from examples import service
 from examples.answers import Answers
 from examples.approval import build_graph
 from tests.faults.backends import BACKENDS, Servers
@@ -192,6 +195,8 @@ def test_of_many_answers_to_one_question_at_many_workers_one_counts_and_every_no
 
     with serving(*command, folder=tmp_path, ready=f"{url}/inbox", CHECKPOINT_STORE=store):
         answered = asyncio.run(talk())
+    with open_saver(store) as saver:  # every run passed the metadata, so it is that of every latest checkpoint
+        assert {each.thread_id for each in saver.threads(metadata={"graph": "refund"})} == set(orders)
     assert Counter(status for *_, status in answered) == {200: len(orders), 409: len(answered) - len(orders)}
     for order, approved, status in answered:
         if status == 200:
@@ -340,6 +345,145 @@ async def test_questions_that_wait_together_and_one_after_another_each_get_their
     assert final.checkpoint["channel_values"] == {"one": "A, B", "two": "C"}
 
 
+class Approval(BaseModel):
+    approve: bool
+
+
+class Decided(TypedDict, total=False):
+    one: bool
+    two: str
+    done: Annotated[list[str], operator.add]
+
+
+def particular() -> StateGraph[Decided]:
+    """Two nodes ask at once; LangGraph accepts only an `Approval` as the answer to one of them."""
+
+    def one(_: Decided) -> Decided:
+        return {"one": interrupt("one", response_schema=Approval).approve, "done": ["one"]}
+
+    def two(_: Decided) -> Decided:
+        return {"two": interrupt("two"), "done": ["two"]}
+
+    graph = StateGraph(Decided)
+    graph.add_node("one", one)
+    graph.add_node("two", two)
+    graph.add_edge(START, "one")
+    graph.add_edge(START, "two")
+    return graph
+
+
+@on_every_backend
+async def test_a_question_whose_answer_was_refused_can_be_answered_again_and_the_others_keep_theirs(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    graph = particular().compile(checkpointer=two[0])
+    await graph.ainvoke({"done": []}, config("a"))
+    answers, others = Answers(two[0]), Answers(two[1])
+    asked = await questions(two[1])
+    assert await answers.record(asked["one"], "perhaps")
+    assert not await others.record(asked["one"], {"approve": True})  # nobody has refused it yet
+    async with answers.turn("a") as mine:
+        assert mine
+        assert set(await answers.resume(graph, config("a"))) == {asked["one"].interrupt_id}
+    assert await others.of_thread("a") == {}
+    assert await others.record(asked["two"], "B")
+    # Again one answer counts, of many that are given at once.
+    again = await questions(two[1])
+    recorded = await asyncio.gather(
+        *(Answers(saver).record(again["one"], {"approve": bool(number % 2)}) for number, saver in enumerate(two * 8))
+    )
+    assert sorted(recorded) == [False] * 15 + [True]
+    async with others.turn("a") as mine:
+        assert mine
+        assert await others.resume(particular().compile(checkpointer=two[1]), config("a")) == {}
+    assert await questions(two[0]) == {}
+    final = await two[0].aget_tuple(config("a"))
+    assert final is not None
+    values = final.checkpoint["channel_values"]
+    assert (values["one"], values["two"]) == (bool(recorded.index(True) % 2), "B")
+    assert sorted(values["done"]) == ["one", "two"]
+
+
+@on_every_backend
+async def test_answers_that_are_refused_and_accepted_together_are_told_apart(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    graph = particular().compile(checkpointer=two[0])
+    await graph.ainvoke({"done": []}, config("a"))
+    answers = Answers(two[0])
+    asked = await questions(two[1])
+    assert await answers.record(asked["two"], "B")
+    for wrong in ("perhaps", None, {"approve": "never"}):
+        assert await answers.record(asked["one"], wrong)
+        async with answers.turn("a") as mine:
+            assert mine
+            assert set(await answers.resume(graph, config("a"))) == {asked["one"].interrupt_id}
+        assert set(await questions(two[1])) == {"one"}
+    assert await answers.record(asked["one"], {"approve": True})
+    async with answers.turn("a") as mine:
+        assert mine
+        assert await answers.resume(graph, config("a")) == {}
+    final = await two[1].aget_tuple(config("a"))
+    assert final is not None
+    assert sorted(final.checkpoint["channel_values"]["done"]) == ["one", "two"]
+
+
+async def test_an_answer_outlives_that_its_question_is_asked_again_in_between(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    graph = parallel().compile(checkpointer=two[0])
+    await graph.ainvoke({"one": ""}, config("a"))
+    asked = await questions(two[1])
+    assert await Answers(two[1]).record(asked["other"], "C")
+    # As a worker does that looked for answers before.
+    await graph.ainvoke(Command(resume={asked["first"].interrupt_id: "A"}), config("a"))
+    assert await Answers(two[1]).of_thread("a") == {asked["other"].interrupt_id: "C"}
+    assert not await Answers(two[1]).record((await questions(two[1]))["other"], "D")
+
+
+async def test_an_error_of_a_node_is_no_refusal_and_keeps_the_answer(
+    two: tuple[CheckpointSaver, CheckpointSaver],
+) -> None:
+    attempts: list[int] = []
+
+    def ask(_: Decided) -> Decided:
+        answer = interrupt("two")
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("not now")
+        return {"two": answer}
+
+    graph = StateGraph(Decided).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=two[0])
+    await graph.ainvoke({"done": []}, config("a"))
+    answers = Answers(two[0])
+    asked = await questions(two[1])
+    assert await answers.record(asked["two"], "B")
+    with pytest.raises(ValueError, match="not now"):
+        async with answers.turn("a"):
+            await answers.resume(graph, config("a"))
+    assert not await answers.record(asked["two"], "C")
+    async with answers.turn("a") as mine:
+        assert mine
+        assert await answers.resume(graph, config("a")) == {}
+    assert (await graph.aget_state(config("a"))).values["two"] == "B"
+
+
+async def test_the_service_says_that_an_answer_was_refused_and_accepts_another(
+    two: tuple[CheckpointSaver, CheckpointSaver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = particular().compile(checkpointer=two[0])
+    monkeypatch.setattr(service.app.state, "saver", two[0], raising=False)
+    monkeypatch.setattr(service.app.state, "graph", graph, raising=False)
+    await graph.ainvoke({"done": []}, config("a"))
+    transport = httpx.ASGITransport(app=service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        for question, status in (("one", 422), ("two", 200), ("one", 422)):  # a bool is no Approval
+            asked = {each["question"]: each for each in (await client.get("/inbox")).json()["questions"]}
+            body = {"asked_at": asked[question]["asked_at"], "approve": True}
+            said = await client.post(f"/inbox/a/{asked[question]['id']}", json=body)
+            assert said.status_code == status, said.text
+
+
 # The batch
 
 
@@ -361,6 +505,7 @@ async def test_batches_that_run_at_once_resume_every_answered_thread_once(store:
         assert values(store, order)["done"] == EVERY_NODE_ONCE[approved]
     async with open_saver(store) as saver:
         assert set(await questions_by_thread(saver)) == {"unanswered"}
+        assert {each.thread_id async for each in saver.athreads(metadata={"graph": "refund"})} == set(decisions)
 
 
 async def questions_by_thread(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:

@@ -257,7 +257,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
 
-        What the remaining checkpoints need to rebuild a delta channel stays, out of sight.
+        What the remaining checkpoints need to rebuild a delta channel stays, out of sight. What a run wrote to another
+        run's checkpoint stays, too: the answer with which it resumed a thread, say.
         """
         self._run(self._operations.delete_for_runs(run_ids))
 

@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import click
 import pytest
 import yaml
 from langgraph.graph import START, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Command, interrupt
 from mkdocs.utils.yaml import get_yaml_loader
 
-from checkpoint_base import CheckpointSaver, cli, open_saver
+from checkpoint_base import CheckpointSaver, SQLiteSaver, cli, open_saver
 from tests.servers.processes import Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -435,6 +435,65 @@ def test_the_page_about_writing_a_store_has_all_of_the_example_s_test_file() -> 
     example = ROOT / "examples" / "dict_store" / "tests" / "test_conformance.py"
     page = ROOT / "docs" / "writing-a-store.md"
     assert example.read_text(encoding="utf-8") in [block.text for block in blocks(page)]
+
+
+# What pages say in words
+
+
+def graph_that_asks(saver: CheckpointSaver, **compiled: Any) -> Any:
+    builder: Any = StateGraph(Refund)
+    builder.add_node("ask", lambda state: {"approved": interrupt(f"Refund {state['amount']}?")})
+    builder.add_node("pay", lambda state: {"amount": 0})
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", "pay")
+    return builder.compile(checkpointer=saver, **compiled)
+
+
+THREAD: Any = {"configurable": {"thread_id": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("named", "is_stored"),
+    [
+        ({"run_id": UUID(int=1)}, False),
+        ({"metadata": {"run_id": str(UUID(int=1))}}, True),
+        ({"configurable": {"thread_id": "1", "run_id": str(UUID(int=1))}}, True),
+    ],
+    ids=["run_id", "metadata", "configurable"],
+)
+def test_a_run_is_removed_by_an_id_that_its_metadata_has(
+    named: dict[str, Any], is_stored: bool, tmp_path: Path
+) -> None:
+    with SQLiteSaver(tmp_path / "a.db") as saver:
+        graph_that_asks(saver).invoke({"amount": 1}, {**THREAD, **named})
+        saver.delete_for_runs([str(UUID(int=1))])
+        assert list(saver.threads()) == [] if is_stored else len(list(saver.history(THREAD))) == 2
+
+
+def test_what_a_run_wrote_to_the_checkpoint_before_it_outlives_it(tmp_path: Path) -> None:
+    with SQLiteSaver(tmp_path / "a.db") as saver:
+        graph = graph_that_asks(saver)
+        graph.invoke({"amount": 1}, THREAD | {"metadata": {"run_id": "1"}})
+        graph.invoke(Command(resume="by ann"), THREAD | {"metadata": {"run_id": "2"}})
+        saver.delete_for_runs(["2"])
+        assert {each.metadata["run_id"] for each in saver.history(THREAD)} == {"1"}
+        assert list(saver.interrupts()) == []
+        assert graph.invoke(None, THREAD)["approved"] == "by ann"
+        saver.delete_thread("1")
+        assert graph.get_state(THREAD).values == {}
+
+
+@pytest.mark.parametrize("where", ["interrupt_before", "interrupt_after"])
+def test_only_its_graph_knows_that_a_thread_waits_at_a_static_breakpoint(where: str, tmp_path: Path) -> None:
+    at = {"interrupt_before": "pay", "interrupt_after": "ask"}[where]
+    with SQLiteSaver(tmp_path / "a.db") as saver:
+        graph = graph_that_asks(saver, **{where: [at]})
+        graph.invoke({"amount": 1}, THREAD)
+        assert [each.pending_interrupts for each in saver.threads()] == [1]
+        graph.invoke(Command(resume=True), THREAD)
+        assert graph.get_state(THREAD).next == ("pay",)
+        assert [each.pending_interrupts for each in saver.threads()] == [0]
+        assert list(saver.interrupts()) == []
 
 
 # Links

@@ -496,6 +496,70 @@ def test_only_its_graph_knows_that_a_thread_waits_at_a_static_breakpoint(where: 
         assert list(saver.interrupts()) == []
 
 
+STRICTNESS = """
+import os
+from shop import Answer, Order, State
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+from checkpoint_base import ExactSerializer, open_saver
+
+def ask(state):
+    interrupt(Order(3))
+
+def see(state):
+    print(type(state["order"]).__name__, type(state["other"]).__name__)
+
+builder = StateGraph(State)
+builder.add_node("ask", ask)
+builder.add_node("see", see)
+builder.add_edge(START, "ask")
+builder.add_edge("ask", "see")
+config = {"configurable": {"thread_id": "1"}}
+options = {"strict": {"strict": True}, "allowed": {"serde": ExactSerializer(allowed=[Answer])}}
+with open_saver("sqlite:///a.db", **options.get(os.environ["OPENED"], {})) as saver:
+    graph = builder.compile(checkpointer=saver)
+    graph.invoke({"order": Order(1), "other": Answer(2)}, config)
+    print(type(next(saver.interrupts()).value).__name__)
+    graph.invoke(Command(resume=1), config)
+"""
+SHOP = """
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+@dataclass
+class Order:
+    number: int
+
+@dataclass
+class Answer:
+    number: int
+
+class State(TypedDict, total=False):
+    order: Order
+    other: Any
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "opened", "expected"),
+    [
+        ("false", "plainly", ["Order", "Order Answer"]),
+        ("true", "plainly", ["dict", "Order dict"]),
+        ("true", "strict", ["dict", "Order dict"]),
+        ("true", "allowed", ["dict", "Order Answer"]),
+        ("false", "strict", ["dict", "dict dict"]),
+        ("false", "allowed", ["dict", "dict Answer"]),
+    ],
+)
+def test_what_nodes_get_with_each_kind_of_strictness(
+    variable: str, opened: str, expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    (tmp_path / "program.py").write_text(STRICTNESS, encoding="utf-8")
+    ran = python("program.py", folder=tmp_path, LANGGRAPH_STRICT_MSGPACK=variable, OPENED=opened)
+    assert (ran.returncode, ran.stdout.split("\n")[:-1]) == (0, expected), ran.stderr
+
+
 # Links
 
 

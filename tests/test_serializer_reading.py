@@ -11,6 +11,7 @@ import random
 import re
 import subprocess
 import sys
+import types
 import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from contextlib import suppress
@@ -356,6 +357,20 @@ def test_a_v1_model_gets_the_defaults_of_new_fields(stored: Any) -> None:
         b: int = 4
 
     assert SERDE.loads_typed(stored(Old, Old(a=1), New)) == New(a=1, b=4)
+
+
+def test_a_class_of_a_script_is_an_error_that_says_where_to_define_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = types.ModuleType("__main__")
+    of_script = dataclass_with(a=1)
+    of_script.__module__, of_script.__qualname__ = "__main__", "OfScript"
+    script.OfScript = of_script  # type: ignore[attr-defined]
+    with monkeypatch.context() as started:
+        started.setitem(sys.modules, "__main__", script)
+        data = SERDE.dumps_typed([of_script(2)])
+    with pytest.raises(
+        SerializationError, match=r"__main__ has no class OfScript .* in a module that all programs import"
+    ):
+        SERDE.loads_typed(data)
 
 
 def test_a_class_that_was_renamed_is_found_as_long_as_its_old_name_is_kept(

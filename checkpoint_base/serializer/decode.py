@@ -32,6 +32,10 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
 }
 _DEEPER = "it is nested deeper than anything that was stored"
 _RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "
+_SCRIPT = (
+    "a program that was started as a script defines it, where no other finds it. Define such classes in a module that "
+    "all programs import; for what is stored already, "
+)
 _PLAIN = {container.code: container.plain for container in CONTAINERS.values() if container.plain}
 
 
@@ -192,7 +196,8 @@ class Decoder:
             ) from error
         form = classes.form_of(cls) if isinstance(cls, type) else None
         if form is None:
-            raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {_RENAMED}{NEXT_STEP}")
+            why = _SCRIPT if module == "__main__" else _RENAMED
+            raise SerializationError(f"{module} has no class {qualname} that could be rebuilt: {why}{NEXT_STEP}")
         return form
 
 

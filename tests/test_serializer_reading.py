@@ -430,6 +430,7 @@ RICH = [
     HumanMessage("héllo", id="1"),
     shapes.Model(anything={1: shapes.Point((1, 10**30), b"\xc4")}),
     {datetime(2020, 1, 1, tzinfo=BERLIN), Decimal("1.5"), uuid.UUID(int=3), values.Word.HELLO},
+    [np.array(["a", "bé"]), np.array([b"ab"])],
     [np.arange(3), np.float32(1), bytearray(b"x"), "\ud800", shapes.Text("s"), deque([1], 2), Counter("a")],
     [defaultdict(list, a=[1]), shapes.Triple(1, 2), Send("n", re.compile("a+")), pathlib.PurePosixPath("p"), 1 + 2j],
 ]
@@ -476,6 +477,28 @@ def test_damaged_bytes_of_the_stock_serializer_are_reported_as_damage() -> None:
     tag, data = JsonPlusSerializer().dumps_typed({"a": "bc"})
     with pytest.raises(CorruptCheckpoint):
         SERDE.loads_typed((tag, data[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "raw"),
+    [
+        ("<U2", [10**12], b"a\0\0\0b\0\0\0"),
+        ("<U1000000000", [1], b"a\0\0\0"),
+        ("<U0", [10**12], b""),
+        ("|S0", [10**12], b""),
+        ("<U0", [], b""),
+        ("<U1", [1], b"\0\0\x11\0"),
+        (">U1", [1], b"\0\x11\0\0"),
+        ("<U1", [1], b"\xff\xff\xff\xff"),
+        ("|O", [1], b"\0" * 8),
+        ("|V1", [1], b"a"),
+    ],
+)
+def test_an_array_that_does_not_fit_its_bytes_is_damage(dtype: str, shape: list[int], raw: bytes) -> None:
+    for code in (codes.ARRAY, codes.NUMPY_SCALAR):
+        data = ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb([dtype, shape, "C", raw])))
+        with pytest.raises(CorruptCheckpoint, match="is damaged"):
+            SERDE.loads_typed((TAG, data))
 
 
 def test_numpy_that_is_not_installed_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

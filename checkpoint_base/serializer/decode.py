@@ -28,7 +28,7 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     **{container.code: container.make for container in CONTAINERS.values()},
     codes.LEAF: lambda parts: make_leaf(*parts),
     codes.ARRAY: lambda parts: arrays.make_array(*parts),
-    codes.NUMPY_SCALAR: lambda parts: arrays.make_array(*parts)[()],
+    codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
 }
 _DEEPER = "it is nested deeper than anything that was stored"
 _RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -24,13 +25,16 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID, uuid4
 
 import click
+import numpy as np
+import pydantic
 import pytest
 import yaml
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 from mkdocs.utils.yaml import get_yaml_loader
 
-from checkpoint_base import CheckpointSaver, SQLiteSaver, cli, open_saver
+from checkpoint_base import CheckpointSaver, ExactSerializer, SerializationError, SQLiteSaver, cli, open_saver
 from tests.servers.processes import Server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -558,6 +562,49 @@ def test_what_nodes_get_with_each_kind_of_strictness(
     (tmp_path / "program.py").write_text(STRICTNESS, encoding="utf-8")
     ran = python("program.py", folder=tmp_path, LANGGRAPH_STRICT_MSGPACK=variable, OPENED=opened)
     assert (ran.returncode, ran.stdout.split("\n")[:-1]) == (0, expected), ran.stderr
+
+
+def of_a_class_in_a_function() -> Any:
+    class Local(pydantic.BaseModel):
+        n: int
+
+    return Local(n=1)
+
+
+class AtModuleLevel(pydantic.BaseModel):
+    n: int
+
+
+CHANGED: dict[str, tuple[Any, Any, list[Any]]] = {
+    "exception": (ValueError("x"), "ValueError('x')", [str(ValueError("x"))]),
+    "class in a function": (of_a_class_in_a_function(), {"n": 1}, [{"n": 1}, AtModuleLevel(n=1)]),
+    "create_model": (pydantic.create_model("Made", n=(int, ...))(n=1), {"n": 1}, [{"n": 1}]),
+    "defaultdict": (defaultdict(lambda: 0, a=1), {"a": 1}, [{"a": 1}, defaultdict(int, a=1)]),
+    "numpy text": (np.str_("a"), "a", [np.str_("a").item()]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_langgraph_s_serializer_changes_is_refused_and_what_to_store_instead_is_kept(name: str) -> None:
+    value, changed, instead = CHANGED[name]
+    stock, ours = JsonPlusSerializer(), ExactSerializer()
+    found = stock.loads_typed(stock.dumps_typed(value))
+    assert (type(found), found) == (type(changed), changed)
+    with pytest.raises(SerializationError):
+        ours.dumps_typed(value)
+    for each in instead:
+        found = ours.loads_typed(ours.dumps_typed(each))
+        assert (type(found), found) == (type(each), each)
+
+
+def test_who_used_the_fallback_to_pickle_can_go_on_with_it(tmp_path: Path) -> None:
+    value = range(3)  # which ExactSerializer refuses
+    serde = JsonPlusSerializer(pickle_fallback=True)
+    with SQLiteSaver(tmp_path / "a.db", serde=serde) as saver, SQLiteSaver(tmp_path / "a.db", serde=serde) as reader:
+        graph_that_asks(saver).invoke({"amount": value}, THREAD)
+        assert [each.value for each in reader.interrupts()] == ["Refund range(0, 3)?"]
+        assert graph_that_asks(reader).get_state(THREAD).values == {"amount": value}
+        assert graph_that_asks(reader).invoke(Command(resume=True), THREAD) == {"amount": 0, "approved": True}
 
 
 # Links

@@ -64,21 +64,34 @@ class Answers:
         """
         thread_id = config["configurable"]["thread_id"]
         refused: dict[str, str] = {}
+        if await self._was_resumed(thread_id):
+            # A worker died, or a node failed. LangGraph may have stored answers, and goes on with them by itself. Given
+            # again, an answer would be taken for one to the next question of its node.
+            await graph.ainvoke(None, config)
         for interrupt_id, answer in (await self.of_thread(thread_id)).items():
+            await self._mark(thread_id, interrupt_id, "given")
             try:  # one at a time, so that it is known which one is refused; the others go on waiting meanwhile
                 await graph.ainvoke(Command(resume={interrupt_id: answer}), config)
             except ValueError as error:
                 if not is_invalid_resume(error):
                     raise
-                await self._take_back(thread_id, interrupt_id)
+                await self._mark(thread_id, interrupt_id, "refused")
                 refused[interrupt_id] = str(error)
         return refused
 
-    async def _take_back(self, thread_id: str, interrupt_id: str) -> None:
+    async def _was_resumed(self, thread_id: str) -> bool:
+        """Whether a pending question's answer has been given to LangGraph before."""
+        async for question in self.saver.ainterrupts(thread_id=thread_id):
+            writes = await self._writes(question)
+            if f"given: {_answer_task(question, writes)}" in writes:
+                return True
+        return False
+
+    async def _mark(self, thread_id: str, interrupt_id: str, mark: str) -> None:
         async for question in self.saver.ainterrupts(thread_id=thread_id):
             if question.interrupt_id == interrupt_id:
                 task = _answer_task(question, await self._writes(question))
-                await self._write(question, f"refused: {task}", {})
+                await self._write(question, f"{mark}: {task}", {})
 
     @asynccontextmanager
     async def turn(self, thread_id: str) -> AsyncIterator[bool]:

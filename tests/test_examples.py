@@ -468,6 +468,43 @@ async def test_an_error_of_a_node_is_no_refusal_and_keeps_the_answer(
     assert (await graph.aget_state(config("a"))).values["two"] == "B"
 
 
+@on_every_backend
+@pytest.mark.parametrize("crashes_before", [True, False])
+async def test_after_a_crash_an_answer_is_not_taken_for_one_to_the_next_question(
+    crashes_before: bool, two: tuple[CheckpointSaver, CheckpointSaver]
+) -> None:
+    crashes = [True]
+
+    def crash() -> None:
+        if crashes.pop() if crashes else False:
+            raise RuntimeError("crash")
+
+    def ask(_: Decided) -> Decided:
+        if crashes_before and asked:
+            crash()
+        first = interrupt("first")
+        crash()
+        return {"two": f"{first}, {interrupt('second')}", "done": ["ask"]}
+
+    asked: dict[str, PendingInterrupt] = {}
+    graph = StateGraph(Decided).add_node("ask", ask).add_edge(START, "ask").compile(checkpointer=two[0])
+    await graph.ainvoke({"done": []}, config("a"))
+    asked = await questions(two[1])
+    answers = Answers(two[0])
+    assert await answers.record(asked["first"], "A")
+    with pytest.raises(RuntimeError, match="crash"):
+        async with answers.turn("a"):
+            await answers.resume(graph, config("a"))
+    for question, answer in (("first", None), ("second", "B")):
+        if answer:
+            assert await answers.record((await questions(two[1]))[question], answer)
+        async with answers.turn("a") as mine:
+            assert mine
+            assert await answers.resume(graph, config("a")) == {}
+    final = (await graph.aget_state(config("a"))).values
+    assert (final["two"], final["done"]) == ("A, B", ["ask"])
+
+
 async def test_the_service_says_that_an_answer_was_refused_and_accepts_another(
     two: tuple[CheckpointSaver, CheckpointSaver], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation
 from checkpoint_base.keys import CheckpointKey, thread_key
+from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -26,7 +27,8 @@ from checkpoint_base.transport import Operation, Transport, arun, run
 
 T = TypeVar("T")
 
-_WHOLE = 20  # checkpoints read at once with their contents
+_FIRST = 2  # checkpoints read at once with their contents, before it is known how much they hold
+_WHOLE = 20  # the most of these, if they hold little
 _BARE = 500  # checkpoints read at once without them
 
 
@@ -126,7 +128,8 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
             f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
             f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
         )
-    copy = _Copy(source, target, thread_id, records, (yield from _created_at(source, thread_id)))
+    there = found.keys() - set(left_over)
+    copy = _Copy(source, target, thread_id, records, there, (yield from _created_at(source, thread_id)))
     copy.has_stand_ins = bool(left_over)
     try:
         if records and not found:
@@ -177,12 +180,14 @@ class _Copy:
         target: CheckpointSaver,
         thread_id: str,
         records: Mapping[CheckpointKey, CheckpointRecord],
+        found: Set[CheckpointKey],
         created_at: int,
     ) -> None:
         self._source = source
         self._target = target
         self._thread_id = thread_id
         self._records = records
+        self._found = found
         self._created_at = created_at
         self._there: set[ChunkId] = set()
         self._run_id = f"transfer of {thread_id}"
@@ -271,31 +276,55 @@ class _Copy:
             yield from _on(self._target, self._target.store.delete_runs([self._run_id]))
 
     def checkpoints(self) -> Operation[Transferred]:
-        """Send every checkpoint that the target lacks, parents first."""
+        """Send every checkpoint that the target lacks, parents first.
+
+        Each may hold tens of MB, which is known only once it is read, so the number read at once begins low.
+        """
         keys = sorted(self._records, key=_place)
-        sent = 0
-        for start in range(0, len(keys), _WHOLE):
-            window = keys[start : start + _WHOLE]
-            above = keys[start + _WHOLE] if start + _WHOLE < len(keys) else None
-            here = yield from _read(self._source, window, above)
-            if gone := [key for key in window if key not in here]:
-                raise ConflictError(f"{gone[0].checkpoint_id} {_CHANGED.format(self._thread_id)}")
-            there = yield from _read(self._target, window, above)
-            missing = [here[key] for key in window if not _holds(there.get(key), here[key])]
-            for stored in there.values():
-                self._there.update(stored.chunks)
-            for stored in missing:
-                yield from self._send(stored)
-            if missing:
-                there = yield from _read(self._target, window, above)
-            for stored in missing:
-                if not _holds(there.get(stored.position), stored):
-                    raise ConflictError(
-                        f"{stored.position.checkpoint_id} of thread {self._thread_id!r} is not in the target as it was "
-                        "sent: something else wrote there. Repeat this while nothing uses the thread in the target"
-                    )
-            sent += len(missing)
+        start = sent = 0
+        size = _FIRST
+        while start < len(keys):
+            window = keys[start : start + size]
+            start += len(window)
+            number, size = yield from self._window(window, keys[start] if start < len(keys) else None)
+            sent += number
         return Transferred(sent, len(keys) - sent)
+
+    def _window(self, window: Sequence[CheckpointKey], above: CheckpointKey | None) -> Operation[tuple[int, int]]:
+        """Send what the target lacks of a window, as in `_read`; return how many, and how many to read the next time.
+
+        At no time are more than two copies of the window's contents held, and none when it is done.
+        """
+        here = yield from _read(self._source, window, above)
+        if gone := [key for key in window if key not in here]:
+            raise ConflictError(f"{gone[0].checkpoint_id} {_CHANGED.format(self._thread_id)}")
+        following = _fitting(here.values())
+        missing = yield from self._missing(here, window, above)
+        for key in missing:
+            yield from self._send(here[key])
+        if missing:
+            there = yield from _read(self._target, window, above)
+            for key in missing:
+                if not _holds(there.get(key), here[key]):
+                    raise ConflictError(
+                        f"{key.checkpoint_id} of thread {self._thread_id!r} is not in the target as it was sent: "
+                        "something else wrote there. Repeat this while nothing uses the thread in the target"
+                    )
+        return len(missing), following
+
+    def _missing(
+        self,
+        here: Mapping[CheckpointKey, StoredCheckpoint],
+        window: Sequence[CheckpointKey],
+        above: CheckpointKey | None,
+    ) -> Operation[Sequence[CheckpointKey]]:
+        """The checkpoints of a window that the target lacks, or has in another state."""
+        if self._found.isdisjoint(window):
+            return window
+        there = yield from _read(self._target, window, above)
+        for stored in there.values():
+            self._there.update(stored.chunks)
+        return [key for key in window if not _holds(there.get(key), here[key])]
 
     def check(self, children: Iterable[tuple[CheckpointKey, frozenset[str]]]) -> Operation[None]:
         """Check that both stores rebuild these checkpoints from the same writes and values."""
@@ -372,7 +401,15 @@ def _read(
         is_last = len(page) < query.limit or _place(page[-1].position) <= _place(window[0])
         if is_last or len(found) == len(window):
             return found
-        query = replace(query, after=page[-1].position, limit=_WHOLE)
+        query = replace(query, after=page[-1].position, limit=_fitting(page))
+
+
+def _fitting(page: Collection[StoredCheckpoint]) -> int:
+    """How many checkpoints to read after these: twice as many, unless that is more than one page should hold."""
+    mappings = {id(stored.chunks): stored.chunks for stored in page}  # those of a page may be the same
+    bodies = {id(chunk.body): chunk.body for chunks in mappings.values() for chunk in chunks.values()}
+    size = sum(map(len, bodies.values()))
+    return max(1, min(_WHOLE, 2 * len(page), len(page) * PAGE_BYTES // max(size, 1)))
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import sqlite3
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
@@ -28,9 +31,10 @@ from checkpoint_base import (
     transfer,
     transfers,
 )
+from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.transport import Retrying, Transport
 from conformance_tests import graphs
-from tests.conftest import CountingTransport
+from tests.conftest import CountingTransport, counted
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
@@ -332,6 +336,38 @@ def test_a_long_thread_takes_as_much_room_and_two_requests_for_a_checkpoint(tmp_
     assert copied == 150
     assert counting.requests < 2.2 * copied
     assert (tmp_path / "copy.db").stat().st_size < size * 1.1
+
+
+def test_no_more_of_a_thread_of_large_checkpoints_is_held_than_two_pages_may_hold(tmp_path: Path) -> None:
+    document, count = 4 * 1024 * 1024, 16
+    with SQLiteSaver(tmp_path / "source.db") as source, SQLiteSaver(tmp_path / "target.db") as target:
+        config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        for _ in range(count):
+            checkpoint: Any = empty_checkpoint()
+            version = source.get_next_version(None)
+            checkpoint.update(channel_values={"document": os.urandom(document)}, channel_versions={"document": version})
+            config = source.put(config, checkpoint, {}, {"document": version})
+        for sent in (count, 0):
+            tracemalloc.start()
+            assert transfer(source, target, "t") == sent
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            # Two pages, and the one that the database is reading.
+            assert peak < 3 * PAGE_BYTES < count * document
+
+
+def test_what_is_sent_first_and_what_is_there_already_take_few_requests(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    steps(source, 100)
+    reading, writing = counted(source), counted(target)
+    assert transfer(source, target, "t") == 100
+    # Setting up, the index, the time in the source, and windows of 2, 4, 8, 16, 20, 20, 20 and 10 checkpoints.
+    assert reading.requests == 3 + 8
+    assert writing.requests <= 2 + 2 * 100 + 8
+    reading.requests = writing.requests = 0
+    assert transfer(source, target, "t") == 0
+    assert (reading.requests, writing.requests) == (3 + 8, 2 + 8)
 
 
 # What it refuses

@@ -117,10 +117,12 @@ class CheckpointStore(ABC):
         """Remove everything of these threads, which are `THREADS_AT_ONCE` at most."""
 
     @abstractmethod
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
         """Remove the checkpoints of these runs with their writes, in every thread, as `prune` removes checkpoints.
 
-        A thread whose first checkpoint of such a run arrives meanwhile may keep it.
+        A thread whose first checkpoint of such a run arrives meanwhile may keep it. A caller who knows that only one
+        thread has checkpoints of these runs gives its ``thread_id``, so that the store need not look for threads: what
+        this costs must not grow with the number of the others.
         """
 
     @abstractmethod

@@ -273,7 +273,7 @@ class _Copy:
     def retire_stand_ins(self) -> Operation[None]:
         """Hide the stand-ins. Those that something is rebuilt from stay for as long as that needs them."""
         if self.has_stand_ins:
-            yield from _on(self._target, self._target.store.delete_runs([self._run_id]))
+            yield from _on(self._target, self._target.store.delete_runs([self._run_id], self._thread_id))
 
     def checkpoints(self) -> Operation[Transferred]:
         """Send every checkpoint that the target lacks, parents first.

@@ -259,12 +259,15 @@ class PostgresStore(CheckpointStore):
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
 
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        # A thread whose first checkpoint of a run comes after this look-up keeps it, as if it came after the deletion.
-        rows: Rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), varies=True, takes_long=True)
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
+        rows: Rows = [(thread_id,)]
+        if thread_id is None:
+            # A thread whose first checkpoint of a run comes after this look-up keeps it, as if it came after the
+            # deletion.
+            rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), varies=True, takes_long=True)
         # Each thread takes a lock. By default, a server has room for 64 for each transaction that may run.
         for at in range(0, len(rows), THREADS_AT_ONCE):
-            threads = [thread_id for (thread_id,) in rows[at : at + THREADS_AT_ONCE]]
+            threads = [found for (found,) in rows[at : at + THREADS_AT_ONCE]]
             yield Statement(self._sql.delete_runs, (threads, list(run_ids)), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:

@@ -270,8 +270,9 @@ class RedisStore(CheckpointStore):
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield [Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids]
 
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in self._all_indexes()]
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
+        indexes = self._all_indexes() if thread_id is None else [self._keys(thread_id)[1:]]
+        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in indexes]
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]

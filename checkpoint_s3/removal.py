@@ -60,7 +60,15 @@ class Remover:
             yield from self._retain(thread_id, partial(the_latest, keep))
         yield from self.sweep()
 
-    def delete_runs(self, run_ids: frozenset[str]) -> Operation[None]:
+    def delete_runs(self, run_ids: frozenset[str], thread_id: str | None) -> Operation[None]:
+        """A thread that is given is not searched for: that would survey all of them."""
+        threads = [thread_id] if thread_id is not None else (yield from self._threads_of(run_ids))
+        for id_ in threads:
+            yield from self._retain(id_, lambda _: all_but_runs(run_ids))
+        yield from self.sweep()
+
+    def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
+        """The threads that have visible checkpoints of these runs."""
         digests = {run_digest(run_id) for run_id in run_ids}
         surveyed = yield from self._reader.survey_all()
         suspects = [
@@ -75,9 +83,7 @@ class Remover:
             for (thread_id, _), head in zip(suspects, heads, strict=True)
             if head.record.run_id is not None and head.record.run_id in run_ids
         }
-        for thread_id in sorted(threads):
-            yield from self._retain(thread_id, lambda _: all_but_runs(run_ids))
-        yield from self.sweep()
+        return sorted(threads)
 
     def _retain(self, thread_id: str, choosing: Callable[[Collection[str]], Choice]) -> Operation[None]:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need.

@@ -440,8 +440,8 @@ class S3Store(CheckpointStore):
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield from self._remover.delete(thread_ids)
 
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids)))
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
+        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids), thread_id))
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))

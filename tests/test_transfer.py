@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,15 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
     atransfer,
+    open_saver,
     transfer,
     transfers,
 )
 from checkpoint_base.paging import PAGE_BYTES
-from checkpoint_base.transport import Retrying, Transport
+from checkpoint_base.transport import Retrying, Transport, run
 from conformance_tests import graphs
 from tests.conftest import CountingTransport, counted
+from tests.faults.backends import BACKENDS, Backend, Servers
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
@@ -51,6 +53,19 @@ def source(tmp_path: Path) -> Iterator[SQLiteSaver]:
 def target(tmp_path: Path) -> Iterator[SQLiteSaver]:
     with SQLiteSaver(tmp_path / "target.db") as saver:
         yield saver
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with Servers() as started:
+        yield started
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Backend]:
+    """An empty store of each backend."""
+    with servers.backend(request.param) as opened:
+        yield opened
 
 
 def read(saver: CheckpointSaver) -> dict[str, Any]:
@@ -370,6 +385,48 @@ def test_what_is_sent_first_and_what_is_there_already_take_few_requests(
     assert (reading.requests, writing.requests) == (3 + 8, 2 + 8)
 
 
+def test_what_stands_in_for_what_was_pruned_is_retired_without_a_look_at_other_threads(
+    source: SQLiteSaver, backend: Backend
+) -> None:
+    for number in range(3):
+        graphs.delta_graph(source, graphs.LONG).invoke(graphs.both(f"input {number}"), THREAD)
+    source.prune(["t"])
+    ids = [f"t{number}" for number in range(8)]
+    for thread_id in ids:
+        source.copy_thread("t", thread_id)
+    calls = []
+    with open_saver(backend.url) as target:
+        for thread_id in ids:
+            counting = CountingCalls(target.store.transport)
+            target.transport = Retrying(counting, 30)
+            transfer(source, target, thread_id)
+            calls.append(counting.calls)
+            counting.calls = 0
+        for thread_id in ids:
+            config: Any = {"configurable": {"thread_id": thread_id}}
+            assert [*target.list(config)] == [*source.list(config)]
+    # The first one sets the target up.
+    assert {*calls[1:]} == {calls[1]}, calls
+
+
+def test_runs_of_a_thread_that_is_named_are_removed_there_only(backend: Backend) -> None:
+    with open_saver(backend.url) as saver:
+        for thread_id in ("t", "other"):
+            for run_id in ("run 1", "run 2"):
+                config: Any = {"configurable": {"thread_id": thread_id}, "metadata": {"run_id": run_id}}
+                one_question(saver).invoke({"log": []}, config)
+        before = [*saver.list({"configurable": {"thread_id": "other"}})]
+        counting = CountingCalls(saver.store.transport)
+        for _ in range(2):
+            run(saver.store.delete_runs(["run 1"], "t"), Retrying(counting, 30))
+            assert {each.metadata["run_id"] for each in saver.list(THREAD)} == {"run 2"}
+            assert [*saver.list({"configurable": {"thread_id": "other"}})] == before
+        assert counting.calls < 64  # not one for each bucket of Redis
+        run(saver.store.delete_runs(["run 2"], "nobody"), saver.transport)
+        assert [*saver.list(THREAD)]
+        assert [*saver.list({"configurable": {"thread_id": "other"}})] == before
+
+
 # What it refuses
 
 
@@ -489,6 +546,16 @@ class Meanwhile(CountingTransport):
     def execute(self, request: Any) -> Any:
         if self.requests == self._number:
             self._happens()
+        return super().execute(request)
+
+
+class CountingCalls(CountingTransport):
+    """Counts the calls of which requests consist, on backends that send several at once."""
+
+    calls = 0
+
+    def execute(self, request: Any) -> Any:
+        self.calls += len(request) if isinstance(request, Sequence) else 1
         return super().execute(request)
 
 

@@ -109,12 +109,12 @@ class SQLiteStore(CheckpointStore):
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         return _remove(thread_ids, _delete_thread)
 
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
         """Other writers wait while a batch of threads is done, not until all of them are."""
         act = partial(_retain, choosing=lambda _: all_but_runs(frozenset(run_ids)))
 
         def begin(db: sqlite3.Connection) -> tuple[Sequence[str], list[str]]:
-            found = _threads_of_runs(db, run_ids)
+            found = _threads_of_runs(db, run_ids) if thread_id is None else [thread_id]
             return found[THREADS_AT_ONCE:], _for_each_thread(db, found[:THREADS_AT_ONCE], act)
 
         left, damaged = yield from _write(begin)

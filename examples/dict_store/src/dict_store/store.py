@@ -171,12 +171,12 @@ class DictStore(CheckpointStore):
 
         yield Change(work)
 
-    def delete_runs(self, run_ids: Sequence[str]) -> Operation[None]:
+    def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
         def work(threads: Threads) -> None:
-            for thread_id, thread in [*threads.items()]:
+            for id_, thread in [*_chosen(threads, thread_id).items()]:
                 kept = {place for place, record in thread.checkpoints.items() if record.run_id not in run_ids}
                 if len(kept) < len(thread.checkpoints):
-                    _retain(threads, thread_id, kept)
+                    _retain(threads, id_, kept)
 
         yield Change(work)
 

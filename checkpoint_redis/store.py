@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Generic, TypeVar
@@ -13,6 +15,7 @@ from uuid import uuid4
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
+    CHUNK_ID_BYTES,
     Ancestry,
     ChannelValue,
     ChannelVersion,
@@ -49,7 +52,7 @@ from checkpoint_redis.format import (
 )
 from checkpoint_redis.pages import Source, merged
 from checkpoint_redis.scripts import Script
-from checkpoint_redis.transport import Argument, Call, RedisTransport
+from checkpoint_redis.transport import Argument, Call, OneAttempt, RedisTransport
 
 T = TypeVar("T")
 
@@ -77,6 +80,9 @@ FIELDS_AT_ONCE = 32
 
 STAGED_MS = 15 * 60 * 1000
 """How long the pieces of a large value or of a copy are kept for the request that takes them over."""
+
+WRITER_MARK = bytes(8)
+"""What begins the mark of a writer on the list of staged chunks, and no chunk's id; random bytes follow."""
 
 ATTEMPTS = 3
 """How often an operation of several requests is tried when the thread keeps changing in between."""
@@ -132,28 +138,31 @@ class RedisStore(CheckpointStore):
     ) -> Operation[Missing]:
         key = checkpoint.key
         ns = key.checkpoint_ns
-        needed, staged, entries = yield from self._stage_large(key.thread_id, (value.value for value in values), chunks)
-        arguments: list[Argument] = [
-            key.thread_id,
-            ns,
-            key.checkpoint_id,
-            pack_checkpoint(checkpoint),
-            digits(checkpoint.written_at),
-            self._ttl,
-            int(bool(checkpoint.open_channels)),
-            b"".join(needed),
-            b"".join(staged),
-            2 * len(values),
-            2 * len(entries),
-            len(unchanged),
-        ]
-        for channel, version, value in ((value.channel, value.version, value.value) for value in values):
-            arguments += (f"v{ns}\0{channel}\0{version}", pack_value(value))
-        for entry in entries:
-            arguments += entry
         pairs = [*unchanged]
-        arguments += [f"v{ns}\0{channel}\0{version}" for channel, version in pairs]
-        missing = yield Call(scripts.PUT, self._keys(key.thread_id), arguments)
+
+        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Entry]) -> Call:
+            arguments: list[Argument] = [
+                key.thread_id,
+                ns,
+                key.checkpoint_id,
+                pack_checkpoint(checkpoint),
+                digits(checkpoint.written_at),
+                self._ttl,
+                int(bool(checkpoint.open_channels)),
+                b"".join(needed),
+                b"".join(staged),
+                2 * len(values),
+                2 * len(entries),
+                len(unchanged),
+            ]
+            for channel, version, value in ((value.channel, value.version, value.value) for value in values):
+                arguments += (f"v{ns}\0{channel}\0{version}", pack_value(value))
+            for entry in entries:
+                arguments += entry
+            arguments += [f"v{ns}\0{channel}\0{version}" for channel, version in pairs]
+            return Call(scripts.PUT, self._keys(key.thread_id), arguments)
+
+        missing = yield from self._store(key.thread_id, (value.value for value in values), chunks, call)
         if missing is None:
             return Missing()
         absent, positions, parent = missing
@@ -162,39 +171,55 @@ class RedisStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        needed, staged, entries = yield from self._stage_large(key.thread_id, (write.value for write in writes), chunks)
-        arguments: list[Argument] = [
-            key.thread_id,
-            key.checkpoint_ns,
-            key.checkpoint_id,
-            digits(max(write.written_at for write in writes)),
-            self._ttl,
-            int(any(write.questions for write in writes)),
-            b"".join(needed),
-            b"".join(staged),
-            3 * len(writes),
-        ]
-        for write in writes:
-            arguments += (f"{write.task_id}\0{write.idx}\0", int(write.idx >= 0), pack_write(write))
-        for entry in entries:
-            arguments += entry
-        absent = yield Call(scripts.PUT_WRITES, self._keys(key.thread_id), arguments)
+        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Entry]) -> Call:
+            arguments: list[Argument] = [
+                key.thread_id,
+                key.checkpoint_ns,
+                key.checkpoint_id,
+                digits(max(write.written_at for write in writes)),
+                self._ttl,
+                int(any(write.questions for write in writes)),
+                b"".join(needed),
+                b"".join(staged),
+                3 * len(writes),
+            ]
+            for write in writes:
+                arguments += (f"{write.task_id}\0{write.idx}\0", int(write.idx >= 0), pack_write(write))
+            for entry in entries:
+                arguments += entry
+            return Call(scripts.PUT_WRITES, self._keys(key.thread_id), arguments)
+
+        absent = yield from self._store(key.thread_id, (write.value for write in writes), chunks, call)
         return Missing() if absent is None else Missing(frozenset(split_ids(absent)))
 
-    def _stage_large(
-        self, thread_id: str, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> Operation[tuple[Collection[ChunkId], Collection[ChunkId], Sequence[Entry]]]:
-        """Stage chunks that are too large for one call.
+    def _store(
+        self,
+        thread_id: str,
+        values: Iterable[ValueRecord],
+        chunks: Mapping[ChunkId, Chunk],
+        make_call: Callable[[Collection[ChunkId], Collection[ChunkId], Sequence[Entry]], Call],
+    ) -> Operation[Any]:
+        """Store values with their chunks; chunks that are too large for one call are staged first.
 
-        Returns which chunks must be stored already, which are staged now, and the entries to send with the record. What
-        another writer has staged does not count as stored: that writer may have died before it had staged everything.
+        ``make_call`` gets which chunks must be stored already, which are staged now, and the entries to send with the
+        record. What another writer has staged does not count as stored: that writer may have died before it had staged
+        everything. Returns the answer: None, or else nothing was stored, and nothing stays staged.
         """
         needed = chunks_needed(values, chunks)
         entries = chunk_entries(chunks)
         if sum(len(content) for _, content in entries) <= PIECE_BYTES:
-            return needed, (), entries
-        yield from _send_ahead(scripts.STAGE, self._keys(thread_id), (thread_id, STAGED_MS), entries)
-        return needed, chunks.keys(), []
+            return (yield make_call(needed, (), entries))
+        keys, writer = self._keys(thread_id), WRITER_MARK + secrets.token_bytes(CHUNK_ID_BYTES - len(WRITER_MARK))
+
+        def staged_and_stored() -> Operation[Any]:
+            yield from _send_ahead(scripts.STAGE, keys, (thread_id, writer, STAGED_MS), entries)
+            return (yield make_call(needed, chunks.keys(), ()))
+
+        undo = Call(scripts.UNSTAGE, keys, (thread_id, writer))
+        missing = yield from _or_undone(staged_and_stored(), undo)
+        if missing is not None:
+            yield OneAttempt(undo)  # the caller comes with all chunks, as another writer
+        return missing
 
     # Reading
 
@@ -292,14 +317,22 @@ class RedisStore(CheckpointStore):
             keys = self._keys(target)
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
-            yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
-            adopted = yield Call(scripts.ADOPT, (*keys, copy), (target, meta, self._ttl, len(entries)))
+            undo = Call(scripts.DISCARD, (copy,), ())
+            adopted = yield from _or_undone(self._copied(copy, entries, target, meta), undo)
             if adopted is not None:
                 return bool(adopted)
+            yield OneAttempt(undo)
         raise CorruptCheckpoint(
             f"thread {source!r} could not be copied: some of its chunks are gone. If nobody prunes it at the same "
             "time, restore it from a backup, or delete it"
         )
+
+    def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
+        yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
+        adopted: int | None = yield Call(
+            scripts.ADOPT, (*self._keys(target), copy), (target, meta, self._ttl, len(entries))
+        )
+        return adopted
 
     # Keys and requests
 
@@ -497,6 +530,21 @@ def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
         for value in (*checkpoint.values.values(), *(write.value for write in checkpoint.writes))
         for id_ in value.chunk_ids
     }
+
+
+def _or_undone(operation: Operation[T], undo: Call) -> Operation[T]:
+    """Carry out an operation. If it fails, ask once for what it has sent ahead to be removed.
+
+    Only once, because the caller has waited long enough, or wants to stop. Otherwise it goes when `STAGED_MS` are over.
+    """
+    try:
+        return (yield from operation)
+    except GeneratorExit:  # nobody carries out any more requests
+        raise
+    except BaseException:
+        with suppress(Exception):
+            yield OneAttempt(undo)
+        raise
 
 
 def _send_ahead(

@@ -42,7 +42,17 @@ class Call:
     arguments: Sequence[Argument]
 
 
-Request: TypeAlias = Call | Sequence[Call]
+Calls: TypeAlias = Call | Sequence[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class OneAttempt:
+    """A call that may come to nothing: it is not repeated while the store is unavailable, and nobody is told."""
+
+    call: Call
+
+
+Request: TypeAlias = Calls | OneAttempt
 
 
 class RedisTransport:
@@ -58,6 +68,10 @@ class RedisTransport:
         self._replicas = replicas
 
     def execute(self, request: Request) -> Any:
+        if isinstance(request, OneAttempt):
+            with suppress(StoreUnavailable):
+                self.execute(request.call)
+            return None
         with self._translating(), self._clients.blocking() as client:
             try:
                 return self._carried_out(client, request)
@@ -72,6 +86,10 @@ class RedisTransport:
     async def aexecute(self, request: Request) -> Any:
         if not self._clients.is_async:
             return await asyncio.to_thread(self.execute, request)
+        if isinstance(request, OneAttempt):
+            with suppress(StoreUnavailable):
+                await self.aexecute(request.call)
+            return None
         with self._translating():
             async with self._clients.asynchronous() as client:
                 calls = [request] if isinstance(request, Call) else request
@@ -97,7 +115,7 @@ class RedisTransport:
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    def _carried_out(self, client: Any, request: Request) -> Any:
+    def _carried_out(self, client: Any, request: Calls) -> Any:
         calls = [request] if isinstance(request, Call) else request
         if len(calls) == 1 and not self._must_wait(calls[0]):
             answers = [self._answer(client, calls[0])]
@@ -174,7 +192,7 @@ class RedisTransport:
                 answers[at] = self._answer(client, chosen[at])
         return answers
 
-    def _results(self, request: Request, answers: Sequence[Any]) -> Any:
+    def _results(self, request: Calls, answers: Sequence[Any]) -> Any:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer

@@ -5,6 +5,8 @@
 -- visible checkpoint that the copy lacks; or nothing if the copy, or a part of it, has been lost meanwhile.
 local hash, index, copy = KEYS[1], KEYS[2], KEYS[3]
 local thread, source_meta, ttl = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+sweep_staged(index, now)
 local found = redis.call('HMGET', hash, 'm', 'q')
 local meta, staged = found[1], found[2]
 local problem = why_unknown(index, thread, meta)
@@ -21,7 +23,7 @@ if meta then
     end
 end
 
-local now, records = now_ms(), {}
+local records = {}
 for _, field in ipairs(redis.call('HKEYS', copy)) do
     if kind_of(field) == 'c' then records[#records + 1] = field end
 end
@@ -73,5 +75,5 @@ if meta then updated = later(updated_of(meta), updated) end
 local latest = redis.call('HGET', hash, 's')
 local waiting = latest and waiting_on(hash, latest, redis.call('HGET', hash, 'w\0' .. latest)) or ''
 set_meta(hash, index, thread, meta, meta_of(created_of(source_meta), updated, NEVER, waiting), ttl, now, added)
-sweep(index, now)
+sweep_expired(index, now)
 return 1

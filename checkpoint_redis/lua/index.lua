@@ -46,10 +46,32 @@ local function damaged(thread) return redis.error_reply('DAMAGEDTHREAD ' .. thre
 
 local function lost_index(index) return redis.error_reply('LOSTINDEX ' .. index) end
 
--- A thread's field q lists its staged chunks: their deadline in 16 digits, then their joined ids (stage.lua).
+-- A thread's field q lists its staged chunks: their deadline in 16 digits, then for each writer its mark and the ids of
+-- what it has staged (stage.lua). A mark is as long as an id and begins with eight NULs, as no id ever will. Who only
+-- looks for ids may take marks for ids of chunks that are not there.
 local function deadline_of(staged) return string.sub(staged, 1, 16) end
 
 local function staged_ids(staged) return string.sub(staged, 17) end
+
+-- Calls `act(id, writer)` for all that is staged. What several writers have staged comes once for each.
+local function each_staged(staged, act)
+    local writer = ''
+    each_id(staged_ids(staged), function(id)
+        if string.byte(id) == 0 and string.find(id, '^%z%z%z%z%z%z%z%z') then writer = id else act(id, writer) end
+    end)
+end
+
+-- The marks and ids of a list of staged chunks, for those that `keep(id, writer)` wants.
+local function staged_left(staged, keep)
+    local left, last = {}, ''
+    each_staged(staged, function(id, writer)
+        if keep(id, writer) then
+            if writer ~= last then left[#left + 1], last = writer, writer end
+            left[#left + 1] = id
+        end
+    end)
+    return table.concat(left)
+end
 
 local function checkpoint_entry(thread, checkpoint, ns) return 'c' .. checkpoint .. '\0' .. thread .. '\0' .. ns end
 
@@ -165,9 +187,12 @@ local function drop_staged(hash, index, thread, staged)
     redis.call('ZREM', index, staged_entry(thread, deadline_of(staged)))
 end
 
--- Tidies up after a few threads of the bucket that have expired, or whose writer died while it staged chunks. Every
--- script that writes or lists does this, so that nothing stays for long. It is bounded, so that nobody waits for it.
-local function sweep(index, now)
+-- Two ways to tidy up: after a few threads of the bucket that have expired, and after a writer that died while it staged
+-- chunks. Every script that writes or lists does this, so that nothing stays for long. It is bounded, so that nobody
+-- waits for it. A script that stores tidies up after writers first: that makes room on a full server, which lets a script
+-- store once it has removed something.
+
+local function sweep_expired(index, now)
     local due = redis.call('ZRANGEBYLEX', index, '[e', '(e' .. digits(now), 'LIMIT', 0, 2)
     for _, member in ipairs(due) do
         local thread = after_time(member)
@@ -179,7 +204,10 @@ local function sweep(index, now)
             forget(index, thread, meta, 200)
         end
     end
-    due = redis.call('ZRANGEBYLEX', index, '[q', '(q' .. digits(now), 'LIMIT', 0, 1)
+end
+
+local function sweep_staged(index, now)
+    local due = redis.call('ZRANGEBYLEX', index, '[q', '(q' .. digits(now), 'LIMIT', 0, 1)
     for _, member in ipairs(due) do
         local thread = after_time(member)
         local hash = thread_key(index, thread)
@@ -190,4 +218,9 @@ local function sweep(index, now)
             redis.call('ZREM', index, member)
         end
     end
+end
+
+local function sweep(index, now)
+    sweep_staged(index, now)
+    sweep_expired(index, now)
 end

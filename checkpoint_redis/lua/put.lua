@@ -11,6 +11,8 @@ local values_end = 12 + tonumber(ARGV[10])
 local chunks_end = values_end + tonumber(ARGV[11])
 local place = ns .. '\0' .. checkpoint
 
+local now = now_ms()
+sweep_staged(index, now)
 local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'c' .. place, 'w' .. place)
 local meta, staged, latest, replaced, listed = found[1], found[2], found[3], found[4], found[5]
 local problem = why_unknown(index, thread, meta)
@@ -33,7 +35,6 @@ if ARGV[7] == '1' and new.parent then
 end
 if absent ~= '' or #versions > 0 or no_parent == 1 then return {absent, versions, no_parent} end
 
-local now = now_ms()
 local stored = {'c' .. place, record}
 if not latest or not is_above(latest, checkpoint) then
     latest = checkpoint
@@ -69,5 +70,5 @@ if meta then
 end
 if ns == '' and latest == checkpoint then waiting = waiting_on(hash, checkpoint, listed) end
 set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, added)
-sweep(index, now)
+sweep_expired(index, now)
 return false

@@ -10,6 +10,8 @@ local needed, own = ARGV[7], ARGV[8]
 local writes_end = 9 + tonumber(ARGV[9])
 local place = ns .. '\0' .. checkpoint
 
+local now = now_ms()
+sweep_staged(index, now)
 local found = redis.call('HMGET', hash, 'm', 'q', 's' .. ns, 'w' .. place)
 local meta, staged, latest, listed = found[1], found[2], found[3], found[4] or ''
 local problem = why_unknown(index, thread, meta)
@@ -17,7 +19,6 @@ if problem then return problem end
 local absent = missing_chunks(hash, needed, own, staged)
 if absent ~= '' then return absent end
 
-local now = now_ms()
 local stored, more = {}, {}
 for at = 10, writes_end, 3 do
     local field = 'p' .. place .. '\0' .. string.sub(ARGV[at], 1, -2)
@@ -51,5 +52,5 @@ if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
     waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks)
 end
 set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, {})
-sweep(index, now)
+sweep_expired(index, now)
 return false

@@ -188,6 +188,8 @@ end
 
 -- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace.
 local function retain(hash, index, thread, meta, choose)
+    local staged = redis.call('HGET', hash, 'q')
+    if staged and deadline_of(staged) < digits(now_ms()) then drop_staged(hash, index, thread, staged) end
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root

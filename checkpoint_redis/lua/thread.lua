@@ -1,7 +1,7 @@
 -- A thread is one hash, so it expires, or is evicted, as a whole. Its fields:
 --
 --   m                           meta (index.lua); there from the first checkpoint or write on
---   q                           staged chunks: their deadline, then their ids (stage.lua)
+--   q                           staged chunks: their deadline, then who has staged which (index.lua)
 --   s ns                        the greatest visible checkpoint of a namespace
 --   c ns NUL checkpoint         checkpoint
 --   v ns NUL channel NUL version  value
@@ -58,15 +58,13 @@ end
 
 -- Takes chunks that a stored value now refers to off the staged list: its `own`, and those whose fields were `brought`.
 local function claim_staged(hash, index, thread, staged, own, brought, first, last)
-    local claimed, left = {}, {}
+    local claimed = {}
     each_id(own, function(id) claimed[id] = true end)
     for at = first, last, 2 do claimed[string.sub(brought[at], 2)] = true end
-    each_id(staged_ids(staged), function(id)
-        if not claimed[id] then left[#left + 1] = id end
-    end)
+    local left = staged_left(staged, function(id) return not claimed[id] end)
     local entry = staged_entry(thread, deadline_of(staged))
-    if #left > 0 then
-        redis.call('HSET', hash, 'q', deadline_of(staged) .. table.concat(left))
+    if left ~= '' then
+        redis.call('HSET', hash, 'q', deadline_of(staged) .. left)
         -- New if the hash held only staged chunks: until now, the hash itself expired at their deadline.
         redis.call('ZADD', index, 0, entry)
     else

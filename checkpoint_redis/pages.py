@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +19,28 @@ T = TypeVar("T")
 class Source(Generic[T]):
     """An index that a page is read from, and the positions and items that have arrived from it.
 
-    ``make_call`` gets the ``keys``, the ``bound`` to go on from, and whether it is the first call for this page.
+    ``make_call`` gets the ``keys``, the ``bound`` to go on from, the most items to return, and whether it is the first
+    call for this page. The source is asked for ``share`` items at first; ``is_cut`` says that its last answer had as
+    many as it was asked for.
     """
 
-    make_call: Callable[[Sequence[str], Argument, bool], Call]
+    make_call: Callable[[Sequence[str], Argument, int, bool], Call]
     keys: Sequence[str]
     bound: Argument
+    share: int
     is_first: bool = True
     is_done: bool = False
+    is_cut: bool = False
     items: deque[tuple[Any, T]] = field(default_factory=deque)
 
-    @property
-    def call(self) -> Call:
-        return self.make_call(self.keys, self.bound, self.is_first)
+
+def likely_share(limit: int, sources: int) -> int:
+    """Return how many of a page's ``limit`` items one source has at most, in 99 of 100 pages.
+
+    That is if each item is in one of the sources by chance: their numbers spread by about the root of the mean.
+    """
+    mean = limit / sources
+    return min(limit, math.ceil(mean + 3.5 * math.sqrt(mean) + 2))
 
 
 def merged(
@@ -44,6 +54,9 @@ def merged(
 
     ``read`` gets an item of an answer, and the chunks that the page has so far of each thread. It returns the item's
     position and the item.
+
+    A source that has used up its share is asked for all that the page still lacks. Items may be in rows, as the
+    checkpoints of a run are: so the other sources are asked for another share at once, or each could need a request.
     """
     found: list[T] = []
     chunks: dict[str, FoundChunks] = {}
@@ -51,9 +64,20 @@ def merged(
     while len(found) < limit:
         hungry = [source for source in sources if not source.items and not source.is_done]
         if hungry:
-            replies = yield [source.call for source in hungry]
-            for source, (bound, *items) in zip(hungry, replies, strict=True):
+            lacking = limit - len(found)
+            asked = [(source, source.share if source.is_first else lacking) for source in hungry]
+            if any(source.is_cut for source in hungry):
+                asked += [
+                    (source, min(source.share, lacking))
+                    for source in sources
+                    if source.is_cut and not source.is_done and 0 < len(source.items) <= source.share
+                ]
+            replies = yield [
+                source.make_call(source.keys, source.bound, most, source.is_first) for source, most in asked
+            ]
+            for (source, most), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False
+                source.is_cut = len(items) >= most
                 source.items.extend(read(item, chunks) for item in items)
                 if bound is None:
                     source.is_done = True

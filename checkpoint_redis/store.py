@@ -50,7 +50,7 @@ from checkpoint_redis.format import (
     unpack_value,
     unpack_write,
 )
-from checkpoint_redis.pages import Source, merged
+from checkpoint_redis.pages import Source, likely_share, merged
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call, OneAttempt, RedisTransport
 
@@ -349,8 +349,11 @@ class RedisStore(CheckpointStore):
     def _list_sources(self, query: ListQuery) -> Sequence[Source[_Part[StoredCheckpoint]]]:
         if query.thread_id is None:
             begin, places, budget = "c", self._all_indexes(), BUCKET_BYTES
+            # Twice, because a run stores several checkpoints of its thread one after the other.
+            share = min(query.limit, 2 * likely_share(query.limit, BUCKETS))
         else:
             begin, places, budget = f"o{query.thread_id}\0", [self._keys(query.thread_id)[::-1]], PIECE_BYTES
+            share = query.limit
         first = f"{begin}{query.checkpoint_id}\0" if query.checkpoint_id else begin
         bounds = [first[:-1] + chr(ord(first[-1]) + 1)]  # above every member that begins with it
         if query.before:
@@ -360,7 +363,7 @@ class RedisStore(CheckpointStore):
             bounds.append(f"{begin}{after.checkpoint_id}\0{thread}{after.checkpoint_ns}")
         highest = f"({min(bounds)}".encode()
 
-        def call(keys: Sequence[str], bound: Argument, is_first: bool) -> Call:
+        def call(keys: Sequence[str], bound: Argument, most: int, is_first: bool) -> Call:
             arguments = (
                 bound,
                 f"[{first}",
@@ -368,7 +371,7 @@ class RedisStore(CheckpointStore):
                 query.checkpoint_ns or "",
                 b"".join(query.terms),
                 int(query.contents),
-                query.limit,
+                most,
                 budget,
                 LOOKS,
                 self._read_ttl if query.thread_id is not None else 0,
@@ -377,7 +380,7 @@ class RedisStore(CheckpointStore):
             )
             return Call(scripts.LIST, keys, arguments)
 
-        return [Source(call, keys, highest) for keys in places]
+        return [Source(call, keys, highest, share) for keys in places]
 
     def _inbox_sources(self, kind: str, query: InboxQuery) -> Sequence[Source[Any]]:
         beyond = chr(ord(kind) + 1)
@@ -394,14 +397,16 @@ class RedisStore(CheckpointStore):
                 start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")
         if query.thread_id is None:
             places, budget, only = self._all_indexes(), BUCKET_BYTES, ""
+            share = likely_share(query.limit, BUCKETS)
         else:
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
+            share = query.limit
 
-        def call(keys: Sequence[str], bound: Argument, _: bool) -> Call:
-            arguments = (kind, command, bound, end, only, b"".join(query.terms), query.limit, budget, LOOKS)
+        def call(keys: Sequence[str], bound: Argument, most: int, _: bool) -> Call:
+            arguments = (kind, command, bound, end, only, b"".join(query.terms), most, budget, LOOKS)
             return Call(scripts.INBOX, keys, arguments)
 
-        return [Source(call, keys, start) for keys in places]
+        return [Source(call, keys, start, share) for keys in places]
 
     def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
         """Fetch the chunks that are not there yet, from the roots down, then the bodies of large leaves.

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 
 from benchmarks.traffic import chat, latest, replayed
 from checkpoint_base.transport import Retrying
-from checkpoint_redis import RedisSaver, scripts
+from checkpoint_redis import RedisSaver, scripts, store
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.store import BUCKETS, PIECE_BYTES, PIECES_AT_ONCE
 from checkpoint_redis.transport import Call
@@ -372,3 +372,94 @@ def test_a_cluster_is_not_asked_where_the_keys_of_a_call_are(cluster_server: Ser
         put(saver, {"large": random.Random(3).randbytes(3_000_000)})
         assert len(list(saver.threads())) == 1
         assert asked() == before
+
+
+# Pages that are merged from all buckets
+
+
+class Listed(Measured):
+    """Notes how many items the server has sent."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.items = 0
+
+    def execute(self, request: Any) -> Any:
+        answer = super().execute(request)
+        calls = [request] if isinstance(request, Call) else request
+        answers = [answer] if isinstance(request, Call) else answer
+        for call, each in zip(calls, answers, strict=True):
+            if call.script in (scripts.LIST, scripts.INBOX):
+                self.items += len(each) - 1
+        return answer
+
+
+LISTINGS: dict[str, tuple[Callable[..., Any], float, int]] = {
+    # how many items and how many bytes the server may send for each that is listed
+    "threads": (lambda saver, **more: saver.threads(**more), 7, 3000),
+    "threads, oldest first": (lambda saver, **more: saver.threads(order="oldest", **more), 7, 3000),
+    "threads by metadata": (lambda saver, **more: saver.threads(metadata={"most": 1}, **more), 7, 3000),
+    "interrupts": (lambda saver, **more: saver.interrupts(**more), 7, 3500),
+    "interrupts by metadata": (lambda saver, **more: saver.interrupts(metadata={"most": 1}, **more), 7, 3500),
+    "history": (lambda saver, **more: saver.history(None, **more), 11, 3800),
+    "history by metadata": (lambda saver, **more: saver.history(None, filter={"most": 1}, **more), 11, 3800),
+    "list": (lambda saver, **more: saver.list(None, **more), 12.5, 6500),
+    "list by metadata": (lambda saver, **more: saver.list(None, filter={"most": 1}, **more), 12.5, 6500),
+}
+
+
+def place_of(item: Any) -> Any:
+    if hasattr(item, "config"):
+        return item.config["configurable"]
+    return getattr(item, "cursor", None) or (item.thread_id, item.checkpoint_id)
+
+
+def pages_of(saver: RedisSaver, redis_url: str, prefix: str, name: str, **more: Any) -> tuple[list[Any], Listed]:
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        reader.setup()
+        transport = Listed(reader.store.transport)
+        reader.transport = Retrying(transport, deadline=5)
+        return [place_of(item) for item in LISTINGS[name][0](reader, **more)], transport
+
+
+def test_a_page_takes_little_more_from_all_buckets_than_it_holds_and_one_round_trip(
+    saver: RedisSaver, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random.Random(21)
+    for number in range(1500):
+        config = config_of(f"{source.getrandbits(128):032x}")
+        config = put(saver, {"n": number}, config, {"source": "loop", "step": 1, "most": min(number % 10, 1)})
+        saver.put_writes(config, [("__interrupt__", [Interrupt("sure?", id="1")])], "task")
+    for name, (_, most_items, most_bytes) in LISTINGS.items():
+        found, transport = pages_of(saver, redis_url, prefix, name, limit=500)
+        assert len(found) == 500
+        assert transport.items <= most_items * len(found), name
+        assert sum(transport.sizes) <= most_bytes * len(found), name
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "likely_share", lambda limit, _: limit)
+            expected, before = pages_of(saver, redis_url, prefix, name, limit=500)
+        assert found == expected
+        assert before.items > most_items * len(found)  # or there would be nothing to see
+        assert transport.requests <= before.requests + 1, name
+        for limit in (1, 2, 3, 30, 101):
+            assert pages_of(saver, redis_url, prefix, name, limit=limit)[0] == expected[:limit]
+
+
+def test_items_that_are_in_rows_do_not_cost_a_round_trip_for_each_row(
+    saver: RedisSaver, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        config = config_of(f"thread {number}")
+        for step in range(10):
+            config = put(saver, {"n": step}, config, {"source": "loop", "step": step, "most": 1})
+        for task in range(10):
+            saver.put_writes(config, [("__interrupt__", [Interrupt("sure?", id=str(task))])], f"task {task}")
+    for name in ("interrupts", "interrupts by metadata", "history", "history by metadata"):
+        found, transport = pages_of(saver, redis_url, prefix, name)
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "likely_share", lambda limit, _: limit)
+            expected, before = pages_of(saver, redis_url, prefix, name)
+        assert len(found) == 500
+        assert found == expected
+        assert transport.items <= before.items, name
+        assert transport.requests <= 2 * before.requests, name

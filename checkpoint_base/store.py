@@ -155,6 +155,8 @@ class CheckpointStore(ABC):
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         """Return one page of the writes that raise pending interrupts, by `InterruptRecord.position`.
 
+        It may return several pages at once, all but the last of ``query.limit`` writes.
+
         These writes are on the latest checkpoint of a thread's root namespace and have ``questions``, and no write of
         the same task ``settles`` it. ``query.terms`` must be on that checkpoint.
         """

@@ -8,6 +8,7 @@ from itertools import islice, repeat
 
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.metadata import has_terms
+from checkpoint_base.paging import MAX_PAGE, PAGE_BYTES
 from checkpoint_base.records import (
     CheckpointRecord,
     Chunk,
@@ -23,9 +24,13 @@ from checkpoint_s3.format import UNREADABLE, has_writes
 from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
+from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 
 _ROOT = space_segment("")
+
+_THREADS_AT_ONCE = 100
+"""The most threads of which all writes are held at the same time. Of the others only the questions are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class _Marker:
 @dataclass(frozen=True, slots=True)
 class _Latest:
     """The latest checkpoint of a thread's root namespace, with its writes.
+
+    Of the writes it has those that tell what is pending, and of the chunks those of the pending questions.
 
     If anything is damaged, ``record`` has no header, and a question without a value replaces each unreadable special
     write, which may be one. Neither can be read, so a listing shows them with an error.
@@ -126,6 +133,7 @@ class Inbox:
     # Interrupts
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
+        """One page or several: to find one takes finding all that wait."""
         (pages,) = yield from self._reader.everything([self._reader.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
@@ -147,13 +155,23 @@ class Inbox:
             key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
             reverse=query.order == "newest",
         )
-        page = waiting[: query.limit]
-        # A question may refer to chunks of the state in which it was asked.
-        lacking = {
-            each.thread_id: each.group for each, write in page if not each.chunks.keys() >= set(write.value.chunk_ids)
-        }
-        chunks = yield from self._states(lacking)
-        return [InterruptRecord(each.record, write, chunks.get(each.thread_id, each.chunks)) for each, write in page]
+        found: list[InterruptRecord] = []
+        size = 0
+        for start in range(0, len(waiting), query.limit):
+            page = waiting[start : start + query.limit]
+            lacking = {
+                each.thread_id: each.group for each, write in page if closure(write.value.chunk_ids, each.chunks)[1]
+            }
+            states = yield from self._states(lacking)
+            for each, write in page:
+                # A question may refer to chunks of the state in which it was asked.
+                chunks, _ = closure(write.value.chunk_ids, each.chunks, states.get(each.thread_id, {}))
+                size += sum(len(chunk.body) for chunk in chunks.values())
+                found.append(InterruptRecord(each.record, write, chunks))
+            # A lower limit is the caller's, who wants no more.
+            if query.limit < MAX_PAGE or size >= PAGE_BYTES:
+                break
+        return found
 
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
@@ -213,17 +231,24 @@ class Inbox:
 
     def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
         """The latest checkpoint of each thread's root namespace. Threads without a visible one are left out."""
-        places: list[tuple[str, Group]] = []
-        for thread_id, (_, groups) in threads.items():
+        places: list[tuple[str, Group, bool]] = []
+        for thread_id, (state, groups) in threads.items():
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
             if group is not None:
-                places.append((thread_id, group))
-        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group in places])
+                places.append((thread_id, group, state.is_damaged))
+        found: dict[str, _Latest] = {}
+        for start in range(0, len(places), _THREADS_AT_ONCE):
+            found |= yield from self._read_latest(places[start : start + _THREADS_AT_ONCE])
+        return found
+
+    def _read_latest(self, places: Sequence[tuple[str, Group, bool]]) -> Operation[dict[str, _Latest]]:
+        """These checkpoints, each given with its thread and whether that has a damaged ledger."""
+        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group, _ in places])
         bodies = yield from self._reader.bodies(
-            [self._reader.keys.folder(thread_id) + each.name for thread_id, group in places for each in group.writes]
+            [self._reader.keys.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
         )
         found = {}
-        for (thread_id, group), head in zip(places, heads, strict=True):
+        for (thread_id, group, is_ledger_damaged), head in zip(places, heads, strict=True):
             folder = self._reader.keys.folder(thread_id)
             objects = [(each, bodies[folder + each.name]) for each in group.writes]
             damaged: list[WritesObject] = []
@@ -233,9 +258,11 @@ class Inbox:
                 damaged = [each for each, body in objects if not has_writes(body)]
                 writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
             writes += [_stand_in(each) for each in damaged if each.parsed.kind == "x"]
-            is_damaged = head is None or bool(damaged) or threads[thread_id][0].is_damaged
+            telling = [write for write in writes if write.questions or write.settles]
+            asked, _ = closure((id_ for write in writes if write.questions for id_ in write.value.chunk_ids), chunks)
+            is_damaged = head is None or bool(damaged) or is_ledger_damaged
             record = _unreadable(thread_id, group) if head is None or is_damaged else head.record
-            found[thread_id] = _Latest(group, record, writes, chunks, is_damaged)
+            found[thread_id] = _Latest(group, record, telling, asked, is_damaged)
         return found
 
 

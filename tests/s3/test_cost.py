@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -49,6 +50,13 @@ def put(saver: S3Saver, values: dict[str, Any], config: Any = CONFIG, **metadata
     versions = {channel: saver.get_next_version(None) for channel in values}
     checkpoint.update(channel_values=values, channel_versions=versions)
     return saver.put(config, checkpoint, {"source": "loop", "step": 1, **metadata}, versions)
+
+
+QUESTION = [("__interrupt__", (Interrupt("late", id="late"),))]
+
+
+def config_of_thread(number: int) -> Any:
+    return {"configurable": {"thread_id": f"thread {number}", "checkpoint_ns": ""}}
 
 
 def dollars(kinds: Counter[str]) -> float:
@@ -291,6 +299,74 @@ def test_clearing_away_markers_looks_once_at_what_a_thread_waits_for(
         assert looks <= 2
         # With no grace, each question is marked twice.
         assert len({key.rpartition(".")[0] for key in keys(radosgw_url, "i/")}) == len(left)
+
+
+def ask(saver: S3Saver, threads: int, questions: int) -> list[str]:
+    """Let threads ask, by turns; return what, in this order. Every other text is too long for a record, and one of each
+    thread is stored in its state only."""
+    configs = []
+    texts = [
+        [f"{thread}.{at} ".ljust(3000 if at % 2 else 10, ".") for at in range(questions)] for thread in range(threads)
+    ]
+    asked = [[(Interrupt(text, id=f"{number}"),) for number, text in enumerate(some)] for some in texts]
+    for thread in range(threads):
+        configs.append(put(saver, {"asked": asked[thread][-1]}, config_of_thread(thread)))
+    for at in range(questions):
+        for thread, config in enumerate(configs):
+            saver.put_writes(config, [("__interrupt__", asked[thread][at])], f"task {at}")
+    return [texts[thread][at] for at in range(questions) for thread in range(threads)]
+
+
+def looks(transport: Counting) -> int:
+    return sum(isinstance(call, List) and "/i/" in call.prefix for call in transport.calls)
+
+
+def test_all_questions_are_found_by_two_looks_at_what_waits_however_many_there_are(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    asked = ask(saver, threads=6, questions=42)
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted(reader)
+        assert [each.value for each in reader.interrupts(order="oldest")] == asked
+        # The markers, and for each thread its ledger, its listing, and its writes; at first also its beginning, and
+        # then once the state and the writes, because some questions are stored in the state only. The second look
+        # finds that no more follow.
+        assert looks(transport) == 2
+        assert len(transport.calls) == 2 * (1 + 6 * (2 + 42)) + 6 + 6 * (1 + 42)
+        transport.forget()
+        assert [each.value for each in reader.interrupts()] == asked[::-1]
+        assert looks(transport) == 2
+        transport.forget()
+        assert [each.value for each in reader.interrupts(order="oldest", limit=1)] == asked[:1]
+        assert len(transport.calls) == 1 + 6 * (2 + 42)
+        cursor, joined = None, []
+        while page := [*reader.interrupts(order="oldest", limit=90, after=cursor)]:
+            joined += [each.value for each in page]
+            cursor = page[-1].cursor
+        assert joined == asked
+
+
+@pytest.mark.parametrize(
+    ("page_bytes", "at_once", "pages"), [(0, 100, 3), (200_000, 200, 2), (inbox.PAGE_BYTES, 252, 2)]
+)
+def test_what_is_found_at_once_is_bounded_and_the_next_page_goes_on_behind_it(
+    page_bytes: int, at_once: int, pages: int, saver: S3Saver, radosgw_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask(saver, threads=6, questions=42)
+    monkeypatch.setattr(inbox, "PAGE_BYTES", page_bytes)
+    monkeypatch.setattr(inbox, "_THREADS_AT_ONCE", 4)
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted(reader)
+        found = [each.value for each in islice(reader.interrupts(order="oldest"), 30)]
+        assert found == asked[:30]
+        found = []
+        for each in reader.interrupts(order="oldest"):
+            found.append(each.value)
+            if len(found) == 100:
+                put(saver, {"n": 1}, config_of_thread(0))
+                saver.put_writes(put(saver, {"n": 1}, config_of_thread(7)), QUESTION, "task")
+    assert found == [*asked[:at_once], *(text for text in asked[at_once:] if not text.startswith("0.")), "late"]
+    assert looks(transport) == 1 + pages
 
 
 def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are() -> None:

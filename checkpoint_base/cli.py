@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -31,9 +30,9 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import rebuilt_channels, root_of_call
+from checkpoint_base.operations import caller_of, rebuilt_channels
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
-from checkpoint_base.retention import living_calls
+from checkpoint_base.retention import ended_calls
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.transfers import transfer_counting
@@ -431,11 +430,12 @@ def _plan(saver: CheckpointSaver, thread: str, strategy: str, keep: int, **_: An
     infos = list(saver.history(_config(thread)))
     kept = 0
     if strategy == "keep-latest":
-        may_be_needed = living_calls(keep, (info.checkpoint_id for info in infos if not info.checkpoint_ns))
-        spaces = Counter(
-            info.checkpoint_ns for info in infos if may_be_needed(root_of_call(info.checkpoint_ns, info.metadata))
-        )
-        kept = sum(min(count, keep) for count in spaces.values())
+        spaces: dict[str, dict[str, str | None]] = {}
+        for info in infos:
+            caller_id = caller_of(info.checkpoint_ns, info.metadata)
+            spaces.setdefault(info.checkpoint_ns, {})[info.checkpoint_id] = caller_id
+        ends = ended_calls(keep, [(ns, *each, True) for ns, here in spaces.items() for each in here.items()])
+        kept = sum(min(len(here), keep) for here in spaces.values() if not ends(here.items()))
     return {"thread_id": thread, "checkpoints": len(infos), "removed": len(infos) - kept}
 
 

@@ -7,10 +7,12 @@ records into what LangGraph expects.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Any, TypeAlias, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -82,6 +84,9 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
+
+_CALLED = re.compile(":[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""How the name of a graph in a namespace ends if it was called by a task: with the task's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +163,8 @@ class Operations:
         )
         open_channels = tuple(map(escape, rebuilt_channels(checkpoint, everything)))
         type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
-        root_id = root_of_call(key.checkpoint_ns, everything)
-        associated = _associated_with(key, parent_id, channels, open_channels, root_id)
+        caller_id = caller_of(key.checkpoint_ns, everything)
+        associated = _associated_with(key, parent_id, channels, open_channels, caller_id)
         return CheckpointRecord(
             key=key,
             parent_id=parent_id,
@@ -168,7 +173,7 @@ class Operations:
             open_channels=open_channels,
             terms=b"".join(self._terms(everything)),
             run_id=_run_id(everything),
-            root_id=root_id,
+            caller_id=caller_id,
             written_at=_now(),
         )
 
@@ -422,7 +427,7 @@ class Operations:
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
         what = f"checkpoint {_place(record.key)}"
         associated = _associated_with(
-            record.key, record.parent_id, record.channels, record.open_channels, record.root_id
+            record.key, record.parent_id, record.channels, record.open_channels, record.caller_id
         )
         match self._decode(ValueRecord(record.header), {}, what, associated=associated):
             case [dict() as header, dict() as metadata]:
@@ -555,11 +560,11 @@ def _associated_with(
     parent_id: str | None,
     channels: Iterable[ChannelVersion],
     open_channels: Iterable[str],
-    root_id: str | None,
+    caller_id: str | None,
 ) -> bytes:
     """What a checkpoint's record holds outside its header, which the header's checksum covers, too."""
     pairs = (part for pair in channels for part in pair)
-    ids = (key.checkpoint_ns, key.checkpoint_id, parent_id or "", root_id or "")
+    ids = (key.checkpoint_ns, key.checkpoint_id, parent_id or "", caller_id or "")
     return "\0".join((*ids, *pairs, *open_channels)).encode()
 
 
@@ -591,17 +596,21 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
     return [name for name in metadata.get(_DELTA_COUNTERS) or () if name in versions and name not in values]
 
 
-def root_of_call(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:
-    """The checkpoint of the root graph at which the call of a subgraph began; None for what outlives a call.
+def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:
+    """The checkpoint at which the call of a subgraph began, in the graph around it; None for what outlives a call.
 
-    LangGraph puts the ids of tasks into the namespace of a call, but not into that of a subgraph with a memory of its
-    own (``checkpointer=True``), and the checkpoints of the graphs around it into the metadata.
+    LangGraph names each graph of a namespace, and the task that called it, unless the graph has a memory of its own
+    (``checkpointer=True``): then nothing tells its calls apart, and it goes on where the last one ended. What such a
+    graph calls belongs to its checkpoint, even if the root graph has gone on. Metadata has the checkpoints of all
+    graphs around this one, by their namespaces.
     """
+    graphs = checkpoint_ns.split("|")
+    around = list(takewhile(lambda graph: not _CALLED.search(graph), graphs))
     parents = metadata.get("parents")
-    if ":" not in checkpoint_ns or not isinstance(parents, Mapping):
+    if len(around) == len(graphs) or not isinstance(parents, Mapping):
         return None
     try:
-        return checkpoint_key(parents.get(""))
+        return checkpoint_key(parents.get("|".join(around)))
     except InvalidKey:  # put there by hand
         return None
 

@@ -78,9 +78,9 @@ class CheckpointRecord:
 
     ``header`` is opaque. ``channels`` are the (channel, version) pairs whose values make up the state; a pair may have
     no stored value. ``open_channels`` are those whose value is rebuilt from the ancestors' writes. ``terms`` are the
-    joined 8-byte digests of the metadata entries that can be filtered on. ``root_id``, on a checkpoint of a subgraph's
-    call, is the checkpoint of the root namespace at which the call began; None elsewhere. ``written_at`` is in
-    microseconds since 1970-01-01 UTC, by the writer's clock.
+    joined 8-byte digests of the metadata entries that can be filtered on. ``caller_id``, on a checkpoint of a call of a
+    subgraph, is the checkpoint of another namespace at which the call began; None on what outlives a call.
+    ``written_at`` is in microseconds since 1970-01-01 UTC, by the writer's clock.
     """
 
     key: CheckpointKey
@@ -90,7 +90,7 @@ class CheckpointRecord:
     open_channels: tuple[str, ...]
     terms: bytes
     run_id: str | None
-    root_id: str | None
+    caller_id: str | None
     written_at: int
 
 

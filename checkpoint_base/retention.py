@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import TypeAlias
@@ -16,11 +16,14 @@ class Skeleton:
 
     parent_id: str | None
     run_id: str | None
-    root_id: str | None
+    caller_id: str | None
     versions: Mapping[str, str]
     open_channels: frozenset[str]
     retired: bool
 
+
+Placed: TypeAlias = tuple[Hashable, str, str | None, bool]
+"""A checkpoint: its namespace, its id, its ``caller_id``, and whether it is visible."""
 
 Choice: TypeAlias = Callable[[Mapping[str, Skeleton]], Collection[str]]
 """Says which of a namespace's visible checkpoints, given by id, to keep."""
@@ -39,20 +42,32 @@ class Retention:
     values: frozenset[ChannelVersion]
 
 
-def living_calls(keep: int, root: Iterable[str]) -> Callable[[str | None], bool]:
-    """Tells by ``root_id`` which checkpoints may still be needed, given the visible checkpoints of the root namespace.
+def the_latest(keep: int, checkpoints: Iterable[Placed]) -> Choice:
+    """The choice of `CheckpointStore.prune`, given all checkpoints of the thread."""
+    ends = ended_calls(keep, checkpoints)
+    return lambda visible: () if ends((id_, one.caller_id) for id_, one in visible.items()) else nlargest(keep, visible)
 
-    Those of a call go with the one at which it began. If that one is later than all others, it is about to arrive.
+
+def ended_calls(keep: int, checkpoints: Iterable[Placed]) -> Callable[[Iterable[tuple[str, str | None]]], bool]:
+    """Tells of a namespace, by its visible checkpoints and their ``caller_id``, whether it goes as a whole.
+
+    That is if it belongs to a call, and the checkpoint at which the call began is one of the thread that goes. One that
+    was never there may be on its way, or in another thread, whose graph is still within the call.
     """
-    kept = frozenset(nlargest(keep, root))
-    newest = max(kept, default="")
-    return lambda root_id: root_id is None or root_id in kept or root_id > newest
+    visible: dict[Hashable, dict[str, str | None]] = {}
+    stored = set()
+    for namespace, id_, caller_id, is_visible in checkpoints:
+        stored.add(id_)
+        if is_visible:
+            visible.setdefault(namespace, {})[id_] = caller_id
+    kept = {id_ for here in visible.values() if _caller(here.items()) is None for id_ in nlargest(keep, here)}
+    going = stored - kept
+    return lambda here: _caller(here) in going
 
 
-def the_latest(keep: int, root: Iterable[str]) -> Choice:
-    """The choice of `CheckpointStore.prune`, given the visible checkpoints of the thread's root namespace."""
-    may_be_needed = living_calls(keep, root)
-    return lambda visible: nlargest(keep, (id_ for id_, one in visible.items() if may_be_needed(one.root_id)))
+def _caller(checkpoints: Iterable[tuple[str, str | None]]) -> str | None:
+    """The ``caller_id`` of a namespace: that of its newest checkpoint, but for those that LangGraph put without one."""
+    return max(((id_, caller_id) for id_, caller_id in checkpoints if caller_id is not None), default=("", None))[1]
 
 
 def all_but_runs(run_ids: Collection[str]) -> Choice:

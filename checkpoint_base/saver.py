@@ -284,7 +284,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Args:
             thread_ids: missing threads are ignored.
             strategy: ``"keep_latest"`` keeps the latest checkpoints of every namespace with their writes and everything
-                they need, delta channels included; what a call of a subgraph stored stays for as long as the root
+                they need, delta channels included; what a call of a subgraph stored stays for as long as the
                 checkpoint at which the call began, unless the subgraph remembers (``checkpointer=True``).
                 ``"delete"`` removes the threads.
             keep: how many of the latest checkpoints of every namespace to keep, an extension of this project. More than

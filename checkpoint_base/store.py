@@ -138,8 +138,8 @@ class CheckpointStore(ABC):
         """Keep only the latest checkpoints of every namespace of these threads, and exactly what they refer to.
 
         There are `THREADS_AT_ONCE` threads at most. ``keep``, from 1 to `MAX_KEPT`, is how many of each namespace stay.
-        Of these, a checkpoint with a ``root_id`` stays only if that one of the root namespace stays, too, or is greater
-        than all that are visible there; `checkpoint_base.retention` has this rule for stores in Python.
+        A namespace whose visible checkpoints have a ``caller_id`` goes as a whole if the one that its newest has is a
+        checkpoint of the thread that goes; `checkpoint_base.retention` has this rule for stores in Python.
 
         A kept checkpoint may have a channel without a stored value, which was among ``open_channels`` somewhere in its
         namespace. Then its ancestors, up to the nearest one with a value, are *retired*: they disappear from `load`,

@@ -257,7 +257,7 @@ class _Copy:
                 open_channels=(),
                 terms=b"",
                 run_id=self._run_id,
-                root_id=None,
+                caller_id=None,
                 written_at=self._stand_in_time(key),
             )
             yield from self._put(record, values, ancestry.chunks)

@@ -142,7 +142,7 @@ class PostgresStore(CheckpointStore):
                 key.checkpoint_id,
                 checkpoint.parent_id,
                 checkpoint.run_id,
-                checkpoint.root_id,
+                checkpoint.caller_id,
                 checkpoint.written_at,
                 Texts([channel for channel, _ in checkpoint.channels]),
                 Texts([version for _, version in checkpoint.channels]),
@@ -354,8 +354,8 @@ def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Map
 
 def _record(row: Sequence[Any]) -> CheckpointRecord:
     (
-        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id, root_id,
-        written_at,
+        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id,
+        caller_id, written_at,
     ) = row[:_RECORD_COLUMNS]  # fmt: skip
     if len(channels) != len(versions) or None in channels or None in versions or None in opened:
         raise CorruptCheckpoint(f"the channels of checkpoint {checkpoint_id} of thread {thread_id!r} are damaged")
@@ -367,7 +367,7 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
         open_channels=tuple(opened),
         terms=struct.pack(f">{len(terms)}q", *terms),
         run_id=run_id,
-        root_id=root_id,
+        caller_id=caller_id,
         written_at=written_at,
     )
 

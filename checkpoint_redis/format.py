@@ -29,7 +29,7 @@ def pack_checkpoint(record: CheckpointRecord) -> bytes:
             b"v",
             _sized((record.parent_id or "").encode()),
             _sized(b"" if record.run_id is None else b"+" + record.run_id.encode()),
-            _sized((record.root_id or "").encode()),
+            _sized((record.caller_id or "").encode()),
             _sized("".join([f"{channel}\0{version}\0" for channel, version in record.channels]).encode()),
             _sized("".join([f"{channel}\0" for channel in record.open_channels]).encode()),
             _sized(record.terms),
@@ -57,7 +57,7 @@ def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
             open_channels=tuple(opened.decode().split("\0")[:-1]),
             terms=terms,
             run_id=run[1:].decode() if run else None,
-            root_id=root.decode() or None,
+            caller_id=root.decode() or None,
             written_at=written_at,
         )
     except (struct.error, ValueError) as error:

@@ -110,7 +110,7 @@ def checkpoint_object(head: Head, items: Items) -> bytes:
         record.key.checkpoint_id,
         record.parent_id,
         record.run_id,
-        record.root_id,
+        record.caller_id,
         record.written_at,
         record.terms,
         record.open_channels,
@@ -188,7 +188,7 @@ def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
     """Read the head of a checkpoint's object. ``key`` has its thread, and the id according to its name."""
     parts = _head(body, CHECKPOINT, where)
     with _reading(where):
-        namespace, id_, parent_id, run_id, root_id, written_at, terms, opened, channels, header = parts
+        namespace, id_, parent_id, run_id, caller_id, written_at, terms, opened, channels, header = parts
         record = CheckpointRecord(
             key=CheckpointKey(key.thread_id, namespace, id_),
             parent_id=parent_id,
@@ -197,7 +197,7 @@ def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
             open_channels=tuple(opened),
             terms=terms,
             run_id=run_id,
-            root_id=root_id,
+            caller_id=caller_id,
             written_at=written_at,
         )
         stored = frozenset((channel, version) for channel, version, is_stored in channels if is_stored)

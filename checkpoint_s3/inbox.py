@@ -276,7 +276,7 @@ def _unreadable(thread_id: str, group: Group) -> CheckpointRecord:
         open_channels=(),
         terms=b"",
         run_id=None,
-        root_id=None,
+        caller_id=None,
         written_at=0,
     )
 

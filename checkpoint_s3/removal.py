@@ -9,7 +9,7 @@ from functools import partial
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.records import ChannelVersion
-from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest
+from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import UNREADABLE, Head, Ledger, checkpoint_digest, ledger_object, without
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
@@ -85,18 +85,17 @@ class Remover:
         }
         return sorted(threads)
 
-    def _retain(self, thread_id: str, choosing: Callable[[Collection[str]], Choice]) -> Operation[None]:
+    def _retain(self, thread_id: str, choosing: Callable[[Iterable[Placed]], Choice]) -> Operation[None]:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need.
 
-        ``choosing`` is told the visible checkpoints of the root namespace.
+        ``choosing`` is told all checkpoints of the thread.
         """
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
-            root = [group for group in groups if group.space == space_segment("") and group.visible]
-            hidden, retired, kept = _retained(places, choosing([group.checkpoint_id for group in root]))
+            hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
             hidden += [
                 other
                 for group in present
@@ -105,6 +104,7 @@ class Remover:
             ]
             if not hidden and retired == dict(state.ledger.retired):
                 return None
+            root = [group for group in groups if group.space == space_segment("") and group.visible]
             latest = max(
                 (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
             )
@@ -271,12 +271,17 @@ class _Place:
     head: Head
 
     @property
+    def placed(self) -> Placed:
+        group = self.group
+        return (group.space, group.checkpoint_id, self.head.record.caller_id, group.retired is None)
+
+    @property
     def skeleton(self) -> Skeleton:
         record, retired = self.head.record, self.group.retired
         return Skeleton(
             parent_id=record.parent_id,
             run_id=record.run_id,
-            root_id=record.root_id,
+            caller_id=record.caller_id,
             versions=dict(record.channels),
             open_channels=frozenset(record.open_channels) if retired is None else retired,
             retired=retired is not None,

@@ -492,7 +492,7 @@ CLAUSES: dict[str, Clause] = {
             "PRUNE-1",
             "keep_latest",
             "`prune` keeps the latest checkpoint of every namespace, with all its values and writes. No other "
-            "checkpoint of the thread is found or listed any more. What a call of a subgraph stored goes with the root "
+            "checkpoint of the thread is found or listed any more. What a call of a subgraph stored goes with the "
             "checkpoint at which the call began.",
             "langgraph-checkpoint's strategy `keep_latest`.",
             (_C.PRUNE,),

@@ -14,7 +14,7 @@ from checkpoint_base.records import ChannelVersion, CheckpointRecord, ThreadReco
 
 def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
     (
-        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, root_id,
+        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, opened, terms, run_id, caller_id,
         written_at,
     ) = row[:11]  # fmt: skip
     return CheckpointRecord(
@@ -25,7 +25,7 @@ def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
         open_channels=names_of(opened),
         terms=terms,
         run_id=run_id,
-        root_id=root_id,
+        caller_id=caller_id,
         written_at=written_at,
     )
 

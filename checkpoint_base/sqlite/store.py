@@ -28,7 +28,7 @@ from checkpoint_base.records import (
     chunks_needed,
     split_ids,
 )
-from checkpoint_base.retention import Choice, Skeleton, all_but_runs, retain, the_latest, unreachable
+from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
 from checkpoint_base.sqlite.errors import NOT_UTF8, is_undecodable
 from checkpoint_base.sqlite.rows import (
@@ -225,7 +225,7 @@ def _put(
             "checkpoint_id": checkpoint.key.checkpoint_id,
             "parent_id": checkpoint.parent_id,
             "run_id": checkpoint.run_id,
-            "root_id": checkpoint.root_id,
+            "caller_id": checkpoint.caller_id,
             "written_at": checkpoint.written_at,
             "channels": json_text(checkpoint.channels),
             "open_channels": json_text(checkpoint.open_channels),
@@ -559,18 +559,18 @@ def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
     return True
 
 
-def _retain(db: sqlite3.Connection, thread: int, choosing: Callable[[Collection[str]], Choice]) -> None:
+def _retain(db: sqlite3.Connection, thread: int, choosing: Callable[[Iterable[Placed]], Choice]) -> None:
     """Remove the visible checkpoints of a thread that are not chosen, and what only they needed.
 
-    ``choosing`` is told the visible checkpoints of the root namespace.
+    ``choosing`` is told all checkpoints of the thread.
     """
-    choose = choosing([id_ for (id_,) in db.execute(_SQL.visible_ids_of_root, {"thread": thread}).fetchall()])
+    choose = choosing(db.execute(_SQL.checkpoints_of_thread, {"thread": thread}).fetchall())
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
             id_: Skeleton(
-                parent_id, run_id, root_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired)
+                parent_id, run_id, caller_id, dict(pairs_of(channels)), frozenset(names_of(opened)), bool(retired)
             )
-            for id_, parent_id, run_id, root_id, channels, opened, retired in db.execute(
+            for id_, parent_id, run_id, caller_id, channels, opened, retired in db.execute(
                 _SQL.skeletons, {"namespace": namespace}
             ).fetchall()
         }

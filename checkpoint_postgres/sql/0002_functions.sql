@@ -82,7 +82,7 @@ BEGIN
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.put(
-    p_thread text, p_ns bytea, p_checkpoint_ns text, p_checkpoint text, p_parent text, p_run text, p_root text,
+    p_thread text, p_ns bytea, p_checkpoint_ns text, p_checkpoint text, p_parent text, p_run text, p_caller text,
     p_written_at bigint,
     p_channels text[], p_versions text[], p_open text[], p_terms bigint[], p_header bytea,
     p_value_channels text[], p_value_versions text[], p_value_roots bytea[], p_value_refs bytea[],
@@ -134,12 +134,12 @@ BEGIN
         FROM generate_subscripts(p_value_channels, 1) AS n
         ON CONFLICT (thread_id, ns, channel, version) DO UPDATE SET root = excluded.root, refs = excluded.refs;
     END IF;
-    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, root_id, written_at, retired,
+    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, caller_id, written_at, retired,
                                       channels, versions, open_channels, terms, header)
-    VALUES (p_thread, p_ns, p_checkpoint, p_checkpoint_ns, p_parent, p_run, p_root, p_written_at, false,
+    VALUES (p_thread, p_ns, p_checkpoint, p_checkpoint_ns, p_parent, p_run, p_caller, p_written_at, false,
             p_channels, p_versions, p_open, p_terms, p_header)
     ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
-        parent_id = excluded.parent_id, run_id = excluded.run_id, root_id = excluded.root_id,
+        parent_id = excluded.parent_id, run_id = excluded.run_id, caller_id = excluded.caller_id,
         written_at = excluded.written_at, retired = false,
         channels = excluded.channels, versions = excluded.versions, open_channels = excluded.open_channels,
         terms = excluded.terms, header = excluded.header;
@@ -320,7 +320,7 @@ END $checkpoints$;
 
 CREATE FUNCTION {schema}.load(p_thread text, p_ns bytea, p_checkpoint text) RETURNS TABLE (
     thread_id text, checkpoint_ns text, checkpoint_id text, parent_id text, header bytea, channels text[],
-    versions text[], open_channels text[], terms bigint[], run_id text, root_id text, written_at bigint,
+    versions text[], open_channels text[], terms bigint[], run_id text, caller_id text, written_at bigint,
     value_of integer[], value_channels text[], value_roots bytea[], value_refs bytea[],
     write_of integer[], write_tasks text[], write_idx integer[], write_channels text[],
     write_paths text[], write_questions integer[], write_settles boolean[], write_times bigint[],
@@ -338,7 +338,7 @@ BEGIN
     END IF;
     RETURN QUERY
     SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-           versions, open_channels, terms, run_id, root_id, written_at, contents.*
+           versions, open_channels, terms, run_id, caller_id, written_at, contents.*
     FROM {schema}.checkpoints, {schema}.contents(ARRAY[p_thread], ARRAY[p_ns], ARRAY[found_id])
     WHERE thread_id = p_thread AND ns = p_ns AND checkpoint_id = found_id AND NOT retired;
 END $checkpoints$;

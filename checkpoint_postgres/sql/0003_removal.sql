@@ -27,7 +27,7 @@ CREATE FUNCTION {schema}.retain(p_thread text, p_runs text[], p_keep integer) RE
 SET enable_seqscan = off SET jit = off SET plan_cache_mode = force_generic_plan AS $checkpoints$
 #variable_conflict use_column
 DECLARE
-    kept_of_root text[];        -- the greatest first
+    ended_ns bytea[];           -- of calls that began at checkpoints that go
     kept_ns bytea[];
     kept_ids text[];
     needed_ns bytea[];          -- each (namespace, checkpoint, channel) that is rebuilt or that another is rebuilt from, …
@@ -43,15 +43,19 @@ DECLARE
     ancestor record;
 BEGIN
     IF p_runs IS NULL THEN
-        SELECT array_agg(checkpoint_id ORDER BY checkpoint_id DESC) INTO kept_of_root FROM (
-            SELECT checkpoint_id FROM {schema}.checkpoints WHERE thread_id = p_thread AND ns = '' AND NOT retired
-            ORDER BY checkpoint_id DESC LIMIT p_keep) AS latest;
+        WITH of_calls AS MATERIALIZED (
+            SELECT DISTINCT ON (ns) ns, caller_id FROM {schema}.checkpoints
+            WHERE thread_id = p_thread AND NOT retired AND caller_id IS NOT NULL ORDER BY ns, checkpoint_id DESC),
+        outliving AS (
+            SELECT checkpoint_id, row_number() OVER (PARTITION BY ns ORDER BY checkpoint_id DESC) AS age
+            FROM {schema}.checkpoints WHERE thread_id = p_thread AND NOT retired AND ns NOT IN (SELECT ns FROM of_calls))
+        SELECT array_agg(ns) INTO ended_ns FROM of_calls
+        WHERE caller_id NOT IN (SELECT checkpoint_id FROM outliving WHERE age <= p_keep)
+          AND caller_id IN (SELECT checkpoint_id FROM {schema}.checkpoints WHERE thread_id = p_thread);
         SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM (
             SELECT ns, checkpoint_id, row_number() OVER (PARTITION BY ns ORDER BY checkpoint_id DESC) AS age
             FROM {schema}.checkpoints
-            WHERE thread_id = p_thread AND NOT retired
-              AND (root_id IS NULL OR kept_of_root IS NULL OR root_id > kept_of_root[1]
-                   OR root_id IN (SELECT unnest(kept_of_root)))) AS aged
+            WHERE thread_id = p_thread AND NOT retired AND ns NOT IN (SELECT unnest(ended_ns))) AS aged
         WHERE age <= p_keep;
     ELSE
         SELECT array_agg(ns), array_agg(checkpoint_id) INTO kept_ns, kept_ids FROM {schema}.checkpoints
@@ -196,13 +200,13 @@ BEGIN
     INSERT INTO {schema}.channel_values (thread_id, ns, channel, version, root, refs)
     SELECT p_target, ns, channel, version, root, refs FROM {schema}.channel_values WHERE thread_id = p_source
     ON CONFLICT (thread_id, ns, channel, version) DO UPDATE SET root = excluded.root, refs = excluded.refs;
-    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, root_id, written_at, retired,
+    INSERT INTO {schema}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, caller_id, written_at, retired,
                                       channels, versions, open_channels, terms, header)
-    SELECT p_target, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, root_id, written_at, retired,
+    SELECT p_target, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, caller_id, written_at, retired,
            channels, versions, open_channels, terms, header
     FROM {schema}.checkpoints WHERE thread_id = p_source
     ON CONFLICT (thread_id, ns, checkpoint_id) DO UPDATE SET
-        parent_id = excluded.parent_id, run_id = excluded.run_id, root_id = excluded.root_id,
+        parent_id = excluded.parent_id, run_id = excluded.run_id, caller_id = excluded.caller_id,
         written_at = excluded.written_at, retired = excluded.retired, channels = excluded.channels, versions = excluded.versions,
         open_channels = excluded.open_channels, terms = excluded.terms, header = excluded.header;
     INSERT INTO {schema}.writes (thread_id, ns, checkpoint_id, task_id, idx, channel, task_path, questions, settles,

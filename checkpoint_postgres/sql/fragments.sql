@@ -8,7 +8,7 @@ IN (SELECT thread_id FROM {schema}.checkpoints WHERE terms OPERATOR(pg_catalog.@
 
 -- name: checkpoints_of_page
 SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels,
-       versions, open_channels, terms, run_id, root_id, written_at, contents.*
+       versions, open_channels, terms, run_id, caller_id, written_at, contents.*
 FROM page JOIN {schema}.checkpoints USING (thread_id, ns, checkpoint_id)
 LEFT JOIN {schema}.contents((SELECT pg_catalog.array_agg(thread_id ORDER BY n) FROM page WHERE %(contents)b),
                             (SELECT pg_catalog.array_agg(ns ORDER BY n) FROM page WHERE %(contents)b),
@@ -18,7 +18,7 @@ ORDER BY n
 
 -- name: questions_of_page
 SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
-       terms, run_id, root_id, newest.written_at,
+       terms, run_id, caller_id, newest.written_at,
        asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
 FROM page
 CROSS JOIN LATERAL (

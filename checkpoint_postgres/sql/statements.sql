@@ -129,7 +129,7 @@ WITH page AS MATERIALIZED (
 -- name: threads_newest
 SELECT known.thread_id, created_at, updated_at,
        (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
-       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, root_id, written_at
+       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, caller_id, written_at
 FROM {schema}.threads AS known
 LEFT JOIN LATERAL (
     SELECT * FROM {schema}.checkpoints
@@ -143,7 +143,7 @@ ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
 -- name: threads_oldest
 SELECT known.thread_id, created_at, updated_at,
        (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
-       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, root_id, written_at
+       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, caller_id, written_at
 FROM {schema}.threads AS known
 LEFT JOIN LATERAL (
     SELECT * FROM {schema}.checkpoints

@@ -1,7 +1,7 @@
 -- Records as `checkpoint_redis.format` writes them. A checkpoint begins with v (visible) or x (retired): letters that
 -- differ in more than one bit.
 --
---   checkpoint   parent, run (after a +, or empty for none), root (or empty), channels, open channels, terms,
+--   checkpoint   parent, run (after a +, or empty for none), caller (or empty), channels, open channels, terms,
 --                what only Python reads
 --   value        root, refs
 --   write        questions, settles, written_at, idx, task, channel, path, root, refs
@@ -16,11 +16,11 @@ local function is_visible(record)
 end
 
 local function parse_checkpoint(record)
-    local parent, run, root, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', record, 2)
+    local parent, run, caller, channels, open, terms = struct.unpack('>I4c0I4c0I4c0I4c0I4c0I4c0', record, 2)
     return {
         parent = parent ~= '' and parent or nil,
         run = run ~= '' and string.sub(run, 2) or nil,
-        root = root ~= '' and root or nil,
+        caller = caller ~= '' and caller or nil,
         channels = channels,
         open = open,
         terms = terms,

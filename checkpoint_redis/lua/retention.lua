@@ -133,7 +133,7 @@ local function collect_chunks(hash, chunks)
     call_in_batches('HDEL', hash, gone)
 end
 
--- The greatest of some ids, as a set, and the greatest of all.
+-- The greatest of some ids, as a set.
 local function greatest(ids, count)
     if count == 1 or count >= #ids then -- sorting would take as long as everything else
         for at = 2, #ids do
@@ -144,27 +144,58 @@ local function greatest(ids, count)
     end
     local set = {}
     for at = 1, math.min(count, #ids) do set[ids[at]] = true end
-    return set, ids[1]
+    return set
 end
 
--- Two ways to choose which of a namespace's visible checkpoints stay, given by id, as those of the root namespace are: a
--- set of their ids.
+local function visible_in(space)
+    local visible = {}
+    for id, one in pairs(space.checkpoints) do
+        if one.is_visible then visible[id] = one end
+    end
+    return visible
+end
+
+local function ids_of(checkpoints)
+    local ids = {}
+    for id in pairs(checkpoints) do ids[#ids + 1] = id end
+    return ids
+end
+
+-- At which checkpoint the call began whose namespace has these visible checkpoints, if it is a call's.
+local function caller_of(visible)
+    local newest, caller
+    for id, one in pairs(visible) do
+        if one.caller and (not newest or is_above(id, newest)) then newest, caller = id, one.caller end
+    end
+    return caller
+end
+
+-- The checkpoints of a thread that go, and the calls that began at them: all but the latest of what outlives a call.
+local function going_with_calls(spaces, count)
+    local kept, going = {}, {}
+    for _, space in pairs(spaces) do
+        local visible = visible_in(space)
+        if not caller_of(visible) then
+            for id in pairs(greatest(ids_of(visible), count)) do kept[id] = true end
+        end
+    end
+    for _, space in pairs(spaces) do
+        for id in pairs(space.checkpoints) do
+            if not kept[id] then going[id] = true end
+        end
+    end
+    return going
+end
+
+-- Two ways to choose which of a namespace's visible checkpoints stay, given by id, of all `spaces` of the thread: a set of
+-- their ids.
 
 local function the_latest(count)
-    local kept_of_root, newest_of_root
-    return function(visible, root)
-        if not kept_of_root then
-            local ids = {}
-            for id in pairs(root) do ids[#ids + 1] = id end
-            kept_of_root, newest_of_root = greatest(ids, count)
-        end
-        local ids = {}
-        for id, one in pairs(visible) do
-            if not one.root or kept_of_root[one.root] or not newest_of_root or is_above(one.root, newest_of_root) then
-                ids[#ids + 1] = id
-            end
-        end
-        return (greatest(ids, count))
+    local going
+    return function(visible, spaces)
+        going = going or going_with_calls(spaces, count)
+        local caller = caller_of(visible)
+        return caller and going[caller] and {} or greatest(ids_of(visible), count)
     end
 end
 
@@ -178,14 +209,6 @@ local function all_but_runs(runs)
     end
 end
 
-local function visible_in(space)
-    local visible = {}
-    for id, one in pairs(space and space.checkpoints or {}) do
-        if one.is_visible then visible[id] = one end
-    end
-    return visible
-end
-
 -- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace.
 local function retain(hash, index, thread, meta, choose)
     local staged = redis.call('HGET', hash, 'q')
@@ -193,10 +216,9 @@ local function retain(hash, index, thread, meta, choose)
     local spaces, chunks = survey(hash)
     local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
     local latest_of_root
-    local root = visible_in(spaces[''])
     redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
     for ns, space in pairs(spaces) do
-        local kept, latest = choose(visible_in(space), root), nil
+        local kept, latest = choose(visible_in(space), spaces), nil
         for id in pairs(kept) do
             if not latest or is_above(id, latest) then latest = id end
         end

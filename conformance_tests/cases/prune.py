@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from langgraph.types import Command
 
@@ -126,26 +127,27 @@ def pruning_twice_is_pruning_once(t: Trial) -> None:
 def what_a_call_of_a_subgraph_stored_goes_with_the_checkpoint_at_which_it_began(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     first, last = (stored["configurable"]["checkpoint_id"] for stored in t.chain(saver, thread, 2))
-    about_to_arrive = t.checkpoint({})["id"]
-    began = {
-        "agent:1": first,
-        "agent:1|inner:2": first,
-        "memory|agent:3": first,
-        "memory": first,  # a subgraph that remembers has no task in its namespace
-        "agent:4": last,
-        "agent:4|inner:5": last,
-        "agent:6": about_to_arrive,
+    # A subgraph that remembers has no task in its namespace. It may go on with what it called after the root has.
+    memory = t.chain(saver, thread, 2, ns="memory", parents={"": first})
+    remembered = memory[-1]["configurable"]["checkpoint_id"]
+    elsewhere = t.checkpoint({})["id"]  # about to arrive, or of another thread
+    ended, going_on = _called("ended"), _called("going on")
+    began: dict[str, dict[str, str]] = {
+        ended: {"": first},
+        f"{ended}|{_called('inner')}": {"": first, ended: "an id"},
+        f"memory|{_called('late')}": {"": first, "memory": remembered},
+        going_on: {"": last},
+        f"{going_on}|{_called('inner')}": {"": last, going_on: "an id"},
+        _called("elsewhere"): {"": elsewhere},
     }
-    for ns, root in began.items():
-        for stored in t.chain(saver, thread, 2, ns=ns, parents={"": root}):
+    for ns, parents in began.items():
+        for stored in t.chain(saver, thread, 2, ns=ns, parents=parents):
             saver.put_writes(stored, [("n", 1), ("__interrupt__", ["?"])], "task-1")
-    kept = ["memory", "agent:4", "agent:4|inner:5", "agent:6"]
+    kept = ["memory", *(ns for ns in began if not ns.startswith(ended))]
     before = {ns: _latest(t, saver, thread, ns) for ns in kept}
     saver.prune([thread])
     other = t.open()
-    situation = (
-        "pruned a thread with the namespaces of calls that began at its first checkpoint, its last, and a later one"
-    )
+    situation = "pruned, after calls that began at the first checkpoint, the last, and others"
     listed = {ns: len(other.list_namespace(t.config(thread, ns=ns))) for ns in began}
     t.expect(listed, {ns: int(ns in kept) for ns in began}, f"{situation}; how many are listed of each")
     t.expect({ns: _latest(t, other, thread, ns) for ns in kept}, before, f"{situation}; the latest of each that stays")
@@ -424,6 +426,11 @@ def _expect_state(t: Trial, frequency: int, config: Config, expected: Any, situa
     t.expect(found.get("delta"), expected["plain"], f"{situation}; the delta channel, compared with a plain one")
 
 
+def _called(name: str) -> str:
+    """The name that a graph has in a namespace when a task has called it."""
+    return f"{name}:{uuid5(NAMESPACE_URL, name)}"
+
+
 def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
     """The latest checkpoint without its parent, which may be gone."""
     found = t.expect_found(saver.get_tuple(t.config(thread, ns=ns)), f"the latest of namespace {ns!r}")
@@ -510,10 +517,11 @@ def the_calls_of_all_that_stays_stay(t: Trial) -> None:
     roots = t.chain(saver, thread, 4)
     for number, root in enumerate(roots):
         parents = {"": root["configurable"]["checkpoint_id"]}
-        t.chain(saver, thread, 3, ns=f"agent:{number}", parents=parents)
+        t.chain(saver, thread, 3, ns=_called(f"agent {number}"), parents=parents)
     saver.prune([thread], keep=2)
     other = t.open()
-    listed = [len(other.list_namespace(t.config(thread, ns=f"agent:{number}"))) for number in range(len(roots))]
+    spaces = [_called(f"agent {number}") for number in range(len(roots))]
+    listed = [len(other.list_namespace(t.config(thread, ns=ns))) for ns in spaces]
     t.expect(listed, [0, 0, 2, 2], "pruned to 2, with a subgraph called at each of 4; how many are listed of each call")
 
 

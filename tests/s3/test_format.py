@@ -123,8 +123,8 @@ def test_a_thread_is_read_by_what_the_page_says(radosgw_endpoint: str, radosgw_u
         older = str(UUID(int=int(bits, 2)))
         keys.append(f"{space}{id_segment(older)}/c{'.'.join([reference[22:], *references[at + 1 :]])}")
     head, _ = opened(get(name), b"c")
-    namespace, found_id, parent, run, root_id, _, _, opened_channels, channels, header = head
-    assert (namespace, found_id, run, root_id, opened_channels) == ("", id_, None, None, [])
+    namespace, found_id, parent, run, caller_id, _, _, opened_channels, channels, header = head
+    assert (namespace, found_id, run, caller_id, opened_channels) == ("", id_, None, None, [])
     assert parent != id_
     values: dict[tuple[str, str], tuple[bytes, bytes]] = {}
     chunks: dict[bytes, tuple[bool, bytes]] = {}

@@ -23,7 +23,7 @@ CREATE TABLE checkpoints (
     checkpoint_id TEXT NOT NULL,
     parent_id TEXT,
     run_id TEXT,
-    root_id TEXT,
+    caller_id TEXT,
     written_at INTEGER NOT NULL,
     retired INTEGER NOT NULL,      -- 1: removed from sight, but others still read its writes to open_channels
     channels TEXT NOT NULL,        -- JSON [[channel, version], …]
@@ -80,7 +80,7 @@ CREATE TABLE waiting (
 CREATE INDEX waiting_by_time ON waiting (written_at);
 
 CREATE VIEW visible_checkpoints AS
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, root_id, written_at,
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, caller_id, written_at,
        namespace, thread, checkpoint
 FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
 WHERE NOT retired;
@@ -88,6 +88,6 @@ WHERE NOT retired;
 CREATE VIEW listed_threads AS
 SELECT threads.thread_id, created_at, updated_at,
        (SELECT total(questions) FROM waiting WHERE waiting.thread = threads.thread) AS questions,
-       checkpoint_id, parent_id, header, channels, open_channels, coalesce(terms, x'') AS terms, run_id, root_id, written_at
+       checkpoint_id, parent_id, header, channels, open_channels, coalesce(terms, x'') AS terms, run_id, caller_id, written_at
 FROM threads LEFT JOIN checkpoints ON checkpoint = latest
 WHERE created_at IS NOT NULL;

@@ -23,11 +23,11 @@ WHERE NOT EXISTS (
 SELECT retired, open_channels FROM checkpoints WHERE namespace = :namespace AND checkpoint_id = :checkpoint_id
 
 -- name: put_checkpoint
-INSERT INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, root_id, written_at, retired,
+INSERT INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, caller_id, written_at, retired,
                          channels, open_channels, terms, header)
-VALUES (:namespace, :checkpoint_id, :parent_id, :run_id, :root_id, :written_at, 0, :channels, :open_channels, :terms, :header)
+VALUES (:namespace, :checkpoint_id, :parent_id, :run_id, :caller_id, :written_at, 0, :channels, :open_channels, :terms, :header)
 ON CONFLICT (namespace, checkpoint_id) DO UPDATE SET
-    parent_id = excluded.parent_id, run_id = excluded.run_id, root_id = excluded.root_id, written_at = excluded.written_at, retired = 0,
+    parent_id = excluded.parent_id, run_id = excluded.run_id, caller_id = excluded.caller_id, written_at = excluded.written_at, retired = 0,
     channels = excluded.channels, open_channels = excluded.open_channels, terms = excluded.terms,
     header = excluded.header
 
@@ -156,7 +156,7 @@ WHERE checkpoint IN (
 ORDER BY checkpoint_id DESC, checkpoint_ns DESC
 
 -- name: list_everything
-SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, root_id, written_at,
+SELECT thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, open_channels, terms, run_id, caller_id, written_at,
        namespace, thread, checkpoint
 FROM checkpoints INDEXED BY checkpoints_by_id
 CROSS JOIN namespaces USING (namespace) CROSS JOIN threads USING (thread)
@@ -182,15 +182,16 @@ SELECT checkpoint_id, channels FROM chain
 -- name: namespaces_of_thread
 SELECT namespace FROM namespaces WHERE thread = :thread
 
--- name: visible_ids_of_root
-SELECT checkpoint_id FROM visible_checkpoints WHERE thread = :thread AND checkpoint_ns = ''
+-- name: checkpoints_of_thread
+SELECT namespace, checkpoint_id, caller_id, NOT retired
+FROM namespaces JOIN checkpoints USING (namespace) WHERE thread = :thread
 
 -- name: threads_of_run
 SELECT DISTINCT thread_id FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread)
 WHERE run_id = :run_id AND NOT retired
 
 -- name: skeletons
-SELECT checkpoint_id, parent_id, run_id, root_id, channels, open_channels, retired
+SELECT checkpoint_id, parent_id, run_id, caller_id, channels, open_channels, retired
 FROM checkpoints WHERE namespace = :namespace
 
 -- name: value_versions
@@ -265,9 +266,9 @@ INSERT OR IGNORE INTO chunks (thread, id, node, body)
     SELECT copy.thread, id, node, body
     FROM threads AS original JOIN chunks ON chunks.thread = original.thread JOIN threads AS copy
     WHERE original.thread_id = :source AND copy.thread_id = :target;
-INSERT OR REPLACE INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, root_id, written_at, retired, channels,
+INSERT OR REPLACE INTO checkpoints (namespace, checkpoint_id, parent_id, run_id, caller_id, written_at, retired, channels,
                                     open_channels, terms, header)
-    SELECT into_.namespace, checkpoint_id, parent_id, run_id, root_id, written_at, retired, channels, open_channels, terms, header
+    SELECT into_.namespace, checkpoint_id, parent_id, run_id, caller_id, written_at, retired, channels, open_channels, terms, header
     FROM threads AS original JOIN namespaces AS from_ ON from_.thread = original.thread
     JOIN threads AS copy JOIN namespaces AS into_ ON into_.thread = copy.thread AND into_.checkpoint_ns = from_.checkpoint_ns
     JOIN checkpoints ON checkpoints.namespace = from_.namespace

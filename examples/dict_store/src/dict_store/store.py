@@ -28,7 +28,7 @@ from checkpoint_base.records import (
     WriteRecord,
     chunks_needed,
 )
-from checkpoint_base.retention import living_calls
+from checkpoint_base.retention import ended_calls
 from checkpoint_base.transport import Operation
 
 from .transport import Change, DictTransport, Read
@@ -207,11 +207,13 @@ class DictStore(CheckpointStore):
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         def work(threads: Threads) -> None:
             for thread_id in thread_ids:
-                checkpoints = threads.get(thread_id, _NOTHING).checkpoints
-                may_be_needed = living_calls(keep, (id_ for namespace, id_ in checkpoints if not namespace))
-                needed = (place for place, record in checkpoints.items() if may_be_needed(record.root_id))
-                by_namespace = groupby(sorted(needed), itemgetter(0))
-                _retain(threads, thread_id, {place for _, places in by_namespace for place in [*places][-keep:]})
+                thread = threads.get(thread_id, _NOTHING)
+                visible = [(*place, record.caller_id, True) for place, record in sorted(thread.checkpoints.items())]
+                retired = [(*place, record.caller_id, False) for place, record in thread.retired.items()]
+                ends = ended_calls(keep, [*visible, *retired])
+                by_namespace = [[*here] for _, here in groupby(visible, itemgetter(0))]
+                latest = (here[-keep:] for here in by_namespace if not ends(each[1:3] for each in here))
+                _retain(threads, thread_id, {each[:2] for here in latest for each in here})
 
         yield Change(work)
 

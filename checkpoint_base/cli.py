@@ -20,7 +20,7 @@ import click
 import orjson
 from langchain_core.runnables import RunnableConfig
 
-from checkpoint_base import rendering, transport
+from checkpoint_base import documents, rendering, transport
 from checkpoint_base.errors import (
     CheckpointError,
     ConflictError,
@@ -30,9 +30,7 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
-from checkpoint_base.operations import caller_of, rebuilt_channels
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
-from checkpoint_base.retention import ended_calls
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.transfers import transfer_counting
@@ -250,9 +248,7 @@ def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str
         _require(saver, [thread])
         missing = f"checkpoint {checkpoint_id!r}" if checkpoint_id else "checkpoints"
         raise Failure(f"thread {thread!r} has no {missing} in {_space(ns)}; `checkpoints history` lists those it has")
-    rebuilt = rebuilt_channels(found.checkpoint, found.metadata)
-    history = saver.get_delta_channel_history(config=found.config, channels=rebuilt) if rebuilt else {}
-    return rendering.checkpoint_document(found, history, saver.interrupts(thread_id=thread))
+    return documents.checkpoint(saver, found)
 
 
 @main.command()
@@ -382,7 +378,11 @@ def prune(
     with _open(store) as saver:
         _require(saver, threads, "; nothing was removed")
         listed = threads or _idle_threads(saver, since, waiting=not deletes)
-        plans, damaged = _each("Counting", list(dict.fromkeys(listed)), lambda thread: _plan(saver, thread, **how))
+        plans, damaged = _each(
+            "Counting",
+            list(dict.fromkeys(listed)),
+            lambda thread: documents.prune_plan(saver, thread, how["strategy"], how["keep"]),
+        )
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
         if removed and not how["dry_run"]:
             # Of a hundred thousand threads that are pruned every night, most have nothing to remove.
@@ -424,19 +424,6 @@ def _idle_threads(
             return
         if waiting or not info.pending_interrupts:
             yield info.thread_id
-
-
-def _plan(saver: CheckpointSaver, thread: str, strategy: str, keep: int, **_: Any) -> dict[str, Any]:
-    infos = list(saver.history(_config(thread)))
-    kept = 0
-    if strategy == "keep-latest":
-        spaces: dict[str, dict[str, str | None]] = {}
-        for info in infos:
-            caller_id = caller_of(info.checkpoint_ns, info.metadata)
-            spaces.setdefault(info.checkpoint_ns, {})[info.checkpoint_id] = caller_id
-        ends = ended_calls(keep, [(ns, *each, True) for ns, here in spaces.items() for each in here.items()])
-        kept = sum(min(len(here), keep) for here in spaces.values() if not ends(here.items()))
-    return {"thread_id": thread, "checkpoints": len(infos), "removed": len(infos) - kept}
 
 
 @main.command(name="transfer")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,9 @@ MAX_ID_BYTES = 512
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ESCAPABLE = re.compile("[\x00\ud800-\udfff\\\\]")
 _ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4})")
+
+_CALLED = re.compile(":[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""How the name of a graph in a namespace ends if it was called by a task: with the task's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,25 @@ def checkpoint_of(config: Mapping[str, Any]) -> CheckpointKey:
             f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
         )
     return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
+
+
+def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:
+    """The checkpoint at which the call of a subgraph began, in the graph around it; None for what outlives a call.
+
+    LangGraph names each graph of a namespace, and the task that called it, unless the graph has a memory of its own
+    (``checkpointer=True``): then nothing tells its calls apart, and it goes on where the last one ended. What such a
+    graph calls belongs to its checkpoint, even if the root graph has gone on. Metadata has the checkpoints of all
+    graphs around this one, by their namespaces.
+    """
+    graphs = checkpoint_ns.split("|")
+    around = list(takewhile(lambda graph: not _CALLED.search(graph), graphs))
+    parents = metadata.get("parents")
+    if len(around) == len(graphs) or not isinstance(parents, Mapping):
+        return None
+    try:
+        return checkpoint_key(parents.get("|".join(around)))
+    except InvalidKey:  # put there by hand
+        return None
 
 
 def config_of(key: CheckpointKey) -> RunnableConfig:

@@ -7,12 +7,10 @@ records into what LangGraph expects.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import takewhile
 from typing import Any, TypeAlias, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -41,6 +39,7 @@ from checkpoint_base.errors import (
 )
 from checkpoint_base.keys import (
     CheckpointKey,
+    caller_of,
     checkpoint_id_of,
     checkpoint_key,
     checkpoint_of,
@@ -84,9 +83,6 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
-
-_CALLED = re.compile(":[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-"""How the name of a graph in a namespace ends if it was called by a task: with the task's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,25 +590,6 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
     """The delta channels whose value is not in a checkpoint but rebuilt from its ancestors' writes."""
     values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
     return [name for name in metadata.get(_DELTA_COUNTERS) or () if name in versions and name not in values]
-
-
-def caller_of(checkpoint_ns: str, metadata: Mapping[str, Any]) -> str | None:
-    """The checkpoint at which the call of a subgraph began, in the graph around it; None for what outlives a call.
-
-    LangGraph names each graph of a namespace, and the task that called it, unless the graph has a memory of its own
-    (``checkpointer=True``): then nothing tells its calls apart, and it goes on where the last one ended. What such a
-    graph calls belongs to its checkpoint, even if the root graph has gone on. Metadata has the checkpoints of all
-    graphs around this one, by their namespaces.
-    """
-    graphs = checkpoint_ns.split("|")
-    around = list(takewhile(lambda graph: not _CALLED.search(graph), graphs))
-    parents = metadata.get("parents")
-    if len(around) == len(graphs) or not isinstance(parents, Mapping):
-        return None
-    try:
-        return checkpoint_key(parents.get("|".join(around)))
-    except InvalidKey:  # put there by hand
-        return None
 
 
 def _run_id(metadata: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 
 import click
 import orjson
-from langgraph.checkpoint.base import CheckpointTuple, DeltaChannelHistory
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -175,14 +174,17 @@ def print_checkpoint(shown: Mapping[str, Any]) -> None:
     print_table(facts)
     say("")
     _print_part(("channel", "value"), shown["channels"].items())
-    deltas = (
-        (name, each["writes"] if each["begins_with"] is None else [each["begins_with"], *each["writes"]])
-        for name, each in shown["delta_channels"].items()
-    )
+    deltas = ((name, _contributions(each)) for name, each in shown["delta_channels"].items())
     _print_part(("delta channel", "what it is rebuilt from"), deltas)
     _print_part(("pending write of task", "channel", "value"), (write.values() for write in shown["pending_writes"]))
     asked = ((each.interrupt_id, each.created_at, each.value) for each in shown["pending_interrupts"])
     _print_part(("pending interrupt", "asked (UTC)", "value"), asked)
+
+
+def _contributions(delta: Mapping[str, Any]) -> Any:
+    if delta["error"]:
+        return f"cannot be read: {delta['error']}"
+    return delta["writes"] if delta["begins_with"] is None else [delta["begins_with"], *delta["writes"]]
 
 
 def print_history(infos: Sequence[CheckpointInfo]) -> None:
@@ -281,34 +283,6 @@ def confirm(question: str, yes: bool) -> None:
 
 
 # Printing for programs
-
-
-def checkpoint_document(
-    found: CheckpointTuple, history: Mapping[str, DeltaChannelHistory], asked: Iterable[PendingInterrupt]
-) -> dict[str, Any]:
-    """Return a checkpoint as `show` prints it, with the pending interrupts of its thread that were asked at it.
-
-    Only the graph knows how the value of a delta channel is made of what its ``history`` has.
-    """
-    key = {**found.config["configurable"]}
-    metadata = dict(found.metadata)
-    writes = found.pending_writes or ()
-    place = (key["checkpoint_ns"], key["checkpoint_id"])
-    return {
-        **key,
-        "parent_id": found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None,
-        "created_at": found.checkpoint.get("ts"),
-        "source": metadata.pop("source", None),
-        "step": metadata.pop("step", None),
-        "metadata": metadata,
-        "channels": found.checkpoint["channel_values"],
-        "delta_channels": {
-            name: {"begins_with": each.get("seed"), "writes": [value for _, _, value in each["writes"]]}
-            for name, each in history.items()
-        },
-        "pending_writes": [dict(zip(("task_id", "channel", "value"), write, strict=True)) for write in writes],
-        "pending_interrupts": [each for each in asked if (each.checkpoint_ns, each.checkpoint_id) == place],
-    }
 
 
 def print_json(document: Any) -> None:

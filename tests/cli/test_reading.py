@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -161,18 +163,39 @@ def test_show_has_the_latest_checkpoint_whole(call: Callable[..., Result], ask: 
 def test_show_has_what_a_delta_channel_is_rebuilt_from(
     call: Callable[..., Result], ask: Callable[..., Any], url: str
 ) -> None:
+    ways = set()
     with open_saver(url) as saver:
-        graph = graphs.delta_graph(saver, graphs.LONG)
+        graph = graphs.delta_graph(saver, 3)
         config: Any = {"configurable": {"thread_id": "deltas"}}
-        for turn in range(2):
+        for turn in range(3):
             graph.invoke(graphs.both(f"turn {turn}"), config)
-        value = graph.get_state(config).values["delta"]
+        states = list(graph.get_state_history(config))
+    for state in states:
+        id_ = state.config["configurable"]["checkpoint_id"]
+        shown = ask("show", "deltas", "--checkpoint-id", id_)
+        ways.add((*shown["channels"].keys() & {"delta"}, *shown["delta_channels"]))
+        value = shown["channels"].get("delta", [])
+        for delta in shown["delta_channels"].values():
+            assert delta["error"] is None
+            value = [*(delta["begins_with"] or []), *(item for written in delta["writes"] for item in written)]
+            if delta["begins_with"] is None and delta["writes"]:
+                table = call("show", "deltas", "--checkpoint-id", id_).stdout
+                assert json.dumps(delta["writes"], separators=(",", ":")) in table
+        assert value == state.values.get("delta", [])
+    assert {("delta",), ()} <= ways
+
+
+def test_show_has_the_rest_of_a_checkpoint_whose_delta_channel_is_damaged(
+    call: Callable[..., Result], ask: Callable[..., Any], url: str
+) -> None:
+    with open_saver(url) as saver:
+        graphs.delta_graph(saver, graphs.LONG).invoke(graphs.both("a turn"), {"configurable": {"thread_id": "deltas"}})
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db, db:
+        assert db.execute("UPDATE writes SET root = x'00' WHERE channel = 'delta'").rowcount
     shown = ask("show", "deltas")
-    assert "delta" not in shown["channels"]
-    writes = shown["delta_channels"]["delta"]["writes"]
-    assert [item for written in writes for item in written] == value
-    assert shown["delta_channels"]["delta"]["begins_with"] is None
-    assert json.dumps(writes, separators=(",", ":")) in call("show", "deltas").stdout
+    assert shown["channels"]["plain"][0] == "a turn"
+    assert "a stored value cannot be read" in shown["delta_channels"]["delta"]["error"]
+    assert "cannot be read: " in call("show", "deltas").stdout
 
 
 def test_show_finds_a_checkpoint_by_its_id_and_namespace(ask: Callable[..., Any], url: str) -> None:

@@ -214,6 +214,13 @@ def questions_in_a_subgraph_that_remembers(saver: Saver, runs: Runs) -> Graph:
     return sequence(Log, {"sub": own}).compile(checkpointer=saver)
 
 
+def question_within_a_subgraph_that_remembers(saver: Saver, runs: Runs) -> Graph:
+    """``before``, then a subgraph that remembers, and calls one that does not: that one has a ``note`` and asks."""
+    inner = sequence(Log, {"note": says(runs, "note"), "ask": asks(runs, "ask", "go on?")}).compile()
+    remembers = sequence(Log, {"inner": inner}).compile(checkpointer=True)
+    return sequence(Log, {"before": says(runs, "before"), "sub": remembers}).compile(checkpointer=saver)
+
+
 def parallel_questions_in_a_subgraph(saver: Saver, runs: Runs) -> Graph:
     """A subgraph whose ``a`` and ``b`` ask in parallel with each other and with the root's ``c``; then ``end``."""
     inner = parallel(Log, {name: asks(runs, name, f"{name}?") for name in "ab"}).compile()

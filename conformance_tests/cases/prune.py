@@ -175,6 +175,23 @@ def a_thread_that_calls_subgraphs_goes_on_from_within_them_and_does_not_grow(t: 
     t.expect(left, [1, 1, 1], "ran three turns with nested subgraphs, and pruned after each; what was listed then")
 
 
+@case("PRUNE-1")
+def a_call_within_a_subgraph_that_remembers_goes_on_after_the_root_was_updated(t: Trial) -> None:
+    worker, other = t.open(), t.open()
+    results = []
+    for pruned in (False, True):
+        runs, config = Counter[str](), t.config(t.thread())
+        graph = graphs.question_within_a_subgraph_that_remembers(worker.saver, runs)
+        worker.invoke(graph, {"log": []}, config)
+        worker.update_state(graph, config, {"log": ["by hand"]}, as_node="before")
+        if pruned:
+            other.prune([config["configurable"]["thread_id"]])
+        end = worker.invoke(graph, Command(resume="yes"), config)
+        results.append((end["log"], dict(runs)))
+    situation = "updated the root while a call within a subgraph that remembers waits, and answered"
+    t.expect(results[1], results[0], f"{situation}, with a prune in between and without it; log, and what has run")
+
+
 # PRUNE-2
 
 

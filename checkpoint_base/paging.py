@@ -72,7 +72,7 @@ class Listing(Generic[Item]):
                     if self._left == 0:
                         self.goes_on = False
                         return
-        if len(page) < self._query.limit:
+        if not page or len(page) % self._query.limit:  # a store may return several pages at once
             self.goes_on = False
         else:
             self._query = replace(self._query, after=page[-1].position, limit=self._next_limit(page))

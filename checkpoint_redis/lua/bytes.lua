@@ -3,7 +3,10 @@ local function kind_of(bytes) return string.sub(bytes, 1, 1) end
 
 -- Lua compares strings by the server's locale. Ids compare by their bytes, which in UTF-8 means by code point.
 local function is_above(one, other)
-    for at = 1, math.min(#one, #other) do
+    local from = 1
+    -- Ids of one thread mostly begin alike, and eight bytes are compared as quickly as one.
+    while from <= #one and string.sub(one, from, from + 7) == string.sub(other, from, from + 7) do from = from + 8 end
+    for at = from, math.min(#one, #other) do
         local a, b = string.byte(one, at), string.byte(other, at)
         if a ~= b then return a > b end
     end

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import repeat
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -212,7 +214,8 @@ class S3Transport(Closable):
             self._check_open()
             if threads.executor is None:
                 threads.executor = ThreadPoolExecutor(self._clients.connections, thread_name_prefix="checkpoint-s3")
-            return threads.executor.submit(self._in_turn, call, threads, time.monotonic())
+            # In the caller's context, so that a trace of the caller has what is requested for it.
+            return threads.executor.submit(copy_context().run, self._in_turn, call, threads, time.monotonic())
 
     def _in_turn(self, call: Call, threads: _Threads, came_at: float) -> Any:
         silent = time.monotonic() - max(came_at, threads.answered_at)
@@ -291,7 +294,8 @@ class S3Transport(Closable):
         try:
             # Not the transport's own threads: all of them may be waiting for uploads like this one.
             with ThreadPoolExecutor(4, thread_name_prefix="checkpoint-s3-parts") as executor:
-                parts = list(executor.map(sent, numbers))
+                contexts = [copy_context() for _ in numbers]
+                parts = list(executor.map(Context.run, contexts, repeat(sent), numbers))
             answer = client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
         except BOTO_ERRORS:
             self._abort(client, place, upload)

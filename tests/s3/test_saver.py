@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -291,6 +292,30 @@ def test_only_for_an_object_above_1_mib_the_store_is_asked_first(
     (sent,) = [request for request in proxy.requests if request.method == "PUT"]
     assert sent.has("Expect") is asks
     assert found(through) == content
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_requests_are_made_in_the_context_of_their_caller(radosgw_endpoint: str, colour: str) -> None:
+    caller = ContextVar("caller", default="nobody")
+    seen: list[tuple[str, str]] = []
+    client = boto3.session.Session().client("s3", endpoint_url=radosgw_endpoint)
+    client.meta.events.register("before-call.s3", lambda model, **_: seen.append((model.name, caller.get())))
+    saver = S3Saver(s3.BUCKET, prefix_of(ready(radosgw_endpoint)), client=client)
+
+    async def work() -> None:
+        async with saver:
+            await saver.aput(CONFIG, *checkpoint(n=random.randbytes(PART_BYTES)))
+            await saver.aget_tuple(CONFIG)
+
+    caller.set("request 17")
+    if colour == "sync":
+        with saver:
+            put(saver, n=random.randbytes(PART_BYTES))
+            saver.get_tuple(CONFIG)
+    else:
+        asyncio.run(work())
+    assert {name for name, _ in seen} >= {"UploadPart", "GetObject", "ListObjectsV2"}
+    assert {of for _, of in seen} == {"request 17"}
 
 
 @pytest.mark.parametrize("application", ["", "approvals"])

@@ -29,6 +29,7 @@ from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Order
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.store import CheckpointStore
+from checkpoint_base.tracing import span
 from checkpoint_base.transport import Operation, Retrying, arun, run
 
 T = TypeVar("T")
@@ -145,11 +146,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         The latest is the one with the greatest id, whichever was put last. ``pending_writes`` are in LangGraph's
         `writes_sort_key` order.
         """
-        return self._run(self._operations.get_tuple(config))
+        return self._run("get_tuple", self._operations.get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """`get_tuple`, asynchronously."""
-        return await self._arun(self._operations.get_tuple(config))
+        return await self._arun("get_tuple", self._operations.get_tuple(config))
 
     def list(
         self,
@@ -168,7 +169,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             before: list ids smaller than this config's ``checkpoint_id`` only.
             limit: the most to yield.
         """
-        return self._listed(self._operations.list(config, filter, before, limit))
+        return self._listed("list", self._operations.list(config, filter, before, limit))
 
     def alist(
         self,
@@ -179,7 +180,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, asynchronously."""
-        return self._alisted(self._operations.list(config, filter, before, limit))
+        return self._alisted("list", self._operations.list(config, filter, before, limit))
 
     def put(
         self,
@@ -200,7 +201,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             ConflictError: the thread is being removed at the same time; or what a delta channel would be rebuilt from
                 has been removed since the parent was read. Nothing was stored.
         """
-        return self._run(self._operations.put(config, checkpoint, metadata, new_versions))
+        return self._run("put", self._operations.put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -210,7 +211,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """`put`, asynchronously."""
-        return await self._arun(self._operations.put(config, checkpoint, metadata, new_versions))
+        return await self._arun("put", self._operations.put(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -223,13 +224,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             ConflictError: the thread is being removed at the same time. Nothing was stored.
         """
-        self._run(self._operations.put_writes(config, writes, task_id, task_path))
+        self._run("put_writes", self._operations.put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """`put_writes`, asynchronously."""
-        await self._arun(self._operations.put_writes(config, writes, task_id, task_path))
+        await self._arun("put_writes", self._operations.put_writes(config, writes, task_id, task_path))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -238,21 +239,21 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         The number of round trips grows far more slowly than that of the ancestors, and on most stores not at all.
         """
-        return self._run(self._operations.delta_history(config, channels))
+        return self._run("get_delta_channel_history", self._operations.delta_history(config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """`get_delta_channel_history`, asynchronously."""
-        return await self._arun(self._operations.delta_history(config, channels))
+        return await self._arun("get_delta_channel_history", self._operations.delta_history(config, channels))
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread. A missing thread is ignored."""
-        self._run(self._operations.delete_thread(thread_id))
+        self._run("delete_thread", self._operations.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread`, asynchronously."""
-        await self._arun(self._operations.delete_thread(thread_id))
+        await self._arun("delete_thread", self._operations.delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
@@ -260,11 +261,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         What the remaining checkpoints need to rebuild a delta channel stays, out of sight. What a run wrote to another
         run's checkpoint stays, too: the answer with which it resumed a thread, say.
         """
-        self._run(self._operations.delete_for_runs(run_ids))
+        self._run("delete_for_runs", self._operations.delete_for_runs(run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs`, asynchronously."""
-        await self._arun(self._operations.delete_for_runs(run_ids))
+        await self._arun("delete_for_runs", self._operations.delete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history under another id. Copying a missing source changes nothing.
@@ -272,11 +273,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             ConflictError: the target has checkpoints that the source does not have. Repeating a copy is no conflict.
         """
-        self._run(self._operations.copy_thread(source_thread_id, target_thread_id))
+        self._run("copy_thread", self._operations.copy_thread(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """`copy_thread`, asynchronously."""
-        await self._arun(self._operations.copy_thread(source_thread_id, target_thread_id))
+        await self._arun("copy_thread", self._operations.copy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """Remove old checkpoints of these threads. Each thread is pruned atomically; a request prunes up to 64 threads.
@@ -293,11 +294,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             UnsupportedOperation: there is no such strategy, or it does not keep so many checkpoints.
         """
-        self._run(self._operations.prune(thread_ids, strategy, keep))
+        self._run("prune", self._operations.prune(thread_ids, strategy, keep))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """`prune`, asynchronously."""
-        await self._arun(self._operations.prune(thread_ids, strategy, keep))
+        await self._arun("prune", self._operations.prune(thread_ids, strategy, keep))
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:  # noqa: ARG002  # deprecated
         """Return a version that follows ``current`` and differs from every other one, also on a fork's branches.
@@ -329,7 +330,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             limit: the most to yield.
             after: the ``cursor`` of the interrupt behind which to continue.
         """
-        return self._listed(self._operations.interrupts(thread_id, metadata, order, limit, after))
+        return self._listed("interrupts", self._operations.interrupts(thread_id, metadata, order, limit, after))
 
     def ainterrupts(
         self,
@@ -341,7 +342,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[PendingInterrupt]:
         """`interrupts`, asynchronously."""
-        return self._alisted(self._operations.interrupts(thread_id, metadata, order, limit, after))
+        return self._alisted("interrupts", self._operations.interrupts(thread_id, metadata, order, limit, after))
 
     def threads(
         self,
@@ -357,7 +358,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
         that changes meanwhile may be yielded twice or be missed.
         """
-        return self._listed(self._operations.threads(thread_id, metadata, order, limit, after))
+        return self._listed("threads", self._operations.threads(thread_id, metadata, order, limit, after))
 
     def athreads(
         self,
@@ -369,7 +370,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[ThreadInfo]:
         """`threads`, asynchronously."""
-        return self._alisted(self._operations.threads(thread_id, metadata, order, limit, after))
+        return self._alisted("threads", self._operations.threads(thread_id, metadata, order, limit, after))
 
     def history(
         self,
@@ -380,7 +381,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointInfo]:
         """Yield what `list` yields, without reading any value or write."""
-        return self._listed(self._operations.history(config, filter, before, limit))
+        return self._listed("history", self._operations.history(config, filter, before, limit))
 
     def ahistory(
         self,
@@ -391,7 +392,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointInfo]:
         """`history`, asynchronously."""
-        return self._alisted(self._operations.history(config, filter, before, limit))
+        return self._alisted("history", self._operations.history(config, filter, before, limit))
 
     # Running operations
 
@@ -400,11 +401,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
         return Operations(self.store, self.serde, self._codec, self._memory.get())
 
-    def _run(self, operation: Operation[T]) -> T:
-        return run(self._set_up_first(operation), self.transport)
+    def _run(self, name: str, operation: Operation[T]) -> T:
+        with span(name, self.store):
+            return run(self._set_up_first(operation), self.transport)
 
-    async def _arun(self, operation: Operation[T]) -> T:
-        return await arun(self._set_up_first(operation), self.transport)
+    async def _arun(self, name: str, operation: Operation[T]) -> T:
+        with span(name, self.store):
+            return await arun(self._set_up_first(operation), self.transport)
 
     def _set_up_first(self, operation: Operation[T]) -> Operation[T]:
         if not self._setup.done:
@@ -415,13 +418,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         yield from self.store.setup()
         self._setup.done = True
 
-    def _listed(self, listing: Listing[T]) -> Iterator[T]:
+    def _listed(self, name: str, listing: Listing[T]) -> Iterator[T]:
         while listing.goes_on:
-            yield from self._run(listing.next_page())
+            yield from self._run(name, listing.next_page())
 
-    async def _alisted(self, listing: Listing[T]) -> AsyncIterator[T]:
+    async def _alisted(self, name: str, listing: Listing[T]) -> AsyncIterator[T]:
         while listing.goes_on:
-            for item in await self._arun(listing.next_page()):
+            for item in await self._arun(name, listing.next_page()):
                 yield item
 
 

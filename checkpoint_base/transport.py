@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.tracing import note
 
 _LOG = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Retrying:
             except StoreUnavailable as error:
                 if (pause := next(pauses, None)) is None:
                     raise
-                _LOG.info("trying again: %s", error)
+                _note_repetition(error)
             time.sleep(pause)
 
     async def aexecute(self, request: Any) -> Any:
@@ -130,7 +131,7 @@ class Retrying:
             except StoreUnavailable as error:
                 if (pause := next(pauses, None)) is None:
                     raise
-                _LOG.info("trying again: %s", error)
+                _note_repetition(error)
             await asyncio.sleep(pause)
 
     def close(self) -> None:
@@ -138,6 +139,11 @@ class Retrying:
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+def _note_repetition(error: StoreUnavailable) -> None:
+    _LOG.info("trying again: %s", error)
+    note("trying again", error)
 
 
 def _pauses(give_up_at: float) -> Iterator[float]:

@@ -6,6 +6,7 @@ import enum
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import InitVar, dataclass, field
 from datetime import tzinfo
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -284,6 +285,40 @@ class Plain:
 
     def __init__(self) -> None:
         self.value = 1
+
+
+CALLS: list[Any] = []
+"""What was given to the two that must not be called."""
+
+
+def called(*arguments: Any, **options: Any) -> None:
+    CALLS.append((arguments, options))
+
+
+class Called:
+    """Of no kind that is ever stored, too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        CALLS.append((arguments, options))
+
+
+class Shown:
+    """Looks like a model to LangGraph's own serializer."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.fields = fields
+
+    def model_dump(self) -> dict[str, Any]:
+        return self.fields
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shown) and other.fields == self.fields
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Money(Decimal):
+    pass
 
 
 class Broken(BaseException):

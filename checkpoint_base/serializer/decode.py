@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from checkpoint_base.serializer.leaves import make_leaf
 from checkpoint_base.serializer.modellists import parts_of_kind
 from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.records import NEXT_STEP
+from checkpoint_base.serializer.stock import TOO_DEEP
 
 _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     **{container.code: container.make for container in CONTAINERS.values()},
@@ -30,7 +30,6 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     codes.ARRAY: lambda parts: arrays.make_array(*parts),
     codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
 }
-_DEEPER = "it is nested deeper than anything that was stored"
 _RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "
 _SCRIPT = (
     "a program that was started as a script defines it, where no other finds it. Define such classes in a module that "
@@ -44,31 +43,6 @@ def damaged(tag: str, payload: bytes, error: BaseException) -> CorruptCheckpoint
         f"A stored value ({tag}, {len(payload)} bytes) is damaged: {type(error).__name__}: {error}. "
         "Restore it from a backup."
     )
-
-
-def require_shallow(data: bytes) -> None:
-    """Raise `ValueError` if LangGraph's own format is nested so deeply that its serializer would overflow the stack.
-
-    The process would end. `Decoder` has the same bounds. Everything is decoded here once more, but nothing is made.
-    """
-    is_too_deep = False
-
-    def skip(depth: int, levels_left: int, code: int, data: bytes) -> None:  # noqa: ARG001
-        nonlocal is_too_deep
-        if depth > 2 and len(data) > levels_left:
-            levels_left -= nesting(data)
-        is_too_deep = is_too_deep or depth > 2 * MAX_NESTING or levels_left < 0
-        if is_too_deep:
-            raise ValueError(_DEEPER)
-        unpack(data, depth + 1, levels_left)
-
-    def unpack(data: bytes, depth: int, levels_left: int) -> None:
-        with suppress(ormsgpack.MsgpackDecodeError):  # LangGraph's serializer comes to it again
-            ormsgpack.unpackb(data, ext_hook=partial(skip, depth, levels_left), option=ormsgpack.OPT_NON_STR_KEYS)
-
-    unpack(data, 1, MAX_LEVELS)
-    if is_too_deep:
-        raise ValueError(_DEEPER)
 
 
 class Decoder:
@@ -110,7 +84,7 @@ class Decoder:
             if self._depth > 2 and len(data) > levels_left:
                 self._levels_left -= nesting(data)
             if self._depth > 2 * MAX_NESTING or self._levels_left < 0:  # a tuple of models is two extensions
-                raise ValueError(_DEEPER)  # noqa: TRY301
+                raise ValueError(TOO_DEEP)  # noqa: TRY301
             if code == codes.TEXT:
                 return data.decode("utf-8", "surrogatepass")
             if code == codes.BYTEARRAY:

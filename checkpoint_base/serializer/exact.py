@@ -12,9 +12,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from checkpoint_base.errors import SerializationError
 from checkpoint_base.serializer.allowlist import key_of, permits
 from checkpoint_base.serializer.codes import TAG
-from checkpoint_base.serializer.decode import Decoder, damaged, require_shallow
+from checkpoint_base.serializer.decode import Decoder, damaged
 from checkpoint_base.serializer.encode import Encoder
 from checkpoint_base.serializer.place import explain
+from checkpoint_base.serializer.stock import require_sound
 
 
 class ExactSerializer(JsonPlusSerializer):
@@ -78,7 +79,7 @@ class ExactSerializer(JsonPlusSerializer):
             return Decoder(self._allowed_msgpack_modules).load(payload)
         try:
             if tag == "msgpack":
-                require_shallow(payload)
+                require_sound(payload, self._allowed_msgpack_modules)
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(

@@ -192,9 +192,7 @@ def close_idle(client: Any) -> None:
 def _blocking_client(deployment: Deployment) -> Any:
     options = _without_retries(deployment.options, Retry)
     if deployment.is_cluster:
-        client: Any = RedisCluster(startup_nodes=[ClusterNode(*node) for node in deployment.nodes], **options)
-        client.cluster_error_retry_attempts = 0  # redis-py 5 counts a cluster's retries separately
-        return client
+        return RedisCluster(startup_nodes=[ClusterNode(*node) for node in deployment.nodes], **options)
     if deployment.service is not None:
         sentinel_options = _without_retries(deployment.sentinel_options, Retry)
         sentinels: Any = _Sentinels(deployment.nodes, sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]
@@ -206,9 +204,7 @@ def _async_client(deployment: Deployment) -> Any:
     retry = redis.asyncio.retry.Retry
     options = _without_retries(deployment.options, retry)
     if deployment.is_cluster:
-        client: Any = AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in deployment.nodes], **options)
-        client.cluster_error_retry_attempts = 1  # as above, but here the first attempt is counted
-        return client
+        return AsyncRedisCluster(startup_nodes=[AsyncClusterNode(*node) for node in deployment.nodes], **options)
     if deployment.service is not None:
         sentinel_options = _without_retries(deployment.sentinel_options, retry)
         sentinels: Any = _AsyncSentinels(deployment.nodes, sentinel_kwargs=sentinel_options, **options)  # type: ignore[no-untyped-call]

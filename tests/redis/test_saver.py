@@ -64,9 +64,9 @@ def socket_path(tmp_path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def speaking_tls(kind: str, folder: Path) -> Iterator[str]:
+def speaking_tls(kind: str, folder: Path, host: str = HOST) -> Iterator[str]:
     """The URL of servers whose certificate nobody knows but those who read it from the file that the URL names."""
-    known = certificate(folder, "server")
+    known = certificate(folder, "server", host)
     with ExitStack() as stack:
         if kind == "TLS":
             port = free_port()
@@ -117,6 +117,16 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_s
     with speaking_tls(kind, tmp_path) as url:
         for said in refused(url.partition("?")[0]):
             assert re.search(r"certificate verify failed.*ssl_ca_certs", said)
+
+
+@pytest.mark.parametrize("kind", ["TLS", "TLS cluster", "TLS Sentinel"])
+def test_a_certificate_of_another_host_is_refused_unless_none_is_asked_for(kind: str, tmp_path: Path) -> None:
+    with speaking_tls(kind, tmp_path, host="another.example") as url:
+        for said in refused(url):
+            assert re.search(r"certificate verify failed.*mismatch", said)
+        with open_saver(f"{url}&ssl_cert_reqs=none") as saver:
+            put(saver, {"a": 1})
+            assert values_of(saver) == {"a": 1}
 
 
 def test_a_password_that_the_sentinel_refuses_is_told_at_once(watched_server: Watched) -> None:

@@ -81,9 +81,16 @@ def printing() -> Iterator[None]:
 
 
 def require_output() -> None:
-    """Raise `Failure` if there is no standard output: a command whose result nobody gets should not run."""
+    """Raise `Failure` if there is no standard output: a command whose result nobody gets should not run.
+
+    With PYTHONUNBUFFERED, Python writes directly to the file, and what that does not take at once would be lost.
+    """
     if sys.stdout is None:
         raise Failure("the output cannot be written: it is closed; send it to /dev/null if you do not want it")
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        sys.stdout = open(  # noqa: SIM115  # for as long as the program runs
+            sys.stdout.fileno(), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False
+        )
 
 
 # Printing for people

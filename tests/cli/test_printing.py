@@ -126,6 +126,30 @@ def test_output_that_cannot_be_written_is_an_error(url: str, command: list[str],
     assert (done.returncode, done.stderr) == (1, "Error: the output cannot be written: No space left on device\n")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("printed", ["print_json(['x' * 100_000])", "say('x' * 100_000)"])
+def test_output_of_which_a_part_can_be_written_is_an_error(printed: str, unbuffered: str, tmp_path: Path) -> None:
+    program = (
+        "import resource; from checkpoint_base import rendering\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as on a disk that is nearly full\n"
+        "rendering.require_output()\n"
+        f"try: rendering.{printed}\n"
+        "except rendering.Failure as error: raise SystemExit(str(error))"
+    )
+    with open(tmp_path / "printed", "w") as file:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=file,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "the output cannot be written: File too large\n")
+    assert (tmp_path / "printed").stat().st_size == 10_000
+
+
 def in_a_shell(url: str, *command: str, redirected: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-m", "checkpoint_base.cli", "--store", url, *command]
     return subprocess.run(

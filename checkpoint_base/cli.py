@@ -7,24 +7,21 @@ class that they name is imported.
 from __future__ import annotations
 
 import logging
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import click
-import orjson
 from langchain_core.runnables import RunnableConfig
 
-from checkpoint_base import documents, rendering, transport
+from checkpoint_base import arguments, documents, rendering, transport
 from checkpoint_base.errors import (
     CheckpointError,
     ConflictError,
     CorruptCheckpoint,
+    InvalidKey,
     SerializationError,
     StoreUnavailable,
 )
@@ -32,9 +29,7 @@ from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.transfers import transfer_counting
-from checkpoint_base.urls import open_saver, split_url
 
 Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
 Result = TypeVar("Result")
@@ -132,31 +127,6 @@ def main(ctx: click.Context, store: str | None) -> None:
     ctx.obj = store
 
 
-def _entries(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
-    entries: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key and equals) or key in entries:
-            raise click.BadParameter(f"write KEY=VALUE, every key once, not {text!r}", ctx, param)
-        try:
-            entries[key] = orjson.loads(value)
-        except orjson.JSONDecodeError:
-            entries[key] = value
-    return entries
-
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def _ago(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
-    """The time that lies so long before now."""
-    if text is None:
-        return None
-    if not (parts := re.fullmatch(r"([0-9]{1,5})([mhdw])", text)):
-        raise click.BadParameter(f"write a number with m, h, d or w behind it, such as 30d, not {text!r}", ctx, param)
-    return datetime.now(UTC) - timedelta(**{_UNITS[parts[2]]: int(parts[1])})
-
-
 _LIMIT = click.IntRange(1, 1_000_000)
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -166,7 +136,7 @@ _listing_options: list[Callable[[Any], Any]] = [
         "--metadata",
         metavar="KEY=VALUE",
         multiple=True,
-        callback=_entries,
+        callback=arguments.metadata_entries,
         help="Only those with this entry in their metadata; may be repeated. VALUE is read as JSON if possible, else "
         "as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
     ),
@@ -197,7 +167,7 @@ def threads(store: str | None, /, limit: int, as_json: bool, **query: Any) -> No
 
     Example: checkpoints threads --metadata user=ann --limit 5
     """
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         infos, cursor = _page(saver.threads(limit=limit + 1, **query), limit)
     if as_json:
         return print_json({"threads": infos, "next": cursor})
@@ -213,7 +183,7 @@ def interrupts(store: str | None, /, limit: int, as_json: bool, **query: Any) ->
 
     Example: checkpoints interrupts --order oldest
     """
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         questions, cursor = _page(saver.interrupts(limit=limit + 1, **query), limit)
     if as_json:
         return print_json({"interrupts": questions, "next": cursor})
@@ -233,7 +203,7 @@ def show(store: str | None, thread: str, checkpoint_id: str | None, ns: str, as_
 
     Example: checkpoints show customer-7
     """
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         shown = _checkpoint(saver, thread, ns, checkpoint_id)
     if as_json:
         return print_json(shown)
@@ -264,7 +234,7 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
 
     Example: checkpoints history customer-7 --limit 10
     """
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         infos = list(saver.history(_config(thread, checkpoint_ns=ns), limit=limit))
         if not infos:
             _require(saver, [thread])
@@ -293,7 +263,7 @@ def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: boo
     Example: checkpoints delete customer-7 customer-8
     """
     threads = list(dict.fromkeys(threads))
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         if not missing_ok:
             _require(
                 saver, threads, "; nothing was deleted (--missing-ok deletes what may be left without checkpoints, too)"
@@ -319,7 +289,7 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     """
     if source == target:
         raise click.UsageError("SOURCE and TARGET are the same thread", click.get_current_context())
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         _require(saver, [source])
         before = _count(saver, target)
         saver.copy_thread(source, target)
@@ -336,7 +306,7 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     "--idle",
     "since",
     metavar="TIME",
-    callback=_ago,
+    callback=arguments.time_ago,
     help="Prune every thread that has not changed for so long: a number with m, h, d or w behind it, such as 30d.",
 )
 @click.option(
@@ -375,12 +345,12 @@ def prune(
     deletes = how["strategy"] == "delete"
     if deletes and how["keep"] != 1:
         raise click.UsageError("--keep with the strategy delete, which keeps nothing", click.get_current_context())
-    with _open(store) as saver:
+    with arguments.existing_store(store) as saver:
         _require(saver, threads, "; nothing was removed")
         listed = threads or _idle_threads(saver, since, waiting=not deletes)
         plans, damaged = _each(
             "Counting",
-            list(dict.fromkeys(listed)),
+            rendering.gathered(listed),
             lambda thread: documents.prune_plan(saver, thread, how["strategy"], how["keep"]),
         )
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
@@ -412,12 +382,20 @@ def prune(
     rendering.report(damaged, "could not be read and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
+def _changed_threads(saver: CheckpointSaver, since: datetime | None) -> Iterator[str]:
+    """The threads that have changed since then, or all."""
+    for info in saver.threads():
+        if since is not None and info.updated_at < since:
+            return
+        yield info.thread_id
+
+
 def _idle_threads(
     saver: CheckpointSaver, since: datetime | None, *, waiting: bool, thread: str | None = None
 ) -> Iterator[str]:
     """The threads that have not changed since then, or all; without ``waiting``, none that wait for an answer."""
     if since is None:
-        yield from (info.thread_id for info in saver.threads())
+        yield from _changed_threads(saver, None)
         return
     for info in saver.threads(thread_id=thread, order="oldest"):
         if info.updated_at >= since:
@@ -429,33 +407,54 @@ def _idle_threads(
 @main.command(name="transfer")
 @click.argument("threads", nargs=-1, metavar="[THREAD...]")
 @click.option("--all", "everything", is_flag=True, help="Copy every thread of the store.")
-@click.option("--to", "target", metavar="URL", required=True, help="The store to copy to; set up if it is new.")
+@click.option(
+    "--changed",
+    "since",
+    metavar="TIME",
+    callback=arguments.time_ago,
+    help="Copy every thread that has changed within this time: a number with m, h, d or w behind it, such as 2h.",
+)
+@click.option(
+    "--to",
+    "target",
+    metavar="URL",
+    required=True,
+    envvar="CHECKPOINT_TARGET",
+    show_envvar=True,
+    help="The store to copy to; set up if it is new.",
+)
 @_json_option
 @click.pass_obj
-def transfer_command(store: str | None, threads: Sequence[str], everything: bool, target: str, as_json: bool) -> None:
+def transfer_command(
+    store: str | None, threads: Sequence[str], everything: bool, since: datetime | None, target: str, as_json: bool
+) -> None:
     """Copy threads to another store, of any kind.
 
     Example: checkpoints --store sqlite:///app.db transfer --all --to postgresql://localhost/app
 
     Every checkpoint is copied as it is, with its metadata, pending writes and times, and read back from the other
     store. The store that is copied does not change. The command can be stopped and repeated; it then sends only what
-    the other store lacks. So copy once while the application is running, then stop it, copy again, and start it with
-    the new URL.
+    the other store lacks. So copy once while the application is running, then stop it, copy again with --changed what
+    has changed since the first copy began, and start it with the new URL.
     """
-    if bool(threads) == everything:
-        raise click.UsageError("name the threads to copy, or pass --all instead", click.get_current_context())
-    if _is_in_memory(target):
+    if [bool(threads), everything, since is not None].count(True) != 1:
+        raise click.UsageError(
+            "name the threads to copy, or pass either --all or --changed instead", click.get_current_context()
+        )
+    if arguments.is_in_memory(target):
         raise click.UsageError(
             "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
             click.get_current_context(),
         )
-    if store and _is_same(store, target):  # else every thread would be reported as there already, as after a move
+    if store and arguments.is_same(
+        store, target
+    ):  # else every thread would be reported as there already, as after a move
         raise click.UsageError(
             "--to names the store that is copied: write the URL of another one", click.get_current_context()
         )
-    with _open(store) as saver, _opened(target) as other:
+    with arguments.existing_store(store) as saver, arguments.any_store(target) as other:
         _require(saver, threads, "; nothing was copied")
-        named = list(dict.fromkeys(threads or (info.thread_id for info in saver.threads())))
+        named = rendering.gathered(threads or _changed_threads(saver, since))
 
         def copied(thread: str) -> dict[str, Any]:
             found = transfer_counting(saver, other, thread)
@@ -498,59 +497,18 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
 def _each(
     doing: str, threads: Sequence[str], act: Callable[[str], Result]
 ) -> tuple[list[Result], list[dict[str, str]]]:
-    """Act on each thread, even after one that cannot be read or is in conflict; return results and failures."""
+    """Act on each thread, even after one that fails for a reason of its own; return results and failures."""
     results: list[Result] = []
     failures: list[dict[str, str]] = []
     for thread in rendering.tracked(doing, threads):
         try:
             results.append(act(thread))
-        except (*_DAMAGED, ConflictError) as error:
+        except (*_DAMAGED, ConflictError, InvalidKey) as error:
             failures.append({"thread_id": thread, "error": str(error)})
     return results, failures
 
 
-# Opening stores and looking into them
-
-
-def _open(url: str | None) -> CheckpointSaver:
-    if not url:
-        raise click.UsageError(
-            "no store is named: write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE, to a URL such as "
-            "sqlite:///app.db",
-            click.get_current_context(),
-        )
-    if _is_in_memory(url):
-        raise click.UsageError(
-            "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL",
-            click.get_current_context(),
-        )
-    path = _path(url)
-    if path and not os.path.exists(path):  # opening it would create it
-        raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
-    return _opened(url)
-
-
-def _is_in_memory(url: str) -> bool:
-    return _path(url) in ("", MEMORY)
-
-
-def _path(url: str) -> str | None:
-    """Return the path in a URL of SQLite; None for other URLs, and for one with a host, which opening refuses."""
-    parts = split_url(url)
-    return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Whether two URLs are equal, or name one file of SQLite."""
-    paths = (_path(one), _path(other))
-    return one == other or (all(paths) and len({os.path.realpath(path) for path in paths if path}) == 1)
-
-
-def _opened(url: str) -> CheckpointSaver:
-    # The URL may be an application's, with its own `strict`. Whatever it says, no class is imported here.
-    bare, _, query = url.partition("?")
-    kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))
-    return open_saver(f"{bare}?{kept}" if kept else bare, strict=True)
+# Looking into stores
 
 
 def _config(thread: str, **place: str | None) -> RunnableConfig:

@@ -255,6 +255,14 @@ def is_watched() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def gathered(threads: Iterable[str]) -> list[str]:
+    """Each thread once. To find them may take as long as to read a listing of all."""
+    if not is_watched():
+        return list(dict.fromkeys(threads))
+    with Console(stderr=True).status("Listing threads"):
+        return list(dict.fromkeys(threads))
+
+
 def tracked(doing: str, items: Sequence[T]) -> Iterable[T]:
     if not is_watched():  # some versions of rich print an empty line even if they show no progress
         return items

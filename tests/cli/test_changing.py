@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, cli, open_saver
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, InvalidKey, cli, open_saver
 from checkpoint_base.sqlite.store import SQLiteStore
 from conformance_tests import graphs
 from tests.cli.conftest import (
@@ -442,11 +442,53 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
     assert everything(other) == {**everything(url), "bob-1": own}
 
 
+def test_transfer_goes_on_behind_a_thread_that_the_target_cannot_hold(
+    call: Callable[..., Result], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = cli.transfer_counting
+
+    def refusing(source: CheckpointSaver, target: CheckpointSaver, thread: str) -> Any:
+        if thread == "bob-1":
+            raise InvalidKey("channel 'kkk' is longer than 2000 bytes")
+        return real(source, target, thread)
+
+    monkeypatch.setattr(cli, "transfer_counting", refusing)
+    other = f"sqlite:///{tmp_path}/other.db"
+    result = call("transfer", "--all", "--to", other)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "thread 'bob-1': channel 'kkk' is longer than 2000 bytes\nError: 1 thread could not be copied\n"
+    )
+    assert everything(other) == {**everything(url), "bob-1": []}
+
+
+def test_transfer_copies_only_the_threads_that_have_changed_lately(
+    call: Callable[..., Result], aged: str, tmp_path: Path
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    assert call("transfer", "--changed", "39d", "--to", other).stdout.endswith("of 1 thread.\n")
+    assert everything(other) == {thread: [] for thread in EVERY_THREAD} | {"bob-1": checkpoints(aged, "bob-1")}
+    assert call("transfer", "--changed", "6w", "--to", other).stdout.startswith("Copied ")
+    assert everything(other) == everything(aged)
+
+
+def test_the_target_of_a_transfer_may_be_named_where_no_process_list_shows_it(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("CHECKPOINT_STORE", url)
+    monkeypatch.setenv("CHECKPOINT_TARGET", other)
+    assert CliRunner().invoke(cli.main, ["transfer", "--all"]).exit_code == 0
+    assert everything(other) == everything(url)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
-        (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass --all"),
+        (["--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass either --all or --changed"),
+        (["--all", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass either"),
+        (["--changed", "1h", "a", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass either"),
+        (["--all", "--changed", "1h", "--to", "sqlite:///{folder}/x.db"], 2, "name the threads to copy, or pass"),
         (["--all"], 2, "--to"),
         (["nobody", "--to", "sqlite:///{folder}/x.db"], 1, "there is no thread 'nobody'; nothing was copied"),
         (["--all", "--to", "{url}"], 2, "--to names the store that is copied: write the URL of another one"),
@@ -482,6 +524,7 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(
     command = ["--store", url, *(part.format(folder=tmp_path) for part in arguments)]
     code, shown = on_a_terminal(*command)
     assert code == 0
+    assert "Listing threads" in shown
     assert doing in shown
     assert done in shown.splitlines()[-1]
     piped = process(*command)

@@ -1,0 +1,87 @@
+"""What the arguments of the command line stand for: stores, times, and entries of metadata."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+import click
+import orjson
+
+from checkpoint_base.rendering import Failure
+from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.sqlite.connections import MEMORY
+from checkpoint_base.urls import open_saver, split_url
+
+
+def metadata_entries(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
+    """The entries that are written KEY=VALUE."""
+    entries: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals) or key in entries:
+            raise click.BadParameter(f"write KEY=VALUE, every key once, not {text!r}", ctx, param)
+        try:
+            entries[key] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            entries[key] = value
+    return entries
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def time_ago(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
+    """The time that lies so long before now."""
+    if text is None:
+        return None
+    if not (parts := re.fullmatch(r"([0-9]{1,5})([mhdw])", text)):
+        raise click.BadParameter(f"write a number with m, h, d or w behind it, such as 30d, not {text!r}", ctx, param)
+    return datetime.now(UTC) - timedelta(**{_UNITS[parts[2]]: int(parts[1])})
+
+
+def existing_store(url: str | None) -> CheckpointSaver:
+    """Open a store; a file that does not exist is not made."""
+    if not url:
+        raise click.UsageError(
+            "no store is named: write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE, to a URL such as "
+            "sqlite:///app.db",
+            click.get_current_context(),
+        )
+    if is_in_memory(url):
+        raise click.UsageError(
+            "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL",
+            click.get_current_context(),
+        )
+    path = _path(url)
+    if path and not os.path.exists(path):  # opening it would create it
+        raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
+    return any_store(url)
+
+
+def is_in_memory(url: str) -> bool:
+    return _path(url) in ("", MEMORY)
+
+
+def _path(url: str) -> str | None:
+    """Return the path in a URL of SQLite; None for other URLs, and for one with a host, which opening refuses."""
+    parts = split_url(url)
+    return unquote(parts.path[1:]) if parts.scheme == "sqlite" and not parts.netloc else None
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two URLs are equal, or name one file of SQLite."""
+    paths = (_path(one), _path(other))
+    return one == other or (all(paths) and len({os.path.realpath(path) for path in paths if path}) == 1)
+
+
+def any_store(url: str) -> CheckpointSaver:
+    """Open a store, which may be new."""
+    # The URL may be an application's, with its own `strict`. Whatever it says, no class is imported here.
+    bare, _, query = url.partition("?")
+    kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))
+    return open_saver(f"{bare}?{kept}" if kept else bare, strict=True)

@@ -272,6 +272,7 @@ def late(saver: CheckpointSaver) -> None:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_WHOLE", 3)
+    monkeypatch.setattr(transfers, "_BARE", 5)
 
 
 @pytest.mark.usefixtures("small_windows")
@@ -337,6 +338,49 @@ def test_a_pruned_thread_that_is_deleted_while_it_is_copied_leaves_nothing_that_
         found = list(target.list(THREAD))
         assert [before[each.checkpoint["id"]] for each in found] == found
         assert sent in (None, len(found))
+
+
+@pytest.mark.parametrize(
+    ("table", "pruned"),
+    [("checkpoints", False), ("channel_values", False), ("writes", False), ("chunks", False), ("writes", True)],
+)
+def test_what_vanishes_from_the_target_before_it_is_read_back_is_sent_again_or_a_conflict(
+    table: str, pruned: bool, source: SQLiteSaver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "_FIRST", 20)  # all are read back at the end
+    graph = graphs.delta_graph(source, graphs.LONG) if pruned else one_question(source)
+    for text in "xy":
+        graph.invoke(graphs.both(text) if pruned else {"log": [text * 2000]}, THREAD)
+    if pruned:
+        source.prune(["t"])
+
+    def vanish(path: Path) -> None:
+        with sqlite3.connect(path) as db:
+            db.execute(f"DELETE FROM {table}")
+        db.close()
+
+    conflicts = number = 0
+    reached = True
+    while reached:
+        path = tmp_path / f"target {number}.db"
+        with SQLiteSaver(path) as target:
+            assert list(target.threads()) == []
+            working = target.transport
+            watched = Meanwhile(target.store.transport, number, lambda path=path: vanish(path))
+            target.transport = Retrying(watched, 0)
+            try:
+                transfer(source, target, "t")
+                is_done = True
+            except ConflictError:
+                is_done = False
+                conflicts += 1
+            reached = watched.reached
+            target.transport = working
+            if not is_done:
+                transfer(source, target, "t")
+            assert_same(source, target)
+        number += 1
+    assert conflicts > 0
 
 
 # What it costs

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation
-from checkpoint_base.perloop import PerLoop
-from checkpoint_base.transport import Operation, Retrying, _pauses, arun, run
+from checkpoint_base.perloop import OneLoop, PerLoop
+from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, run
+
+Drive: TypeAlias = Callable[[Operation[Any], Transport], Any]
+
+in_both_colours = pytest.mark.parametrize(
+    "drive", [run, lambda operation, transport: asyncio.run(arun(operation, transport))], ids=["sync", "async"]
+)
 
 
 class Echo:
@@ -69,28 +77,33 @@ def test_an_error_of_the_transport_is_raised_through_the_operation() -> None:
         asyncio.run(arun(adding(1), Echo(1)))
 
 
-def test_what_is_unavailable_is_tried_again_until_it_answers() -> None:
-    for drive in (run, lambda operation, transport: asyncio.run(arun(operation, transport))):
-        echo = Echo(failures=4)
-        assert drive(adding(7), Retrying(echo, deadline=10)) == 7
-        assert echo.attempts == 5
+@in_both_colours
+def test_what_is_unavailable_is_tried_again_until_it_answers(drive: Drive, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="checkpoint_base")
+    echo = Echo(failures=4)
+    assert drive(adding(7), Retrying(echo, deadline=10)) == 7
+    assert echo.attempts == 5
+    assert caplog.messages == ["trying again: not now"] * 4
 
 
-def test_only_what_is_unavailable_is_tried_again() -> None:
+@in_both_colours
+def test_only_what_is_unavailable_is_tried_again(drive: Drive) -> None:
     echo = Echo(failures=1, error=UnsupportedOperation("no"))
     with pytest.raises(UnsupportedOperation):
-        run(adding(7), Retrying(echo, deadline=10))
+        drive(adding(7), Retrying(echo, deadline=10))
     assert echo.attempts == 1
 
 
-def test_a_deadline_of_zero_tries_once() -> None:
+@in_both_colours
+def test_a_deadline_of_zero_tries_once(drive: Drive) -> None:
     echo = Echo(failures=1)
     with pytest.raises(StoreUnavailable):
-        run(adding(7), Retrying(echo, deadline=0))
+        drive(adding(7), Retrying(echo, deadline=0))
     assert echo.attempts == 1
 
 
-def test_no_attempt_starts_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_both_colours
+def test_no_attempt_starts_after_the_deadline(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     attempts: list[float] = []
 
@@ -98,25 +111,33 @@ def test_no_attempt_starts_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -
         nonlocal now
         now += seconds
 
+    async def asleep(seconds: float) -> None:
+        sleep(seconds)
+
     class Down(Echo):
         def execute(self, request: Any) -> Any:
             attempts.append(now)
+            assert len(attempts) < 100, "it does not wait"
             raise StoreUnavailable("down")
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", asleep)
     with pytest.raises(StoreUnavailable):
-        run(adding(1), Retrying(Down(), deadline=20))
+        drive(adding(1), Retrying(Down(), deadline=20))
     assert attempts[-1] < 20
     pauses = [later - earlier for earlier, later in pairwise(attempts)]
     assert max(pauses) <= 1.0
     assert 20 <= len(attempts) <= 60
 
 
-def test_the_deadline_counts_from_the_call_and_not_from_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_both_colours
+def test_the_deadline_counts_from_the_call_and_not_from_its_first_failure(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
 
-    class Slow:
+    class Slow(Echo):
         def execute(self, request: Any) -> Any:
             nonlocal now
             attempts.append(now)
@@ -127,7 +148,7 @@ def test_the_deadline_counts_from_the_call_and_not_from_its_first_failure(monkey
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(StoreUnavailable):
-        run(adding(1), Retrying(Slow(), deadline=3))  # type: ignore[arg-type]
+        drive(adding(1), Retrying(Slow(), deadline=3))
     assert attempts == [0.0]
 
 
@@ -203,3 +224,158 @@ def test_what_is_being_closed_on_a_loop_that_ends_meanwhile_is_abandoned(end: st
         left.cancel()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+def test_whoever_waits_for_a_resource_makes_it_if_the_first_caller_is_cancelled() -> None:
+    async def work() -> None:
+        made: list[int] = []
+
+        async def make() -> int:
+            made.append(len(made))
+            await asyncio.sleep(0.01)
+            return made[-1]
+
+        async def close(_: int) -> None: ...
+
+        each = PerLoop(make, close, lambda _: None)
+        callers = [asyncio.ensure_future(each.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        callers[0].cancel()
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+        assert isinstance(outcomes[0], asyncio.CancelledError)
+        assert outcomes[1:] == [1, 1]
+        assert await each.get() == 1
+
+    asyncio.run(work())
+
+
+def test_whoever_is_cancelled_while_another_makes_a_resource_disturbs_nobody() -> None:
+    async def work() -> None:
+        async def make() -> str:
+            await asyncio.sleep(0.01)
+            return "resource"
+
+        async def close(_: str) -> None: ...
+
+        each = PerLoop(make, close, lambda _: None)
+        callers = [asyncio.ensure_future(each.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        callers[1].cancel()
+        outcomes = await asyncio.gather(*callers, return_exceptions=True)
+        assert isinstance(outcomes.pop(1), asyncio.CancelledError)
+        assert outcomes == ["resource", "resource"]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("callers", [1, 3])
+def test_what_cannot_be_made_is_an_error_for_all_who_wait_and_is_tried_anew_by_the_next(
+    callers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        attempts = 0
+
+        async def make() -> str:
+            nonlocal attempts
+            attempts += 1
+            await asyncio.sleep(0)
+            if attempts == 1:
+                raise OSError
+            return "resource"
+
+        async def close(_: str) -> None: ...
+
+        each = PerLoop(make, close, lambda _: None)
+        outcomes = await asyncio.gather(*(each.get() for _ in range(callers)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [OSError] * callers
+        assert await each.get() == "resource"
+
+    asyncio.run(work())
+    gc.collect()
+    assert caplog.messages == []  # asyncio would say that an exception was never retrieved
+
+
+def test_what_belongs_to_the_running_loop_is_closed_there_and_abandoned_by_a_sync_caller() -> None:
+    closed: list[int] = []
+    abandoned: list[int] = []
+    numbers = iter(range(10))
+
+    async def make() -> int:
+        return next(numbers)
+
+    async def close(resource: int) -> None:
+        closed.append(resource)
+
+    async def work() -> None:
+        each = PerLoop(make, close, abandoned.append)
+        assert await each.get() == 0
+        await each.aclose()
+        assert await each.get() == 1
+        each.close()
+
+    asyncio.run(work())
+    assert (closed, abandoned) == ([0], [1])
+
+
+def test_what_was_made_for_loops_that_have_ended_is_abandoned_when_another_loop_comes() -> None:
+    closed: list[int] = []
+    abandoned: list[int] = []
+    numbers = iter(range(10))
+
+    async def make() -> int:
+        return next(numbers)
+
+    async def close(resource: int) -> None:
+        closed.append(resource)
+
+    each = PerLoop(make, close, abandoned.append)
+    assert [asyncio.run(each.get()) for _ in range(3)] == [0, 1, 2]
+    assert abandoned == [0, 1]
+    each.close()
+    assert abandoned == [0, 1, 2]
+    assert closed == []
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_an_error_of_closing_on_another_loop_is_raised(colour: str) -> None:
+    is_made, is_done = threading.Event(), threading.Event()
+
+    async def make() -> str:
+        return "resource"
+
+    async def close(_: str) -> None:
+        raise OSError("it does not close")
+
+    each = PerLoop(make, close, lambda _: None)
+
+    async def work() -> None:
+        await each.get()
+        is_made.set()
+        await asyncio.to_thread(is_done.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    is_made.wait()
+    close_all = each.close if colour == "sync" else lambda: asyncio.run(each.aclose())
+    try:
+        with pytest.raises(OSError, match="does not close"):
+            close_all()
+    finally:
+        is_done.set()
+        thread.join()
+
+
+def test_one_loop_is_let_in_until_it_ends() -> None:
+    one = OneLoop("in use on another loop")
+
+    async def use() -> None:
+        one.check()
+        one.check()
+        with pytest.raises(UnsupportedOperation, match="in use on another loop"):
+            await asyncio.to_thread(lambda: asyncio.run(check()))
+
+    async def check() -> None:
+        one.check()
+
+    asyncio.run(use())
+    asyncio.run(use())

@@ -82,12 +82,17 @@ def test_whoever_waits_while_nobody_is_served_gives_up(fails: bool) -> None:
 
 def test_a_turn_of_a_cancelled_caller_goes_to_the_next() -> None:
     chance = random.Random(1)
-    served = 0
+    served = inside = most = 0
 
     async def call(turns: Turns) -> None:
-        nonlocal served
+        nonlocal served, inside, most
         async with turns.turn(seconds=30):
-            await asyncio.sleep(0)
+            inside += 1
+            most = max(most, inside)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                inside -= 1
             served += 1
 
     async def main() -> None:
@@ -99,6 +104,7 @@ def test_a_turn_of_a_cancelled_caller_goes_to_the_next() -> None:
             each.cancel()  # some while they wait, some at the moment at which their turn comes, some while they have it
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert served == found.count(None) >= 500
+        assert most == 2
         async with turns.turn(seconds=0), turns.turn(seconds=0):
             pass
         with pytest.raises(NoTurn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from checkpoint_base import CorruptCheckpoint
-from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, Codec, Encoding
+from checkpoint_base import codec as codec_module
+from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, PACK_BYTES, PACK_MAX_BYTES, Codec, Encoding
 from checkpoint_base.msgpack import array_header, element_ends, extension, outer_container
 from checkpoint_base.records import Chunk, ValueRecord
 
@@ -118,6 +120,36 @@ def test_what_a_previous_encoding_saves_changes_nothing(data: st.DataObject) -> 
     with_help, without = codec.encode(TAG, content, previous=previous), codec.encode(TAG, content)
     assert with_help.record == without.record
     assert with_help.chunks == without.chunks
+
+
+def test_what_a_value_and_the_previous_one_begin_with_is_not_cut_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[int] = []
+
+    def noted(data: bytes, start: int, objects_each: int) -> Iterator[int]:
+        cut.append(len(data) - start)
+        return element_ends(data, start, objects_each)
+
+    monkeypatch.setattr(codec_module, "element_ends", noted)
+    codec = Codec()
+    messages = texts(*[1000] * 400)
+    previous = codec.encode(TAG, ormsgpack.packb(messages))
+    for changed in ([*messages, "more"], [*messages[:200], "edited", *messages[201:]]):
+        codec.encode(TAG, ormsgpack.packb(changed), previous=previous)
+    whole, after_append, after_edit = cut
+    assert after_append < 2 * PACK_MAX_BYTES < whole
+    assert whole / 2 - 1000 < after_edit < whole / 2 + 2 * PACK_MAX_BYTES
+
+
+@pytest.mark.parametrize("size", [30, 300, 1000, 3000])
+def test_a_long_value_is_read_in_few_pieces_however_it_has_grown(size: int) -> None:
+    codec = Codec()
+    messages = texts(*[size] * (400_000 // size))
+    encoding = None
+    for count in range(len(messages) % 7, len(messages) + 1, 7):
+        encoding = codec.encode(TAG, ormsgpack.packb(messages[:count]), previous=encoding)
+    assert encoding is not None
+    leaves = [chunk for chunk in encoding.chunks.values() if not chunk.node]
+    assert 400_000 / PACK_MAX_BYTES < len(leaves) < 1.5 * 400_000 / PACK_BYTES
 
 
 @pytest.mark.parametrize("size", [30, 1000, 3000])

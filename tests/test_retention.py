@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from checkpoint_base.retention import Skeleton, retain
+from checkpoint_base.retention import Skeleton, all_but_runs, retain
 
 
 class Counted(dict[str, Skeleton]):
@@ -68,13 +68,13 @@ def test_what_is_kept_is_what_each_kept_checkpoint_needs_by_itself() -> None:
                 None,
                 {channel: f"{chance.randint(1, 6)}" for channel in channels if chance.random() < 0.9},
                 frozenset(channel for channel in channels if chance.random() < 0.5),
-                retired=False,
+                retired=chance.random() < 0.2,
             )
             for id_ in ids
         }
         stored = {(channel, f"{version}") for channel in channels for version in range(1, 7) if chance.random() < 0.25}
-        kept = {id_ for id_ in ids if skeletons[id_].run_id == "run"}
-        found = retain(skeletons, stored, lambda _, kept=kept: kept)  # type: ignore[misc]
+        kept = {id_ for id_ in ids if skeletons[id_].run_id == "run" and not skeletons[id_].retired}
+        found = retain(skeletons, stored, all_but_runs(["gone"]))
         needed, seeds = needed_by_each(skeletons, kept, stored)
         assert found.retired == {id_: channels for id_, channels in needed.items() if id_ not in kept}
         assert found.removed == skeletons.keys() - kept - needed.keys()

@@ -98,6 +98,17 @@ def test_chunks_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteS
         assert reader.get_tuple(stored).checkpoint["channel_values"] == {"a": ["y" * 3000] * 30}
 
 
+def test_chunks_of_writes_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteSaver, filled: Any) -> None:
+    saver.put_writes(put(saver, "other", {"n": 1}), [("a", ["y" * 3000] * 30)], "task-1")
+    saver.delete_thread("other")
+    stored = put(saver, "other", {"n": 1})
+    transport = counted(saver)
+    saver.put_writes(stored, [("a", ["y" * 3000] * 30)], "task-2")
+    assert transport.requests == 2
+    with SQLiteSaver(saver.store.transport.path) as reader:
+        assert reader.get_tuple(stored).pending_writes == [("task-2", "a", ["y" * 3000] * 30)]
+
+
 def test_put_sends_only_what_is_new(saver: SQLiteSaver, filled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     messages = saver.get_tuple(filled).checkpoint["channel_values"]["messages"]
     sent: list[int] = []

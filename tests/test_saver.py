@@ -29,6 +29,7 @@ from checkpoint_base import (
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
+from checkpoint_base.store import THREADS_AT_ONCE
 from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -335,13 +336,25 @@ def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["keep_latest", "delete"])
-def test_many_threads_are_pruned_in_several_requests(strategy: str, saver: SQLiteSaver) -> None:
+def test_many_threads_are_pruned_in_several_requests(
+    strategy: str, saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    method = {"keep_latest": "prune", "delete": "delete_threads"}[strategy]
+    original = getattr(type(saver.store), method)
+
+    def noted(store: Any, thread_ids: Any, *more: Any) -> Any:
+        sizes.append(len(thread_ids))
+        return original(store, thread_ids, *more)
+
+    monkeypatch.setattr(type(saver.store), method, noted)
     names = [f"t{number}" for number in range(250)]
     for name in names:
         put(saver, {"a": 1}, put(saver, {"a": 0}, config_of(name, checkpoint_ns="")))
     transport = counted(saver)
     saver.prune(names, strategy=strategy)
     assert transport.requests == 4, "other writers wait for one request, not for all"
+    assert (max(sizes), sum(sizes)) == (THREADS_AT_ONCE, len(names))
     left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
     assert sorted(left) == ([] if strategy == "delete" else sorted(names))
     assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())
@@ -431,13 +444,13 @@ def test_a_question_that_cannot_be_read_is_listed_and_hides_no_other(path: Path)
         db.execute("UPDATE checkpoints SET header = x'00' WHERE checkpoint = (SELECT max(checkpoint) FROM checkpoints)")
         db.commit()
         db.close()
-        listed = [(each.thread_id, each.value, each.error is None) for each in saver.interrupts(order="oldest")]
-        assert listed == [("one", "one", True), ("two", None, False), ("three", "three", False)]
-        assert [(each.thread_id, each.error is None) for each in saver.threads(order="oldest")] == [
-            ("one", True),
-            ("two", True),
-            ("three", False),
-        ]
+        for filter_ in (None, {"step": 1}):  # what cannot be read is not known not to match
+            questions = saver.interrupts(metadata=filter_, order="oldest")
+            listed = [(each.thread_id, each.value, each.error is None) for each in questions]
+            assert listed == [("one", "one", True), ("two", None, False), ("three", "three", False)]
+            threads = saver.threads(metadata=filter_, order="oldest")
+            listed_threads = [(each.thread_id, each.error is None) for each in threads]
+            assert listed_threads == [("one", True), ("two", True), ("three", False)]
         after = [each.cursor for each in saver.interrupts(order="oldest", limit=2)][-1]
         assert [each.thread_id for each in saver.interrupts(order="oldest", after=after)] == ["three"]
 

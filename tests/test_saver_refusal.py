@@ -29,6 +29,8 @@ from tests.test_saver import CONFIG, config_of, put
     ("config", "message"),
     [
         ({}, "'configurable'"),
+        ("thread", "'configurable'"),
+        ({"configurable": "thread"}, "'configurable'"),
         ({"configurable": {}}, "names no thread"),
         (config_of(None), "names no thread"),
         (config_of(""), "thread_id is empty"),

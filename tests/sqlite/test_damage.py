@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypedDict
+from uuid import UUID
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
 
@@ -215,6 +217,17 @@ def test_any_changed_bit_is_noticed_and_nothing_else_is_raised(
                 pytest.fail(f"the damage went unnoticed: {place}")
             broken.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (content, *place))
         assert saver.get_tuple(CONFIG) == intact
+
+
+def test_another_caller_of_a_subgraph_is_noticed(path: Path, saver: SQLiteSaver) -> None:
+    caller = put(saver, {"n": 1})
+    called: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": f"ask:{UUID(int=1)}"}}
+    parents = {"": caller["configurable"]["checkpoint_id"]}
+    stored = saver.put(called, empty_checkpoint(), {"parents": parents}, {})
+    with closing(sqlite3.connect(path)) as db, db:
+        assert db.execute("UPDATE checkpoints SET caller_id = 'x' WHERE caller_id IS NOT NULL").rowcount == 1
+    with SQLiteSaver(path) as reader, pytest.raises(CorruptCheckpoint, match="checksum"):
+        reader.get_tuple(stored)
 
 
 def test_a_lost_chunk_is_an_error_that_names_the_place(path: Path, broken: sqlite3.Connection) -> None:

@@ -27,6 +27,8 @@ def test_the_threads_that_were_used_longest_ago_are_forgotten_first() -> None:
     assert seen.unseen("b", chunks(*range(5))) == chunks(*range(5))
     assert seen.unseen("a", chunks(*range(6))) == chunks(5)
     assert seen.unseen("c", chunks(*range(5))) == {}
+    seen.add("c", chunks(5))
+    assert seen.unseen("c", chunks(*range(7))) == chunks(6)
 
 
 @pytest.mark.usefixtures("few_chunks")

@@ -227,8 +227,23 @@ def bombs() -> dict[str, tuple[bytes, list[Chunk]]]:
 def test_chunks_that_claim_to_be_a_huge_value_are_not_joined(bomb: str) -> None:
     refs, chunks = bombs()[bomb]
     root = Codec().encode(TAG, bytes(1000)).record.root
-    with pytest.raises(CorruptCheckpoint):
+    with pytest.raises(CorruptCheckpoint, match=r"impossible size|recursion"):
         Codec().decode(ValueRecord(root, refs), {chunk.id: chunk for chunk in chunks})
+
+
+def test_chunks_that_are_longer_than_any_value_are_not_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = Codec(compression="zstd").encode(TAG, ormsgpack.packb(texts(*[1000] * 400)))
+    monkeypatch.setattr(codec_module, "MAX_VALUE_BYTES", 100_000)
+    unpacked: list[int] = []
+
+    def noted(frame: bytes) -> bytes:
+        unpacked.append(len(content := zstandard.decompress(frame)))
+        return content
+
+    monkeypatch.setattr(codec_module, "_decompressed", noted)
+    with pytest.raises(CorruptCheckpoint, match="impossible size"):
+        Codec().decode(encoding.record, encoding.chunks)
+    assert sum(unpacked) < 100_000 + PACK_MAX_BYTES
 
 
 @settings(max_examples=300)

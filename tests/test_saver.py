@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,9 +27,11 @@ from checkpoint_base import (
     SerializationError,
     SQLiteSaver,
     StoreUnavailable,
+    codec,
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
+from checkpoint_base.msgpack import element_ends
 from checkpoint_base.store import THREADS_AT_ONCE
 from tests.conftest import counted
 
@@ -171,6 +174,23 @@ def test_a_checkpoint_with_an_odd_time_is_listed_without_one(saver: SQLiteSaver)
     checkpoint: Any = {**empty_checkpoint(), "ts": "noon"}
     saver.put(CONFIG, checkpoint, {"step": 1}, {})
     assert [info.created_at for info in saver.history(CONFIG)] == [None]
+
+
+def test_a_step_cuts_only_the_end_of_a_list_that_it_adds_to(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[int] = []
+
+    def noted(data: bytes, start: int, objects_each: int) -> Iterator[int]:
+        cut.append(len(data) - start)
+        return element_ends(data, start, objects_each)
+
+    monkeypatch.setattr(codec, "element_ends", noted)
+    messages = [f"message {number} ".ljust(1000, ".") for number in range(400)]
+    put(saver, {"log": [*messages, "one more"]}, put(saver, {"log": messages}))
+    whole, end = cut
+    assert whole > 400_000
+    assert end < 100_000
 
 
 def test_history_reads_neither_values_nor_writes(saver: SQLiteSaver, path: Path) -> None:

@@ -332,6 +332,25 @@ def test_a_model_gets_the_defaults_of_new_fields(stored: Any) -> None:
     assert back.model_fields_set == {"a"}
 
 
+def test_models_in_a_list_get_the_defaults_of_new_fields(stored: Any) -> None:
+    class Old(pydantic.BaseModel):
+        a: Any
+        b: int = 0
+
+    class New(Old):
+        c: list[int] = pydantic.Field(default_factory=lambda: [1])
+
+    class Private(Old):
+        _p: int = 3
+
+    back = SERDE.loads_typed(stored(Old, [Old(a=(1,)), Old(a=2, b=3)], New))
+    assert [(type(each), each.a, each.b, each.c) for each in back] == [(New, (1,), 0, [1]), (New, 2, 3, [1])]
+    assert [each.model_fields_set for each in back] == [{"a"}, {"a", "b"}]
+    back = SERDE.loads_typed(stored(Old, [Old(a=(1,)), Old(a=2, b=3)], Private))
+    assert [(type(each), each.a, each.b, each._p) for each in back] == [(Private, (1,), 0, 3), (Private, 2, 3, 3)]
+    assert [each.model_fields_set for each in back] == [{"a"}, {"a", "b"}]
+
+
 def test_a_model_with_removed_fields_is_validated_anew(stored: Any) -> None:
     class Old(pydantic.BaseModel):
         a: int
@@ -466,6 +485,12 @@ def test_flipped_bits_give_a_value_or_one_of_our_errors(seed: int, caplog: Any, 
         for _ in range(chance.choice([1, 1, 1, 2, 8])):
             data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         read_damaged(bytes(data))
+
+
+def test_an_extension_of_a_later_version_is_an_error_and_no_value() -> None:
+    for payload in ([], ["tests.shapes", "Point", {}]):
+        with pytest.raises(CorruptCheckpoint, match="extension 127 is unknown to this version"):
+            SERDE.loads_typed((TAG, ormsgpack.packb([ormsgpack.Ext(127, ormsgpack.packb(payload))])))
 
 
 @settings(max_examples=150, deadline=None)

@@ -419,6 +419,19 @@ def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -
     assert len(list(saver.threads())) == 1
 
 
+@pytest.mark.timeout(20)
+def test_parents_that_form_a_ring_are_each_gone_through_once(saver: SQLiteSaver, path: Path) -> None:
+    for id_, parent_id in (("1", "3"), ("2", "1"), ("3", "2")):
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_versions": {"log": "1.1"}}
+        stored = saver.put(config_of("thread", checkpoint_id=parent_id), checkpoint, {}, {})
+        saver.put_writes(stored, [("log", f"of {id_}")], "task")
+    with SQLiteSaver(path) as reader:
+        history = reader.get_delta_channel_history(config=stored, channels=["log"])
+        assert history == {"log": {"writes": [("task", "log", "of 1"), ("task", "log", "of 2")]}}
+        reader.prune(["thread"])
+    assert [found.checkpoint_id for found in saver.history(None)] == ["3"]
+
+
 def test_a_run_on_a_retired_parent_that_lost_its_writes_is_a_conflict(saver: SQLiteSaver, path: Path) -> None:
     def put_delta(parent: Any, id_: str, values: dict[str, Any], opened: list[str], versions: dict[str, str]) -> Any:
         checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_values": values, "channel_versions": versions}

@@ -18,6 +18,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import SchemaMismatch, SQLiteSaver, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.sqlite import store as sqlite_store
+from conformance_tests import graphs
 from tests.forking import done_in_a_fork
 from tests.sqlite.conftest import CONFIG, idle_connections, put
 
@@ -214,6 +215,9 @@ def test_a_deleted_thread_leaves_no_row_behind(path: Path, saver: SQLiteSaver) -
     saver.prune(["copy"])
     saver.delete_thread("thread")
     saver.delete_thread("copy")
+    of_a_run: Any = {"configurable": {"thread_id": "other", "checkpoint_ns": ""}, "metadata": {"run_id": "run"}}
+    saver.put_writes(put(saver, {"a": ["x" * 1500]}, of_a_run), [("w", "y" * 3000)], "task-1")
+    saver.delete_for_runs(["run"])
     with sqlite3.connect(path) as db:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         assert len(tables) == 7
@@ -239,6 +243,24 @@ def test_pruning_keeps_exactly_the_chunks_that_are_referred_to(path: Path, saver
         db.close()
     assert chunks[0] == chunks[1]
     assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"messages": messages}
+
+
+def test_of_what_is_pruned_only_writes_to_delta_channels_stay_and_only_where_they_are_needed(
+    path: Path, saver: SQLiteSaver
+) -> None:
+    thread: Any = {"configurable": {"thread_id": "thread"}}
+    graph = graphs.delta_graph(saver, graphs.LONG)
+    for number in range(3):
+        graph.invoke(graphs.both(f"input {number}"), thread)
+    before = graph.get_state(thread)
+    saver.prune(["thread"])
+    with closing(sqlite3.connect(path)) as db:
+        left = db.execute(
+            "SELECT DISTINCT channel FROM writes JOIN checkpoints USING (namespace, checkpoint_id) WHERE retired"
+        ).fetchall()
+    assert left == [("delta",)]
+    with SQLiteSaver(path) as other:
+        assert graphs.delta_graph(other, graphs.LONG).get_state(thread) == before
 
 
 def test_a_copy_of_the_file_is_a_copy_of_the_store(path: Path, saver: SQLiteSaver, tmp_path: Path) -> None:

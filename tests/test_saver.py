@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import START, StateGraph
@@ -174,6 +175,27 @@ def test_a_checkpoint_with_an_odd_time_is_listed_without_one(saver: SQLiteSaver)
     checkpoint: Any = {**empty_checkpoint(), "ts": "noon"}
     saver.put(CONFIG, checkpoint, {"step": 1}, {})
     assert [info.created_at for info in saver.history(CONFIG)] == [None]
+
+
+def test_what_is_asked_meanwhile_does_not_come_behind_a_cursor(saver: SQLiteSaver) -> None:
+    def ask(name: str, *questions: str) -> None:
+        asked = tuple(Interrupt(question, id=question) for question in questions)
+        saver.put_writes(put(saver, {"a": 1}, config_of(name)), [("__interrupt__", asked)], "task")
+
+    ask("one", "1")
+    ask("two", "2", "3")
+    first, second = saver.interrupts(limit=2)
+    assert (first.value, second.value) == ("2", "3")
+    ask("three", "4")
+    assert [each.value for each in saver.interrupts(after=second.cursor)] == ["1"]
+
+
+def test_a_value_without_a_version_is_left_out_as_in_langgraph_s_savers(saver: SQLiteSaver) -> None:
+    found = []
+    for each in (saver, InMemorySaver()):
+        checkpoint: Any = {**empty_checkpoint(), "channel_values": {"a": 1, "b": 2}, "channel_versions": {"b": "1.1"}}
+        found.append(each.get_tuple(each.put(CONFIG, checkpoint, {}, {"b": "1.1"})))
+    assert [each and each.checkpoint["channel_values"] for each in found] == [{"b": 2}, {"b": 2}]
 
 
 def test_a_step_cuts_only_the_end_of_a_list_that_it_adds_to(

@@ -67,6 +67,32 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "is_strict", "compression"),
+    [
+        ("strict=TRUE&compression=none", True, None),
+        ("strict=1", True, None),
+        ("strict=False&compression=zstd", False, "zstd"),
+        ("strict=0", False, None),
+    ],
+)
+def test_options_are_written_in_several_ways(query: str, is_strict: bool, compression: str | None) -> None:
+    saver = open_saver(f"sqlite://?{query}")
+    assert (saver.serde._allowed_msgpack_modules is None) == is_strict  # type: ignore[attr-defined]
+    assert saver._codec._compression == compression
+
+
+def test_an_adapter_s_texts_are_not_empty_and_its_numbers_are_whole() -> None:
+    assert urls.text("schema", "a") == "a"
+    assert urls.number("max_size", "12") == 12
+    assert urls.number("min_size", "0", least=0) == 0
+    with pytest.raises(UnsupportedOperation, match="schema is empty"):
+        urls.text("schema", "")
+    for bad in ("", "0", "-1", "+1", "1.5", "1_0", " 1", "ten", "\u0661", "\u00b2"):
+        with pytest.raises(UnsupportedOperation, match="write a whole number, 1 or more"):
+            urls.number("max_size", bad)
+
+
+@pytest.mark.parametrize(
     ("saver_class", "url"),
     [
         (SQLiteSaver, "sqlite://"),
@@ -105,6 +131,7 @@ def test_a_file_of_sqlite_is_named_by_its_path_or_by_its_url(tmp_path: Path) -> 
         ("sqlite://?strict=perhaps", {}, "true or false"),
         ("sqlite://?deadline=soon", {}, "number of seconds"),
         ("sqlite://?compression=rar", {}, "zstd or none"),
+        ("sqlite://?deadline=1&deadline=2", {}, "deadline is given twice"),
         ("sqlite://?strict=true", {"strict": False}, "strict is False as an argument and True in the URL"),
         ("sqlite:///a#b.db", {}, "write %23"),
         ("sqlite://[x", {}, "not the URL"),

@@ -238,6 +238,16 @@ def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_
     assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", "", None)
     assert odd.error is not None
     assert "is no Interrupt of LangGraph" in odd.error
+    asked = len(written) if isinstance(written, list) else 1
+    assert [each.pending_interrupts for each in saver.threads(order="oldest")] == [1, asked]
+
+
+def test_what_the_null_task_writes_asks_nothing(saver: SQLiteSaver) -> None:
+    stored = put(saver, {}, CONFIG)
+    question = ("__interrupt__", (Interrupt("go on?", id="1"),))
+    saver.put_writes(stored, [question], "00000000-0000-0000-0000-000000000000")
+    assert list(saver.interrupts()) == []
+    assert [each.pending_interrupts for each in saver.threads()] == [0]
 
 
 def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:

@@ -14,11 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 HOST = "127.0.0.1"
+
+# Tests seed the module's generator, so it would give all workers the same ports.
+_RANDOM = SystemRandom()
 
 # Of util-linux: a run that is killed leaves no servers behind.
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
@@ -44,12 +48,15 @@ class Server:
 
 
 def free_port() -> int:
-    """A port that nothing listens on; below 55536, so that a Redis Cluster's bus has one too."""
+    """A port that nothing uses, and nor does anything the one 10000 above it, which the bus of a Redis Cluster takes.
+
+    Both are below the ports of outgoing connections, of which one may be opened before the server is started.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port: int = probe.getsockname()[1]
-        if port < 55536:
+        port = _RANDOM.randrange(10_000, 22_000)
+        with suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+            probe.bind((HOST, port))
+            bus.bind((HOST, port + 10_000))
             return port
 
 

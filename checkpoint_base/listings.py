@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
+from checkpoint_base.errors import InvalidKey
 from checkpoint_base.keys import text_key
 from checkpoint_base.records import Position
+
+_BEGINNING, _LAST = datetime.fromtimestamp(0, UTC), datetime.max.replace(tzinfo=UTC)
+_LAST_MICROSECOND = (_LAST - _BEGINNING) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class PendingInterrupt:
     ``cursor`` as ``after=`` to continue behind this one.
 
     ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
-    is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed.
+    is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed. If its
+    time is damaged, ``created_at`` is the last time that there is.
     """
 
     thread_id: str
@@ -48,7 +51,8 @@ class ThreadInfo:
 
     ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
     clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one. ``error`` says
-    why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing.
+    why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing. Or it says that a time is damaged,
+    which is then the last that there is.
     """
 
     thread_id: str
@@ -96,16 +100,17 @@ class Cursor:
         try:
             after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             return cls(_position(after), _position(within), _whole(skip))
-        except (ValueError, TypeError, binascii.Error) as error:
+        except (ValueError, TypeError) as error:
             raise InvalidKey(f"{text!r} is not a cursor: pass one that a listing gave you, unchanged") from error
 
 
 def instant(microseconds: int) -> datetime:
-    """Convert microseconds since 1970-01-01 UTC."""
-    try:
-        return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
-    except (ValueError, OverflowError, OSError) as error:
-        raise CorruptCheckpoint(f"a stored time is damaged: {microseconds} microseconds since 1970") from error
+    """Convert microseconds since 1970-01-01 UTC. What no time can have becomes the last that there is."""
+    return _LAST if is_damaged_time(microseconds) else _BEGINNING + timedelta(microseconds=microseconds)
+
+
+def is_damaged_time(microseconds: int) -> bool:
+    return not 0 <= microseconds <= _LAST_MICROSECOND
 
 
 def _position(fields: Any) -> Position | None:

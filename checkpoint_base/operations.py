@@ -53,7 +53,7 @@ from checkpoint_base.keys import (
     version_key,
     version_of,
 )
-from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant
+from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
 from checkpoint_base.paging import Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
@@ -315,6 +315,7 @@ class Operations:
     ) -> Listing[ThreadInfo]:
         def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
             latest, error = self._listed_metadata(found.latest)
+            error = error or _damaged_time(found.created_at, found.updated_at)
             if error or matches(latest, metadata):
                 yield ThreadInfo(
                     thread_id=found.thread_id,
@@ -345,10 +346,13 @@ class Operations:
 
         def read(found: InterruptRecord) -> Iterator[PendingInterrupt]:
             nonlocal previous
+            if found.position != cursor.within and not behind_cursor.is_behind(found.position):
+                return  # asked since, before the first record, in which the cursor is
             key = found.checkpoint.key
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
             waiting, error = self._listed_metadata(found.checkpoint)
+            error = error or _damaged_time(found.write.written_at)
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
@@ -379,6 +383,7 @@ class Operations:
                 )
 
         query = self._inbox_query(thread_id, metadata, order, cursor)
+        behind_cursor = replace(query, after=cursor.within)
         return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
@@ -595,6 +600,12 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
     return None if run_id is None else escape(str(run_id))
+
+
+def _damaged_time(*times: int) -> str | None:
+    """Why a listing cannot show these times, if it cannot."""
+    damaged = [str(each) for each in times if is_damaged_time(each)]
+    return f"a stored time is damaged: {', '.join(damaged)} microseconds since 1970" if damaged else None
 
 
 def _time(text: Any) -> datetime | None:

@@ -112,11 +112,10 @@ def _needed_ancestors(
             for channel in ever_open & skeletons[id_].versions.keys()
             if (channel, skeletons[id_].versions[channel]) not in stored
         }
-        passed = {id_}
         parent_id = skeletons[id_].parent_id
-        while missing and parent_id is not None and parent_id in skeletons and parent_id not in passed:
-            passed.add(parent_id)
-            missing -= needed.get(parent_id, set())  # another kept checkpoint has followed these from here
+        while missing and parent_id is not None and parent_id in skeletons:
+            # Another kept checkpoint has followed these from here; or this one has, if damaged parents form a ring.
+            missing -= needed.get(parent_id, set())
             needed.setdefault(parent_id, set()).update(missing)
             ancestor = skeletons[parent_id]
             found = {version for version in ancestor.versions.items() if version[0] in missing and version in stored}

@@ -187,6 +187,7 @@ def test_what_is_asked_meanwhile_does_not_come_behind_a_cursor(saver: SQLiteSave
     first, second = saver.interrupts(limit=2)
     assert (first.value, second.value) == ("2", "3")
     ask("three", "4")
+    assert [each.value for each in saver.interrupts(after=first.cursor)] == ["3", "1"]
     assert [each.value for each in saver.interrupts(after=second.cursor)] == ["1"]
 
 

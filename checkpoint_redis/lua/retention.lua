@@ -48,20 +48,19 @@ local function needed_ancestors(space, kept, referenced)
     end
     if not next(ever_open) then return needed end
     for id in pairs(kept) do
-        local missing, passed = {}, {[id] = true}
+        local missing = {}
         each_channel(space.checkpoints[id].channels, function(channel, version)
             if ever_open[channel] and not space.stored[channel .. '\0' .. version] then missing[channel] = true end
         end)
         local parent = space.checkpoints[id].parent
-        while parent and next(missing) and space.checkpoints[parent] and not passed[parent] do
-            passed[parent] = true
+        while parent and next(missing) and space.checkpoints[parent] do
             needed[parent] = needed[parent] or {}
             local ancestor, found = space.checkpoints[parent], {}
             local versions = versions_of(ancestor)
             for channel in pairs(missing) do
                 local version = versions[channel]
                 if needed[parent][channel] then
-                    found[channel] = true -- another kept checkpoint has walked on from here
+                    found[channel] = true -- another kept checkpoint has walked on from here, or this one, in a ring
                 elseif version and space.stored[channel .. '\0' .. version] then
                     referenced[channel .. '\0' .. version] = true
                     found[channel] = true

@@ -244,3 +244,27 @@ def test_a_damaged_file_is_an_error(path: Path, broken: sqlite3.Connection) -> N
     path.write_bytes(content)
     with SQLiteSaver(path) as saver, pytest.raises(CheckpointError):
         saver.get_tuple(CONFIG)
+
+
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+@pytest.mark.parametrize("time", [1 << 60, -1, 253_402_300_800_000_000])
+def test_a_thread_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other(
+    waiting: SQLiteSaver, path: Path, column: str, time: int
+) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE threads SET {column} = ? WHERE thread_id = ?", (time, DAMAGED))
+    errors = {each.thread_id: each.error for each in waiting.threads()}
+    assert errors == {**dict.fromkeys(THREADS), DAMAGED: f"a stored time is damaged: {time} microseconds since 1970"}
+
+
+def test_a_question_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other(
+    waiting: SQLiteSaver, path: Path
+) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        damaged = f"written_at = {1 << 60} WHERE questions > 0 AND"
+        thread = "(SELECT thread FROM threads WHERE thread_id = ?)"
+        db.execute(f"UPDATE waiting SET {damaged} thread = {thread}", (DAMAGED,))
+        spaces = f"(SELECT namespace FROM namespaces WHERE thread = {thread})"
+        db.execute(f"UPDATE writes SET {damaged} namespace IN {spaces}", (DAMAGED,))
+    found = {each.thread_id: (each.error or "")[:24] for each in waiting.interrupts()}
+    assert found == {**dict.fromkeys(THREADS, ""), DAMAGED: "a stored time is damaged"}

@@ -17,6 +17,7 @@ class Capability(StrEnum):
     COPY = "copy_thread"
     PRUNE = "prune"
     KEEP = "prune_keep"
+    CALLS = "prune_calls"
     RUNS = "delete_for_runs"
     DELTA = "delta"
     PROCESSES = "processes"
@@ -35,6 +36,7 @@ _MEANINGS = {
     Capability.COPY: "`copy_thread`",
     Capability.PRUNE: "`prune`",
     Capability.KEEP: "`prune(…, keep=N)`, an extension of this project",
+    Capability.CALLS: "`prune` of calls of subgraphs that have ended, an extension of this project",
     Capability.RUNS: "`delete_for_runs`",
     Capability.DELTA: "graphs with a `DeltaChannel`, whose value is rebuilt from ancestors' writes",
     Capability.PROCESSES: "several processes on one storage; they import the factory by name",
@@ -491,9 +493,9 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "PRUNE-1",
             "keep_latest",
-            "`prune` keeps the latest checkpoint of every namespace, with all its values and writes. No other "
-            "checkpoint of the thread is found or listed any more. What a call of a subgraph stored goes with the "
-            "checkpoint at which the call began.",
+            "`prune` keeps the latest checkpoint of every namespace, with all its values and writes; only what a call "
+            "of a subgraph stored may go with the checkpoint at which the call began. No other checkpoint of the thread "
+            "is found or listed any more.",
             "langgraph-checkpoint's strategy `keep_latest`.",
             (_C.PRUNE,),
         ),
@@ -547,6 +549,14 @@ CLAUSES: dict[str, Clause] = {
             "included. A number below 1, or any other than 1 with the strategy `delete`, raises, and nothing is removed.",
             "What a run did last can be undone, and yet a thread does not grow for ever.",
             (_C.PRUNE, _C.KEEP),
+        ),
+        Clause(
+            "PRUNE-9",
+            "ended calls",
+            "What a call of a subgraph stored goes with the checkpoint at which the call began, but for what a subgraph "
+            "remembers.",
+            "Every call has a namespace of its own, which nothing resumes once the call has ended.",
+            (_C.PRUNE, _C.CALLS),
         ),
         Clause(
             "RUNS-1",

@@ -124,58 +124,6 @@ def pruning_twice_is_pruning_once(t: Trial) -> None:
 
 
 @case("PRUNE-1")
-def what_a_call_of_a_subgraph_stored_goes_with_the_checkpoint_at_which_it_began(t: Trial) -> None:
-    saver, thread = t.open(), t.thread()
-    first, last = (stored["configurable"]["checkpoint_id"] for stored in t.chain(saver, thread, 2))
-    # A subgraph that remembers has no task in its namespace. It may go on with what it called after the root has.
-    memory = t.chain(saver, thread, 2, ns="memory", parents={"": first})
-    remembered = memory[-1]["configurable"]["checkpoint_id"]
-    elsewhere = t.checkpoint({})["id"]  # about to arrive, or of another thread
-    ended, going_on = _called("ended"), _called("going on")
-    began: dict[str, dict[str, str]] = {
-        ended: {"": first},
-        f"{ended}|{_called('inner')}": {"": first, ended: "an id"},
-        f"memory|{_called('late')}": {"": first, "memory": remembered},
-        going_on: {"": last},
-        f"{going_on}|{_called('inner')}": {"": last, going_on: "an id"},
-        _called("elsewhere"): {"": elsewhere},
-    }
-    for ns, parents in began.items():
-        for stored in t.chain(saver, thread, 2, ns=ns, parents=parents):
-            saver.put_writes(stored, [("n", 1), ("__interrupt__", ["?"])], "task-1")
-    kept = ["memory", *(ns for ns in began if not ns.startswith(ended))]
-    before = {ns: _latest(t, saver, thread, ns) for ns in kept}
-    saver.prune([thread])
-    other = t.open()
-    situation = "pruned, after calls that began at the first checkpoint, the last, and others"
-    listed = {ns: len(other.list_namespace(t.config(thread, ns=ns))) for ns in began}
-    t.expect(listed, {ns: int(ns in kept) for ns in began}, f"{situation}; how many are listed of each")
-    t.expect({ns: _latest(t, other, thread, ns) for ns in kept}, before, f"{situation}; the latest of each that stays")
-
-
-@case("PRUNE-1")
-def a_thread_that_calls_subgraphs_goes_on_from_within_them_and_does_not_grow(t: Trial) -> None:
-    saver, config = t.open(), t.config(t.thread())
-    thread = config["configurable"]["thread_id"]
-    left = []
-    for turn in range(3):
-        graph = graphs.questions_in_nested_subgraphs(saver.saver, Counter())
-        found = saver.invoke(graph, {"log": [f"turn {turn}"]}, config)
-        while asked := found.get("__interrupt__"):
-            t.open().prune([thread])
-            worker = t.open()
-            graph = graphs.questions_in_nested_subgraphs(worker.saver, Counter())
-            (task,) = worker.get_state(graph, config, subgraphs=True).tasks
-            situation = f"pruned while turn {turn} waits in nested subgraphs"
-            t.expect_that(bool(task.state and task.state.values), f"{situation}; expected the state of one, got {task}")
-            answers = {each.id: f"to {each.value}" for each in asked}
-            found = worker.invoke(graph, Command(resume=answers), config)
-        t.open().prune([thread])
-        left.append(len(t.open().list({"configurable": {"thread_id": thread}})))
-    t.expect(left, [1, 1, 1], "ran three turns with nested subgraphs, and pruned after each; what was listed then")
-
-
-@case("PRUNE-1")
 def a_call_within_a_subgraph_that_remembers_goes_on_after_the_root_was_updated(t: Trial) -> None:
     worker, other = t.open(), t.open()
     results = []
@@ -528,7 +476,7 @@ def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
     t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
 
 
-@case("PRUNE-8")
+@case("PRUNE-8", needs=Capability.CALLS)
 def the_calls_of_all_that_stays_stay(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     roots = t.chain(saver, thread, 4)
@@ -598,6 +546,58 @@ def an_impossible_number_raises_and_removes_nothing(t: Trial) -> None:
     for options in impossible:
         t.expect_error(lambda options=options: saver.prune([thread], **options), f"pruned with {options}")  # type: ignore[misc]  # its default
         t.expect(t.open().list(t.config(thread)), before, f"pruned with {options}; all that was there")
+
+
+@case("PRUNE-9")
+def what_a_call_of_a_subgraph_stored_goes_with_the_checkpoint_at_which_it_began(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    first, last = (stored["configurable"]["checkpoint_id"] for stored in t.chain(saver, thread, 2))
+    # A subgraph that remembers has no task in its namespace. It may go on with what it called after the root has.
+    memory = t.chain(saver, thread, 2, ns="memory", parents={"": first})
+    remembered = memory[-1]["configurable"]["checkpoint_id"]
+    elsewhere = t.checkpoint({})["id"]  # about to arrive, or of another thread
+    ended, going_on = _called("ended"), _called("going on")
+    began: dict[str, dict[str, str]] = {
+        ended: {"": first},
+        f"{ended}|{_called('inner')}": {"": first, ended: "an id"},
+        f"memory|{_called('late')}": {"": first, "memory": remembered},
+        going_on: {"": last},
+        f"{going_on}|{_called('inner')}": {"": last, going_on: "an id"},
+        _called("elsewhere"): {"": elsewhere},
+    }
+    for ns, parents in began.items():
+        for stored in t.chain(saver, thread, 2, ns=ns, parents=parents):
+            saver.put_writes(stored, [("n", 1), ("__interrupt__", ["?"])], "task-1")
+    kept = ["memory", *(ns for ns in began if not ns.startswith(ended))]
+    before = {ns: _latest(t, saver, thread, ns) for ns in kept}
+    saver.prune([thread])
+    other = t.open()
+    situation = "pruned, after calls that began at the first checkpoint, the last, and others"
+    listed = {ns: len(other.list_namespace(t.config(thread, ns=ns))) for ns in began}
+    t.expect(listed, {ns: int(ns in kept) for ns in began}, f"{situation}; how many are listed of each")
+    t.expect({ns: _latest(t, other, thread, ns) for ns in kept}, before, f"{situation}; the latest of each that stays")
+
+
+@case("PRUNE-9")
+def a_thread_that_calls_subgraphs_goes_on_from_within_them_and_does_not_grow(t: Trial) -> None:
+    saver, config = t.open(), t.config(t.thread())
+    thread = config["configurable"]["thread_id"]
+    left = []
+    for turn in range(3):
+        graph = graphs.questions_in_nested_subgraphs(saver.saver, Counter())
+        found = saver.invoke(graph, {"log": [f"turn {turn}"]}, config)
+        while asked := found.get("__interrupt__"):
+            t.open().prune([thread])
+            worker = t.open()
+            graph = graphs.questions_in_nested_subgraphs(worker.saver, Counter())
+            (task,) = worker.get_state(graph, config, subgraphs=True).tasks
+            situation = f"pruned while turn {turn} waits in nested subgraphs"
+            t.expect_that(bool(task.state and task.state.values), f"{situation}; expected the state of one, got {task}")
+            answers = {each.id: f"to {each.value}" for each in asked}
+            found = worker.invoke(graph, Command(resume=answers), config)
+        t.open().prune([thread])
+        left.append(len(t.open().list({"configurable": {"thread_id": thread}})))
+    t.expect(left, [1, 1, 1], "ran three turns with nested subgraphs, and pruned after each; what was listed then")
 
 
 def _without_parents(found: Sequence[Any]) -> Sequence[Any]:

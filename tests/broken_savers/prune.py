@@ -47,7 +47,7 @@ class RemovesValuesOfOlderCheckpoints(SQLiteSaver):
                 self.put(latest.config, latest.checkpoint, latest.metadata, kept)
 
 
-@breaks("PRUNE-1")
+@breaks("PRUNE-9")
 class KeepsWhatEveryCallStored(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
         everything = [each for id_ in thread_ids for each in self.list({"configurable": {"thread_id": id_}})]

@@ -20,6 +20,7 @@ class TestDict(SaverConformance):
             Capability.COPY,
             Capability.PRUNE,
             Capability.KEEP,
+            Capability.CALLS,
             Capability.RUNS,
             Capability.DELTA,
             Capability.LOOPS,

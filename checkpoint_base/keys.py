@@ -47,6 +47,12 @@ class CheckpointKey:
     def namespace(self) -> NamespaceKey:
         return NamespaceKey(self.thread_id, self.checkpoint_ns)
 
+    @property
+    def place(self) -> str:
+        """Where it is, for a message."""
+        space = f" in namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
+        return f"{shown(self.checkpoint_id)} of thread {self.thread_id!r}{space}"
+
 
 def thread_key(thread_id: object) -> str:
     """Return a caller's thread id as the text that stores use; an int or a UUID is taken as its text.
@@ -175,6 +181,11 @@ def version_of(key: str) -> str | int | float:
         raise CorruptCheckpoint(
             f"the stored version {key[:40]!r} of a channel is damaged: restore its thread from a backup, or delete it"
         ) from error
+
+
+def shown(id_: str) -> str:
+    """An id as a message has it. Whoever chose it must not be able to add a line to a log, or to control a terminal."""
+    return id_ if id_.isprintable() else repr(id_)
 
 
 def escape(name: str) -> str:

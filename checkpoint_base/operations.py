@@ -46,6 +46,7 @@ from checkpoint_base.keys import (
     config_of,
     escape,
     namespace_of,
+    shown,
     task_key,
     text_key,
     thread_key,
@@ -109,8 +110,8 @@ class Operations:
         if record.parent_id and record.parent_id > key.checkpoint_id:
             _LOG.warning(
                 "%s follows %s, but has a smaller id, so it is not the latest: this machine's clock may be behind",
-                _place(key),
-                record.parent_id,
+                key.place,
+                shown(record.parent_id),
             )
         values = checkpoint["channel_values"]
         pairs = dict(zip(checkpoint["channel_versions"], record.channels, strict=True))
@@ -130,7 +131,7 @@ class Operations:
         )
         if missing.parent:
             raise ConflictError(
-                f"{record.parent_id}, the parent of {_place(key)}, has been removed since, and with it the writes "
+                f"{record.parent_id}, the parent of {key.place}, has been removed since, and with it the writes "
                 f"that {', '.join(record.open_channels)} would be rebuilt from: start again from the latest checkpoint"
             )
         if missing:
@@ -142,7 +143,7 @@ class Operations:
             chunks = _all_chunks(encodings.values())
             missing = yield from self.store.put(record, new_values, chunks, unchanged - missing.versions)
         if missing:
-            raise ConflictError(f"{_place(key)} could not be stored: its thread is being removed at the same time")
+            raise ConflictError(f"{key.place} could not be stored: its thread is being removed at the same time")
         self.memory.seen.add(key.thread_id, chunks)
         for channel, encoding in encodings.items():
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
@@ -158,7 +159,7 @@ class Operations:
             (escape(channel), version_key(version)) for channel, version in checkpoint["channel_versions"].items()
         )
         open_channels = tuple(map(escape, rebuilt_channels(checkpoint, everything)))
-        type_, data = self._dump([header, everything], f"checkpoint {_place(key)}")
+        type_, data = self._dump([header, everything], f"checkpoint {key.place}")
         caller_id = caller_of(key.checkpoint_ns, everything)
         associated = _associated_with(key, parent_id, channels, open_channels, caller_id)
         return CheckpointRecord(
@@ -196,7 +197,7 @@ class Operations:
                 settles=settles(task_id, channel),
                 written_at=now,
             )
-            what = f"write {position} to {channel!r} of task {task_id} on {_place(key)}"
+            what = f"write {position} to {channel!r} of task {shown(task_id)} on {key.place}"
             encoding = self._encode(value, what, associated=_associated_with_write(write))
             encodings.append(encoding)
             records[write.idx] = replace(write, value=encoding.record)
@@ -209,7 +210,7 @@ class Operations:
             missing = yield from self.store.put_writes(key, tuple(records.values()), chunks)
         if missing:
             raise ConflictError(
-                f"writes on {_place(key)} could not be stored: their thread is being removed at the same time"
+                f"writes on {key.place} could not be stored: their thread is being removed at the same time"
             )
         seen.add(key.thread_id, chunks)
 
@@ -355,7 +356,7 @@ class Operations:
             error = error or _damaged_time(found.write.written_at)
             if not (error or matches(waiting, metadata)):
                 return
-            where = f"the interrupt of task {found.write.task_id} on {_place(key)}"
+            where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
             asking: Sequence[tuple[str, Any, Any]] = ()
             try:
                 questions = questions_in(
@@ -390,7 +391,7 @@ class Operations:
         self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
     ) -> CheckpointTuple:
         record = stored.record
-        where = _place(record.key)
+        where = record.key.place
         values = {}
         for channel, _ in record.channels:
             if channel in stored.values:
@@ -420,13 +421,13 @@ class Operations:
         value = self._decode(
             write.value,
             chunks,
-            f"write {write.idx} to {channel!r} of task {write.task_id} on {where}",
+            f"write {write.idx} to {channel!r} of task {shown(write.task_id)} on {where}",
             associated=_associated_with_write(write),
         )
         return (write.task_id, channel, value)
 
     def _header(self, record: CheckpointRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-        what = f"checkpoint {_place(record.key)}"
+        what = f"checkpoint {record.key.place}"
         associated = _associated_with(
             record.key, record.parent_id, record.channels, record.open_channels, record.caller_id
         )
@@ -455,7 +456,7 @@ class Operations:
 
     def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
         previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
-        return self._encode(value, f"channel {channel!r} of {_place(key)}", previous)
+        return self._encode(value, f"channel {channel!r} of {key.place}", previous)
 
     def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
         try:
@@ -573,11 +574,6 @@ def _associated_with_write(write: WriteRecord) -> bytes:
     """What a write's record holds outside its value, which the value's checksum covers, too."""
     parts = (write.task_id, str(write.idx), write.channel, write.task_path, str(write.questions), str(write.settles))
     return "\0".join(parts).encode()
-
-
-def _place(key: CheckpointKey) -> str:
-    space = f" in namespace {key.checkpoint_ns!r}" if key.checkpoint_ns else ""
-    return f"{key.checkpoint_id} of thread {key.thread_id!r}{space}"
 
 
 def _write_order(write: WriteRecord) -> tuple[str, str, int]:

@@ -211,7 +211,7 @@ class _Copy:
             first = min(later, key=_place)
             stored = yield from _on(self._source, self._source.store.load(first.namespace, first.checkpoint_id))
             if stored is None:
-                raise ConflictError(f"{first.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+                raise ConflictError(f"{first.place} {_CHANGED}")
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
 
     def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
@@ -297,7 +297,7 @@ class _Copy:
         """
         here = yield from _read(self._source, window, above)
         if gone := [key for key in window if key not in here]:
-            raise ConflictError(f"{gone[0].checkpoint_id} {_CHANGED.format(self._thread_id)}")
+            raise ConflictError(f"{gone[0].place} {_CHANGED}")
         following = _fitting(here.values())
         missing = yield from self._missing(here, window, above)
         for key in missing:
@@ -307,7 +307,7 @@ class _Copy:
             for key in missing:
                 if not _holds(there.get(key), here[key]):
                     raise ConflictError(
-                        f"{key.checkpoint_id} of thread {self._thread_id!r} is not in the target as it was sent: "
+                        f"{key.place} is not in the target as it was sent: "
                         "something else wrote there. Repeat this while nothing uses the thread in the target"
                     )
         return len(missing), following
@@ -332,7 +332,7 @@ class _Copy:
             here = yield from _ancestry(self._source, key, channels)
             there = yield from _ancestry(self._target, key, channels)
             if _contributions(here) != _contributions(there):
-                raise ConflictError(f"the ancestors of {key.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+                raise ConflictError(f"the ancestors of {key.place} {_CHANGED}")
 
     def _send(self, stored: StoredCheckpoint) -> Operation[None]:
         record = stored.record
@@ -352,7 +352,7 @@ class _Copy:
         if missing.chunks:
             missing = yield from _on(self._target, self._target.store.put(record, values, needed, ()))
         if missing:
-            raise ConflictError(f"the ancestors of {record.key.checkpoint_id} {_CHANGED.format(self._thread_id)}")
+            raise ConflictError(f"the ancestors of {record.key.place} {_CHANGED}")
         self._there.update(needed)
 
     def _put_writes(
@@ -375,13 +375,13 @@ class _Copy:
         needed = _chunks_of(values, chunks)
         if lost := [id_ for id_, chunk in needed.items() if chunk is None]:
             raise CorruptCheckpoint(
-                f"{key.checkpoint_id} of thread {self._thread_id!r} has lost {len(lost)} of its {len(needed)} chunks: "
+                f"{key.place} has lost {len(lost)} of its {len(needed)} chunks: "
                 "restore it from a backup, or delete the thread"
             )
         return {id_: chunk for id_, chunk in needed.items() if chunk is not None}
 
 
-_CHANGED = "of thread {!r} changed while it was copied: repeat this, while nothing prunes the source"
+_CHANGED = "changed while it was copied: repeat this, while nothing prunes the source"
 
 
 def _read(

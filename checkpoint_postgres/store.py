@@ -342,7 +342,7 @@ def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Map
     size += sum(len(chunk.body) for chunk in chunks.values())
     if size > MAX_REQUEST_BYTES:
         raise SerializationError(
-            f"checkpoint {key.checkpoint_id} of thread {key.thread_id!r} brings {size:,} bytes that are not stored "
+            f"checkpoint {key.place} brings {size:,} bytes that are not stored "
             f"yet, and PostgreSQL takes at most {MAX_REQUEST_BYTES:,} at once: store such data elsewhere, and its "
             "address in the state"
         )
@@ -357,10 +357,11 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
         thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id,
         caller_id, written_at,
     ) = row[:_RECORD_COLUMNS]  # fmt: skip
+    key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
     if len(channels) != len(versions) or None in channels or None in versions or None in opened:
-        raise CorruptCheckpoint(f"the channels of checkpoint {checkpoint_id} of thread {thread_id!r} are damaged")
+        raise CorruptCheckpoint(f"the channels of checkpoint {key.place} are damaged")
     return CheckpointRecord(
-        key=CheckpointKey(thread_id, checkpoint_ns, checkpoint_id),
+        key=key,
         parent_id=parent_id,
         header=header,
         channels=tuple(zip(channels, versions, strict=True)),

@@ -62,8 +62,7 @@ def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
         )
     except (struct.error, ValueError) as error:
         raise CorruptCheckpoint(
-            f"the record of {key.checkpoint_id} of thread {key.thread_id!r} is damaged: {error}. "
-            "Restore it from a backup, or delete the thread"
+            f"the record of {key.place} is damaged: {error}. Restore it from a backup, or delete the thread"
         ) from error
 
 

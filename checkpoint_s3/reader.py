@@ -544,7 +544,7 @@ def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:
 
 
 def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
-    return f"checkpoint {checkpoint.parsed.label.checkpoint_id} of thread {thread_id!r}"
+    return f"checkpoint {_key(thread_id, checkpoint).place}"
 
 
 def growing() -> Iterator[int]:

@@ -68,6 +68,19 @@ def test_a_checkpoint_that_a_clock_puts_behind_its_parent_is_warned_of(
 # What docs/operating.md says of graphs
 
 
+@pytest.mark.parametrize("forged", ["f\nERROR audit: approved", "f\x1b[2K", "f\u2028x", "f\u202ex"])
+def test_no_id_adds_a_line_to_a_message_or_controls_a_terminal(
+    saver: SQLiteSaver, forged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(saver, {"a": 1}, config_of("thread", checkpoint_id=forged))
+    writes_of = config_of("thread", checkpoint_id=forged)
+    with pytest.raises(SerializationError) as refused:
+        saver.put_writes(writes_of, [("a", object())], forged)
+    for said in (caplog.messages[0], str(refused.value)):
+        assert said.isprintable()
+        assert repr(forged) in said
+
+
 class State(TypedDict, total=False):
     a: int
     b: int

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pydantic.v1
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 T = TypeVar("T")
@@ -156,6 +156,10 @@ class Open(BaseModel):
     value: Any = None
 
 
+class Token(SecretStr):
+    """Not pydantic's own."""
+
+
 class Private(BaseModel):
     value: Any = None
     _seen: list[Any] = PrivateAttr(default_factory=list)
@@ -283,8 +287,11 @@ class TextRecord(str):
 class Plain:
     """Of no kind that can be stored."""
 
-    def __init__(self) -> None:
-        self.value = 1
+    def __init__(self, value: Any = 1) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Plain({self.value})"
 
 
 CALLS: list[Any] = []

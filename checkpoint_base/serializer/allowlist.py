@@ -7,6 +7,9 @@ from langgraph.checkpoint.serde.event_hooks import emit_serde_event
 
 from checkpoint_base.serializer.log import warn_once
 
+_SECRETS = frozenset({("pydantic.types", "SecretStr"), ("pydantic.types", "SecretBytes")})
+"""As plain text they would no longer be masked where they are printed."""
+
 
 def key_of(entry: type | tuple[str, ...]) -> tuple[str, ...]:
     """Return a class's name in allowlists. LangGraph itself would use only the last part of a nested class's name."""
@@ -20,7 +23,7 @@ def permits(allowed: set[tuple[str, ...]] | bool | None, module: str, qualname: 
         allowed: as in LangGraph: True permits every class, a set the classes it names, and None only the safe ones.
     """
     key = (module, qualname)
-    if key in langgraph_types.SAFE_MSGPACK_TYPES:
+    if key in langgraph_types.SAFE_MSGPACK_TYPES or key in _SECRETS:
         return True
     if allowed is True:
         emit_serde_event({"kind": "msgpack_unregistered_allowed", "module": module, "name": qualname})

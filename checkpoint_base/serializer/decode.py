@@ -22,6 +22,7 @@ from checkpoint_base.serializer.leaves import make_leaf
 from checkpoint_base.serializer.modellists import parts_of_kind
 from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.records import NEXT_STEP
+from checkpoint_base.serializer.refusal import reason_of
 from checkpoint_base.serializer.stock import TOO_DEEP
 
 _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
@@ -185,4 +186,4 @@ def _rebuilt(form: Form, name: str, plain: Any, more: Mapping[str, Any]) -> Any:
     except SerializationError:
         raise
     except Exception as error:
-        raise SerializationError(f"Cannot rebuild {name} ({type(error).__name__}: {error}): {NEXT_STEP}") from error
+        raise SerializationError(f"Cannot rebuild {name} ({reason_of(error)}): {NEXT_STEP}") from error

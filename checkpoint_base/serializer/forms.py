@@ -52,7 +52,10 @@ class EnumMember(Form):
         return [value]
 
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:  # noqa: ARG002
-        return self.cls(plain)
+        try:
+            return self.cls(plain)
+        except ValueError as error:
+            raise LookupError("no member has the stored value any more") from error
 
 
 class Secret(EnumMember):

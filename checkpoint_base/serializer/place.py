@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import reprlib
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any
@@ -54,12 +53,12 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     kind: Any = type(value)
     if kind in (dict, OrderedDict, defaultdict, Counter):
         for key, element in value.items():
-            yield f" key {reprlib.repr(key)}", key
-            yield f"[{json.dumps(key) if type(key) is str else reprlib.repr(key)}]", element
+            yield " key", key
+            yield f"[{_shown(key)}]", element
     elif kind in (list, tuple, deque):
         yield from ((f"[{index}]", element) for index, element in enumerate(value))
     elif kind in (set, frozenset):
-        yield from ((f" element {reprlib.repr(element)}", element) for element in value)
+        yield from ((" element", element) for element in value)
     elif kind is _DeltaSnapshot:
         yield ".value", value.value
     elif (form := form_of(kind)) is not None:
@@ -70,3 +69,10 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         else:
             yield form.place, plain
         yield from ((f".{name}", part) for group in groups for name, part in group.items())
+
+
+def _shown(key: Any) -> str:
+    """A key as a message has it, which must not tell what a value holds: keys of other types may be values as well."""
+    if type(key) is str:
+        return json.dumps(key)
+    return repr(key) if type(key) in (int, float, bool, type(None)) else f"<{name_of(type(key))}>"

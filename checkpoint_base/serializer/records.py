@@ -10,7 +10,7 @@ from checkpoint_base.errors import SerializationError
 from checkpoint_base.serializer import codes
 from checkpoint_base.serializer.forms import Form, set_attributes
 from checkpoint_base.serializer.log import warn_once
-from checkpoint_base.serializer.refusal import name_of
+from checkpoint_base.serializer.refusal import name_of, reason_of
 
 NEXT_STEP = (
     "run with the code that defines it as it was when the value was stored, "
@@ -57,7 +57,7 @@ class Record(Form):
         except Exception as error:
             raise SerializationError(
                 f"{name_of(self.cls)} has changed since an instance of it was stored (new fields: {added}, removed: "
-                f"{gone}) and this one cannot be rebuilt ({type(error).__name__}: {error}). Give the new fields "
+                f"{gone}) and this one cannot be rebuilt ({reason_of(error)}). Give the new fields "
                 f"defaults, or {NEXT_STEP}"
             ) from error
 
@@ -118,7 +118,8 @@ class NamedTuple(Record):
         return [fields, {"attributes": attributes}] if attributes else [fields]
 
     def default(self, name: str) -> Any:
-        return self.cls._field_defaults[name]
+        defaults = self.cls._field_defaults
+        return defaults[name] if name in defaults else super().default(name)
 
     def build(self, fields: dict[str, Any], more: Mapping[str, Any]) -> Any:
         obj = tuple.__new__(self.cls, [fields[name] for name in self.order])

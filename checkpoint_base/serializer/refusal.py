@@ -7,6 +7,8 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Iterator
 from functools import partial
 
+from pydantic import ValidationError
+
 
 class Refused(Exception):
     """Says why a value cannot be stored and what to store instead. The message continues "the value of type X"."""
@@ -21,6 +23,19 @@ def advice(cls: type) -> str:
         (text for kinds, text in _ADVICE if issubclass(cls, kinds)),
         "has no exact stored form: store a dataclass, a pydantic model or plain data instead",
     )
+
+
+_TELLING = (TypeError, AttributeError, LookupError)
+"""Errors whose messages name types, attributes and fields. Those of others often quote the value."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a value could not be rebuilt, without the value: messages end up in logs, and values may be personal."""
+    kind = type(error).__name__
+    if isinstance(error, ValidationError):
+        wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
+        return f"{kind}: {'; '.join(wrong)}"
+    return f"{kind}: {error}" if type(error) in _TELLING else kind
 
 
 _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -11,8 +12,11 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
 from checkpoint_base.keys import caller_of
 from checkpoint_base.operations import rebuilt_channels
+from checkpoint_base.paging import Listing
+from checkpoint_base.records import CheckpointRecord, ListQuery
 from checkpoint_base.retention import ended_calls
 from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.transport import run
 
 
 def checkpoint(saver: CheckpointSaver, found: CheckpointTuple) -> dict[str, Any]:
@@ -39,16 +43,31 @@ def checkpoint(saver: CheckpointSaver, found: CheckpointTuple) -> dict[str, Any]
 
 def prune_plan(saver: CheckpointSaver, thread: str, strategy: str, keep: int) -> dict[str, Any]:
     """Return how many checkpoints a thread has, and how many of them pruning would remove."""
-    infos = list(saver.history({"configurable": {"thread_id": thread}}))
-    kept = 0
-    if strategy == "keep-latest":
-        spaces: dict[str, dict[str, str | None]] = {}
-        for info in infos:
-            caller_id = caller_of(info.checkpoint_ns, info.metadata)
-            spaces.setdefault(info.checkpoint_ns, {})[info.checkpoint_id] = caller_id
-        ends = ended_calls(keep, [(ns, *each, True) for ns, here in spaces.items() for each in here.items()])
-        kept = sum(min(len(here), keep) for here in spaces.values() if not ends(here.items()))
-    return {"thread_id": thread, "checkpoints": len(infos), "removed": len(infos) - kept}
+    spaces: dict[str, dict[str, str | None]] = {}
+    for ns, checkpoint_id, caller_id in _placed(saver, thread):
+        spaces.setdefault(ns, {})[checkpoint_id] = caller_id
+    ends = ended_calls(keep, [(ns, *each, True) for ns, here in spaces.items() for each in here.items()])
+    count = sum(map(len, spaces.values()))
+    kept = sum(min(len(here), keep) for here in spaces.values() if not ends(here.items()))
+    return {"thread_id": thread, "checkpoints": count, "removed": count - kept if strategy == "keep-latest" else count}
+
+
+def _placed(saver: CheckpointSaver, thread: str) -> Iterable[tuple[str, str, str | None]]:
+    """The namespace, the id and the ``caller_id`` of every checkpoint of a thread.
+
+    Damage is an error. But to prune an encrypted thread takes no key, and so this needs none.
+    """
+    try:
+        infos = list(saver.history({"configurable": {"thread_id": thread}}))
+    except SerializationError:
+        listing = Listing(
+            saver.store.list, ListQuery(thread, contents=False), lambda found: [found.record], limit=None, is_exact=True
+        )
+        records: list[CheckpointRecord] = []
+        while listing.goes_on:
+            records += run(listing.next_page(), saver.transport)
+        return [(record.key.checkpoint_ns, record.key.checkpoint_id, record.caller_id) for record in records]
+    return [(info.checkpoint_ns, info.checkpoint_id, caller_of(info.checkpoint_ns, info.metadata)) for info in infos]
 
 
 def _delta_channel(saver: CheckpointSaver, config: RunnableConfig, name: str) -> dict[str, Any]:

@@ -373,6 +373,25 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
     assert left == (len(before["bob-1"]),)
 
 
+def test_encrypted_threads_are_pruned_without_their_key(tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    url = f"sqlite:///{tmp_path}/encrypted.db"
+    with open_saver(url, serde=serde) as saver:
+        for thread in ("plain", "secret"):
+            start(saver, thread)
+        before = len(list(saver.list(None)))
+        spaces = {each.config["configurable"]["checkpoint_ns"] for each in saver.list(None)}
+    pruned = CliRunner().invoke(cli.main, ["--store", url, "prune", "--all", "--yes"])
+    left = 2 * len(spaces)
+    assert (pruned.exit_code, pruned.stderr) == (0, "")
+    assert pruned.stdout == f"Removed {before - left} of {before} checkpoints in 2 threads.\n"
+    deleted = CliRunner().invoke(cli.main, ["--store", url, "prune", "secret", "--strategy", "delete", "--yes"])
+    assert (deleted.exit_code, deleted.stdout) == (0, f"Removed {left // 2} of {left // 2} checkpoints in 1 thread.\n")
+    with open_saver(url, serde=serde) as saver:
+        assert len(list(saver.list({"configurable": {"thread_id": "plain"}}))) == left // 2
+        assert list(saver.list({"configurable": {"thread_id": "secret"}})) == []
+
+
 # Copying to another store
 
 

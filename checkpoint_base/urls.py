@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from math import isfinite, nan
@@ -55,19 +56,16 @@ def split_url(url: str) -> SplitResult:
     Raises:
         UnsupportedOperation: it cannot be read. The message shows no part of it, as any may belong to a password.
     """
-    refusal = UnsupportedOperation(
+    with suppress(ValueError):  # not as the cause of ours: urllib's message shows the password
+        parts = urlsplit(url)
+        # A / in a password ends the host too early, so that the beginning of the password looks like a port.
+        is_cut_off = ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path
+        if parts.scheme and "://" in url and not is_cut_off and parts.netloc.count("@") <= 1:
+            return parts
+    raise UnsupportedOperation(
         "this is not the URL of a store, such as sqlite:///file.db; special characters of a user name or password are "
         "written as %XX: %2F for /, %40 for @, %5B for ["
     )
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise refusal from None  # urllib's message shows the password
-    # A / in a password ends the host too early, so that the beginning of the password looks like a port.
-    is_cut_off = ":" in parts.netloc and "@" not in parts.netloc and "@" in parts.path
-    if not parts.scheme or "://" not in url or is_cut_off or parts.netloc.count("@") > 1:
-        raise refusal
-    return parts
 
 
 @cache  # looking through all installed packages takes milliseconds; errors are not cached

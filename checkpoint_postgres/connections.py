@@ -8,7 +8,13 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -90,15 +96,15 @@ class OwnPools(Connections):
             )
         if _AMBIGUOUS.match(conninfo):
             raise UnsupportedOperation(_UNREADABLE)
-        try:
+        given = None
+        with suppress(psycopg.ProgrammingError):  # it shows parts of what it could not read, perhaps a password
             given = conninfo_to_dict(conninfo)
             # Ids may be any text, whatever encoding the rest of a program uses.
             self._conninfo = make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": "UTF8"})
-        except psycopg.ProgrammingError:
-            # Neither quoted nor chained: it shows parts of what it could not read, which may contain a password.
-            raise UnsupportedOperation(_UNREADABLE) from None
-        if "hostaddr" not in given:
-            _check_hosts(str(given.get("host", "")))
+        if given is None:
+            raise UnsupportedOperation(_UNREADABLE)
+        if "hostaddr" not in given and not all(map(_is_host, str(given.get("host", "")).split(","))):
+            raise UnsupportedOperation(_UNREADABLE)
         self._sizes: Mapping[str, Any] = {"min_size": min_size, "max_size": max_size}
         self._pools = PerProcess(partial(ProcessPools, self._make_pool, self._make_async_pool))
 
@@ -260,14 +266,14 @@ class GivenConnection(_Given):
             yield self._connection
 
 
-def _check_hosts(hosts: str) -> None:
-    """Refuse names that Python's resolver cannot encode: its error would be a `UnicodeError`, not one of psycopg's."""
-    for host in hosts.split(","):
-        try:
-            if not host.startswith(("/", "@")):  # a socket
-                host.encode("idna")
-        except UnicodeError:
-            raise UnsupportedOperation(_UNREADABLE) from None
+def _is_host(host: str) -> bool:
+    """Whether Python's resolver can encode a name: otherwise its error would be a `UnicodeError`, none of psycopg's."""
+    if host.startswith(("/", "@")):  # a socket
+        return True
+    with suppress(UnicodeError):
+        host.encode("idna")
+        return True
+    return False
 
 
 def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:

@@ -122,15 +122,15 @@ def _options_of_nodes(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the options of redis-py that a URL stands for, checked."""
+    options: dict[str, Any] = {**_DEFAULTS}
+    wrong = ""
     try:
-        options: dict[str, Any] = {**_DEFAULTS, **parse_url(url)}
+        options |= parse_url(url)
     except ValueError as error:
         about_option = str(error).startswith("Invalid value for")  # other messages quote parts of the URL
-        raise UnsupportedOperation(
-            f"the URL of Redis cannot be read: {error}"
-            if about_option
-            else f"the URL of Redis cannot be read: write redis://user:password@host:port/0, with {_ESCAPED}"
-        ) from None
+        wrong = str(error) if about_option else f"write redis://user:password@host:port/0, with {_ESCAPED}"
+    if wrong:  # here, because an error that was being handled could still be found by who reports ours
+        raise UnsupportedOperation(f"the URL of Redis cannot be read: {wrong}")
     connection = options.pop("connection_class", Connection)
     if connection is SSLConnection:
         options["ssl"] = True

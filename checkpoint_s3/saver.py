@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import ceil, inf, isfinite
 from typing import Any, Self, Unpack
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
-from checkpoint_base.urls import OptionReader, seconds, take_options, text
+from checkpoint_base.urls import OptionReader, seconds, split_url, take_options, text
 from checkpoint_s3.connections import GivenClients, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.reader import LEASE
@@ -108,10 +108,7 @@ class S3Saver(CheckpointSaver):
             options: the other arguments of `S3Saver`.
         """
         url, options = take_options(conn_string, _URL_OPTIONS, options)
-        try:
-            parts = urlsplit(url)
-        except ValueError as error:
-            raise UnsupportedOperation(f"not a URL of a bucket: write {_EXAMPLE}") from error
+        parts = split_url(url)
         if parts.scheme != "s3" or not parts.netloc:
             raise UnsupportedOperation(f"not a URL of a bucket: write {_EXAMPLE}")
         if "@" in parts.netloc or ":" in parts.netloc:

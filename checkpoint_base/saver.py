@@ -321,6 +321,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> Iterator[PendingInterrupt]:
         """Yield every pending interrupt of every thread by the time it was asked, through an index, page by page.
 
+        What is asked meanwhile comes at the end if the oldest is first. So a slow caller should stop at the time at
+        which it began: otherwise a listing lasts for as long as questions are asked.
+
         Static breakpoints (``interrupt_before``, ``interrupt_after``) ask nothing and are not listed.
 
         Args:
@@ -356,7 +359,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         """Yield every thread by the time of its last change, through an index, page by page.
 
         The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
-        that changes meanwhile may be yielded twice or be missed.
+        that changes meanwhile may be missed, or be yielded again: with the oldest first, each time it has changed.
         """
         return self._listed("threads", self._operations.threads(thread_id, metadata, order, limit, after))
 

@@ -47,8 +47,10 @@ _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 _STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
-# Not every refusal of a script's command has a code.
-_FORBIDDEN_INSIDE = re.compile("The user executing the script can't|ACL failure in script")
+# Not every refusal of a script's command has a code, and a cluster's client only quotes why it found no server.
+_FORBIDDEN_INSIDE = re.compile(
+    "The user executing the script can't|ACL failure in script|invalid username-password|Authentication required"
+)
 
 
 def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError:
@@ -80,9 +82,7 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         )
     if "WRONGTYPE" in codes:
         return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
-    # Before redis-py 6, a redirection may be a plain error.
-    is_redirection = isinstance(error, AskError) or said.startswith(("MOVED ", "ASK "))
-    if is_redirection and not of_cluster:
+    if isinstance(error, AskError) and not of_cluster:
         return UnsupportedOperation(
             f"this server is part of a Cluster, and other servers hold some of the threads ({said}): open "
             "redis+cluster://host:6379, or give the saver a RedisCluster"

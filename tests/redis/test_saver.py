@@ -129,6 +129,11 @@ def test_a_certificate_of_another_host_is_refused_unless_none_is_asked_for(kind:
             assert values_of(saver) == {"a": 1}
 
 
+def test_a_password_that_a_cluster_refuses_is_told_at_once(cluster_server: Server) -> None:
+    for said in refused(cluster_server.url.replace("://", "://nobody:wrong@")):
+        assert re.match(r"Redis refuses this user or password: .*invalid username-password pair.*Check the URL", said)
+
+
 def test_a_password_that_the_sentinel_refuses_is_told_at_once(watched_server: Watched) -> None:
     for said in refused(f"{watched_server.url}?sentinel_username=nobody&sentinel_password=wrong"):
         assert re.match(r"Redis refuses this user or password: Sentinel 127\.0\.0\.1:\d+: [^.]*\. Check the URL", said)

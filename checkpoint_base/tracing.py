@@ -16,7 +16,7 @@ else:
 def span(call: str, store: object) -> AbstractContextManager[Any]:
     """Return a span for one call. It is the current one while that lasts, and records the error that ends it.
 
-    Only the message of an error has ids: they may be personal, and whoever reads traces need not be allowed to see them.
+    Only the message of an error has ids: they may be personal, and not everybody who reads traces may see them.
     """
     if _TRACER is None:
         return nullcontext()

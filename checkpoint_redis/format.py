@@ -148,7 +148,8 @@ class FoundChunks:
     def add(self, id_: ChunkId, entry: bytes) -> None:
         kind, body = entry[:1], entry[1:]
         if kind == b"L" and body.isdigit():
-            self.large[id_] = int(body)
+            if id_ not in self.chunks:
+                self.large[id_] = int(body)
         elif kind in (b"l", b"n"):
             self.chunks[id_] = Chunk(id_, body, kind == b"n")
         else:

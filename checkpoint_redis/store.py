@@ -7,12 +7,12 @@ import sys
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import ConflictError, CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     CHUNK_ID_BYTES,
@@ -26,6 +26,7 @@ from checkpoint_base.records import (
     InterruptRecord,
     ListQuery,
     Missing,
+    Position,
     StoredCheckpoint,
     ThreadRecord,
     ValueRecord,
@@ -55,6 +56,8 @@ from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call, OneAttempt, RedisTransport
 
 T = TypeVar("T")
+Query = TypeVar("Query", ListQuery, InboxQuery)
+Found = TypeVar("Found", StoredCheckpoint, InterruptRecord)
 
 LAYOUT_VERSION = 1
 
@@ -84,7 +87,7 @@ STAGED_MS = 15 * 60 * 1000
 WRITER_MARK = bytes(8)
 """What begins the mark of a writer on the list of staged chunks, and no chunk's id; random bytes follow."""
 
-ATTEMPTS = 3
+ATTEMPTS = 20
 """How often an operation of several requests is tried when the thread keeps changing in between."""
 
 
@@ -226,33 +229,34 @@ class RedisStore(CheckpointStore):
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
         keys = self._keys(key.thread_id)
         arguments = (key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES)
+        chunks, before = FoundChunks(), None
         for _ in range(ATTEMPTS):
             found = yield Call(scripts.LOAD, keys, arguments)
             if found is None:
                 return None
             id_, *parts, flat, rest = found
-            chunks = FoundChunks(flat)
+            chunks.add_flat(flat)
             stored = _stored_checkpoint(CheckpointKey(key.thread_id, key.checkpoint_ns, id_.decode()), parts, chunks)
-            roots = _roots([stored]) if rest else ()
-            if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
-                break
-        return stored
+            roots = _roots(stored) if rest else ()
+            lacking = yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])
+            if not lacking or stored == before:
+                return stored
+            before = stored
+        raise _too_busy(key.thread_id)
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        for _ in range(ATTEMPTS):
-            found = yield from merged(self._list_sources(query), query.limit, _read_checkpoint, newest=True)
-            incomplete = [
-                _Incomplete(thread_id, _roots([each.item for each in items if each.rest]), items[0].chunks)
-                for thread_id, items in _by_thread(found).items()
-            ]
-            if (yield from self._complete(incomplete)):
-                break
-        return [each.item for each in found]
+        def again(key: CheckpointKey) -> Call:
+            place = f"o{key.thread_id}\0{key.checkpoint_id}\0{key.checkpoint_ns}"
+            arguments = (f"({place}\1", f"[{place}", 0, "", b"".join(query.terms), 1, 1, 0, 1, 0, 0)
+            return Call(scripts.LIST, self._keys(key.thread_id)[::-1], arguments)
+
+        return (yield from self._page(query, self._list_sources, _read_checkpoint, again, newest=True))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         keys = self._keys(key.thread_id)
         arguments: list[Argument] = [key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES]
         arguments += channels
+        chunks, before = FoundChunks(), None
         for _ in range(ATTEMPTS):
             found = yield Call(scripts.ANCESTRY, keys, arguments)
             if found is None:
@@ -263,32 +267,32 @@ class RedisStore(CheckpointStore):
                 channel.decode(): unpack_value(value)
                 for channel, value in zip(flat_seeds[::2], flat_seeds[1::2], strict=True)
             }
-            chunks = FoundChunks(flat_chunks)
+            chunks.add_flat(flat_chunks)
             values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
             roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
-            if (yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])):
-                break
-        return Ancestry(writes, seeds, chunks.chunks)
+            lacking = yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])
+            ancestry = Ancestry(writes, seeds, chunks.chunks)
+            if not lacking or ancestry == before:
+                return ancestry
+            before = ancestry
+        raise _too_busy(key.thread_id)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
         return (yield from merged(sources, query.limit, _read_thread, newest=query.order == "newest"))
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        for _ in range(ATTEMPTS):
-            sources: Sequence[Source[_Part[InterruptRecord]]] = self._inbox_sources("w", query)
-            found = yield from merged(sources, query.limit, _read_question, newest=query.order == "newest")
-            incomplete = [
-                _Incomplete(
-                    each.item.checkpoint.key.thread_id,
-                    each.item.write.value.chunk_ids if each.rest else (),
-                    each.chunks,
-                )
-                for each in found
-            ]
-            if (yield from self._complete(incomplete)):
-                break
-        return [each.item for each in found]
+        def again(position: Position) -> Call:
+            time, thread_id, task_id = position
+            place = f"[w{digits(time)}\0{thread_id}\0{task_id}\0"  # just before the task's entry, which has an index
+            arguments = ("w", "ZRANGEBYLEX", place, "(x", thread_id, b"".join(query.terms), 1, 0, 1)
+            return Call(scripts.INBOX, self._keys(thread_id)[::-1], arguments)
+
+        def sources(query: InboxQuery) -> Sequence[Source[_Part[InterruptRecord]]]:
+            return self._inbox_sources("w", query)
+
+        is_newest = query.order == "newest"
+        return (yield from self._page(query, sources, _read_question, again, newest=is_newest))
 
     # Removing and copying
 
@@ -303,17 +307,24 @@ class RedisStore(CheckpointStore):
         yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
+        chunks, before = FoundChunks(), None
         for _ in range(ATTEMPTS):
             exported = yield Call(scripts.EXPORT, self._keys(source), (source,))
             if exported is None:
                 return True
             meta, flat, chunk_fields = exported
-            chunks = FoundChunks()
-            ids = [field_[1:] for field_ in chunk_fields]
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            ids = {field_[1:] for field_ in chunk_fields}
             yield from self._complete([_Incomplete(source, ids, chunks)])
-            if len(chunks.chunks) < len(ids):
-                continue  # pruned meanwhile
-            entries = [*zip(flat[::2], flat[1::2], strict=True), *chunk_entries(chunks.chunks)]
+            if not ids <= chunks.chunks.keys():
+                if before == (meta, fields, ids):
+                    raise CorruptCheckpoint(
+                        f"thread {source!r} could not be copied: some of its chunks are gone. Restore it from a "
+                        "backup, or delete it"
+                    )
+                before = meta, fields, ids
+                continue
+            entries = [*fields.items(), *chunk_entries({id_: chunks.chunks[id_] for id_ in ids})]
             keys = self._keys(target)
             # Under a key of its own, until it is whole: the threads may be on different servers.
             copy = f"{keys[1].removesuffix('index')}copy:{uuid4().hex}"
@@ -322,10 +333,7 @@ class RedisStore(CheckpointStore):
             if adopted is not None:
                 return bool(adopted)
             yield OneAttempt(undo)
-        raise CorruptCheckpoint(
-            f"thread {source!r} could not be copied: some of its chunks are gone. If nobody prunes it at the same "
-            "time, restore it from a backup, or delete it"
-        )
+        raise _too_busy(source)
 
     def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
         yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
@@ -408,13 +416,73 @@ class RedisStore(CheckpointStore):
 
         return [Source(call, keys, start, share) for keys in places]
 
-    def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[bool]:
+    def _page(
+        self,
+        query: Query,
+        sources: Callable[[Query], Sequence[Source[_Part[Found]]]],
+        read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, _Part[Found]]],
+        again: Callable[[Any], Call],
+        *,
+        newest: bool,
+    ) -> Operation[Sequence[Found]]:
+        """Return one page of items with their chunks.
+
+        Chunks that the first answers have no room for are fetched by later requests. Items that are removed before that
+        are left out, and those that follow take their place, as only the last page may be shorter than the limit.
+        ``again`` makes a call that returns the item at a position.
+        """
+        page: list[Found] = []
+        limit = query.limit
+        while True:
+            found = yield from merged(sources(query), query.limit, read, newest=newest)
+            page += yield from self._still_there(found, read, again)
+            if len(page) == limit or len(found) < query.limit:
+                return page
+            behind: Any = found[-1].item.position
+            query = replace(query, after=behind, limit=limit - len(page))
+
+    def _still_there(
+        self,
+        found: Sequence[_Part[Found]],
+        read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, _Part[Found]]],
+        again: Callable[[Any], Call],
+    ) -> Operation[Sequence[Found]]:
+        """Fetch what items lack, and leave out those that are removed meanwhile.
+
+        If a chunk is not there, an item may have been removed or changed since it was read. So the items of its thread
+        are read again. If they are as they were, and something is still not there, the thread is damaged: they are
+        returned as they are.
+        """
+        page = {part.item.position: part for part in found}
+        suspect, changed = found, {part.thread_id for part in found}
+        for _ in range(ATTEMPTS):
+            lacking = yield from self._complete(_incomplete(suspect))
+            suspect = [part for part in suspect if part.thread_id in lacking & changed]
+            if not suspect:
+                return [part.item for part in page.values()]
+            answers = yield [again(part.item.position) for part in suspect]
+            changed = set()
+            for before, (_, *items) in zip(suspect, answers, strict=True):
+                position = before.item.position
+                parts = [read(item, {before.thread_id: before.chunks})[1] for item in items]
+                now = [part for part in parts if part.item.position == position]
+                if now:
+                    page[position] = now[0]
+                else:
+                    del page[position]
+                if [part.item for part in now] != [before.item]:
+                    changed.add(before.thread_id)
+            last = suspect[-1].thread_id
+            suspect = [page[part.item.position] for part in suspect if part.item.position in page]
+        raise _too_busy(last)
+
+    def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[set[str]]:
         """Fetch the chunks that are not there yet, from the roots down, then the bodies of large leaves.
 
-        Takes a request for each level and one for the bodies, however many threads there are. Returns whether all was
-        found.
+        Takes a request for each level and one for the bodies, however many threads there are. Returns the threads of
+        which something was not found.
         """
-        is_complete = True
+        lacking: set[str] = set()
         levels = [{*each.roots} for each in wanted]
         passed: list[set[ChunkId]] = [set() for _ in wanted]
         while any(levels):
@@ -427,7 +495,7 @@ class RedisStore(CheckpointStore):
             for (each, piece), entries in zip(asked, replies, strict=True):
                 for id_, entry in zip(piece, entries, strict=True):
                     if entry is None:
-                        is_complete = False
+                        lacking.add(each.thread_id)
                     else:
                         each.chunks.add(id_, entry)
             for at, each in enumerate(wanted):
@@ -439,11 +507,11 @@ class RedisStore(CheckpointStore):
         for (each, piece), bodies in zip(large, replies, strict=True):
             for id_, body in zip(piece, bodies, strict=True):
                 if body is None:
-                    is_complete = False
+                    lacking.add(each.thread_id)
                 else:
                     each.chunks.chunks[id_] = Chunk(id_, body)
                 each.chunks.large.pop(id_, None)
-        return is_complete
+        return lacking
 
     def _fields(self, each: _Incomplete, kind: bytes, ids: Iterable[ChunkId]) -> Call:
         return Call(scripts.FIELDS, (self._keys(each.thread_id)[0],), [kind + id_ for id_ in ids])
@@ -463,11 +531,12 @@ class _Incomplete:
 
 @dataclass(frozen=True, slots=True)
 class _Part(Generic[T]):
-    """An item of a listing, its chunks, and the joined ids of those that the answer had no room for."""
+    """An item of a listing, and the chunks of its thread; if the answer had no room for all, the roots of its own."""
 
+    thread_id: str
     item: T
     chunks: FoundChunks
-    rest: bytes
+    roots: Collection[ChunkId]
 
 
 def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Part[StoredCheckpoint]]:
@@ -477,7 +546,8 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
     stored = _stored_checkpoint(key, parts, shared)
-    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), _Part(stored, shared, rest)
+    part = _Part(key.thread_id, stored, shared, _roots(stored) if rest else ())
+    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), part
 
 
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
@@ -488,19 +558,22 @@ def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, T
     return found.position, found
 
 
-def _read_question(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, _Part[InterruptRecord]]:
+def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Part[InterruptRecord]]:
     thread, latest, packed, write, flat, rest = item
-    chunks = FoundChunks(flat)
-    record = unpack_checkpoint(CheckpointKey(thread.decode(), "", latest.decode()), packed)
-    found = InterruptRecord(record, unpack_write(write), chunks.chunks)
-    return found.position, _Part(found, chunks, rest)
+    key = CheckpointKey(thread.decode(), "", latest.decode())
+    shared = chunks.setdefault(key.thread_id, FoundChunks())
+    shared.add_flat(flat)
+    found = InterruptRecord(unpack_checkpoint(key, packed), unpack_write(write), shared.chunks)
+    return found.position, _Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 
-def _by_thread(found: Iterable[_Part[StoredCheckpoint]]) -> Mapping[str, list[_Part[StoredCheckpoint]]]:
-    grouped: dict[str, list[_Part[StoredCheckpoint]]] = {}
-    for each in found:
-        grouped.setdefault(each.item.record.key.thread_id, []).append(each)
-    return grouped
+def _incomplete(parts: Iterable[_Part[Any]]) -> Sequence[_Incomplete]:
+    roots: dict[str, set[ChunkId]] = {}
+    chunks = {}
+    for part in parts:
+        roots.setdefault(part.thread_id, set()).update(part.roots)
+        chunks[part.thread_id] = part.chunks
+    return [_Incomplete(thread_id, roots[thread_id], chunks[thread_id]) for thread_id in roots]
 
 
 # Answers and pieces
@@ -528,13 +601,13 @@ def _is_ready(layout: bytes | None, prefix: str) -> bool:
     return True
 
 
-def _roots(stored: Iterable[StoredCheckpoint]) -> set[ChunkId]:
-    return {
-        id_
-        for checkpoint in stored
-        for value in (*checkpoint.values.values(), *(write.value for write in checkpoint.writes))
-        for id_ in value.chunk_ids
-    }
+def _roots(stored: StoredCheckpoint) -> set[ChunkId]:
+    values = (*stored.values.values(), *(write.value for write in stored.writes))
+    return {id_ for value in values for id_ in value.chunk_ids}
+
+
+def _too_busy(thread_id: str) -> ConflictError:
+    return ConflictError(f"thread {thread_id!r} kept changing while it was read: call again")
 
 
 def _or_undone(operation: Operation[T], undo: Call) -> Operation[T]:

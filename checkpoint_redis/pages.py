@@ -14,17 +14,23 @@ from checkpoint_redis.transport import Argument, Call
 
 T = TypeVar("T")
 
+LOOKS = 3200
+"""How many entries the scripts of a request look at, all together, when a filter discards most of them.
+
+A server carries out the scripts of a request one after the other, and may serve nobody else in between.
+"""
+
 
 @dataclass(slots=True)
 class Source(Generic[T]):
     """An index that a page is read from, and the positions and items that have arrived from it.
 
-    ``make_call`` gets the ``keys``, the ``bound`` to go on from, the most items to return, and whether it is the first
-    call for this page. The source is asked for ``share`` items at first; ``is_cut`` says that its last answer had as
-    many as it was asked for.
+    ``make_call`` gets the ``keys``, the ``bound`` to go on from, the most items to return, the most entries to look at,
+    and whether it is the first call for this page. The source is asked for ``share`` items at first; ``is_cut`` says
+    that its last answer had as many as it was asked for.
     """
 
-    make_call: Callable[[Sequence[str], Argument, int, bool], Call]
+    make_call: Callable[[Sequence[str], Argument, int, int, bool], Call]
     keys: Sequence[str]
     bound: Argument
     share: int
@@ -73,7 +79,8 @@ def merged(
                     if source.is_cut and not source.is_done and 0 < len(source.items) <= source.share
                 ]
             replies = yield [
-                source.make_call(source.keys, source.bound, most, source.is_first) for source, most in asked
+                source.make_call(source.keys, source.bound, most, LOOKS // len(asked), source.is_first)
+                for source, most in asked
             ]
             for (source, most), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False

@@ -72,9 +72,6 @@ PIECE_BYTES = 1024 * 1024
 BUCKET_BYTES = 32 * 1024
 """How much each bucket may answer when all are asked. One that has more to say is asked again if that is needed."""
 
-LOOKS = 2000
-"""How many entries of an index a script looks at, at most, when a filter discards most of them."""
-
 PIECES_AT_ONCE = 8
 """How many pieces one request sends. redis-py's async client has one timeout for sending all of a request."""
 
@@ -371,7 +368,7 @@ class RedisStore(CheckpointStore):
             bounds.append(f"{begin}{after.checkpoint_id}\0{thread}{after.checkpoint_ns}")
         highest = f"({min(bounds)}".encode()
 
-        def call(keys: Sequence[str], bound: Argument, most: int, is_first: bool) -> Call:
+        def call(keys: Sequence[str], bound: Argument, most: int, looks: int, is_first: bool) -> Call:
             arguments = (
                 bound,
                 f"[{first}",
@@ -381,7 +378,7 @@ class RedisStore(CheckpointStore):
                 int(query.contents),
                 most,
                 budget,
-                LOOKS,
+                looks,
                 self._read_ttl if query.thread_id is not None else 0,
                 # Later answers only name their chunks, or they would repeat those that they share with earlier ones.
                 budget if is_first else 0,
@@ -410,8 +407,8 @@ class RedisStore(CheckpointStore):
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
             share = query.limit
 
-        def call(keys: Sequence[str], bound: Argument, most: int, _: bool) -> Call:
-            arguments = (kind, command, bound, end, only, b"".join(query.terms), most, budget, LOOKS)
+        def call(keys: Sequence[str], bound: Argument, most: int, looks: int, _: bool) -> Call:
+            arguments = (kind, command, bound, end, only, b"".join(query.terms), most, budget, looks)
             return Call(scripts.INBOX, keys, arguments)
 
         return [Source(call, keys, start, share) for keys in places]

@@ -17,7 +17,7 @@ from redis.crc import key_slot
 
 from benchmarks.traffic import chat, latest, replayed
 from checkpoint_base.transport import Retrying
-from checkpoint_redis import RedisSaver, scripts, store
+from checkpoint_redis import RedisSaver, pages, scripts, store
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.store import BUCKETS, PIECE_BYTES, PIECES_AT_ONCE
 from checkpoint_redis.transport import Call
@@ -115,6 +115,53 @@ def test_an_operation_over_all_threads_is_one_round_trip_and_never_a_scan(
     # A script reads the threads that its index names: in a cluster they are where the index is.
     indexes = {key_slot(request.keys[0]) for request in seen.requests}
     assert {key_slot(key) for command in seen.inside for key in command.keys} <= indexes
+
+
+FILTERED: dict[str, Callable[[RedisSaver, Any], Any]] = {
+    "threads": lambda saver, wanted: [each.thread_id for each in saver.threads(metadata=wanted)],
+    "interrupts": lambda saver, wanted: [each.thread_id for each in saver.interrupts(metadata=wanted)],
+    "history": lambda saver, wanted: [each.thread_id for each in saver.history(None, filter=wanted)],
+    "list": lambda saver, wanted: [
+        each.config["configurable"]["thread_id"] for each in saver.list(None, filter=wanted)
+    ],
+}
+
+
+class Watching(CountingTransport):
+    """Notes how many threads the scripts of each request look at."""
+
+    def __init__(self, inner: Any, redis_url: str, prefix: str) -> None:
+        super().__init__(inner)
+        self.looks: list[int] = []
+        self._where = redis_url, prefix
+
+    def execute(self, request: Any) -> Any:
+        with monitored(*self._where) as seen:
+            answer = super().execute(request)
+        self.looks.append(sum(command.name == "HMGET" and b"m" in command.words for command in seen.inside))
+        return answer
+
+
+@pytest.mark.parametrize("listing", FILTERED)
+def test_a_filter_that_discards_most_looks_at_so_many_entries_in_each_request_whatever_the_buckets(
+    listing: str, saver: RedisSaver, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 4 * BUCKETS
+    monkeypatch.setattr(pages, "LOOKS", most)
+    for number in range(500):
+        metadata = {"source": "loop", "step": 1, "rare": number % 100}
+        config = put(saver, {"n": number}, config_of(f"thread {number}"), metadata)
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        reader.setup()
+        transport = Watching(reader.store.transport, redis_url, prefix)
+        reader.transport = Retrying(transport, deadline=5)
+        found = FILTERED[listing](reader, {"rare": 7})
+        assert found == [f"thread {number}" for number in (407, 307, 207, 107, 7)]
+        assert FILTERED[listing](reader, {"rare": "nowhere"}) == []
+    assert max(transport.looks) <= most
+    assert sum(transport.looks) >= 1000  # two listings, each of which had to look at all threads
+    assert transport.requests < 1000 / (most / 4)
 
 
 def test_looking_for_a_few_threads_among_many_does_not_read_them_all(

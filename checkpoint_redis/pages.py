@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+from checkpoint_base.records import ChunkId, InboxQuery, InterruptRecord, ListQuery, StoredCheckpoint
 from checkpoint_base.transport import Operation
+from checkpoint_redis.chunks import ATTEMPTS, Incomplete, KeyOf, complete, too_busy
 from checkpoint_redis.format import FoundChunks
 from checkpoint_redis.transport import Argument, Call
 
 T = TypeVar("T")
+Query = TypeVar("Query", ListQuery, InboxQuery)
+Found = TypeVar("Found", StoredCheckpoint, InterruptRecord)
 
 LOOKS = 3200
 """How many entries the scripts of a request look at, all together, when a filter discards most of them.
@@ -38,6 +42,16 @@ class Source(Generic[T]):
     is_done: bool = False
     is_cut: bool = False
     items: deque[tuple[Any, T]] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[T]):
+    """An item of a listing, and the chunks of its thread; if the answer had no room for all, the roots of its own."""
+
+    thread_id: str
+    item: T
+    chunks: FoundChunks
+    roots: Collection[ChunkId]
 
 
 def likely_share(limit: int, sources: int) -> int:
@@ -96,3 +110,74 @@ def merged(
             break
         found.append(first(ready, key=lambda source: source.items[0][0]).items.popleft()[1])
     return found
+
+
+def completed_page(
+    query: Query,
+    sources: Callable[[Query], Sequence[Source[Part[Found]]]],
+    read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, Part[Found]]],
+    again: Callable[[Any], Call],
+    key_of: KeyOf,
+    *,
+    newest: bool,
+) -> Operation[Sequence[Found]]:
+    """Return one page of items with their chunks.
+
+    Chunks that the first answers have no room for are fetched by later requests. Items that are removed before that
+    are left out, and those that follow take their place, as only the last page may be shorter than the limit.
+    ``again`` makes a call that returns the item at a position, and ``key_of`` gives the key of a thread.
+    """
+    page: list[Found] = []
+    limit = query.limit
+    while True:
+        found = yield from merged(sources(query), query.limit, read, newest=newest)
+        page += yield from _still_there(found, read, again, key_of)
+        if len(page) == limit or len(found) < query.limit:
+            return page
+        behind: Any = found[-1].item.position
+        query = replace(query, after=behind, limit=limit - len(page))
+
+
+def _still_there(
+    found: Sequence[Part[Found]],
+    read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, Part[Found]]],
+    again: Callable[[Any], Call],
+    key_of: KeyOf,
+) -> Operation[Sequence[Found]]:
+    """Fetch what items lack, and leave out those that are removed meanwhile.
+
+    If a chunk is not there, an item may have been removed or changed since it was read. So the items of its thread
+    are read again. If they are as they were, and something is still not there, the thread is damaged: they are
+    returned as they are.
+    """
+    page = {part.item.position: part for part in found}
+    suspect, changed = found, {part.thread_id for part in found}
+    for _ in range(ATTEMPTS):
+        lacking = yield from complete(_incomplete(suspect), key_of)
+        suspect = [part for part in suspect if part.thread_id in lacking & changed]
+        if not suspect:
+            return [part.item for part in page.values()]
+        answers = yield [again(part.item.position) for part in suspect]
+        changed = set()
+        for before, (_, *items) in zip(suspect, answers, strict=True):
+            position = before.item.position
+            parts = [read(item, {before.thread_id: before.chunks})[1] for item in items]
+            now = [part for part in parts if part.item.position == position]
+            if now:
+                page[position] = now[0]
+            else:
+                del page[position]
+            if [part.item for part in now] != [before.item]:
+                changed.add(before.thread_id)
+        last = suspect[-1].thread_id
+        suspect = [page[part.item.position] for part in suspect if part.item.position in page]
+    raise too_busy(last)
+
+
+def _incomplete(parts: Iterable[Part[Any]]) -> Sequence[Incomplete]:
+    roots: dict[str, set[ChunkId]] = {}
+    chunks = {}
+    for part in parts:
+        roots.setdefault(part.thread_id, set()).update(part.roots)
+        chunks[part.thread_id] = part.chunks
+    return [Incomplete(thread_id, roots[thread_id], chunks[thread_id]) for thread_id in roots]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import sys
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from checkpoint_base.errors import ConflictError, CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     CHUNK_ID_BYTES,
@@ -37,6 +35,7 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_redis import scripts
+from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, batches, complete, pieces, too_busy
 from checkpoint_redis.format import (
     TIME_DIGITS,
     Entry,
@@ -51,7 +50,7 @@ from checkpoint_redis.format import (
     unpack_value,
     unpack_write,
 )
-from checkpoint_redis.pages import Source, likely_share, merged
+from checkpoint_redis.pages import Part, Source, completed_page, likely_share, merged
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call, OneAttempt, RedisTransport
 
@@ -66,26 +65,17 @@ BUCKETS = 64
 
 LAYOUT = f"{LAYOUT_VERSION} {BUCKETS}"
 
-PIECE_BYTES = 1024 * 1024
-"""No call carries, and no answer holds, much more of values than this. Redis serves other clients in between."""
-
 BUCKET_BYTES = 32 * 1024
 """How much each bucket may answer when all are asked. One that has more to say is asked again if that is needed."""
 
 PIECES_AT_ONCE = 8
 """How many pieces one request sends. redis-py's async client has one timeout for sending all of a request."""
 
-FIELDS_AT_ONCE = 32
-"""How many chunks one call fetches, at most."""
-
 STAGED_MS = 15 * 60 * 1000
 """How long the pieces of a large value or of a copy are kept for the request that takes them over."""
 
 WRITER_MARK = bytes(8)
 """What begins the mark of a writer on the list of staged chunks, and no chunk's id; random bytes follow."""
-
-ATTEMPTS = 20
-"""How often an operation of several requests is tried when the thread keeps changing in between."""
 
 
 class RedisStore(CheckpointStore):
@@ -235,11 +225,11 @@ class RedisStore(CheckpointStore):
             chunks.add_flat(flat)
             stored = _stored_checkpoint(CheckpointKey(key.thread_id, key.checkpoint_ns, id_.decode()), parts, chunks)
             roots = _roots(stored) if rest else ()
-            lacking = yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])
+            lacking = yield from complete([Incomplete(key.thread_id, roots, chunks)], self._key)
             if not lacking or stored == before:
                 return stored
             before = stored
-        raise _too_busy(key.thread_id)
+        raise too_busy(key.thread_id)
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         def again(key: CheckpointKey) -> Call:
@@ -247,7 +237,7 @@ class RedisStore(CheckpointStore):
             arguments = (f"({place}\1", f"[{place}", 0, "", b"".join(query.terms), 1, 1, 0, 1, 0, 0)
             return Call(scripts.LIST, self._keys(key.thread_id)[::-1], arguments)
 
-        return (yield from self._page(query, self._list_sources, _read_checkpoint, again, newest=True))
+        return (yield from completed_page(query, self._list_sources, _read_checkpoint, again, self._key, newest=True))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         keys = self._keys(key.thread_id)
@@ -267,12 +257,12 @@ class RedisStore(CheckpointStore):
             chunks.add_flat(flat_chunks)
             values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
             roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
-            lacking = yield from self._complete([_Incomplete(key.thread_id, roots, chunks)])
+            lacking = yield from complete([Incomplete(key.thread_id, roots, chunks)], self._key)
             ancestry = Ancestry(writes, seeds, chunks.chunks)
             if not lacking or ancestry == before:
                 return ancestry
             before = ancestry
-        raise _too_busy(key.thread_id)
+        raise too_busy(key.thread_id)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
@@ -285,11 +275,11 @@ class RedisStore(CheckpointStore):
             arguments = ("w", "ZRANGEBYLEX", place, "(x", thread_id, b"".join(query.terms), 1, 0, 1)
             return Call(scripts.INBOX, self._keys(thread_id)[::-1], arguments)
 
-        def sources(query: InboxQuery) -> Sequence[Source[_Part[InterruptRecord]]]:
+        def sources(query: InboxQuery) -> Sequence[Source[Part[InterruptRecord]]]:
             return self._inbox_sources("w", query)
 
         is_newest = query.order == "newest"
-        return (yield from self._page(query, sources, _read_question, again, newest=is_newest))
+        return (yield from completed_page(query, sources, _read_question, again, self._key, newest=is_newest))
 
     # Removing and copying
 
@@ -312,7 +302,7 @@ class RedisStore(CheckpointStore):
             meta, flat, chunk_fields = exported
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             ids = {field_[1:] for field_ in chunk_fields}
-            yield from self._complete([_Incomplete(source, ids, chunks)])
+            yield from complete([Incomplete(source, ids, chunks)], self._key)
             if not ids <= chunks.chunks.keys():
                 if before == (meta, fields, ids):
                     raise CorruptCheckpoint(
@@ -330,7 +320,7 @@ class RedisStore(CheckpointStore):
             if adopted is not None:
                 return bool(adopted)
             yield OneAttempt(undo)
-        raise _too_busy(source)
+        raise too_busy(source)
 
     def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
         yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
@@ -345,13 +335,16 @@ class RedisStore(CheckpointStore):
         """Return, for each bucket, the keys of a call on its index."""
         return [(f"{self._prefix}:{{{bucket}}}:index",) for bucket in range(BUCKETS)]
 
+    def _key(self, thread_id: str) -> str:
+        return self._keys(thread_id)[0]
+
     def _keys(self, thread_id: str) -> tuple[str, str]:
         """Return the keys of a thread and of its bucket's index. Only the number in braces decides on the slot."""
         # Braces in the thread's id do not matter: Redis uses the first pair.
         bucket = f"{self._prefix}:{{{zlib.crc32(thread_id.encode()) % BUCKETS}}}:"
         return f"{bucket}thread:{thread_id}", f"{bucket}index"
 
-    def _list_sources(self, query: ListQuery) -> Sequence[Source[_Part[StoredCheckpoint]]]:
+    def _list_sources(self, query: ListQuery) -> Sequence[Source[Part[StoredCheckpoint]]]:
         if query.thread_id is None:
             begin, places, budget = "c", self._all_indexes(), BUCKET_BYTES
             # Twice, because a run stores several checkpoints of its thread one after the other.
@@ -413,137 +406,18 @@ class RedisStore(CheckpointStore):
 
         return [Source(call, keys, start, share) for keys in places]
 
-    def _page(
-        self,
-        query: Query,
-        sources: Callable[[Query], Sequence[Source[_Part[Found]]]],
-        read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, _Part[Found]]],
-        again: Callable[[Any], Call],
-        *,
-        newest: bool,
-    ) -> Operation[Sequence[Found]]:
-        """Return one page of items with their chunks.
-
-        Chunks that the first answers have no room for are fetched by later requests. Items that are removed before that
-        are left out, and those that follow take their place, as only the last page may be shorter than the limit.
-        ``again`` makes a call that returns the item at a position.
-        """
-        page: list[Found] = []
-        limit = query.limit
-        while True:
-            found = yield from merged(sources(query), query.limit, read, newest=newest)
-            page += yield from self._still_there(found, read, again)
-            if len(page) == limit or len(found) < query.limit:
-                return page
-            behind: Any = found[-1].item.position
-            query = replace(query, after=behind, limit=limit - len(page))
-
-    def _still_there(
-        self,
-        found: Sequence[_Part[Found]],
-        read: Callable[[Sequence[Any], dict[str, FoundChunks]], tuple[Any, _Part[Found]]],
-        again: Callable[[Any], Call],
-    ) -> Operation[Sequence[Found]]:
-        """Fetch what items lack, and leave out those that are removed meanwhile.
-
-        If a chunk is not there, an item may have been removed or changed since it was read. So the items of its thread
-        are read again. If they are as they were, and something is still not there, the thread is damaged: they are
-        returned as they are.
-        """
-        page = {part.item.position: part for part in found}
-        suspect, changed = found, {part.thread_id for part in found}
-        for _ in range(ATTEMPTS):
-            lacking = yield from self._complete(_incomplete(suspect))
-            suspect = [part for part in suspect if part.thread_id in lacking & changed]
-            if not suspect:
-                return [part.item for part in page.values()]
-            answers = yield [again(part.item.position) for part in suspect]
-            changed = set()
-            for before, (_, *items) in zip(suspect, answers, strict=True):
-                position = before.item.position
-                parts = [read(item, {before.thread_id: before.chunks})[1] for item in items]
-                now = [part for part in parts if part.item.position == position]
-                if now:
-                    page[position] = now[0]
-                else:
-                    del page[position]
-                if [part.item for part in now] != [before.item]:
-                    changed.add(before.thread_id)
-            last = suspect[-1].thread_id
-            suspect = [page[part.item.position] for part in suspect if part.item.position in page]
-        raise _too_busy(last)
-
-    def _complete(self, wanted: Sequence[_Incomplete]) -> Operation[set[str]]:
-        """Fetch the chunks that are not there yet, from the roots down, then the bodies of large leaves.
-
-        Takes a request for each level and one for the bodies, however many threads there are. Returns the threads of
-        which something was not found.
-        """
-        lacking: set[str] = set()
-        levels = [{*each.roots} for each in wanted]
-        passed: list[set[ChunkId]] = [set() for _ in wanted]
-        while any(levels):
-            asked = [
-                (each, piece)
-                for each, level in zip(wanted, levels, strict=True)
-                for piece in _batches([id_ for id_ in level if not each.chunks.knows(id_)], FIELDS_AT_ONCE)
-            ]
-            replies = (yield [self._fields(each, b"#", piece) for each, piece in asked]) if asked else ()
-            for (each, piece), entries in zip(asked, replies, strict=True):
-                for id_, entry in zip(piece, entries, strict=True):
-                    if entry is None:
-                        lacking.add(each.thread_id)
-                    else:
-                        each.chunks.add(id_, entry)
-            for at, each in enumerate(wanted):
-                passed[at] |= levels[at]
-                nodes = [each.chunks.chunks[id_] for id_ in levels[at] if id_ in each.chunks.chunks]
-                levels[at] = {id_ for node in nodes for id_ in node.children} - passed[at]
-        large = [(each, piece) for each in wanted for piece in _pieces(each.chunks.large.items(), FIELDS_AT_ONCE)]
-        replies = (yield [self._fields(each, b"+", piece) for each, piece in large]) if large else ()
-        for (each, piece), bodies in zip(large, replies, strict=True):
-            for id_, body in zip(piece, bodies, strict=True):
-                if body is None:
-                    lacking.add(each.thread_id)
-                else:
-                    each.chunks.chunks[id_] = Chunk(id_, body)
-                each.chunks.large.pop(id_, None)
-        return lacking
-
-    def _fields(self, each: _Incomplete, kind: bytes, ids: Iterable[ChunkId]) -> Call:
-        return Call(scripts.FIELDS, (self._keys(each.thread_id)[0],), [kind + id_ for id_ in ids])
-
-
-@dataclass(frozen=True, slots=True)
-class _Incomplete:
-    """Chunks of a thread, and the roots below which an answer may have left some out for lack of room."""
-
-    thread_id: str
-    roots: Iterable[ChunkId]
-    chunks: FoundChunks
-
 
 # What listings find
 
 
-@dataclass(frozen=True, slots=True)
-class _Part(Generic[T]):
-    """An item of a listing, and the chunks of its thread; if the answer had no room for all, the roots of its own."""
-
-    thread_id: str
-    item: T
-    chunks: FoundChunks
-    roots: Collection[ChunkId]
-
-
-def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Part[StoredCheckpoint]]:
+def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, Part[StoredCheckpoint]]:
     thread, ns, id_, *parts, flat, rest = item
     key = CheckpointKey(thread.decode(), ns.decode(), id_.decode())
     # A page has a chunk once, even if several checkpoints of a thread share it.
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
     stored = _stored_checkpoint(key, parts, shared)
-    part = _Part(key.thread_id, stored, shared, _roots(stored) if rest else ())
+    part = Part(key.thread_id, stored, shared, _roots(stored) if rest else ())
     return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), part
 
 
@@ -555,22 +429,13 @@ def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, T
     return found.position, found
 
 
-def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, _Part[InterruptRecord]]:
+def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, Part[InterruptRecord]]:
     thread, latest, packed, write, flat, rest = item
     key = CheckpointKey(thread.decode(), "", latest.decode())
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
     found = InterruptRecord(unpack_checkpoint(key, packed), unpack_write(write), shared.chunks)
-    return found.position, _Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
-
-
-def _incomplete(parts: Iterable[_Part[Any]]) -> Sequence[_Incomplete]:
-    roots: dict[str, set[ChunkId]] = {}
-    chunks = {}
-    for part in parts:
-        roots.setdefault(part.thread_id, set()).update(part.roots)
-        chunks[part.thread_id] = part.chunks
-    return [_Incomplete(thread_id, roots[thread_id], chunks[thread_id]) for thread_id in roots]
+    return found.position, Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 
 # Answers and pieces
@@ -603,10 +468,6 @@ def _roots(stored: StoredCheckpoint) -> set[ChunkId]:
     return {id_ for value in values for id_ in value.chunk_ids}
 
 
-def _too_busy(thread_id: str) -> ConflictError:
-    return ConflictError(f"thread {thread_id!r} kept changing while it was read: call again")
-
-
 def _or_undone(operation: Operation[T], undo: Call) -> Operation[T]:
     """Carry out an operation. If it fails, ask once for what it has sent ahead to be removed.
 
@@ -626,25 +487,6 @@ def _send_ahead(
     script: Script, keys: Sequence[str], arguments: Sequence[Argument], entries: Iterable[Entry]
 ) -> Operation[None]:
     """Send entries in calls of about `PIECE_BYTES`, several at once; each call begins with ``arguments``."""
-    pieces = [*_pieces((entry, len(entry[1])) for entry in entries)]
-    for some in _batches(pieces, PIECES_AT_ONCE):
+    ready = [*pieces((entry, len(entry[1])) for entry in entries)]
+    for some in batches(ready, PIECES_AT_ONCE):
         yield [Call(script, keys, (*arguments, *chain.from_iterable(piece))) for piece in some]
-
-
-def _pieces(sizes: Iterable[tuple[T, int]], most: int = sys.maxsize) -> Iterator[Sequence[T]]:
-    """Group items, in order, so that a group holds about `PIECE_BYTES`; ``most`` items at the most."""
-    piece: list[T] = []
-    bytes_ = 0
-    for item, size in sizes:
-        piece.append(item)
-        bytes_ += size
-        if bytes_ >= PIECE_BYTES or len(piece) == most:
-            yield piece
-            piece, bytes_ = [], 0
-    if piece:
-        yield piece
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]

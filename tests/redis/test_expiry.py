@@ -14,7 +14,7 @@ from langgraph.types import Interrupt
 
 from checkpoint_base import CheckpointSaver, ConflictError
 from checkpoint_base.transport import Retrying
-from checkpoint_redis import RedisSaver, scripts, store
+from checkpoint_redis import RedisSaver, chunks, scripts, store
 from checkpoint_redis.transport import OneAttempt
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 
@@ -311,7 +311,8 @@ def test_pieces_that_nobody_took_over_are_nothing_to_rely_on(
 def test_the_body_of_a_long_leaf_without_its_entry_goes_too(
     begins: bool, soon: None, redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "PIECE_BYTES", 64 * 1024)
+    for module in (store, chunks):
+        monkeypatch.setattr(module, "PIECE_BYTES", 64 * 1024)
     value = {"large": random.Random(5).randbytes(5_000_000)}
     with RedisSaver(redis_url, prefix=prefix) as saver:
         if begins:

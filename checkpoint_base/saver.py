@@ -55,7 +55,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Errors of every method: `InvalidKey` for ids that cannot be used, `SerializationError` for values that cannot be
     stored or rebuilt exactly, `CorruptCheckpoint` for damaged data, `StoreUnavailable` when the store does not answer
-    within ``deadline`` seconds. A call that raised one of the first two changed nothing.
+    within ``deadline`` seconds, `ConflictError` when others change a thread too quickly for it to be read. A call that
+    raised one of the first two changed nothing.
 
     Args:
         store: where checkpoints are kept.

@@ -42,7 +42,7 @@ class Traced:
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> Traced:
     traced = Traced()
-    monkeypatch.setattr(tracing, "_TRACER", traced.tracer)
+    monkeypatch.setattr(tracing, "_tracer", lambda: traced.tracer)
     return traced
 
 
@@ -149,15 +149,39 @@ def test_a_span_shows_every_repetition_and_the_error_at_the_end(
     assert {(event.attributes or {})["exception.message"] for event in span.events} == {"not now"}
 
 
-def test_a_program_without_opentelemetry_has_none() -> None:
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_program_that_does_not_use_opentelemetry_does_not_load_it(is_installed: bool) -> None:
     program = """
 import sys
-sys.modules["opentelemetry"] = None
+if sys.argv[1] == "False":
+    sys.modules["opentelemetry"] = None
 from checkpoint_base import SQLiteSaver
 from langgraph.checkpoint.base import empty_checkpoint
 config = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 with SQLiteSaver.from_conn_string(":memory:") as saver:
     saver.put(config, empty_checkpoint(), {}, {})
-    print(len(list(saver.list(config))))
+    print(len(list(saver.list(config))), "opentelemetry.trace" in sys.modules)
 """
-    assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "1\n"
+    command = [sys.executable, "-c", program, str(is_installed)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1 False\n"
+
+
+def test_the_provider_of_a_program_gets_the_spans() -> None:
+    program = """
+import sys
+from checkpoint_base import SQLiteSaver
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+with SQLiteSaver.from_conn_string(":memory:") as saver:
+    list(saver.threads())
+    ended = InMemorySpanExporter()
+    trace.set_tracer_provider(provider := TracerProvider())
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    list(saver.threads())
+    print([span.name for span in ended.get_finished_spans()])
+"""
+    command = [sys.executable, "-c", program]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert shown == "['checkpoint threads']\n"

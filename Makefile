@@ -25,7 +25,7 @@ lowest: $(VENV)  ## run the tests that need no server on the oldest versions of 
 	@$(UV) pip install --quiet --python build/lowest --resolution lowest-direct \
 		--only-binary :all: --no-binary checkpoint-backends -e '.[all,conformance]' --group testing
 	@build/lowest/bin/python -m pytest -q -n 2 -m 'not conformance_long' \
-		$(or $(ARGS),tests/cli tests/sqlite $(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading transfer)))
+		$(or $(ARGS),tests/cli tests/sqlite $(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer)))
 
 check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 	@$(BIN)/ruff check --quiet --output-format concise

@@ -323,6 +323,9 @@ class Shown:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        return f"Shown({self.fields})"
+
 
 class Money(Decimal):
     pass

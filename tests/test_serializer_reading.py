@@ -33,12 +33,8 @@ from langchain_core.prompts import PromptTemplate
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import register_serde_event_listener
 from langgraph.checkpoint.serde.jsonplus import (
-    EXT_CONSTRUCTOR_KW_ARGS,
-    EXT_CONSTRUCTOR_POS_ARGS,
     EXT_CONSTRUCTOR_SINGLE_ARG,
     EXT_DELTA_SNAPSHOT,
-    EXT_PYDANTIC_V1,
-    EXT_PYDANTIC_V2,
     JsonPlusSerializer,
 )
 from langgraph.types import Send
@@ -522,46 +518,6 @@ def test_any_bytes_under_any_code_give_a_value_or_one_of_our_errors(code: int, r
     read_damaged(ormsgpack.packb(ormsgpack.Ext(code, raw)))
     read_damaged(ormsgpack.packb([ormsgpack.Ext(code, ormsgpack.packb(items))]))
     read_damaged(ormsgpack.packb(ormsgpack.Ext(code, ormsgpack.packb(["tests.shapes", "Point", *items]))))
-
-
-@pytest.mark.parametrize("around", [lambda call: call, lambda call: [1, {"a": call}], lambda call: ("x", call)])
-@pytest.mark.parametrize(
-    ("code", "call"),
-    [
-        (EXT_CONSTRUCTOR_SINGLE_ARG, ["tests.shapes", "called"]),
-        (EXT_CONSTRUCTOR_POS_ARGS, ["tests.shapes", "called"]),
-        (EXT_CONSTRUCTOR_KW_ARGS, ["tests.shapes", "called"]),
-        (EXT_PYDANTIC_V1, ["tests.shapes", "called"]),
-        (EXT_PYDANTIC_V2, ["tests.shapes", "called"]),
-        (EXT_CONSTRUCTOR_KW_ARGS, ["tests.shapes", "Called"]),
-        (EXT_CONSTRUCTOR_POS_ARGS, ["builtins", "print"]),
-        (EXT_CONSTRUCTOR_POS_ARGS, ["subprocess", "Popen"]),
-    ],
-)
-def test_nothing_is_called_but_classes_of_values(code: int, call: list[str], around: Any) -> None:
-    shapes.CALLS.clear()
-    arguments: Any = "x" if code == EXT_CONSTRUCTOR_SINGLE_ARG else ["x"] if code == EXT_CONSTRUCTOR_POS_ARGS else {}
-
-    def nested(value: Any) -> Any:
-        code, parts = (EXT_CONSTRUCTOR_POS_ARGS, ["builtins", "tuple", [[*value]]]) if type(value) is tuple else value
-        return ormsgpack.Ext(code, ormsgpack.packb(parts, default=nested, option=ormsgpack.OPT_PASSTHROUGH_TUPLE))
-
-    planted = ormsgpack.packb(
-        around(ormsgpack.Ext(code, ormsgpack.packb([*call, arguments, "model_validate_json"]))),
-        default=nested,
-        option=ormsgpack.OPT_PASSTHROUGH_TUPLE,
-    )
-    with pytest.raises(CorruptCheckpoint, match=f"it calls {call[0]}.{call[1]}, which is no class of values"):
-        ExactSerializer().loads_typed(("msgpack", planted))
-    assert not shapes.CALLS
-
-
-def test_what_the_stock_serializer_wrote_of_odd_classes_is_read_as_it_reads_it() -> None:
-    stock = JsonPlusSerializer()
-    for value in [shapes.Point(1), shapes.Tail([1, 2]), shapes.Shown(x=1), shapes.Colour.RED, shapes.Money("1.5")]:
-        stored = stock.dumps_typed([value])
-        (read,) = ExactSerializer().loads_typed(stored)
-        assert (type(read), read) == (type(value), value)
 
 
 def test_damaged_bytes_of_the_stock_serializer_are_reported_as_damage() -> None:

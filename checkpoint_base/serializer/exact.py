@@ -15,7 +15,7 @@ from checkpoint_base.serializer.codes import TAG
 from checkpoint_base.serializer.decode import Decoder, damaged
 from checkpoint_base.serializer.encode import Encoder
 from checkpoint_base.serializer.place import explain
-from checkpoint_base.serializer.stock import require_sound
+from checkpoint_base.serializer.stock import hook_for_classes_of_values, require_shallow
 
 
 class ExactSerializer(JsonPlusSerializer):
@@ -42,6 +42,8 @@ class ExactSerializer(JsonPlusSerializer):
             super().__init__(allowed_msgpack_modules=[key_of(entry) for entry in allowed or ()])
         else:
             super().__init__()
+            if self._allowed_msgpack_modules is True:
+                self._unpack_ext_hook = hook_for_classes_of_values()
 
     def with_msgpack_allowlist(self, extra_allowlist: Iterable[tuple[str, ...] | type]) -> JsonPlusSerializer:
         return super().with_msgpack_allowlist([key_of(entry) for entry in extra_allowlist])
@@ -79,7 +81,7 @@ class ExactSerializer(JsonPlusSerializer):
             return Decoder(self._allowed_msgpack_modules).load(payload)
         try:
             if tag == "msgpack":
-                require_sound(payload, self._allowed_msgpack_modules)
+                require_shallow(payload)
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(

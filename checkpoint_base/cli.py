@@ -269,7 +269,8 @@ def delete(store: str | None, threads: Sequence[str], missing_ok: bool, yes: boo
                 saver, threads, "; nothing was deleted (--missing-ok deletes what may be left without checkpoints, too)"
             )
         count = _count_readable(saver, threads)
-        what = f"{thread_names(threads)} with {'damaged checkpoints' if count is None else number(count, 'checkpoint')}"
+        held = "checkpoints that cannot be read" if count is None else number(count, "checkpoint")
+        what = f"{thread_names(threads)} with {held}"
         rendering.confirm(f"Delete {what}?", yes)
         saver.prune(threads, strategy="delete")
     if as_json:
@@ -382,12 +383,16 @@ def prune(
     rendering.report(damaged, "could not be read and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
-def _changed_threads(saver: CheckpointSaver, since: datetime | None) -> Iterator[str]:
-    """The threads that have changed since then, or all."""
+def _all_threads(saver: CheckpointSaver) -> Iterator[str]:
+    return (info.thread_id for info in saver.threads())
+
+
+def _changed_threads(saver: CheckpointSaver, other: CheckpointSaver, since: datetime) -> Iterator[str]:
+    """The threads that have changed since then, and those that the other store lacks: a copy has its source's times."""
+    there = {info.thread_id for info in other.threads()}
     for info in saver.threads():
-        if since is not None and info.updated_at < since:
-            return
-        yield info.thread_id
+        if info.updated_at >= since or info.thread_id not in there:
+            yield info.thread_id
 
 
 def _idle_threads(
@@ -395,10 +400,12 @@ def _idle_threads(
 ) -> Iterator[str]:
     """The threads that have not changed since then, or all; without ``waiting``, none that wait for an answer."""
     if since is None:
-        yield from _changed_threads(saver, None)
+        yield from _all_threads(saver)
         return
     for info in saver.threads(thread_id=thread, order="oldest"):
         if info.updated_at >= since:
+            if info.error:  # its time may be damaged, and those behind it idle
+                continue
             return
         if waiting or not info.pending_interrupts:
             yield info.thread_id
@@ -412,7 +419,8 @@ def _idle_threads(
     "since",
     metavar="TIME",
     callback=arguments.time_ago,
-    help="Copy every thread that has changed within this time: a number with m, h, d or w behind it, such as 2h.",
+    help="Copy every thread that has changed within this time, or that the other store lacks: a number with m, h, d "
+    "or w behind it, such as 2h.",
 )
 @click.option(
     "--to",
@@ -454,7 +462,8 @@ def transfer_command(
         )
     with arguments.existing_store(store) as saver, arguments.any_store(target) as other:
         _require(saver, threads, "; nothing was copied")
-        named = rendering.gathered(threads or _changed_threads(saver, since))
+        found = _all_threads(saver) if since is None else _changed_threads(saver, other, since)
+        named = rendering.gathered(threads or found)
 
         def copied(thread: str) -> dict[str, Any]:
             found = transfer_counting(saver, other, thread)

@@ -86,7 +86,8 @@ class Cursor:
     skip: int = 0
 
     def text(self) -> str:
-        return base64.urlsafe_b64encode(orjson.dumps([self.after, self.within, self.skip])).decode().rstrip("=")
+        places = [_parsable(self.after), _parsable(self.within), self.skip]
+        return base64.urlsafe_b64encode(orjson.dumps(places)).decode().rstrip("=")
 
     @classmethod
     def parse(cls, text: str | None) -> Cursor:
@@ -111,6 +112,11 @@ def instant(microseconds: int) -> datetime:
 
 def is_damaged_time(microseconds: int) -> bool:
     return not 0 <= microseconds <= _LAST_MICROSECOND
+
+
+def _parsable(place: Position | None) -> Position | None:
+    """A place with a time that `Cursor.parse` takes, even if the record's is damaged."""
+    return place and (min(max(place[0], 0), _LAST_MICROSECOND), *place[1:])
 
 
 def _position(fields: Any) -> Position | None:

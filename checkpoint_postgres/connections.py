@@ -96,12 +96,12 @@ class OwnPools(Connections):
             )
         if _AMBIGUOUS.match(conninfo):
             raise UnsupportedOperation(_UNREADABLE)
-        given = None
+        given, self._conninfo = {}, ""
         with suppress(psycopg.ProgrammingError):  # it shows parts of what it could not read, perhaps a password
             given = conninfo_to_dict(conninfo)
             # Ids may be any text, whatever encoding the rest of a program uses.
             self._conninfo = make_conninfo("", **{**_DEFAULTS, **given, "client_encoding": "UTF8"})
-        if given is None:
+        if not self._conninfo:
             raise UnsupportedOperation(_UNREADABLE)
         if "hostaddr" not in given and not all(map(_is_host, str(given.get("host", "")).split(","))):
             raise UnsupportedOperation(_UNREADABLE)

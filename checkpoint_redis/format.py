@@ -173,8 +173,8 @@ def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) 
         asked = [part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2]]
         return ThreadRecord(
             thread_id=thread_id,
-            created_at=int(meta[:TIME_DIGITS]),
-            updated_at=int(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
+            created_at=_time(meta[:TIME_DIGITS]),
+            updated_at=_time(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
             latest=latest,
             questions=sum(map(int, asked)),
         )
@@ -182,6 +182,11 @@ def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) 
         raise CorruptCheckpoint(
             f"what is stored about thread {thread_id!r} is damaged: {error}. Restore it from a backup, or delete it"
         ) from error
+
+
+def _time(digits: bytes) -> int:
+    """A time, or one that no time can have, if it is damaged: the thread is listed all the same."""
+    return int(digits) if digits.isdigit() else -1
 
 
 def digits(time: int) -> str:

@@ -6,6 +6,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -430,11 +431,13 @@ def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, T
 
 
 def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, Part[InterruptRecord]]:
-    thread, latest, packed, write, flat, rest = item
+    thread, latest, packed, time, write, flat, rest = item
     key = CheckpointKey(thread.decode(), "", latest.decode())
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
-    found = InterruptRecord(unpack_checkpoint(key, packed), unpack_write(write), shared.chunks)
+    # The time is the index's, by which the listing goes on.
+    asked = replace(unpack_write(write), written_at=int(time))
+    found = InterruptRecord(unpack_checkpoint(key, packed), asked, shared.chunks)
     return found.position, Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 

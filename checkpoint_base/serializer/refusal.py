@@ -33,7 +33,7 @@ def reason_of(error: BaseException) -> str:
     """Why a value could not be rebuilt, without the value: messages end up in logs, and values may be personal."""
     kind = type(error).__name__
     if isinstance(error, ValidationError):
-        wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors(include_input=False))
+        wrong = (f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in error.errors(include_input=False))
         return f"{kind}: {'; '.join(wrong)}"
     return f"{kind}: {error}" if type(error) in _TELLING else kind
 

@@ -459,7 +459,7 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
 
 
 def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
-    beginning = (_ABOVE_ALL_TIMES, "", "") if query.order == "newest" else (-1, "", "")
+    beginning = (_ABOVE_ALL_TIMES, "", "") if query.order == "newest" else (-_ABOVE_ALL_TIMES, "", "")
     time, thread_id, task_id = query.after or beginning
     return {
         "thread_id": query.thread_id,

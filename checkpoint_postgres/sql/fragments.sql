@@ -19,7 +19,7 @@ ORDER BY n
 -- name: questions_of_page
 SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
        terms, run_id, caller_id, newest.written_at,
-       asked.task_id, idx, channel, task_path, asked.questions, settles, asked.written_at, root, refs, below.*
+       asked.task_id, idx, channel, task_path, asked.questions, settles, page.written_at, root, refs, below.*
 FROM page
 CROSS JOIN LATERAL (
     SELECT * FROM {schema}.checkpoints

@@ -4,7 +4,7 @@
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
 --   of t, threads: thread, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
---   of w, questions: thread, id and record as above, write, chunks, joined ids of further chunks
+--   of w, questions: thread, id and record as above, time, write, chunks, joined ids of further chunks
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
@@ -47,7 +47,7 @@ local function add(member)
     add_refs(parse_write(write).refs, wanted, seen)
     budget.left = budget.left - #write
     walk(hash, wanted, seen, budget, chunks, rest_ids)
-    reply[#reply + 1] = {thread, latest, record, write, chunks, table.concat(rest_ids)}
+    reply[#reply + 1] = {thread, latest, record, time_of(member), write, chunks, table.concat(rest_ids)}
     return nil
 end
 

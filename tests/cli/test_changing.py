@@ -99,7 +99,7 @@ def test_a_damaged_thread_can_be_deleted(
         assert call("history", "ann-1").exit_code == 1
         result = call("delete", "ann-1", "--yes")
         told = json.loads(call("delete", "bob-1", "--yes", "--json").stdout)
-    assert result.stdout == "Deleted thread 'ann-1' with damaged checkpoints.\n"
+    assert result.stdout == "Deleted thread 'ann-1' with checkpoints that cannot be read.\n"
     assert told == {"threads": ["bob-1"], "checkpoints": None}
     assert checkpoints(url, "ann-1") == checkpoints(url, "bob-1") == []
 
@@ -280,6 +280,14 @@ def test_idle_threads_are_deleted_but_for_those_that_wait_for_an_answer(call: Ca
     assert everything(aged) == before
     assert call("prune", "--idle", "959h", "--strategy", "delete", "--yes").exit_code == 0
     assert everything(aged) == {**before, "done": []}
+
+
+def test_a_thread_with_a_damaged_time_keeps_no_other_from_being_pruned(call: Callable[..., Result], aged: str) -> None:
+    with sqlite3.connect(aged.removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE threads SET updated_at = -5 WHERE thread_id = 'ann-1'")
+    db.close()
+    shown = call("prune", "--idle", "30d", "--strategy", "delete", "--dry-run", "--json")
+    assert [plan["thread_id"] for plan in json.loads(shown.stdout)["threads"]] == ["done"]
 
 
 def test_a_thread_that_goes_on_before_the_confirmation_is_not_idle_any_more(aged: str) -> None:
@@ -481,13 +489,22 @@ def test_transfer_goes_on_behind_a_thread_that_the_target_cannot_hold(
     assert everything(other) == {**everything(url), "bob-1": []}
 
 
-def test_transfer_copies_only_the_threads_that_have_changed_lately(
-    call: Callable[..., Result], aged: str, tmp_path: Path
+def test_transfer_copies_only_the_threads_that_have_changed_lately_or_are_new(
+    call: Callable[..., Result], ask: Callable[..., Any], aged: str, tmp_path: Path
 ) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
-    assert call("transfer", "--changed", "39d", "--to", other).stdout.endswith("of 1 thread.\n")
-    assert everything(other) == {thread: [] for thread in EVERY_THREAD} | {"bob-1": checkpoints(aged, "bob-1")}
-    assert call("transfer", "--changed", "6w", "--to", other).stdout.startswith("Copied ")
+    call("transfer", "--all", "--to", other)
+    with open_saver(aged) as saver:
+        start(saver, "done")
+        saver.copy_thread("ann-1", "twin")  # has the times of its source
+    copied = ask("transfer", "--changed", "39d", "--to", other)
+    assert sorted(each["thread_id"] for each in copied["threads"]) == ["bob-1", "done", "twin"]
+    assert {each["thread_id"]: each["sent"] > 0 for each in copied["threads"]} == {
+        "bob-1": False,
+        "done": True,
+        "twin": True,
+    }
+    assert checkpoints(other, "twin") == checkpoints(aged, "twin")
     assert everything(other) == everything(aged)
 
 

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import UUID
@@ -13,7 +14,7 @@ from uuid import UUID
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
-from langgraph.types import interrupt
+from langgraph.types import Interrupt, interrupt
 
 from checkpoint_base import CheckpointError, CorruptCheckpoint, ExactSerializer, SQLiteSaver
 from checkpoint_base.codec import Codec
@@ -255,6 +256,25 @@ def test_a_thread_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other
         db.execute(f"UPDATE threads SET {column} = ? WHERE thread_id = ?", (time, DAMAGED))
     errors = {each.thread_id: each.error for each in waiting.threads()}
     assert errors == {**dict.fromkeys(THREADS), DAMAGED: f"a stored time is damaged: {time} microseconds since 1970"}
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("time", [1 << 60, -1, 0])
+def test_a_listing_goes_on_behind_a_question_with_a_damaged_time(
+    saver: SQLiteSaver, path: Path, order: Any, time: int
+) -> None:
+    for number in range(250):
+        stored = put(saver, {"n": 0}, {"configurable": {"thread_id": f"{number:03}", "checkpoint_ns": ""}})
+        saver.put_writes(stored, [("__interrupt__", (Interrupt(number, id=f"{number}"),))], "task")
+    everything = [f"{number:03}" for number in range(250)]
+    with closing(sqlite3.connect(path)) as db, db:
+        damaged = "SELECT latest FROM threads WHERE thread_id IN ('099', '150')"
+        place = f"(SELECT namespace, checkpoint_id FROM checkpoints WHERE checkpoint IN ({damaged}))"
+        db.execute(f"UPDATE writes SET written_at = ? WHERE (namespace, checkpoint_id) IN {place}", (time,))
+        assert db.execute("SELECT changes()").fetchone() == (2,)
+    found = [each.thread_id for each in islice(saver.interrupts(order=order), 1000)]
+    assert found == (everything if order == "oldest" else everything[::-1])
+    assert [each.value for each in saver.interrupts(thread_id="099")] == [99]
 
 
 def test_a_question_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other(

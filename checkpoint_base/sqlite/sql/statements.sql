@@ -307,14 +307,16 @@ ORDER BY updated_at, thread_id LIMIT :limit
 SELECT written_at, thread_id, task_id FROM threads JOIN waiting USING (thread) WHERE thread_id = :thread_id
 
 -- name: interrupts_of_tasks
-SELECT asked.value, idx, channel, task_path, writes.root, refs, writes.questions, settles, writes.written_at, newest.*
-FROM threads CROSS JOIN json_each(:tasks) AS asked CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = latest
+SELECT asked.value, idx, channel, task_path, writes.root, refs, writes.questions, settles, waiting.written_at, newest.*
+FROM threads CROSS JOIN json_each(:tasks) AS asked
+CROSS JOIN waiting ON waiting.thread = threads.thread AND waiting.task_id = asked.value
+CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = latest
 CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
            AND writes.task_id = asked.value AND writes.questions > 0
 WHERE threads.thread_id = :thread_id AND NOT EXISTS (SELECT 1 FROM json_each(:terms) WHERE instr(hex(terms), value) = 0)
 
 -- name: interrupts_newest
-SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
+SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, waiting.written_at, newest.*
 FROM waiting INDEXED BY waiting_by_time CROSS JOIN threads USING (thread)
 CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
 CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id
@@ -325,7 +327,7 @@ WHERE waiting.written_at <= :after_time
 ORDER BY waiting.written_at DESC, threads.thread_id DESC, waiting.task_id DESC LIMIT :limit
 
 -- name: interrupts_oldest
-SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, writes.written_at, newest.*
+SELECT waiting.task_id, idx, channel, task_path, root, refs, writes.questions, settles, waiting.written_at, newest.*
 FROM waiting INDEXED BY waiting_by_time CROSS JOIN threads USING (thread)
 CROSS JOIN visible_checkpoints AS newest ON newest.checkpoint = threads.latest
 CROSS JOIN writes ON writes.namespace = newest.namespace AND writes.checkpoint_id = newest.checkpoint_id

@@ -176,6 +176,11 @@ def test_one_damaged_time_ends_no_listing_early(redis_url: str, raw: Any, prefix
             raw.hset(thread, b"m", meta[:16] + digit + meta[17:])
             found = {info.thread_id for info in saver.threads(order=order)}
             assert {f"t{number}" for number in range(250)} - found <= {"t100"}
+        for at in (0, 16):
+            raw.hset(thread, b"m", meta[:at] + b"q" + meta[at + 1 :])
+            errors = {info.thread_id: info.error for info in saver.threads()}
+            assert len(errors) == 250
+            assert [thread_id for thread_id, error in errors.items() if error] == ["t100"]
 
 
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])

@@ -254,6 +254,9 @@ def test_a_thread_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other
 ) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"UPDATE threads SET {column} = ? WHERE thread_id = ?", (time, DAMAGED))
+    for order in ("newest", "oldest"):
+        for each in waiting.threads(order=order):
+            list(waiting.threads(order=order, after=each.cursor))  # it is a cursor
     errors = {each.thread_id: each.error for each in waiting.threads()}
     assert errors == {**dict.fromkeys(THREADS), DAMAGED: f"a stored time is damaged: {time} microseconds since 1970"}
 

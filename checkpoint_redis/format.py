@@ -161,8 +161,8 @@ class FoundChunks:
             self.add(flat[at], flat[at + 1])
 
 
-def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
-    """Read a thread from its meta, which `lua/index.lua` describes.
+def unpack_thread(thread_id: str, updated: bytes, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
+    """Read a thread from its meta, which `lua/index.lua` describes, and the time of its last change in the index.
 
     Raises:
         CorruptCheckpoint: these are not the bytes of a meta.
@@ -173,8 +173,8 @@ def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) 
         asked = [part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2]]
         return ThreadRecord(
             thread_id=thread_id,
-            created_at=_time(meta[:TIME_DIGITS]),
-            updated_at=_time(meta[TIME_DIGITS : 2 * TIME_DIGITS]),
+            created_at=unpack_time(meta[:TIME_DIGITS]),
+            updated_at=unpack_time(updated),
             latest=latest,
             questions=sum(map(int, asked)),
         )
@@ -184,8 +184,8 @@ def unpack_thread(thread_id: str, meta: bytes, latest: CheckpointRecord | None) 
         ) from error
 
 
-def _time(digits: bytes) -> int:
-    """A time, or one that no time can have, if it is damaged: the thread is listed all the same."""
+def unpack_time(digits: bytes) -> int:
+    """Return a time. A damaged one becomes -1, so that what it belongs to is listed all the same, with an error."""
     return int(digits) if digits.isdigit() else -1
 
 

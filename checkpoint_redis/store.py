@@ -48,6 +48,7 @@ from checkpoint_redis.format import (
     pack_write,
     unpack_checkpoint,
     unpack_thread,
+    unpack_time,
     unpack_value,
     unpack_write,
 )
@@ -423,10 +424,10 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
 
 
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
-    thread, meta, latest, packed = item
+    thread, updated, meta, latest, packed = item
     thread_id = thread.decode()
     record = packed and unpack_checkpoint(CheckpointKey(thread_id, "", latest.decode()), packed)
-    found = unpack_thread(thread_id, meta, record)
+    found = unpack_thread(thread_id, updated, meta, record)
     return found.position, found
 
 
@@ -436,7 +437,7 @@ def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
     # The time is the index's, by which the listing goes on.
-    asked = replace(unpack_write(write), written_at=int(time))
+    asked = replace(unpack_write(write), written_at=unpack_time(time))
     found = InterruptRecord(unpack_checkpoint(key, packed), asked, shared.chunks)
     return found.position, Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 

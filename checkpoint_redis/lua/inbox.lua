@@ -3,7 +3,7 @@
 -- ARGV: t or w, the command that reads the index, its first and second bound, the only thread or nothing, terms, most
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
---   of t, threads: thread, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
+--   of t, threads: thread, time, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
 --   of w, questions: thread, id and record as above, time, write, chunks, joined ids of further chunks
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -37,7 +37,7 @@ local function add(member)
     budget.left = budget.left - (record and #record or 0)
     if kind == 't' then
         budget.left = budget.left - #meta
-        reply[#reply + 1] = {thread, meta, latest, record}
+        reply[#reply + 1] = {thread, time_of(member), meta, latest, record}
         return nil
     end
     local hash = thread_key(index, thread)

@@ -104,8 +104,8 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
         "é",
         "bnVsbA",
         "W1sxLDIsM10sbnVsbCwwXQ",
-        Cursor((2**63, "a", "b")).text(),
-        Cursor((-1, "a", "b")).text(),
+        "W1s5MjIzMzcyMDM2ODU0Nzc1ODA4LCJhIiwiYiJdLG51bGwsMF0",  # a time of 2**63
+        "W1stMSwiYSIsImIiXSxudWxsLDBd",  # of -1
         Cursor((1, "a\0", "b")).text(),
         Cursor((1, "a", "\0")).text(),
         Cursor(None, None, -1).text(),

@@ -24,7 +24,7 @@ import ormsgpack
 import pydantic
 import pydantic.v1
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import (
     HumanMessage,
@@ -512,6 +512,7 @@ def test_an_extension_of_a_later_version_is_an_error_and_no_value() -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(0, b"\xdd\xc6\x9f\xd9\x14", [])  # claims three billion elements
 @given(st.integers(0, 127), st.binary(max_size=12), st.lists(st.integers(-5, 300) | st.text(max_size=3), max_size=5))
 def test_any_bytes_under_any_code_give_a_value_or_one_of_our_errors(code: int, raw: bytes, items: list[Any]) -> None:
     read_damaged(raw)

@@ -7,6 +7,7 @@ from typing import Any
 
 import ormsgpack
 import pytest
+from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.jsonplus import (
     EXT_CONSTRUCTOR_KW_ARGS,
     EXT_CONSTRUCTOR_POS_ARGS,
@@ -64,7 +65,10 @@ def test_nothing_is_called_but_classes_of_values(planted: Any) -> None:
     assert not shapes.CALLS
 
 
-def test_what_is_no_class_of_values_stays_plain_data(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_no_class_of_values_stays_plain_data(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonplus, "_warned_blocked_types", set())  # each is warned of once
     planted = [1, ext(POS, "subprocess", "Popen", [["touch", "/dev/null"]]), ext(ONE, *CALLED, "x")]
     read = ExactSerializer().loads_typed(("msgpack", ormsgpack.packb(planted)))
     assert read == [1, [["touch", "/dev/null"]], "x"]

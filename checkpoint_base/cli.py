@@ -454,16 +454,15 @@ def transfer_command(
             "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
             click.get_current_context(),
         )
-    if store and arguments.is_same(
-        store, target
-    ):  # else every thread would be reported as there already, as after a move
+    # Otherwise every thread would be reported as there already, as after a move.
+    if store and arguments.is_same(store, target):
         raise click.UsageError(
             "--to names the store that is copied: write the URL of another one", click.get_current_context()
         )
     with arguments.existing_store(store) as saver, arguments.any_store(target) as other:
         _require(saver, threads, "; nothing was copied")
-        found = _all_threads(saver) if since is None else _changed_threads(saver, other, since)
-        named = rendering.gathered(threads or found)
+        listed = _all_threads(saver) if since is None else _changed_threads(saver, other, since)
+        named = rendering.gathered(threads or listed)
 
         def copied(thread: str) -> dict[str, Any]:
             found = transfer_counting(saver, other, thread)

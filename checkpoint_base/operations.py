@@ -131,8 +131,9 @@ class Operations:
         )
         if missing.parent:
             raise ConflictError(
-                f"{record.parent_id}, the parent of {key.place}, has been removed since, and with it the writes "
-                f"that {', '.join(record.open_channels)} would be rebuilt from: start again from the latest checkpoint"
+                f"{shown(record.parent_id or '')}, the parent of {key.place}, has been removed since, and with it the "
+                f"writes that {', '.join(record.open_channels)} would be rebuilt from: start again from the latest "
+                "checkpoint"
             )
         if missing:
             # Somebody pruned or deleted the thread while this run went on. The run still has every value.

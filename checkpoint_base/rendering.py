@@ -16,7 +16,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -257,9 +257,7 @@ def is_watched() -> bool:
 
 def gathered(threads: Iterable[str]) -> list[str]:
     """Each thread once. To find them may take as long as to read a listing of all."""
-    if not is_watched():
-        return list(dict.fromkeys(threads))
-    with Console(stderr=True).status("Listing threads"):
+    with Console(stderr=True).status("Listing threads") if is_watched() else nullcontext():
         return list(dict.fromkeys(threads))
 
 

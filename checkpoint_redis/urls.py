@@ -134,8 +134,6 @@ def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
     connection = options.pop("connection_class", Connection)
     if connection is SSLConnection:
         options["ssl"] = True
-        # Named, because redis-py 6.0 refuses its own default together with this.
-        options.setdefault("ssl_check_hostname", options.get("ssl_cert_reqs") != "none")
     elif connection is UnixDomainSocketConnection:
         options["unix_socket_path"] = options.pop("path")
         options.pop("socket_connect_timeout")

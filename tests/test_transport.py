@@ -295,45 +295,44 @@ def test_what_cannot_be_made_is_an_error_for_all_who_wait_and_is_tried_anew_by_t
     assert caplog.messages == []  # asyncio would say that an exception was never retrieved
 
 
+class Numbers:
+    """Resources for event loops, 0, 1, 2 and so on, and what became of them."""
+
+    def __init__(self) -> None:
+        self._next = iter(range(10))
+        self.closed: list[int] = []
+        self.abandoned: list[int] = []
+        self.each = PerLoop(self._make, self._close, self.abandoned.append)
+
+    async def _make(self) -> int:
+        return next(self._next)
+
+    async def _close(self, resource: int) -> None:
+        self.closed.append(resource)
+
+
 def test_what_belongs_to_the_running_loop_is_closed_there_and_abandoned_by_a_sync_caller() -> None:
-    closed: list[int] = []
-    abandoned: list[int] = []
-    numbers = iter(range(10))
-
-    async def make() -> int:
-        return next(numbers)
-
-    async def close(resource: int) -> None:
-        closed.append(resource)
+    numbers = Numbers()
 
     async def work() -> None:
-        each = PerLoop(make, close, abandoned.append)
+        each = numbers.each
         assert await each.get() == 0
         await each.aclose()
         assert await each.get() == 1
         each.close()
 
     asyncio.run(work())
-    assert (closed, abandoned) == ([0], [1])
+    assert (numbers.closed, numbers.abandoned) == ([0], [1])
 
 
 def test_what_was_made_for_loops_that_have_ended_is_abandoned_when_another_loop_comes() -> None:
-    closed: list[int] = []
-    abandoned: list[int] = []
-    numbers = iter(range(10))
-
-    async def make() -> int:
-        return next(numbers)
-
-    async def close(resource: int) -> None:
-        closed.append(resource)
-
-    each = PerLoop(make, close, abandoned.append)
+    numbers = Numbers()
+    each = numbers.each
     assert [asyncio.run(each.get()) for _ in range(3)] == [0, 1, 2]
-    assert abandoned == [0, 1]
+    assert numbers.abandoned == [0, 1]
     each.close()
-    assert abandoned == [0, 1, 2]
-    assert closed == []
+    assert numbers.abandoned == [0, 1, 2]
+    assert numbers.closed == []
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

@@ -35,7 +35,7 @@ from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInf
 
 T = TypeVar("T")
 
-_WRITTEN = frozenset(("datetime", "decimal", "fractions", "ipaddress", "pathlib", "uuid", "zoneinfo"))
+_WRITTEN = frozenset(("datetime", "decimal", "fractions", "ipaddress", "pathlib", "pydantic", "uuid", "zoneinfo"))
 """Modules whose instances are written by str()."""
 
 _SHORT = 160  # characters of a value in a table

@@ -5,13 +5,13 @@ from __future__ import annotations
 import enum
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from dataclasses import InitVar, dataclass, field
-from datetime import tzinfo
+from datetime import date, tzinfo
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import pydantic.v1
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, SecretStr
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, RootModel, Secret, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 T = TypeVar("T")
@@ -158,6 +158,20 @@ class Open(BaseModel):
 
 class Token(SecretStr):
     """Not pydantic's own."""
+
+
+class SecretDate(Secret[date]):
+    pass
+
+
+class ShopUrl(HttpUrl):
+    """Not pydantic's own."""
+
+
+class Linked(BaseModel):
+    model_config = ConfigDict(url_preserve_empty_path=True)
+    link: HttpUrl
+    other: AnyUrl
 
 
 class Private(BaseModel):

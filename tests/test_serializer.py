@@ -10,6 +10,7 @@ import uuid
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,9 @@ VALUES: dict[str, Any] = {
     "nan": float("nan"),
     "infinity": float("-inf"),
     "complex": complex(-0.0, float("inf")),
+    "Fraction": Fraction(-(10**30), 7),
+    "range": range(9, -(10**30), -2),
+    "empty range": range(5, 1),
     "str": "żółw 🐢 \x00",
     "lone surrogate": "a\ud800b",
     "surrogate pair in two": "\ud83d\ude00",
@@ -174,6 +178,14 @@ VALUES: dict[str, Any] = {
     "SecretStr": pydantic.SecretStr("s\u0142"),
     "SecretBytes": pydantic.SecretBytes(b"s"),
     "v1 SecretStr": pydantic.v1.SecretStr("s"),
+    "Secret": pydantic.Secret(("s", {1})),
+    "derived from Secret": shapes.SecretDate(date(2026, 1, 1)),
+    "AnyUrl": pydantic.AnyUrl("mcp://h\u00f6st/a b?q=%2F#\U0001f600"),
+    "HttpUrl": pydantic.HttpUrl("HTTPS://user:p%40ss@Example.com:443"),
+    "FileUrl": pydantic.FileUrl("file:///a/../b"),
+    "PostgresDsn of several hosts": pydantic.PostgresDsn("postgresql://u:p@a:1,b:2/db?x=1"),
+    "derived from HttpUrl": with_attributes(shapes.ShopUrl("https://shop.example"), note=(1,)),
+    "model with a URL": shapes.Linked(link="https://a.example", other="urn:isbn:3"),
     "str subclass": with_attributes(shapes.Text("a\ud800"), note=(1,)),
     "int subclass": shapes.Whole(10**30),
     "float subclass": shapes.Real(-0.0),

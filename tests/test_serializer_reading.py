@@ -84,6 +84,8 @@ def test_safe_classes_and_builtins_need_no_permission(log: Any, events: list[Any
         10**30,
         OrderedDict(a=1),
         Decimal(1),
+        pydantic.HttpUrl("https://a.example"),
+        pydantic.PostgresDsn("postgresql://a,b/c"),
     ]
     assert exact(again(value, ExactSerializer(strict=True))) == exact(value)
     assert not log.records
@@ -100,6 +102,7 @@ PLAIN = {
     "str subclass": (shapes.Text("a"), "a"),
     "list subclass": (with_attributes(shapes.Row([1]), note=2), [1]),
     "secret": (shapes.Token("s"), "s"),
+    "URL": (shapes.ShopUrl("https://shop.example"), "https://shop.example/"),
     "nested class": (shapes.Outer.Inner(1), {"value": 1}),
     "set of records": ({shapes.Frozen(1)}, [{"value": 1}]),
     "dict of record keys": ({shapes.Frozen(1): 2}, [({"value": 1}, 2)]),
@@ -431,7 +434,11 @@ def test_a_class_of_another_kind_under_the_same_name_is_refused(stored: Any) -> 
 
 
 def test_secrets_stay_masked_when_strict() -> None:
-    value = {"key": pydantic.SecretStr("hunter2"), "raw": pydantic.SecretBytes(b"hunter2")}
+    value = {
+        "key": pydantic.SecretStr("hunter2"),
+        "raw": pydantic.SecretBytes(b"hunter2"),
+        "any": pydantic.Secret(["hunter2"]),
+    }
     read = again(value, ExactSerializer(strict=True))
     assert read == value
     assert "hunter2" not in repr(read)

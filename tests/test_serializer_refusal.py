@@ -21,6 +21,8 @@ from langchain_core.messages import (
 )
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Interrupt, Send
+from pydantic import MongoDsn
+from pydantic_core import MultiHostUrl
 
 from checkpoint_base.errors import SerializationError
 from tests import shapes
@@ -69,7 +71,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "enum class": (shapes.Colour, "store its qualified name"),
     "module": (shapes, "store its name"),
     "iterator": (iter([1]), "store a list of its items"),
-    "range": (range(3), "tuple of its bounds"),
+    "slice": (slice(3), "tuple of its bounds"),
+    "URL that pydantic itself cannot read again": (
+        with_attributes(MongoDsn("mongodb://a"), _url=MultiHostUrl("http://a,/,")),
+        r"cannot be read again from its text: store str\(url\) instead",
+    ),
     "memoryview": (memoryview(b"a"), r"store bytes\(view\)"),
     "strided memoryview": (memoryview(b"abc")[::2], r"store bytes\(view\)"),
     "object": (object(), "store a dataclass, a pydantic model or plain data"),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import emit_serde_event
+from pydantic import networks
 
 from checkpoint_base.serializer.log import warn_once
 
-_SECRETS = frozenset({("pydantic.types", "SecretStr"), ("pydantic.types", "SecretBytes")})
+_SECRETS = frozenset(("pydantic.types", name) for name in ("Secret", "SecretStr", "SecretBytes"))
 """As plain text they would no longer be masked where they are printed."""
+
+_URLS = frozenset(("pydantic.networks", name) for name in networks.__all__ if name.endswith(("Url", "Dsn")))
+"""Fields of models that may be permitted themselves, whose methods rely on them."""
 
 
 def key_of(entry: type | tuple[str, ...]) -> tuple[str, ...]:
@@ -23,7 +27,7 @@ def permits(allowed: set[tuple[str, ...]] | bool | None, module: str, qualname: 
         allowed: as in LangGraph: True permits every class, a set the classes it names, and None only the safe ones.
     """
     key = (module, qualname)
-    if key in langgraph_types.SAFE_MSGPACK_TYPES or key in _SECRETS:
+    if key in langgraph_types.SAFE_MSGPACK_TYPES or key in _SECRETS or key in _URLS:
         return True
     if allowed is True:
         emit_serde_event({"kind": "msgpack_unregistered_allowed", "module": module, "name": qualname})

@@ -8,13 +8,15 @@ from collections import Counter, OrderedDict, defaultdict
 from functools import lru_cache
 from typing import Any
 
-from checkpoint_base.serializer.forms import BuiltinSubclass, EnumMember, Form, Secret
+from checkpoint_base.serializer.forms import BuiltinSubclass, EnumMember, Form, Secret, Url
 from checkpoint_base.serializer.models import Model, ModelV1
 from checkpoint_base.serializer.records import Dataclass, NamedTuple, Record, Slotted, declared_slots
 from checkpoint_base.serializer.refusal import Refused, advice, name_of
 
 # The first that fits counts: a named tuple is also a subclass of a builtin, and a dataclass or an enum may be one.
-_FORMS: tuple[type[Any], ...] = (EnumMember, NamedTuple, BuiltinSubclass, Model, ModelV1, Secret, Dataclass, Slotted)
+_FORMS: tuple[type[Any], ...] = (
+    *(EnumMember, NamedTuple, BuiltinSubclass, Model, ModelV1, Secret, Url, Dataclass, Slotted),
+)
 
 # Their instances hold more than a record or a subclass of dict stores.
 _REFUSED = (BaseException, OrderedDict, Counter, defaultdict)

@@ -42,4 +42,5 @@ NAMED_TUPLE: Final = 51
 SLOTTED: Final = 52  # LangGraph's Send and Item
 ENUM: Final = 53  # the plain value is the member's
 BUILTIN: Final = 54  # a subclass of a builtin; the plain value is the builtin's
-SECRET: Final = 55  # pydantic's SecretStr and SecretBytes; the plain value is what they hide
+SECRET: Final = 55  # pydantic's Secret, SecretStr and SecretBytes; the plain value is what they hide
+URL: Final = 56  # pydantic's; the plain value is its text

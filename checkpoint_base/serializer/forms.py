@@ -1,4 +1,4 @@
-"""Instances that consist of one plain value: members of enums, secrets, and subclasses of builtins."""
+"""Instances that consist of one plain value: members of enums, secrets, URLs, and subclasses of builtins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
+import pydantic
 from pydantic import SecretBytes, SecretStr
+from pydantic.networks import _BaseMultiHostUrl, _BaseUrl
+from pydantic_core import MultiHostUrl
+from pydantic_core import Url as CoreUrl
 
 from checkpoint_base.serializer import codes
 from checkpoint_base.serializer.refusal import Refused
@@ -65,10 +69,48 @@ class Secret(EnumMember):
 
     @staticmethod
     def fits(cls: type) -> bool:
-        return issubclass(cls, SecretStr | SecretBytes) or inherits_v1(cls, "SecretStr", "SecretBytes")
+        return issubclass(cls, SecretStr | SecretBytes | pydantic.Secret) or inherits_v1(
+            cls, "SecretStr", "SecretBytes"
+        )
 
     def take(self, obj: Any) -> list[Any]:
         return [obj.get_secret_value()]
+
+
+class Url(Form):
+    """A URL of pydantic, which is a core URL in a class of its own."""
+
+    code = codes.URL
+    place = ""
+
+    def __init__(self, cls: Any) -> None:
+        super().__init__(cls)
+        self._core: Any = MultiHostUrl if issubclass(cls, _BaseMultiHostUrl) else CoreUrl
+
+    @staticmethod
+    def fits(cls: type) -> bool:
+        return issubclass(cls, _BaseUrl | _BaseMultiHostUrl)
+
+    def take(self, obj: Any) -> list[Any]:
+        text = str(obj._url)
+        try:
+            is_same = str(self._read(text)) == text
+        except ValueError:  # a comma in the path of a URL with several hosts
+            is_same = False
+        if not is_same:
+            raise Refused("cannot be read again from its text: store str(url) instead")
+        attributes = {name: value for name, value in vars(obj).items() if name != "_url"}
+        return [text, {"attributes": attributes}] if attributes else [text]
+
+    def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
+        obj = object.__new__(self.cls)
+        set_attributes(obj, {"_url": self._read(plain), **more.get("attributes", {})})
+        return obj
+
+    def _read(self, text: str) -> Any:
+        url = self._core(text)
+        # It adds a slash as a path unless it is told not to, which pydantic before 2.12 cannot be.
+        return url if str(url) == text else self._core(text, preserve_empty_path=True)
 
 
 _FILLED = frozenset({dict, list, set})  # by ``__init__``, not by ``__new__``

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -63,6 +64,8 @@ LEAVES: dict[str, Leaf] = {
         lambda raw: int.from_bytes(raw, "big", signed=True),
     ),
     "complex": Leaf(complex, lambda number: [number.real, number.imag], complex),
+    "Fraction": Leaf(Fraction, lambda number: [number.numerator, number.denominator], Fraction),
+    "range": Leaf(range, lambda numbers: [numbers.start, numbers.stop, numbers.step], range),
     "Decimal": Leaf(Decimal, lambda number: [str(number)], Decimal),
     "UUID": Leaf(
         UUID,

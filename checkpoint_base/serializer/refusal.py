@@ -47,7 +47,7 @@ _ADVICE: tuple[tuple[tuple[type, ...], str], ...] = (
         "is code: store the name by which to find it instead",
     ),
     ((Awaitable,), "has not run yet: await it and store its result instead"),
-    ((range, slice), "has no exact stored form: store a tuple of its bounds instead"),
+    ((slice,), "has no exact stored form: store a tuple of its bounds instead"),
     ((memoryview,), "is a view of memory that may change: store bytes(view) instead"),
     (
         (OrderedDict, Counter, defaultdict, deque, bytearray, complex),

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
+from pydantic import HttpUrl
 
 from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
 from tests.cli.conftest import (
@@ -387,6 +388,7 @@ def test_every_command_with_json_is_on_the_page() -> None:
         (timedelta(days=1), "1 day, 0:00:00"),
         (UUID(int=5), str(UUID(int=5))),
         (Decimal("1.50"), "1.50"),
+        (HttpUrl("https://a.example/b"), "https://a.example/b"),
         ({1: "a", "1": "b", (2, 3): None, "\ud800": 0}, {"1": "a", "'1'": "b", "(2, 3)": None, "\\ud800": 0}),
         ({3, 1, 2}, [1, 2, 3]),
         ((1, [2, (3,)]), [1, [2, [3]]]),

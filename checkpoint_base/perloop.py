@@ -35,10 +35,11 @@ class PerLoop(Generic[T]):
         self._close = close
         self._abandon = abandon
         self._made: dict[asyncio.AbstractEventLoop, asyncio.Future[T]] = {}
+        self._making: set[asyncio.Task[None]] = set()
         self._changing = Lock()
 
     async def get(self) -> T:
-        """Return the running loop's resource, made by the first call; concurrent calls share one attempt."""
+        """Return the running loop's resource, made for the first call; concurrent calls share one attempt."""
         loop = asyncio.get_running_loop()
         with self._changing:
             future = self._made.get(loop)
@@ -47,35 +48,31 @@ class PerLoop(Generic[T]):
                 future = self._made[loop] = loop.create_future()
         if is_first:
             self._abandon_ended()
-            try:
-                await self._provide(future)
-            except BaseException as error:
-                with self._changing:
-                    if self._made.get(loop) is future:
-                        del self._made[loop]
-                if isinstance(error, asyncio.CancelledError):
-                    future.cancel()  # those who wait for it try again
-                else:
-                    future.set_exception(error)
-                    future.exception()  # marked as retrieved: it is raised below even if nobody waits
-                raise
-            return future.result()
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if future.cancelled():
-                return await self.get()
-            raise
+            # A task of its own: what a cancelled caller had made by half would be left open, and others wait for it.
+            making = loop.create_task(self._provide(future))
+            self._making.add(making)
+            making.add_done_callback(self._making.discard)
+        return await asyncio.shield(future)
 
     async def _provide(self, future: asyncio.Future[T]) -> None:
-        resource = await self._make()
-        with self._changing:
-            is_wanted = self._made.get(future.get_loop()) is future
-            if is_wanted:
-                future.set_result(resource)
-        if not is_wanted:
-            await self._close(resource)
-            raise UnsupportedOperation("the saver was closed in the meantime: open another one")
+        try:
+            resource = await self._make()
+            with self._changing:
+                is_wanted = self._made.get(future.get_loop()) is future
+                if is_wanted:
+                    future.set_result(resource)
+            if not is_wanted:
+                await self._close(resource)
+                raise UnsupportedOperation("the saver was closed in the meantime: open another one")  # noqa: TRY301
+        except BaseException as error:
+            with self._changing:
+                if self._made.get(future.get_loop()) is future:
+                    del self._made[future.get_loop()]
+            if not isinstance(error, Exception):  # the loop ends
+                future.cancel()
+                raise
+            future.set_exception(error)
+            future.exception()  # marked as retrieved: perhaps nobody waits any more
 
     async def aclose(self) -> None:
         """Close the resources of every loop, each on its own."""

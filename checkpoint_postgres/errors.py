@@ -66,6 +66,8 @@ def translated(error: Exception) -> CheckpointError:
         if not is_passing and any(refusal in text for refusal in _REFUSALS):
             return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
         return StoreUnavailable(f"PostgreSQL: {text}")
+    if "ProactorEventLoop" in text:
+        return UnsupportedOperation(f"PostgreSQL: {text}")
     if code is None:
         if isinstance(error, (OSError, psycopg.InterfaceError)):
             return StoreUnavailable(f"PostgreSQL: {text}")

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg import connection_async
 from psycopg_pool import ConnectionPool
 
 from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
+from checkpoint_postgres.pools import TrackingPool
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
 
@@ -241,6 +244,21 @@ def test_a_server_that_cannot_be_found_is_told_at_once(server: str, colour: str,
     saver.close()
 
 
+def test_the_event_loop_that_psycopg_refuses_on_windows_is_told_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.setattr(connection_async, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop, raising=False)
+    saver = open_saver(place.url)
+    with (
+        caplog.at_level("INFO", "checkpoint_base"),
+        pytest.raises(UnsupportedOperation, match="cannot use the 'ProactorEventLoop'"),
+    ):
+        asyncio.run(saver.aget_tuple(CONFIG))
+    assert caplog.messages == []  # of trying again
+    saver.close()
+
+
 def test_a_resolver_that_fails_for_a_moment_is_asked_again() -> None:
     again = f"failed to resolve host 'there': [Errno {socket.EAI_AGAIN}] Temporary failure in name resolution"
     assert type(translated(psycopg.OperationalError(again))) is StoreUnavailable
@@ -413,6 +431,36 @@ def test_an_ended_event_loop_leaves_no_connection(place: Place, put: Callable[..
             asyncio.run(saver.aget_tuple(CONFIG))
         asyncio.run(saver.aget_tuple(CONFIG))
         assert place.sessions() <= before + 2
+
+
+def test_a_caller_that_is_cancelled_while_its_pool_opens_leaves_the_pool_to_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a client hangs up during the first request. Otherwise the pool's tasks and connections would be left."""
+    pools = []
+    wait = TrackingPool.wait
+
+    async def main() -> None:
+        opening = asyncio.Event()
+
+        async def watched(pool: TrackingPool, **options: Any) -> None:
+            pools.append(pool)
+            opening.set()
+            await wait(pool, **options)
+
+        monkeypatch.setattr(TrackingPool, "wait", watched)
+        saver = open_saver(place.url)
+        first = asyncio.create_task(saver.aget_tuple(CONFIG))
+        await opening.wait()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert await saver.aget_tuple(CONFIG) is None
+        await saver.aclose()
+        assert [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("pool-")] == []
+
+    asyncio.run(main())
+    assert len(pools) == 1
 
 
 def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(

@@ -82,11 +82,12 @@ class Connecting:
 
     def __init__(self) -> None:
         self.trouble: str | None = None
-        """Why the latest attempt has no connection, or None if it has one."""
+        """Why there is no new connection, as far as is known, or None if the latest attempt has made one."""
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        self.trouble = "the server has not accepted a connection yet"
+        if self.trouble is None:  # otherwise why the attempt before failed tells more
+            self.trouble = "the server has not accepted a connection yet"
         try:
             yield
         except Exception as error:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from psycopg_pool import ConnectionPool
 from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
-from checkpoint_postgres.pools import TrackingPool
+from checkpoint_postgres.pools import Connecting, TrackingPool
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
 
@@ -289,6 +290,31 @@ def test_why_a_pool_could_not_connect_is_told(place: Place, monkeypatch: pytest.
     finally:
         place.query("DROP SCHEMA {s} CASCADE")
         place.query(f'DROP ROLE "{place.schema}"')
+
+
+def test_why_a_pool_could_not_connect_is_told_while_it_tries_again() -> None:
+    connecting = Connecting()
+    with pytest.raises(OSError, match="expired"), connecting.attempt():
+        raise OSError("the token has expired")
+    with connecting.attempt():
+        assert connecting.trouble == "the token has expired"
+    assert connecting.trouble is None
+
+
+def test_a_password_file_is_read_for_each_new_connection(place: Place, tmp_path: Path) -> None:
+    """The server here asks for no password, but libpq tells which one it has read."""
+    passwords = tmp_path / "passwords"
+    seen = []
+    with open_saver(f"{place.url}&passfile={passwords}") as saver:
+        assert isinstance(saver, PostgresSaver)
+        for password in ("first", "second"):
+            passwords.write_text(f"*:*:*:*:{password}\n")
+            passwords.chmod(0o600)
+            place.terminate()
+            assert saver.get_tuple(CONFIG) is None
+            with saver.store.transport._connections.lent(takes_long=False) as connection:
+                seen.append(connection.info.password)
+    assert seen == ["first", "second"]
 
 
 def test_a_pool_whose_connections_are_all_busy_says_so(

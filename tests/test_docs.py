@@ -10,6 +10,7 @@ import configparser
 import importlib
 import importlib.util
 import json
+import operator
 import os
 import re
 import shlex
@@ -19,9 +20,10 @@ import textwrap
 import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 from uuid import UUID, uuid4
 
 import click
@@ -29,8 +31,11 @@ import numpy as np
 import pydantic
 import pytest
 import yaml
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.graph import START, StateGraph
+from langgraph.errors import GraphRecursionError
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 from mkdocs.utils.yaml import get_yaml_loader
 
@@ -498,6 +503,113 @@ def test_only_its_graph_knows_that_a_thread_waits_at_a_static_breakpoint(where: 
         assert graph.get_state(THREAD).next == ("pay",)
         assert [each.pending_interrupts for each in saver.threads()] == [0]
         assert list(saver.interrupts()) == []
+
+
+class Asked(TypedDict, total=False):
+    answers: Any
+
+
+def two_questions(state: Asked) -> Asked:
+    return {"answers": [interrupt("first"), interrupt("second")]}
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_an_answer_without_an_id_may_be_given_to_another_question(by_id: bool) -> None:
+    with open_saver("sqlite://") as saver:
+        graph = StateGraph(Asked).add_node(two_questions).add_edge(START, "two_questions").compile(checkpointer=saver)
+        graph.invoke({}, THREAD)
+        (first,) = saver.interrupts()
+        graph.invoke(Command(resume={first.interrupt_id: "yes"} if by_id else "yes"), THREAD)
+        graph.invoke(None, THREAD)
+        assert graph.get_state(THREAD).values.get("answers") == (None if by_id else ["yes", "yes"])
+        assert [each.value for each in saver.interrupts()] == (["second"] if by_id else [])
+
+
+@pytest.mark.parametrize("answer", [None, {}])
+def test_an_empty_answer_needs_an_id(answer: Any) -> None:
+    with open_saver("sqlite://") as saver:
+        graph = graph_that_asks(saver)
+        graph.invoke({"amount": 1}, THREAD)
+        with suppress(UnboundLocalError):
+            graph.invoke(Command(resume=answer), THREAD)
+        (waiting,) = saver.interrupts()
+        graph.invoke(Command(resume={waiting.interrupt_id: answer}), THREAD)
+        assert graph.get_state(THREAD).values["approved"] == answer
+
+
+def test_what_a_node_changes_in_place_is_not_stored() -> None:
+    def change(state: Asked) -> Asked:
+        state["answers"].append("changed")
+        return {}
+
+    with open_saver("sqlite://") as saver:
+        graph = StateGraph(Asked).add_node(change).add_edge(START, "change").compile(checkpointer=saver)
+        assert graph.invoke({"answers": []}, THREAD, durability="sync") == {"answers": ["changed"]}
+        assert graph.get_state(THREAD).values == {"answers": []}
+
+
+def test_steps_before_the_recursion_limit_are_stored() -> None:
+    builder = StateGraph(Asked).add_node("count", lambda state: {"answers": state["answers"] + 1})
+    builder.add_edge(START, "count")
+    builder.add_conditional_edges("count", lambda state: "count" if state["answers"] < 8 else END)
+    with open_saver("sqlite://") as saver:
+        graph = builder.compile(checkpointer=saver)
+        with pytest.raises(GraphRecursionError):
+            graph.invoke({"answers": 0}, {**THREAD, "recursion_limit": 5})
+        assert graph.invoke(None, {**THREAD, "recursion_limit": 5})["answers"] == 8
+
+
+def test_texts_numbers_and_booleans_of_metadata_and_configurable_are_stored_but_no_context() -> None:
+    class Context(TypedDict):
+        token: str
+
+    def use(_: Asked, runtime: Runtime[Context]) -> Asked:
+        return {"answers": len(runtime.context["token"])}
+
+    kept, left = {"a": "text", "b": 1, "c": 1.5, "d": True}, {"e": [1], "f": {"g": 1}, "h": UUID(int=1), "i": None}
+    with open_saver("sqlite://") as saver:
+        builder = StateGraph(Asked, context_schema=Context).add_node(use).add_edge(START, "use")
+        graph = builder.compile(checkpointer=saver)
+        config: Any = {"configurable": {"thread_id": "1", "key": "k", "id": UUID(int=1)}, "metadata": kept | left}
+        graph.invoke({}, config, context={"token": "secret"})
+        stored = list(saver.list(THREAD))
+    assert {*stored[0].metadata} == {"source", "step", "parents", *kept, "key"}
+    assert "secret" not in repr(stored)
+
+
+def test_a_thread_that_stopped_before_a_node_that_is_deferred_since_cannot_be_continued() -> None:
+    def compiled(saver: CheckpointSaver, *, defer: bool) -> Any:
+        builder = StateGraph(Asked).add_node("one", lambda _: {"answers": 1})
+        builder.add_node("two", lambda _: {"answers": 2}, defer=defer)
+        builder.add_edge(START, "one").add_edge("one", "two")
+        return builder.compile(checkpointer=saver, interrupt_before=["two"])
+
+    with open_saver("sqlite://") as saver:
+        compiled(saver, defer=False).invoke({}, THREAD)
+        with pytest.raises(TypeError):
+            compiled(saver, defer=True).invoke(None, THREAD)
+        assert compiled(saver, defer=False).invoke(None, THREAD) == {"answers": 2}
+
+
+def joined(so_far: list[int], writes: list[list[int]]) -> list[int]:
+    return sum(writes, so_far or [])
+
+
+class Ordinary(TypedDict):
+    said: Annotated[list[int], operator.add]
+
+
+class Delta(TypedDict):
+    said: Annotated[list[int], DeltaChannel(joined)]
+
+
+def test_a_key_that_became_a_delta_channel_keeps_its_value() -> None:
+    with open_saver("sqlite://") as saver:
+        for schema, number in ((Ordinary, 1), (Delta, 2), (Delta, 3)):
+            builder: Any = StateGraph(schema).add_node("say", lambda _: {"said": [0]}).add_edge(START, "say")
+            graph = builder.compile(checkpointer=saver)
+            graph.invoke({"said": [number]}, THREAD)
+        assert graph.get_state(THREAD).values == {"said": [1, 0, 2, 0, 3, 0]}
 
 
 STRICTNESS = """

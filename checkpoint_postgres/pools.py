@@ -143,7 +143,7 @@ class _Cancellable(AsyncPunctual):
         except asyncio.CancelledError:
             if (worker := asyncio.current_task()) is not None:
                 asyncio.get_running_loop().call_soon(worker.cancel)
-            raise
+            raise asyncio.CancelledError("the event loop ends") from None  # which psycopg's pool logs
 
 
 class TrackingPool(AsyncConnectionPool[_Cancellable]):

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOper
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
 from checkpoint_postgres.pools import Connecting, TrackingPool
+from checkpoint_postgres.punctual import AsyncPunctual
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import CONFIG, Place, put_values
 
@@ -447,6 +448,19 @@ def test_an_event_loop_ends_while_its_pool_tries_to_connect(place: Place) -> Non
                 if program.poll() is None:
                     os.kill(program.pid, signal.SIGKILL)
         proxy.thaw()
+
+
+def test_psycopg_logs_why_a_pool_stops_connecting_when_its_event_loop_ends(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hung(*_: Any, **__: Any) -> Any:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(AsyncPunctual, "connect", classmethod(hung))
+    with suppress(TimeoutError), open_saver(place.url) as saver:
+        asyncio.run(asyncio.wait_for(saver.aget_tuple(CONFIG), 0.5))
+    logged = [record.getMessage() for record in caplog.records if record.name == "psycopg.pool"]
+    assert [message.partition(": ")[2] for message in logged] == ["the event loop ends"]
 
 
 def test_an_ended_event_loop_leaves_no_connection(place: Place, put: Callable[..., Any]) -> None:

@@ -38,11 +38,13 @@ from langgraph.checkpoint.serde.jsonplus import (
     JsonPlusSerializer,
 )
 from langgraph.types import Send
+from pydantic import networks
 
 from checkpoint_base.errors import CorruptCheckpoint, SerializationError
 from checkpoint_base.serializer import ExactSerializer, codes
 from checkpoint_base.serializer import log as warnings
 from checkpoint_base.serializer.codes import TAG
+from checkpoint_base.serializer.forms import Url
 from conformance_tests import values
 from tests import shapes
 from tests.exactness import BERLIN, SERDE, again, exact, with_attributes
@@ -90,6 +92,11 @@ def test_safe_classes_and_builtins_need_no_permission(log: Any, events: list[Any
     assert exact(again(value, ExactSerializer(strict=True))) == exact(value)
     assert not log.records
     assert not events
+
+
+@pytest.mark.parametrize("name", [name for name in networks.__all__ if name.endswith(("Url", "Dsn"))])
+def test_every_url_of_pydantic_has_a_form(name: str) -> None:
+    assert Url.fits(getattr(networks, name))
 
 
 PLAIN = {

@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 import pydantic
-from pydantic import SecretBytes, SecretStr
-from pydantic.networks import _BaseMultiHostUrl, _BaseUrl
+from pydantic import AnyUrl, MongoDsn, NatsDsn, PostgresDsn, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl
 from pydantic_core import Url as CoreUrl
 
@@ -85,11 +84,11 @@ class Url(Form):
 
     def __init__(self, cls: Any) -> None:
         super().__init__(cls)
-        self._core: Any = MultiHostUrl if issubclass(cls, _BaseMultiHostUrl) else CoreUrl
+        self._core: Any = CoreUrl if issubclass(cls, AnyUrl) else MultiHostUrl
 
     @staticmethod
     def fits(cls: type) -> bool:
-        return issubclass(cls, _BaseUrl | _BaseMultiHostUrl)
+        return issubclass(cls, AnyUrl | PostgresDsn | MongoDsn | NatsDsn)
 
     def take(self, obj: Any) -> list[Any]:
         text = str(obj._url)

@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import zstandard
 
-from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base.msgpack import element_ends, outer_container
 from checkpoint_base.records import CHUNK_ID_BYTES, Chunk, ChunkId, ValueRecord, split_ids
 
@@ -68,6 +68,8 @@ _LEAST_BYTES = 256
 
 _IMPOSSIBLE = "a stored value claims an impossible size"
 
+# A later format keeps flags, checksum and tag in their places, and how the checksum is computed. Otherwise this version
+# takes its values for damaged ones, and advises to delete them.
 _FORMAT = 1
 _INLINE, _COMPRESSED = 0x10, 0x20
 _RAW, _ZSTD = b"\x00", b"\x01"
@@ -189,13 +191,12 @@ class Codec:
 
         Raises:
             CorruptCheckpoint: a chunk is missing, or any bit of what was stored has changed.
+            SchemaMismatch: the value has a later format.
         """
         try:
             flags, type_end = record.root[0], 6 + record.root[5]
             type_ = record.root[6:type_end].decode()
             tail = record.root[type_end:]
-            if flags & 0x0F != _FORMAT:
-                raise CorruptCheckpoint(f"a stored value has the unknown format {flags & 0x0F}")
             contents = [] if flags & _INLINE else _Leaves(chunks).contents(split_ids(record.refs))
             head = _decompressed(tail) if flags & _COMPRESSED else tail
         except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
@@ -207,6 +208,10 @@ class Codec:
             checksum = zlib.crc32(content, checksum)
         if _checksum(flags, record.root[5:type_end], head, associated, checksum) != record.root[1:5]:
             raise CorruptCheckpoint("a stored value does not match its checksum")
+        if flags & 0x0F != _FORMAT:
+            raise SchemaMismatch(
+                f"a stored value has format {flags & 0x0F}, this version knows {_FORMAT}: upgrade checkpoint-backends"
+            )
         return type_, b"".join([head, *contents])
 
     def _chunk(self, content: bytes, *, sealed: bool) -> Chunk:
@@ -363,7 +368,9 @@ class _Leaves:
         elif chunk.body.startswith(_ZSTD):
             content = _decompressed(chunk.body[1:])
         else:
-            raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
+            raise CorruptCheckpoint(
+                f"chunk {id_.hex()} is damaged, unless a later version has stored it: then upgrade checkpoint-backends"
+            )
         self._held += len(content)
         if self._held > MAX_VALUE_BYTES:
             raise CorruptCheckpoint(_IMPOSSIBLE)

@@ -34,6 +34,7 @@ from checkpoint_base.errors import (
     ConflictError,
     CorruptCheckpoint,
     InvalidKey,
+    SchemaMismatch,
     SerializationError,
     UnsupportedOperation,
 )
@@ -82,6 +83,9 @@ _NO_VALUE = ValueRecord(b"")
 
 _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
+
+_UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
+"""What reading a value raises. A listing goes on, and shows the message."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 
@@ -364,7 +368,7 @@ class Operations:
                     self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
                 asking = [asked(question, where) for question in questions]
-            except (CorruptCheckpoint, SerializationError) as unreadable:
+            except _UNREADABLE as unreadable:
                 error = str(unreadable)
             for number, (interrupt_id, value, schema) in enumerate(asking or [("", None, None)], 1):
                 if number <= skip:
@@ -443,7 +447,7 @@ class Operations:
             return {}, None
         try:
             return self._header(record)[1], None
-        except (CorruptCheckpoint, SerializationError) as unreadable:
+        except _UNREADABLE as unreadable:
             return {}, str(unreadable)
 
     # Values and bytes
@@ -478,6 +482,8 @@ class Operations:
             return self.codec.decode(record, chunks, associated=associated)
         except CorruptCheckpoint as error:
             raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
+        except SchemaMismatch as error:
+            raise SchemaMismatch(f"{what}: {error}") from error
 
     def _rebuild(self, typed: tuple[str, bytes], what: str) -> Any:
         try:

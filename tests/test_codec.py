@@ -14,7 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkpoint_base import CorruptCheckpoint
+from checkpoint_base import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base import codec as codec_module
 from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, PACK_BYTES, PACK_MAX_BYTES, Codec, Encoding
 from checkpoint_base.msgpack import array_header, element_ends, extension, outer_container
@@ -284,6 +284,20 @@ def test_a_flipped_bit_anywhere_never_gives_another_value(compression: Any, data
     # A zstd frame has bits that mean nothing.
     assert compression == "zstd"
     assert found == (TAG, content)
+
+
+@pytest.mark.parametrize("size", [10, 2000, 100_000])
+def test_a_value_of_a_later_format_is_told_from_a_damaged_one(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Codec()
+    with monkeypatch.context() as later:
+        later.setattr(codec_module, "_FORMAT", 2)
+        encoding = codec.encode(TAG, ormsgpack.packb("x" * size), associated=b"place")
+    with pytest.raises(SchemaMismatch, match=r"has format 2.* upgrade checkpoint-backends"):
+        codec.decode(encoding.record, encoding.chunks, associated=b"place")
+    root = bytearray(encoding.record.root)
+    root[0] ^= 1
+    with pytest.raises(CorruptCheckpoint, match="checksum"):
+        codec.decode(ValueRecord(bytes(root), encoding.record.refs), encoding.chunks, associated=b"place")
 
 
 def test_a_tag_that_cannot_be_kept_is_refused() -> None:

@@ -25,6 +25,7 @@ from checkpoint_base import (
     ConflictError,
     CorruptCheckpoint,
     ExactSerializer,
+    SchemaMismatch,
     SerializationError,
     SQLiteSaver,
     StoreUnavailable,
@@ -532,6 +533,22 @@ def test_a_question_that_cannot_be_read_is_listed_and_hides_no_other(path: Path)
             assert listed_threads == [("one", True), ("two", True), ("three", False)]
         after = [each.cursor for each in saver.interrupts(order="oldest", limit=2)][-1]
         assert [each.thread_id for each in saver.interrupts(order="oldest", after=after)] == ["three"]
+
+
+def test_values_of_a_later_version_are_an_error_that_asks_for_an_upgrade_and_hide_no_others(path: Path) -> None:
+    with SQLiteSaver(path) as saver:
+        put(saver, {"a": 1}, config_of("old"))
+    with SQLiteSaver(path) as later, pytest.MonkeyPatch.context() as newer:
+        newer.setattr(codec, "_FORMAT", 2)
+        stored = put(later, {"a": ["x" * 900] * 3}, config_of("new"))
+        later.put_writes(stored, [("__interrupt__", (Interrupt("sure?", id="1"),))], "task")
+    with SQLiteSaver(path) as saver:
+        with pytest.raises(SchemaMismatch, match=r"of thread 'new': a stored value has format 2.* upgrade"):
+            saver.get_tuple(config_of("new"))
+        threads = {each.thread_id: each.error or "" for each in saver.threads()}
+        assert threads["old"] == ""
+        assert "upgrade" in threads["new"]
+        assert ["upgrade" in (each.error or "") for each in saver.interrupts()] == [True]
 
 
 def test_setting_up_takes_no_request_twice(path: Path) -> None:

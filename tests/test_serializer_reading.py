@@ -519,10 +519,19 @@ def test_flipped_bits_give_a_value_or_one_of_our_errors(seed: int, caplog: Any, 
         read_damaged(bytes(data))
 
 
-def test_an_extension_of_a_later_version_is_an_error_and_no_value() -> None:
-    for payload in ([], ["tests.shapes", "Point", {}]):
-        with pytest.raises(CorruptCheckpoint, match="extension 127 is unknown to this version"):
-            SERDE.loads_typed((TAG, ormsgpack.packb([ormsgpack.Ext(127, ormsgpack.packb(payload))])))
+def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> None:
+    unknown = {
+        "extension 127": (127, ["tests.shapes", "Point", {}]),
+        "extension 126": (126, []),
+        "a kind of value": (codes.LEAF, ["Fraction", 1, 2]),
+    }
+    for what, (code, payload) in unknown.items():
+        data = ormsgpack.packb([(1, ormsgpack.Ext(code, ormsgpack.packb(payload)))])
+        with pytest.raises(SerializationError, match=f"{what} .* later version .* upgrade checkpoint-backends"):
+            SERDE.loads_typed((TAG, data))
+    for tag in ("msgpack.exact2", "msgpack.exact+zstd"):
+        with pytest.raises(SerializationError, match=f"{re.escape(tag)}.* upgrade"):
+            SERDE.loads_typed((tag, b""))
 
 
 @settings(max_examples=150, deadline=None)

@@ -22,7 +22,7 @@ from checkpoint_base.serializer.leaves import make_leaf
 from checkpoint_base.serializer.modellists import parts_of_kind
 from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.records import NEXT_STEP
-from checkpoint_base.serializer.refusal import reason_of
+from checkpoint_base.serializer.refusal import of_later_version, reason_of
 from checkpoint_base.serializer.stock import TOO_DEEP
 
 _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
@@ -31,6 +31,7 @@ _MAKERS: dict[int, Callable[[list[Any]], Any]] = {
     codes.ARRAY: lambda parts: arrays.make_array(*parts),
     codes.NUMPY_SCALAR: lambda parts: arrays.make_scalar(*parts),
 }
+_KNOWN = frozenset((codes.TEXT, codes.BYTEARRAY, codes.SNAPSHOT, codes.MODELS, *_MAKERS, *classes.CODES))
 _RENAMED = "if it has been renamed or moved, keep its old name there as well (Old = New); or "
 _SCRIPT = (
     "a program that was started as a script defines it, where no other finds it. Define such classes in a module that "
@@ -86,6 +87,8 @@ class Decoder:
                 self._levels_left -= nesting(data)
             if self._depth > 2 * MAX_NESTING or self._levels_left < 0:  # a tuple of models is two extensions
                 raise ValueError(TOO_DEEP)  # noqa: TRY301
+            if code not in _KNOWN:
+                raise of_later_version(f"extension {code}")  # noqa: TRY301
             if code == codes.TEXT:
                 return data.decode("utf-8", "surrogatepass")
             if code == codes.BYTEARRAY:
@@ -99,9 +102,7 @@ class Decoder:
                 return self._models(value)
             if make := _MAKERS.get(code):
                 return self._made(make, code, value)
-            if code in classes.CODES:
-                return self._instance(code, *value)
-            raise ValueError(f"extension {code} is unknown to this version")  # noqa: TRY301
+            return self._instance(code, *value)
         except BaseException as error:
             if self._failure is None:
                 self._failure = error

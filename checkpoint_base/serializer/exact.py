@@ -85,7 +85,8 @@ class ExactSerializer(JsonPlusSerializer):
             return super().loads_typed(data)
         except NotImplementedError as error:
             raise SerializationError(
-                f"Cannot read a value with the tag {tag!r}: use the serializer that wrote it."
+                f"Cannot read a value with the tag {tag!r}: use the serializer that wrote it, or upgrade "
+                "checkpoint-backends if a later version did."
             ) from error
         except (ormsgpack.MsgpackDecodeError, RecursionError) as error:
             raise damaged(tag, payload, error) from error

@@ -15,7 +15,7 @@ from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from checkpoint_base.errors import SerializationError
-from checkpoint_base.serializer.refusal import Refused, name_of
+from checkpoint_base.serializer.refusal import Refused, name_of, of_later_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class Leaf:
 
 
 def make_leaf(name: str, *parts: Any) -> Any:
-    """Make the value; raise `SerializationError` if this machine lacks the time zone or has no such paths."""
+    """Make the value; raise `SerializationError` if this machine lacks the time zone, or this version the kind."""
+    if name not in LEAVES:
+        raise of_later_version("a kind of value")
     try:
         return LEAVES[name].make(*parts)
     except (ZoneInfoNotFoundError, NotImplementedError) as error:

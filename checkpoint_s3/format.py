@@ -166,22 +166,25 @@ def _framed(kind: bytes, head: Any, tail: Any) -> bytes:
 
 # Reading
 
-UNREADABLE = (CorruptCheckpoint, SchemaMismatch)
-"""What reading raises if an object is damaged, which can make it look like one of another format."""
-
 
 def claimed_end(body: bytes) -> int:
     """Return where the head of an object ends if it is undamaged; 0 if this is not the beginning of an object."""
     return FRAME_BYTES + int.from_bytes(body[8:12], "big") if len(body) >= FRAME_BYTES and body[:4] == MAGIC else 0
 
 
-def head_end(body: bytes, where: str) -> int:
-    """Return where the head of an object ends; the first `FRAME_BYTES` bytes are enough."""
-    if len(body) < FRAME_BYTES or body[:4] != MAGIC:
+def _head_end(body: bytes, where: str) -> int:
+    """Return where the head of an object ends, after checking that it is undamaged and of our format.
+
+    A later format keeps these 16 bytes, so that what it stores is not taken for damaged.
+    """
+    end = claimed_end(body)
+    if not end:
         raise CorruptCheckpoint(f"{where} is not an object of a checkpoint store, or is damaged")
+    if zlib.crc32(body[FRAME_BYTES:end], zlib.crc32(body[4:12])).to_bytes(4, "big") != body[12:FRAME_BYTES]:
+        raise CorruptCheckpoint(f"{where} does not match its checksum")
     if body[4] != FORMAT:
         raise SchemaMismatch(f"{where} has format {body[4]}, this version knows {FORMAT}: upgrade checkpoint-backends")
-    return claimed_end(body)
+    return end
 
 
 def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
@@ -230,7 +233,7 @@ def has_writes(body: bytes) -> bool:
     """Whether an object of writes can be read."""
     try:
         read_writes(body, "")
-    except UNREADABLE:
+    except CorruptCheckpoint:
         return False
     return True
 
@@ -273,15 +276,14 @@ def _digests(joined: bytes) -> frozenset[bytes]:
 
 
 def _head(body: bytes, kind: bytes, where: str) -> Any:
-    end = head_end(body, where)
-    head = body[FRAME_BYTES:end]
-    if zlib.crc32(head, zlib.crc32(body[4:12])).to_bytes(4, "big") != body[12:16] or body[5:6] != kind:
-        raise CorruptCheckpoint(f"{where} does not match its checksum")
-    return _unpacked(head, where)
+    end = _head_end(body, where)
+    if body[5:6] != kind:
+        raise CorruptCheckpoint(f"{where} holds something else")
+    return _unpacked(body[FRAME_BYTES:end], where)
 
 
 def _tail(body: bytes, where: str) -> Any:
-    end = head_end(body, where)
+    end = _head_end(body, where)
     tail = body[end + 4 :]
     if zlib.crc32(tail).to_bytes(4, "big") != body[end : end + 4]:
         raise CorruptCheckpoint(f"{where} does not match its checksum")

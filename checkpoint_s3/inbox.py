@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 
+from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.paging import MAX_PAGE, PAGE_BYTES
@@ -20,7 +21,7 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import UNREADABLE, has_writes
+from checkpoint_s3.format import has_writes
 from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
@@ -177,7 +178,7 @@ class Inbox:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
         try:
             states = yield from self._reader.contents([*groups.items()])
-        except UNREADABLE:
+        except CorruptCheckpoint:
             found: dict[str, Mapping[ChunkId, Chunk]] = {}
             if len(groups) > 1:
                 for thread_id, group in groups.items():
@@ -254,7 +255,7 @@ class Inbox:
             damaged: list[WritesObject] = []
             try:
                 writes, chunks = read_all_writes(objects, thread_id)
-            except UNREADABLE:
+            except CorruptCheckpoint:
                 damaged = [each for each, body in objects if not has_writes(body)]
                 writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
             writes += [_stand_in(each) for each in damaged if each.parsed.kind == "x"]

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     HEAD_BYTES,
-    UNREADABLE,
     Head,
     Items,
     Ledger,
@@ -105,7 +104,7 @@ class Reader:
 
         Raises:
             CorruptCheckpoint: the ledger cannot be read, and ``damaged`` is false.
-            SchemaMismatch: the same, if it looks like one of another format.
+            SchemaMismatch: it has a later format.
         """
         thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, damaged=damaged)
@@ -305,17 +304,18 @@ class Reader:
         """The heads of checkpoints, each given with its thread, in the same order.
 
         Raises:
-            CorruptCheckpoint, SchemaMismatch: one cannot be read; those that can are remembered.
+            CorruptCheckpoint: one cannot be read; those that can are remembered.
+            SchemaMismatch: one has a later format.
         """
         keys = [self.keys.folder(thread_id) + each.name for thread_id, each in wanted]
         known = self.memory.heads(keys)
         unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
         bodies = yield from self.beginnings([*unknown])
-        damage: CorruptCheckpoint | SchemaMismatch | None = None
+        damage: CorruptCheckpoint | None = None
         for (key, (thread_id, each)), body in zip(unknown.items(), bodies, strict=True):
             try:
                 known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
-            except UNREADABLE as error:
+            except CorruptCheckpoint as error:
                 damage = damage or error
         self.memory.remember_heads(known)
         if damage is not None:
@@ -326,12 +326,12 @@ class Reader:
         """`heads`, with None for each that cannot be read."""
         try:
             return (yield from self.heads(wanted))
-        except UNREADABLE:
+        except CorruptCheckpoint:
             found: list[Head | None] = []
             for place in wanted:  # the readable ones are remembered now
                 try:
                     found += yield from self.heads([place])
-                except UNREADABLE:
+                except CorruptCheckpoint:
                     found.append(None)
             return found
 
@@ -448,7 +448,7 @@ class Reader:
             object_ = recent[key][1]
             try:
                 known[key, object_.etag] = read_writes_place(body, object_.name)[2]
-            except UNREADABLE:
+            except CorruptCheckpoint:
                 known[key, object_.etag] = int(object_.modified * 1_000_000)
         self.memory.remember_write_times(known)
         written: dict[int, list[int]] = {}
@@ -503,7 +503,7 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
         return State(_NO_LEDGER, None, 0.0, 0)
     try:
         ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
-    except UNREADABLE:
+    except CorruptCheckpoint:
         if not damaged:
             raise
         return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from checkpoint_base.errors import StoreUnavailable
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, StoreUnavailable
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import UNREADABLE, Head, Ledger, checkpoint_digest, ledger_object, without
+from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, without
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
@@ -206,7 +206,7 @@ class Remover:
             try:
                 ((state, groups),) = yield from self._reader.survey([thread_id])
                 is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
-            except (*UNREADABLE, Vanished):
+            except (CorruptCheckpoint, SchemaMismatch, Vanished):
                 continue  # readers of this thread are told; other threads must still be swept
             if is_done:
                 # Whatever is not due yet has later notes.

@@ -24,7 +24,13 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import (
+    CheckpointError,
+    CorruptCheckpoint,
+    SchemaMismatch,
+    StoreUnavailable,
+    UnsupportedOperation,
+)
 
 _TRANSIENT = (
     ConnectionError, RedisTimeoutError, OSError, ClusterDownError, ClusterError, TryAgainError, ReadOnlyError,
@@ -81,7 +87,10 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
             f"Redis has reached maxmemory and stores nothing more: raise it, or delete threads ({said})"
         )
     if "WRONGTYPE" in codes:
-        return CorruptCheckpoint(f"a key of this saver holds something else: {said}. Choose another prefix")
+        return SchemaMismatch(
+            f"a key of this saver holds something else: {said}. If a later version of checkpoint-backends has taken "
+            "the prefix over, upgrade; otherwise choose another prefix"
+        )
     if isinstance(error, AskError) and not of_cluster:
         return UnsupportedOperation(
             f"this server is part of a Cluster, and other servers hold some of the threads ({said}): open "

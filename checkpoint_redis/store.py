@@ -118,6 +118,8 @@ class RedisStore(CheckpointStore):
                     "some. Set its maxmemory-policy to noeviction, and restore it from a backup or use another prefix"
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
+            # Another version may have begun meanwhile.
+            _is_ready((yield Call(scripts.SETUP, (layout_key,), ("look",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 

@@ -1,0 +1,111 @@
+"""The first upgrade: what an earlier or a later version has set up, perhaps while others use it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from checkpoint_base import SchemaMismatch
+from checkpoint_base.transport import Retrying
+from checkpoint_redis import RedisSaver
+from tests.redis.conftest import CONFIG
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+
+
+def graph(saver: RedisSaver) -> Any:
+    builder = StateGraph(State)
+    builder.add_node("ask", lambda state: {"log": [interrupt("go on?"), "x" * 2000]})
+    builder.add_edge(START, "ask")
+    return builder.compile(checkpointer=saver)
+
+
+def answers(saver: RedisSaver) -> Any:
+    return graph(saver).invoke(Command(resume="yes"), CONFIG)["log"]
+
+
+def test_fields_that_a_later_version_adds_are_no_obstacle(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        thread, index = before.store._keys("thread")  # type: ignore[attr-defined]
+        raw.hset(thread, "z of a later version", b"\x01\x02")
+        raw.zadd(index, {b"z thread": 0})
+        assert answers(before) == ["in", "yes", "x" * 2000]
+        before.copy_thread("thread", "copy")
+        before.prune(["thread"])
+        with RedisSaver(redis_url, prefix=prefix) as after:
+            assert {each.thread_id for each in after.threads()} == {"thread", "copy"}
+            assert graph(after).get_state(CONFIG).values["log"] == ["in", "yes", "x" * 2000]
+
+
+def test_whoever_uses_a_prefix_that_a_later_version_takes_over_is_told_to_upgrade(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        raw.set(f"{prefix}:layout", "2 64")
+        for key in [*raw.scan_iter(match=f"{prefix}:*}}:*", count=10_000)]:
+            raw.rename(key, key.replace(b":{", b":2:{"))
+            if key.endswith(b":index"):
+                raw.set(key, "moved")
+        kept = set(raw.scan_iter(match=f"{prefix}:2:*", count=10_000))
+        calls: list[Callable[[], Any]] = [
+            lambda: graph(before).get_state(CONFIG),
+            lambda: answers(before),
+            lambda: graph(before).invoke({"log": []}, {"configurable": {"thread_id": "new"}}),
+            lambda: list(before.list(None)),
+            lambda: list(before.list(CONFIG)),
+            lambda: list(before.threads()),
+            lambda: list(before.interrupts()),
+            lambda: before.prune(["thread"]),
+            lambda: before.delete_thread("thread"),
+            lambda: before.delete_for_runs(["run"]),
+            lambda: before.copy_thread("thread", "copy"),
+            before.setup,
+        ]
+        for call in calls:
+            with pytest.raises(SchemaMismatch, match="upgrade"):
+                call()
+        assert set(raw.scan_iter(match=f"{prefix}:*", count=10_000)) >= kept
+        assert raw.get(f"{prefix}:layout") == b"2 64"
+
+
+class Meanwhile:
+    """A transport that lets a later version set the prefix up before one of the requests."""
+
+    def __init__(self, inner: Any, number: int, act: Callable[[], Any]) -> None:
+        self.inner, self.left, self.act = inner, number, act
+
+    def execute(self, request: Any) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+        return self.inner.execute(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("found", ["2 64", "creating 2 64"])
+def test_a_later_version_that_sets_up_at_the_same_time_is_never_overwritten(
+    redis_url: str, raw: Any, prefix: str, number: int, found: str
+) -> None:
+    layout = f"{prefix}:layout"
+    was_first = []
+    saver = RedisSaver(redis_url, prefix=prefix)
+    meanwhile = Meanwhile(saver.store.transport, number, lambda: was_first.append(raw.set(layout, found, nx=True)))
+    saver.transport = Retrying(meanwhile, deadline=0)
+    try:
+        saver.setup()
+    except SchemaMismatch as refused:
+        assert "upgrade" in str(refused)  # noqa: PT017
+    saver.close()
+    assert raw.get(layout).decode() == (found if was_first == [True] else "1 64")

@@ -529,8 +529,8 @@ def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> N
         data = ormsgpack.packb([(1, ormsgpack.Ext(code, ormsgpack.packb(payload)))])
         with pytest.raises(SerializationError, match=f"{what} .* later version .* upgrade checkpoint-backends"):
             SERDE.loads_typed((TAG, data))
-    for tag in ("msgpack.exact2", "msgpack.exact+zstd"):
-        with pytest.raises(SerializationError, match=f"{re.escape(tag)}.* upgrade"):
+    for tag, advice in (("msgpack.exact2", "upgrade"), ("msgpack.exact+aes", "with its key")):
+        with pytest.raises(SerializationError, match=f"{re.escape(tag)}.* {advice}"):
             SERDE.loads_typed((tag, b""))
 
 

@@ -84,9 +84,9 @@ class ExactSerializer(JsonPlusSerializer):
                 require_shallow(payload)
             return super().loads_typed(data)
         except NotImplementedError as error:
+            hint = "with its key" if "+" in tag else "or upgrade checkpoint-backends if a later version did"
             raise SerializationError(
-                f"Cannot read a value with the tag {tag!r}: use the serializer that wrote it, or upgrade "
-                "checkpoint-backends if a later version did."
+                f"Cannot read a value with the tag {tag!r}: use the serializer that wrote it, {hint}."
             ) from error
         except (ormsgpack.MsgpackDecodeError, RecursionError) as error:
             raise damaged(tag, payload, error) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from langgraph.types import Interrupt
 
-from checkpoint_base import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base import CorruptCheckpoint
 from checkpoint_s3 import S3Saver
 from tests.s3.bucket import content, keys, overwrite
 from tests.s3.threads import config_of, put
@@ -90,38 +89,6 @@ def test_a_damaged_ledger_keeps_nobody_from_other_threads_and_its_thread_can_be_
     later(400)
     saver.setup()
     assert keys(moto_url, "t/=bad/") == []
-
-
-def of_a_later_format(body: bytes) -> bytes:
-    end = 16 + int.from_bytes(body[8:12], "big")
-    frame = b"\x02" + body[5:12]
-    return body[:4] + frame + zlib.crc32(frame + body[16:end]).to_bytes(4, "big") + body[16:]
-
-
-@pytest.mark.parametrize("name", ["t/=bad/", "l/"])
-def test_objects_of_a_later_version_are_refused_and_neither_taken_for_damaged_nor_overwritten(
-    saver: S3Saver, moto_url: str, name: str
-) -> None:
-    put(saver, 2, thread="bad")
-    saver.prune(["bad"])
-    for key in keys(moto_url, name):
-        overwrite(moto_url, key, of_a_later_format(content(moto_url, key)))
-    before = {key: content(moto_url, key) for key in keys(moto_url, "")}
-    with S3Saver.from_conn_string(moto_url) as other:
-        calls: list[Callable[[], Any]] = [
-            lambda: other.get_tuple(config_of("bad")),
-            lambda: list(other.list(config_of("bad"))),
-            lambda: list(other.threads()),
-            lambda: other.copy_thread("bad", "copy"),
-            lambda: other.prune(["bad"]),
-        ]
-        if name == "l/":
-            calls += [lambda: put(other, 3, thread="bad"), lambda: other.delete_thread("bad")]
-        for call in calls:
-            with pytest.raises(SchemaMismatch, match="has format 2, this version knows 1: upgrade"):
-                call()
-        put(other, 1, thread="third")
-    assert {key: content(moto_url, key) for key in before} == before
 
 
 def test_the_ledger_of_a_thread_without_objects_can_be_deleted_when_it_is_damaged(

@@ -24,7 +24,10 @@ class TooLarge(UnsupportedOperation):
     """The answer is larger than a row of PostgreSQL can be. Asking for less at once may succeed."""
 
 
-_SET_UP = "call setup(), or have an administrator run what `checkpoints schema postgres` prints"
+_SET_UP = (
+    "call setup(), or have an administrator run what `checkpoints schema postgres` prints. If all was there before, a "
+    "later version of checkpoint-backends has taken the schema over: upgrade"
+)
 
 # Words of refusals that a retry would only meet again. When a connection is refused, there is no SQLSTATE to go by.
 _REFUSALS = (
@@ -78,12 +81,14 @@ def translated(error: Exception) -> CheckpointError:
 def _by_sqlstate(code: str, text: str) -> CheckpointError:
     if code in ("42P01", "42883", "3F000", "42703", "42P02"):  # no such table, function, schema or column
         return NotSetUp(f"the schema lacks what this version needs ({text}): {_SET_UP}")
+    if code == "0A000" and "cached plan" in text:
+        return NotSetUp(f"the schema was changed while it was in use ({text}): {_SET_UP}")
     if code in ("42P07", "42723", "42710"):  # such a table, function or object exists
         return SchemaMismatch(f"the schema holds another program's tables ({text}): choose another schema")
     if code == "42501":
         return UnsupportedOperation(
             f"PostgreSQL: {text}. Have an administrator grant the permission or, if nothing is set up yet, run what "
-            "`checkpoints schema postgres` prints"
+            "`checkpoints schema postgres` prints or, after an upgrade, open the store once as the owner of its schema"
         )
     if code == "CKP01":
         return UnsupportedOperation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Iterator
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -12,9 +13,8 @@ from psycopg import sql
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.sql import statements
 
-MIGRATIONS = ("0001_tables.sql", "0002_functions.sql", "0003_removal.sql")
-
-SCHEMA_VERSION = len(MIGRATIONS)
+MIGRATIONS = {100: ("tables.sql", "functions.sql", "removal.sql")}
+"""The files that lead to each version of a schema. Its hundreds are its layout (CONTRIBUTING.md)."""
 
 _SQL = statements("checkpoint_postgres", "statements.sql")
 _FRAGMENTS = statements("checkpoint_postgres", "fragments.sql")
@@ -39,13 +39,14 @@ class Schema:
                 "with pg_"
             )
         self.name = name
+        self.version = max(MIGRATIONS)
         self._parts: dict[str, sql.Composable] = {
             "schema": sql.Identifier(name),
             "name": sql.Literal(name),
             "table": sql.Literal(f"{sql.Identifier(name).as_string(None)}.writes"),  # as functions name it
             # All programs of a database share one space of numbers for advisory locks.
             "lock": sql.Literal(zlib.crc32(f"checkpoint-backends {name}".encode()) - 2**31),
-            "version": sql.Literal(SCHEMA_VERSION),
+            "version": sql.Literal(self.version),
         }
         self._parts |= {key: sql.SQL(text).format(**self._parts) for key, text in vars(_FRAGMENTS).items()}
         self.statements = SimpleNamespace()
@@ -55,13 +56,22 @@ class Schema:
                 setattr(self.statements, f"{key}_matching", self._composed(text))
             elif key != "grants":
                 setattr(self.statements, key, self._composed(text))
-        self.migrations = [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in MIGRATIONS]
+        self._scripts = {
+            version: [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in names]
+            for version, names in sorted(MIGRATIONS.items())
+        }
+
+    def lacking(self, version: int) -> Iterator[bytes]:
+        """What brings a schema of an earlier version up to date."""
+        for later, scripts in self._scripts.items():
+            if later > version:
+                yield from scripts
 
     def script(self, role: str | None) -> str:
         """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""
         statements = self.statements
         create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
-        parts = [b"BEGIN", *create, *self.migrations, statements.set_version]
+        parts = [b"BEGIN", *create, *self.lacking(0), statements.set_version]
         if role is not None:
             parts.append(self._composed(_SQL.grants, role=sql.Identifier(role)))
         return "".join(f"{part.decode().rstrip().rstrip(';')};\n\n" for part in [*parts, b"COMMIT"])

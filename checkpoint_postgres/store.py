@@ -42,7 +42,7 @@ from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
 from checkpoint_postgres.errors import NotSetUp, TooLarge
-from checkpoint_postgres.schema import SCHEMA_VERSION, Schema
+from checkpoint_postgres.schema import Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
 MAX_CHANNEL_BYTES = 2000
@@ -78,7 +78,7 @@ class PostgresStore(CheckpointStore):
             version = self._version((yield Statement(self._sql.version)))
         except NotSetUp:
             version = 0
-        if version < SCHEMA_VERSION:
+        if version < self._schema.version:
             yield Transaction(self._migrate)
 
     def _version(self, rows: Rows) -> int:
@@ -93,10 +93,10 @@ class PostgresStore(CheckpointStore):
                 f"schema {self._schema.name!r} was renamed, but its functions still work on the one of its old name: "
                 "rename it back; `checkpoints transfer` copies threads to another schema"
             )
-        if version > SCHEMA_VERSION:
+        if version // 100 > self._schema.version // 100:
             raise SchemaMismatch(
-                f"schema {self._schema.name!r} has layout {version}, this version of checkpoint-backends knows up to "
-                f"{SCHEMA_VERSION}: upgrade it, or choose another schema"
+                f"schema {self._schema.name!r} has layout {version // 100}, this version of checkpoint-backends knows "
+                f"up to {self._schema.version // 100}: upgrade it, or choose another schema"
             )
         return version
 
@@ -116,9 +116,10 @@ class PostgresStore(CheckpointStore):
         else:
             yield Statement(self._sql.create_version)
             version = 0
-        for migration in self._schema.migrations[version:]:
-            yield Statement(migration, script=True)
-        yield Statement(self._sql.set_version)
+        if version < self._schema.version:
+            for script in self._schema.lacking(version):
+                yield Statement(script, script=True)
+            yield Statement(self._sql.set_version)
 
     def put(
         self,

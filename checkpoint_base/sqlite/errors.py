@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 
 from checkpoint_base.errors import (
@@ -14,6 +15,8 @@ from checkpoint_base.errors import (
 )
 
 NOT_UTF8 = "a text in it is not UTF-8"
+
+_OTHER_TABLES = re.compile(r"no such (table|column|index)\b|table \S+ has ")
 
 _UNAVAILABLE = frozenset(
     (
@@ -41,6 +44,11 @@ def translated(error: sqlite3.Error, path: str) -> CheckpointError:
         return CorruptCheckpoint(f"{path} is damaged: {error}. Restore it from a backup")
     if is_undecodable(error):
         return CorruptCheckpoint(f"{path} is damaged: {NOT_UTF8}. Restore it from a backup")
+    if primary == sqlite3.SQLITE_ERROR and _OTHER_TABLES.match(str(error)):
+        return SchemaMismatch(
+            f"the tables of {path} were changed while it was open ({error}), by a later version of checkpoint-backends "
+            "unless somebody else did: upgrade, or open another file"
+        )
     if primary == sqlite3.SQLITE_READONLY:
         return UnsupportedOperation(f"{path} cannot be written: check the permissions of file and folder")
     if primary == sqlite3.SQLITE_CANTOPEN:

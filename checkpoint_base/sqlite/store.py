@@ -52,12 +52,13 @@ T = TypeVar("T")
 _Act: TypeAlias = Callable[[sqlite3.Connection, int], None]
 """Removes something of the thread with this number."""
 
-SCHEMA_VERSION = 1
+MIGRATIONS = {100: "schema.sql"}
+"""The file with what leads to each version of the tables. Its hundreds are their layout (CONTRIBUTING.md)."""
 APPLICATION_ID = 0x43504253
 """Marks a file as ours in its header: "CPBS"."""
 
 _SQL = statements("checkpoint_base.sqlite", "statements.sql")
-_SCHEMA = files("checkpoint_base.sqlite").joinpath("sql", "schema.sql").read_text(encoding="utf-8")
+_FOLDER = files("checkpoint_base.sqlite").joinpath("sql")
 
 # Greater than every id that `keys` admits, and than every time.
 _ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
@@ -75,11 +76,11 @@ class SQLiteStore(CheckpointStore):
         return self._transport
 
     def setup(self) -> Operation[None]:
-        if (yield Transaction(self._is_ours)):
+        if (yield Transaction(self._version)) >= max(MIGRATIONS):
             return
         # The file keeps this setting. Readers and a writer do not wait for each other, and a commit is one write.
         yield Setting("PRAGMA journal_mode = WAL")
-        yield Transaction(self._create_schema, writes=True)
+        yield Transaction(self._migrate, writes=True)
 
     def put(
         self,
@@ -135,27 +136,30 @@ class SQLiteStore(CheckpointStore):
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         return _read(lambda db: _readable(db, lambda: _interrupts(db, query)))
 
-    def _is_ours(self, db: sqlite3.Connection) -> bool:
-        """Whether the file has our tables; False when it has none at all."""
+    def _version(self, db: sqlite3.Connection) -> int:
+        """The version of our tables in the file; 0 when it has no tables at all."""
         application = _only(db, "PRAGMA application_id")
         if application == APPLICATION_ID:
-            version = _only(db, "PRAGMA user_version")
-            if version > SCHEMA_VERSION:
+            version: int = _only(db, "PRAGMA user_version")
+            known = max(MIGRATIONS) // 100
+            if version // 100 > known:
                 raise SchemaMismatch(
-                    f"{self._transport.path} has layout {version}, but this version of checkpoint-backends knows "
-                    f"layouts up to {SCHEMA_VERSION}: upgrade checkpoint-backends, or open another file"
+                    f"{self._transport.path} has layout {version // 100}, but this version of checkpoint-backends "
+                    f"knows layouts up to {known}: upgrade checkpoint-backends, or open another file"
                 )
-            return True
+            return version
         if application or _only(db, "SELECT count(*) FROM sqlite_schema"):
             raise SchemaMismatch(f"{self._transport.path} holds another program's tables: choose another file")
-        return False
+        return 0
 
-    def _create_schema(self, db: sqlite3.Connection) -> None:
-        if not self._is_ours(db):
-            for statement in _SCHEMA.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        found = self._version(db)  # others may have been here meanwhile, even a later version
+        for version, file in sorted(MIGRATIONS.items()):
+            if version > found:
+                for statement in _FOLDER.joinpath(file).read_text(encoding="utf-8").split(";\n"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {version}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _write(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None) -> Operation[T]:

@@ -64,7 +64,7 @@ def test_a_newer_layout_is_refused(path: Path) -> None:
     with SQLiteSaver(path):
         pass
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {sqlite_store.SCHEMA_VERSION + 1}")
+    newer.execute(f"PRAGMA user_version = {max(sqlite_store.MIGRATIONS) + 100}")
     newer.close()
     with pytest.raises(SchemaMismatch, match="upgrade"), SQLiteSaver(path):
         pass

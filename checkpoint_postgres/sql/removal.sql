@@ -1,4 +1,4 @@
--- Functions that remove and copy, which take a thread's lock exclusively. What 0002_functions.sql says at its top holds here.
+-- Functions that remove and copy, which take a thread's lock exclusively. What functions.sql says at its top holds here.
 
 CREATE FUNCTION {schema}.remove_thread(p_thread text) RETURNS void LANGUAGE plpgsql AS $checkpoints$
 BEGIN

@@ -1,0 +1,237 @@
+"""The first upgrade: schemas that an earlier or a later version has set up, perhaps while others use them."""
+
+from __future__ import annotations
+
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
+
+from checkpoint_base import CheckpointError, SchemaMismatch, UnsupportedOperation, open_saver
+from checkpoint_base.cli import main
+from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres.schema import MIGRATIONS
+from tests.postgres.conftest import Place
+
+CONFIG: Any = {"configurable": {"thread_id": "thread"}}
+
+TABLES = ("threads", "checkpoints", "channel_values", "writes", "chunks", "waiting")
+
+ADDITION = "".join(
+    f"ALTER TABLE {{schema}}.{table} ADD COLUMN kind text NOT NULL DEFAULT 'usual';\n" for table in TABLES
+)
+"""What a later version adds; it fails if it is done twice."""
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[str], operator.add]
+
+
+def graph(saver: Any) -> Any:
+    builder = StateGraph(State)
+    builder.add_node("ask", lambda state: {"log": [interrupt("go on?"), "x" * 2000]})
+    builder.add_edge(START, "ask")
+    return builder.compile(checkpointer=saver)
+
+
+def answers(saver: Any, config: Any = CONFIG) -> Any:
+    return graph(saver).invoke(Command(resume="yes"), config)["log"]
+
+
+def version_of(place: Place) -> int:
+    [(version,)] = place.query("SELECT version FROM {s}.schema_version")
+    return int(version)
+
+
+def add(place: Place) -> None:
+    """Do what a later version does."""
+    place.query(ADDITION.replace("{schema}", "{s}") + "UPDATE {s}.schema_version SET version = 101")
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Any:
+    """Makes this process one of a later version, which brings schemas to version 101 by the given statements."""
+
+    def upgrade(patch: pytest.MonkeyPatch, statements: str = ADDITION) -> None:
+        file = tmp_path / "addition.sql"
+        file.write_text(statements, encoding="utf-8")
+        patch.setitem(MIGRATIONS, 101, (str(file),))
+
+    return upgrade
+
+
+def test_what_a_later_version_adds_is_no_obstacle_to_those_who_use_the_schema_or_open_it(place: Place) -> None:
+    with open_saver(place.url) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        for _ in range(8):  # the server keeps the plans of what a connection executes often
+            graph(before).get_state(CONFIG)
+        add(place)
+        assert answers(before) == ["in", "yes", "x" * 2000]
+        with open_saver(place.url) as after:
+            for saver, other in ((after, before), (before, after)):
+                graph(saver).invoke({"log": ["more"]}, CONFIG)
+                assert [each.value for each in other.interrupts()] == ["go on?"]
+                assert answers(other)[-2:] == ["yes", "x" * 2000]
+            before.copy_thread("thread", "copy")
+            before.prune(["copy"])
+            assert {each.thread_id for each in after.threads()} == {"thread", "copy"}
+            assert len(list(before.list(CONFIG))) == 9
+    assert version_of(place) == 101
+
+
+def test_a_schema_of_an_earlier_version_is_brought_up_to_date_once_while_a_graph_waits(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(place.url) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        later(monkeypatch)
+        savers = [open_saver(place.url, max_size=1) for _ in range(20)]
+        with ThreadPoolExecutor(20) as threads:
+            list(threads.map(PostgresSaver.setup, savers))
+        for saver in savers:
+            saver.close()
+        assert version_of(place) == 101
+        assert answers(before) == ["in", "yes", "x" * 2000]
+
+
+def test_who_waits_to_set_up_while_a_later_version_does_leaves_it_at_that(place: Place) -> None:
+    with open_saver(place.url):
+        pass
+    schema: Any = open_saver(place.url).store._schema  # type: ignore[attr-defined]
+    place.query("DROP SCHEMA {s} CASCADE")
+    with psycopg.connect(place.server_url) as other, ThreadPoolExecutor(1) as thread:
+        for statement in (schema.statements.setup_lock, schema.statements.create_schema):
+            other.execute(statement)
+        saver = open_saver(place.url)
+        setting_up = thread.submit(saver.setup)
+        while not place.query(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'",
+            [place.application],
+        ):
+            time.sleep(0.02)
+        for statement in (schema.statements.create_version, *schema.lacking(0), schema.statements.set_version):
+            other.execute(statement)
+        other.execute(f'UPDATE "{place.schema}".schema_version SET version = 101'.encode())
+        other.commit()
+        setting_up.result(timeout=30)
+        saver.close()
+    assert version_of(place) == 101
+
+
+KILLED = """
+import sys
+from checkpoint_base import open_saver
+from checkpoint_postgres.schema import MIGRATIONS
+
+MIGRATIONS[101] = (sys.argv[2],)
+open_saver(sys.argv[1]).setup()
+"""
+
+
+def test_an_upgrade_that_is_killed_half_way_has_changed_nothing(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with open_saver(place.url) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        slow = tmp_path / "slow.sql"
+        slow.write_text(ADDITION + "SELECT pg_sleep(60);", encoding="utf-8")
+        with subprocess.Popen([sys.executable, "-c", KILLED, place.url, slow]) as program:
+            while not place.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+                time.sleep(0.02)
+            os.kill(program.pid, signal.SIGKILL)
+        place.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        assert version_of(place) == 100
+        assert answers(before) == ["in", "yes", "x" * 2000]
+        later(monkeypatch)
+        with open_saver(place.url):
+            assert version_of(place) == 101
+
+
+def test_an_upgrade_that_fails_is_an_error_that_changes_nothing(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(place.url) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        with monkeypatch.context() as patch:
+            later(patch, ADDITION + "SELECT 1 / 0;")
+            with pytest.raises(CheckpointError, match="division by zero"):
+                open_saver(place.url).__enter__()
+        assert version_of(place) == 100
+        assert answers(before) == ["in", "yes", "x" * 2000]
+
+
+def test_a_function_that_returns_something_else_is_no_reason_to_guess(place: Place) -> None:
+    with open_saver(place.url, max_size=1) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        for _ in range(12):  # now the server has prepared it
+            graph(before).get_state(CONFIG)
+        [(definition,)] = place.query("SELECT pg_get_functiondef('{s}.load'::regproc)")
+        changed = definition.replace("TABLE(thread_id text,", "TABLE(kind text, thread_id text,")
+        place.query("DROP FUNCTION {s}.load")
+        with psycopg.connect(place.server_url, autocommit=True) as other:
+            other.execute(changed.encode())
+        with pytest.raises(SchemaMismatch, match=r"changed while it was in use .* upgrade"):
+            graph(before).get_state(CONFIG)
+
+
+def test_a_role_that_may_create_nothing_has_its_schema_s_owner_upgrade(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = place.schema
+    url = place.url.replace("postgres@", f"{role}@", 1)
+    place.query(f'CREATE ROLE "{role}" LOGIN')
+    try:
+        script = CliRunner().invoke(main, ["schema", "postgres", "--schema", place.schema, "--grant-to", role]).stdout
+        with psycopg.connect(place.server_url, autocommit=True) as admin:
+            admin.execute(script.encode())
+        with open_saver(url) as before:
+            graph(before).invoke({"log": ["in"]}, CONFIG)
+            later(monkeypatch)
+            for _ in range(2):
+                with pytest.raises(UnsupportedOperation, match=r"must be owner .* once as the owner of its schema"):
+                    open_saver(url).__enter__()
+            assert version_of(place) == 100
+            with open_saver(place.url), open_saver(url) as after:
+                assert answers(after) == ["in", "yes", "x" * 2000]
+                assert before.get_tuple(CONFIG).checkpoint["channel_values"]["log"][1] == "yes"  # type: ignore[union-attr]
+    finally:
+        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+        place.query(f'DROP ROLE "{role}"')
+
+
+def test_whoever_uses_a_schema_that_a_later_version_takes_over_is_told_to_upgrade(place: Place) -> None:
+    with open_saver(place.url) as before:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        for _ in range(8):
+            graph(before).get_state(CONFIG)
+        place.query("".join(f"ALTER TABLE {{s}}.{table} RENAME TO {table}_2;" for table in TABLES))
+        place.query("UPDATE {s}.schema_version SET version = 200")
+        calls: list[Callable[[], Any]] = [
+            lambda: graph(before).get_state(CONFIG),
+            lambda: answers(before),
+            lambda: graph(before).invoke({"log": []}, {"configurable": {"thread_id": "new"}}),
+            lambda: list(before.list(None)),
+            lambda: list(before.list(CONFIG)),
+            lambda: list(before.threads()),
+            lambda: list(before.interrupts()),
+            lambda: before.prune(["thread"]),
+            lambda: before.delete_thread("thread"),
+            lambda: before.delete_for_runs(["run"]),
+            lambda: before.copy_thread("thread", "copy"),
+            before.setup,
+        ]
+        for call in calls:
+            with pytest.raises(SchemaMismatch, match="upgrade"):
+                call()

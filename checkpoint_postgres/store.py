@@ -117,6 +117,8 @@ class PostgresStore(CheckpointStore):
             yield Statement(self._sql.create_version)
             version = 0
         if version < self._schema.version:
+            if version:
+                yield Statement(self._sql.upgrade_patience)
             for script in self._schema.lacking(version):
                 yield Statement(script, script=True)
             yield Statement(self._sql.set_version)

@@ -21,6 +21,11 @@ SET TRANSACTION ISOLATION LEVEL READ COMMITTED
 -- name: setup_lock
 SELECT pg_advisory_xact_lock({lock}, -1)
 
+-- name: upgrade_patience
+-- Whoever changes a table waits until nobody reads it, a dump perhaps, and everybody else waits behind that. So it gives
+-- up sooner than a writer does (9 seconds), and lets them by before it tries again.
+SET LOCAL lock_timeout = '3s'
+
 -- name: situation
 SELECT current_setting('server_encoding') = 'UTF8',
        EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),

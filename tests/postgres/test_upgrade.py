@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from checkpoint_base import CheckpointError, SchemaMismatch, UnsupportedOperation, open_saver
+from checkpoint_base import CheckpointError, SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_base.cli import main
 from checkpoint_postgres import PostgresSaver
 from checkpoint_postgres.schema import MIGRATIONS
@@ -155,6 +155,28 @@ def test_an_upgrade_that_is_killed_half_way_has_changed_nothing(
         assert version_of(place) == 100
         assert answers(before) == ["in", "yes", "x" * 2000]
         later(monkeypatch)
+        with open_saver(place.url):
+            assert version_of(place) == 101
+
+
+def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(place.url) as before, psycopg.connect(place.server_url) as dump, ThreadPoolExecutor(1) as thread:
+        graph(before).invoke({"log": ["in"]}, CONFIG)
+        dump.execute(f'LOCK TABLE "{place.schema}".checkpoints IN ACCESS SHARE MODE'.encode())  # as pg_dump does
+        later(monkeypatch)
+        opening = thread.submit(open_saver(place.url, deadline=0).__enter__)
+        while not place.query(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'",
+            [place.application],
+        ):
+            time.sleep(0.02)
+        assert answers(before) == ["in", "yes", "x" * 2000]
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            opening.result(timeout=30)
+        assert version_of(place) == 100
+        dump.rollback()
         with open_saver(place.url):
             assert version_of(place) == 101
 

@@ -18,9 +18,6 @@ from redis.exceptions import (
     ResponseError,
     TryAgainError,
 )
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
 
 from checkpoint_base.errors import CheckpointError, StoreUnavailable
 from checkpoint_redis.connections import Clients, close_idle
@@ -180,11 +177,7 @@ class RedisTransport:
             for position, call in enumerate(chosen)
         ]
         # `execute` would repeat the calls that a server has not answered one by one, each until its own timeout.
-        try:
-            answers = client.pipeline().send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
-        except RedisTimeoutError:  # from a new connection: redis-py 5 then does not read the slots anew
-            client.nodes_manager.initialize()
-            raise
+        answers = client.pipeline().send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
         if any(map(may_have_moved, answers)):
             client.nodes_manager.initialize()
         for at, answer in enumerate(answers):

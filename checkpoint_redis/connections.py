@@ -185,7 +185,7 @@ def close_idle(client: Any) -> None:
     for pool in pools:
         try:
             pool.disconnect(inuse_connections=False)
-        except TypeError:  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
+        except TypeError:  # a BlockingConnectionPool of redis-py 6 cannot tell which are idle
             pool.disconnect()
 
 

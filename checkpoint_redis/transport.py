@@ -122,8 +122,7 @@ class RedisTransport:
                 again = self._executed(client, calls, only=unknown)
                 answers = _completed(answers, unknown, again)
         if not self._clients.is_cluster and any(map(is_from_replica, answers)):
-            with suppress(TypeError):  # a BlockingConnectionPool of redis-py 5.2 cannot tell which are idle
-                client.connection_pool.disconnect(inuse_connections=False)
+            close_idle(client)
         if check := self._verification(calls, answers):
             client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
             raise _moving(check.keys[0])

@@ -12,7 +12,6 @@ from redis.exceptions import (
     ClusterError,
     ConnectionError,  # redis-py's own, not an OSError
     MasterDownError,
-    MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -33,8 +32,7 @@ from checkpoint_base.errors import (
 )
 
 _TRANSIENT = (
-    ConnectionError, RedisTimeoutError, OSError, ClusterDownError, ClusterError, TryAgainError, ReadOnlyError,
-    MaxConnectionsError, RedisClusterException,
+    ConnectionError, RedisTimeoutError, OSError, ClusterError, TryAgainError, ReadOnlyError, RedisClusterException,
 )  # fmt: skip
 
 # A failing script reports its command's error code: at the start of the message or, before Redis 7, inside it.

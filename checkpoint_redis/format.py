@@ -46,7 +46,7 @@ def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
         CorruptCheckpoint: these are not the bytes of a checkpoint.
     """
     try:
-        (parent, run, root, channels, opened, terms), at = _parts(packed, 1, 6)
+        (parent, run, caller, channels, opened, terms), at = _parts(packed, 1, 6)
         (written_at,) = _TIME.unpack_from(packed, at)
         words = channels.decode().split("\0")
         return CheckpointRecord(
@@ -57,7 +57,7 @@ def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
             open_channels=tuple(opened.decode().split("\0")[:-1]),
             terms=terms,
             run_id=run[1:].decode() if run else None,
-            caller_id=root.decode() or None,
+            caller_id=caller.decode() or None,
             written_at=written_at,
         )
     except (struct.error, ValueError) as error:
@@ -137,10 +137,9 @@ def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
 class FoundChunks:
     """Chunks read from a thread: whole ``chunks``, and lengths of ``large`` leaves whose bodies are not read yet."""
 
-    def __init__(self, flat: Sequence[bytes] = ()) -> None:
+    def __init__(self) -> None:
         self.chunks: dict[ChunkId, Chunk] = {}
         self.large: dict[ChunkId, int] = {}
-        self.add_flat(flat)
 
     def knows(self, id_: ChunkId) -> bool:
         return id_ in self.chunks or id_ in self.large

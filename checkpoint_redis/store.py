@@ -57,8 +57,6 @@ from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Argument, Call, OneAttempt, RedisTransport
 
 T = TypeVar("T")
-Query = TypeVar("Query", ListQuery, InboxQuery)
-Found = TypeVar("Found", StoredCheckpoint, InterruptRecord)
 
 LAYOUT_VERSION = 1
 

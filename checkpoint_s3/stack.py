@@ -48,10 +48,6 @@ class Snapshot:
     segments: tuple[Segment, ...]
     live: frozenset[ChunkId]
 
-    @property
-    def size(self) -> int:
-        return sum(segment.size for segment in self.segments)
-
     def chunk(self, id_: ChunkId) -> Chunk | None:
         return next((found for segment in self.segments if (found := segment.items.chunks.get(id_))), None)
 

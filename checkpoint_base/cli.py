@@ -497,7 +497,7 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
     try:
         from checkpoint_postgres.schema import Schema
     except ModuleNotFoundError as error:
-        raise Failure(f'{error.name} is missing: pip install "checkpoint-backends[postgres]"') from error
+        raise Failure(str(error)) from error
     with rendering.printing():
         click.echo(Schema(name).script(role), nl=False)
 

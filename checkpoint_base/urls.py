@@ -78,14 +78,10 @@ def _opener(scheme: str) -> Callable[..., CheckpointSaver]:
             f"no installed package opens {scheme}:// URLs, only these: {', '.join(sorted(known))}. {correction}, or "
             f"install a package that registers {scheme!r} in the entry point group {ENTRY_POINT_GROUP!r}"
         )
-    point = known[scheme]
     try:
-        opener: Callable[..., CheckpointSaver] = point.load()
+        opener: Callable[..., CheckpointSaver] = known[scheme].load()
     except ModuleNotFoundError as error:
-        extra = f'pip install "checkpoint-backends[{point.extras[0]}]"' if point.extras else f"pip install {error.name}"
-        raise UnsupportedOperation(
-            f"{scheme}:// needs the package {error.name!r}, which is not installed: {extra}"
-        ) from error
+        raise UnsupportedOperation(f"{scheme}:// cannot be opened: {error}") from error
     return opener
 
 

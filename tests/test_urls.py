@@ -241,14 +241,7 @@ def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(register
         assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("no_such_driver_of_ours:open [postgres]", r'pip install "checkpoint-backends\[postgres\]"'),
-        ("no_such_driver_of_ours:open", "pip install no_such_driver_of_ours"),
-    ],
-)
-def test_a_missing_driver_names_what_to_install(value: str, message: str, register: Callable[[str, str], None]) -> None:
-    register("postgresql", value)
-    with pytest.raises(UnsupportedOperation, match=message):
-        open_saver("postgresql://host/db")
+def test_a_missing_driver_is_named(register: Callable[[str, str], None]) -> None:
+    register("other", "no_such_driver:open [redis]")  # an extra of the package that registers it
+    with pytest.raises(UnsupportedOperation, match=r"^other:// cannot be opened: No module named 'no_such_driver'$"):
+        open_saver("other://host/db")

@@ -12,7 +12,6 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING, Any
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from conformance_tests.report import ClauseReport, Report
     from conformance_tests.runner import Result
     from conformance_tests.trial import Factory, Subject
-
-_EXTRA = ("langgraph.pregel", "langgraph.checkpoint.conformance", "hypothesis")
-"""What the cases import, and only the extra installs."""
 
 _BASIS = ("checkpoint-backends", "langgraph-checkpoint", "langgraph")
 """Packages whose versions a page names."""
@@ -129,19 +125,12 @@ def conformance(
 
 
 def _require_extra() -> None:
-    missing = [name for name in _EXTRA if not _is_installed(name)]
-    if missing:
-        raise Failure(
-            f"the conformance suite needs more than is installed ({', '.join(missing)}): "
-            'pip install "checkpoint-backends[conformance]"'
-        )
+    from conformance_tests.case import all_cases
 
-
-def _is_installed(name: str) -> bool:
     try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+        all_cases()
+    except ModuleNotFoundError as error:
+        raise Failure(str(error)) from error
 
 
 def _subject(factory_name: str, capabilities: frozenset[Capability]) -> Subject:

@@ -45,12 +45,11 @@ class Remover:
     # Removing
 
     def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
+        def everything(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+            yield from ()
+            return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
+
         for thread_id in dict.fromkeys(thread_ids):
-
-            def everything(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-                yield from ()
-                return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
-
             yield from self._change(thread_id, everything, damaged=True)
             yield from self._delete_markers(thread_id)
         yield from self.sweep()

@@ -456,17 +456,15 @@ def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
     Raises:
         CorruptCheckpoint: an object is still missing at the last attempt.
     """
-    for _ in range(_ATTEMPTS - 1):
+    vanished: Vanished | None = None
+    for _ in range(_ATTEMPTS):
         try:
             return (yield from attempt())
-        except Vanished:
-            continue
-    try:
-        return (yield from attempt())
-    except Vanished as error:
-        raise CorruptCheckpoint(
-            f"object {str(error)!r} is missing from the bucket: restore it from a backup, or delete its thread"
-        ) from error
+        except Vanished as error:
+            vanished = error
+    raise CorruptCheckpoint(
+        f"object {str(vanished)!r} is missing from the bucket: restore it from a backup, or delete its thread"
+    ) from vanished
 
 
 def _order(key: CheckpointKey) -> tuple[str, str, str]:

@@ -23,6 +23,9 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _ESCAPABLE = re.compile("[\x00\ud800-\udfff\\\\]")
 _ESCAPED = re.compile(r"\\(\\|u[0-9a-f]{4})")
 
+_plain = str.__str__
+"""Returns the text that an instance of a subclass is equal to: in an f-string, a member of an enum is another one."""
+
 _CALLED = re.compile(":[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 """How the name of a graph in a namespace ends if it was called by a task: with the task's id."""
 
@@ -81,7 +84,7 @@ def text_key(name: str, value: object) -> str:
         raise InvalidKey(f"{name} must be text, not {type(value).__name__}: {value!r}")
     if bad := _UNSTORABLE.search(value):
         raise InvalidKey(f"{name} holds the character {bad.group()!r}, which not every store can keep: {value!r}")
-    return value
+    return _plain(value)
 
 
 def namespace_of(config: Mapping[str, Any]) -> NamespaceKey:
@@ -193,7 +196,7 @@ def escape(name: str) -> str:
     if not isinstance(name, str):
         raise InvalidKey(f"a channel's name must be text, not {type(name).__name__}: {name!r}")
     if not _ESCAPABLE.search(name):
-        return name
+        return _plain(name)
     return _ESCAPABLE.sub(lambda found: "\\\\" if found.group() == "\\" else f"\\u{ord(found.group()):04x}", name)
 
 
@@ -214,14 +217,11 @@ def _configurable(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _checked(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidKey(f"{name} must be text, not {type(value).__name__}: {value!r}")
-    if not value:
+    text = text_key(name, value)
+    if not text:
         raise InvalidKey(f"{name} is empty: give every thread, checkpoint and task an id of its own")
-    text_key(name, value)
-    if len(value.encode()) > MAX_ID_BYTES:
+    if len(text.encode()) > MAX_ID_BYTES:
         raise InvalidKey(
-            f"{name} is longer than {MAX_ID_BYTES} bytes of UTF-8: {value[:40]!r}…; use a digest of it as the id"
+            f"{name} is longer than {MAX_ID_BYTES} bytes of UTF-8: {text[:40]!r}…; use a digest of it as the id"
         )
-    # A subclass of str (an enum member, say) is stored as the plain text that it is equal to.
-    return str.__str__(value)
+    return text

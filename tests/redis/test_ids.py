@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -73,6 +74,17 @@ def test_no_two_namespaces_checkpoints_tasks_and_channels_meet(saver: RedisSaver
             assert found.checkpoint["channel_values"] == {channel: f"{ns} {id_} {channel}" for channel in names}
             expected = [(f"task {id_}", channel, f"{ns} {id_} {channel}") for channel in names]
             assert found.pending_writes == expected
+
+
+class Name(str, Enum):  # noqa: UP042  # a StrEnum is formatted as its value, and this as its name
+    PART = "part"
+
+
+def test_a_member_of_an_enum_is_the_text_that_it_is_equal_to(saver: RedisSaver) -> None:
+    put(saver, {Name.PART: 1}, {"configurable": {"thread_id": Name.PART, "checkpoint_ns": Name.PART}})
+    found = saver.get_tuple({"configurable": {"thread_id": "part", "checkpoint_ns": "part"}})
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"part": 1}
 
 
 def test_all_keys_of_a_thread_are_in_the_slot_of_its_bucket(saver: RedisSaver) -> None:

@@ -238,6 +238,35 @@ class Ancestry:
     chunks: Mapping[ChunkId, Chunk] = field(default_factory=dict)
 
 
+def unreadable(key: CheckpointKey) -> CheckpointRecord:
+    """Stand for a damaged checkpoint where a listing must go on. It has no header, so whoever reads it reports it."""
+    return CheckpointRecord(
+        key=key,
+        parent_id=None,
+        header=b"",
+        channels=(),
+        open_channels=(),
+        terms=b"",
+        run_id=None,
+        caller_id=None,
+        written_at=0,
+    )
+
+
+def unreadable_question(task_id: str, written_at: int) -> WriteRecord:
+    """`unreadable`, for a write that raises an interrupt: it has no value."""
+    return WriteRecord(
+        task_id=task_id,
+        idx=-1,
+        channel="",
+        task_path="",
+        value=ValueRecord(b""),
+        questions=1,
+        settles=False,
+        written_at=written_at,
+    )
+
+
 def chunks_needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
     """The chunks that ``values`` or nodes among ``chunks`` refer to, and that are not among ``chunks``.
 

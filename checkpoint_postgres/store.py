@@ -37,6 +37,7 @@ from checkpoint_base.records import (
     ValueRecord,
     WriteRecord,
     chunks_needed,
+    unreadable,
 )
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
@@ -286,7 +287,7 @@ class PostgresStore(CheckpointStore):
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         rows = yield from self._inbox("interrupts", query)
-        return [InterruptRecord(_record(row), _write_record(row[12:21]), _chunks(row[21:])) for row in rows]
+        return [InterruptRecord(_listed_record(row), _write_record(row[12:21]), _chunks(row[21:])) for row in rows]
 
     def _inbox(self, what: str, query: InboxQuery) -> Operation[Rows]:
         statement = getattr(self._sql, f"{what}_{query.order}{'_matching' if query.terms else ''}")
@@ -376,9 +377,17 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
     )
 
 
+def _listed_record(row: Sequence[Any]) -> CheckpointRecord:
+    """`_record`, in a listing that one damaged thread must not end."""
+    try:
+        return _record(row)
+    except CorruptCheckpoint:
+        return unreadable(CheckpointKey(*row[:3]))
+
+
 def _thread_record(row: Sequence[Any]) -> ThreadRecord:
     thread_id, created_at, updated_at, questions, _, checkpoint_id, *_ = row
-    latest = None if checkpoint_id is None else _record((thread_id, *row[4:]))
+    latest = None if checkpoint_id is None else _listed_record((thread_id, *row[4:]))
     return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
 
 

@@ -32,6 +32,8 @@ from checkpoint_base.records import (
     WriteRecord,
     chunks_needed,
     split_ids,
+    unreadable,
+    unreadable_question,
 )
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
@@ -426,20 +428,32 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
     thread, updated, meta, latest, packed = item
     thread_id = thread.decode()
-    record = packed and unpack_checkpoint(CheckpointKey(thread_id, "", latest.decode()), packed)
+    record = packed and _listed_record(CheckpointKey(thread_id, "", latest.decode()), packed)
     found = unpack_thread(thread_id, updated, meta, record)
     return found.position, found
 
 
 def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, Part[InterruptRecord]]:
-    thread, latest, packed, time, write, flat, rest = item
+    thread, latest, packed, member, write, flat, rest = item
     key = CheckpointKey(thread.decode(), "", latest.decode())
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
     # The time is the index's, by which the listing goes on.
-    asked = replace(unpack_write(write), written_at=unpack_time(time))
-    found = InterruptRecord(unpack_checkpoint(key, packed), asked, shared.chunks)
+    time, _, task, _ = member[1:].split(b"\0")
+    try:
+        asked = replace(unpack_write(write), written_at=unpack_time(time))
+    except CorruptCheckpoint:
+        asked = unreadable_question(task.decode(), unpack_time(time))
+    found = InterruptRecord(_listed_record(key, packed), asked, shared.chunks)
     return found.position, Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
+
+
+def _listed_record(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
+    """`unpack_checkpoint`, in a listing that one damaged thread must not end."""
+    try:
+        return unpack_checkpoint(key, packed)
+    except CorruptCheckpoint:
+        return unreadable(key)
 
 
 # Answers and pieces

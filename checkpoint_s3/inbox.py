@@ -17,8 +17,9 @@ from checkpoint_base.records import (
     InboxQuery,
     InterruptRecord,
     ThreadRecord,
-    ValueRecord,
     WriteRecord,
+    unreadable,
+    unreadable_question,
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import has_writes
@@ -258,40 +259,16 @@ class Inbox:
             except CorruptCheckpoint:
                 damaged = [each for each, body in objects if not has_writes(body)]
                 writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
-            writes += [_stand_in(each) for each in damaged if each.parsed.kind == "x"]
+            # Of the task's id, only the digest is known.
+            writes += [
+                unreadable_question(each.parsed.task, int(each.modified * 1_000_000))
+                for each in damaged
+                if each.parsed.kind == "x"
+            ]
             telling = [write for write in writes if write.questions or write.settles]
             asked, _ = closure((id_ for write in writes if write.questions for id_ in write.value.chunk_ids), chunks)
             is_damaged = head is None or bool(damaged) or is_ledger_damaged
-            record = _unreadable(thread_id, group) if head is None or is_damaged else head.record
+            key = CheckpointKey(thread_id, "", group.checkpoint_id)
+            record = unreadable(key) if head is None or is_damaged else head.record
             found[thread_id] = _Latest(group, record, telling, asked, is_damaged)
         return found
-
-
-def _unreadable(thread_id: str, group: Group) -> CheckpointRecord:
-    """A checkpoint without a header, which is reported as damaged."""
-    return CheckpointRecord(
-        key=CheckpointKey(thread_id, "", group.checkpoint_id),
-        parent_id=None,
-        header=b"",
-        channels=(),
-        open_channels=(),
-        terms=b"",
-        run_id=None,
-        caller_id=None,
-        written_at=0,
-    )
-
-
-def _stand_in(object_: WritesObject) -> WriteRecord:
-    """A question without a value, which is reported as damaged. Only the digest of its task id is known."""
-    name = object_.parsed
-    return WriteRecord(
-        task_id=name.task,
-        idx=-name.number,
-        channel="",
-        task_path="",
-        value=ValueRecord(b""),
-        questions=1,
-        settles=False,
-        written_at=int(object_.modified * 1_000_000),
-    )

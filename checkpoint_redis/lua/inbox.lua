@@ -4,7 +4,8 @@
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
 --   of t, threads: thread, time, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
---   of w, questions: thread, id and record as above, time, write, chunks, joined ids of further chunks
+--   of w, questions: thread, id and record as above, member, write, chunks, joined ids of further chunks
+-- What is damaged is returned as it is: the caller lists it with an error, and it hides no other thread.
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
@@ -25,6 +26,13 @@ local function thread_of(thread)
     return unpack(known[thread], 1, 3)
 end
 
+-- Whether a checkpoint has the wanted terms, or is damaged.
+local function may_have_terms(record)
+    if not record then return terms == '' end
+    local is_sound, parsed = pcall(parse_checkpoint, record)
+    return not is_sound or has_terms(parsed.terms, terms)
+end
+
 -- Adds the item of an index entry to the reply, unless its thread has expired. Returns an error if the thread is lost.
 local function add(member)
     local rest = after_time(member)
@@ -33,7 +41,7 @@ local function add(member)
     local meta, latest, record = thread_of(thread)
     if not meta then return why_absent(index, thread, spare) end
     if latest and not record then return lost(thread) end
-    if not has_terms(record and parse_checkpoint(record).terms or '', terms) then return nil end
+    if not may_have_terms(record) then return nil end
     budget.left = budget.left - (record and #record or 0)
     if kind == 't' then
         budget.left = budget.left - #meta
@@ -44,10 +52,11 @@ local function add(member)
     local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx)
     if not write then return lost(thread) end
     local wanted, seen, chunks, rest_ids = {}, {}, {}, {}
-    add_refs(parse_write(write).refs, wanted, seen)
+    local is_sound, parsed = pcall(parse_write, write)
+    if is_sound then add_refs(parsed.refs, wanted, seen) end
     budget.left = budget.left - #write
     walk(hash, wanted, seen, budget, chunks, rest_ids)
-    reply[#reply + 1] = {thread, latest, record, time_of(member), write, chunks, table.concat(rest_ids)}
+    reply[#reply + 1] = {thread, latest, record, member, write, chunks, table.concat(rest_ids)}
     return nil
 end
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from langgraph.types import Interrupt
 from psycopg import connection_async
 from psycopg_pool import ConnectionPool
 
@@ -510,3 +511,12 @@ def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(
     place.query("UPDATE {s}.chunks SET node = true, body = id || id")
     with pytest.raises(CorruptCheckpoint, match="channel 'a'"):
         saver.get_tuple(CONFIG)
+
+
+def test_a_damaged_checkpoint_hides_no_other_thread_from_the_inbox(place: Place, saver: PostgresSaver) -> None:
+    for thread_id in ("t1", "t2", "t3"):
+        config = put_values(saver, {"a": 1}, {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    place.query("UPDATE {s}.checkpoints SET versions = '{{}}' WHERE thread_id = 't2'")
+    for listed in (saver.interrupts(order="oldest"), saver.threads(order="oldest")):
+        assert [(each.thread_id, bool(each.error)) for each in listed] == [("t1", False), ("t2", True), ("t3", False)]

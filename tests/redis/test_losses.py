@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langgraph.types import Interrupt
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
 from checkpoint_redis import RedisSaver
@@ -184,6 +185,28 @@ def test_one_damaged_time_ends_no_listing_early(redis_url: str, raw: Any, prefix
             assert [thread_id for thread_id, error in errors.items() if error] == ([] if at else ["t100"])
             (alone,) = saver.threads(thread_id="t100")
             assert alone.error == "a stored time is damaged: -1 microseconds since 1970"
+
+
+@pytest.mark.parametrize("kind", [b"c", b"p"], ids=["checkpoint", "question"])
+def test_a_damaged_record_hides_no_other_thread_from_the_inbox(
+    kind: bytes, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for thread_id in ("t1", "t2", "t3"):
+            config = put(saver, {"a": 1}, config_of(thread_id))
+            saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        thread = saver.store._keys("t2")[0]  # type: ignore[attr-defined]
+        [field] = [field for field in raw.hkeys(thread) if field[:1] == kind]
+        raw.hset(thread, field, raw.hget(thread, field)[:20])
+        for options in ({}, {"metadata": {"step": 1}}, {"thread_id": "t2"}):
+            questions = {question.thread_id: question for question in saver.interrupts(order="oldest", **options)}
+            assert [*questions] == (["t2"] if "thread_id" in options else ["t1", "t2", "t3"])
+            assert [thread_id for thread_id, question in questions.items() if question.error] == ["t2"]
+        infos = {info.thread_id: info.error for info in saver.threads(metadata={"step": 1})}
+        assert infos.keys() == {"t1", "t2", "t3"}
+        assert [thread_id for thread_id, error in infos.items() if error] == (["t2"] if kind == b"c" else [])
+        saver.delete_thread("t2")
+        assert {question.thread_id for question in saver.interrupts()} == {"t1", "t3"}
 
 
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])

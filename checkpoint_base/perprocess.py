@@ -45,7 +45,7 @@ class MadeOnce(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self.made: T | None = None
         self._make = make
-        self._making = RLock()  # which knows whether the thread that releases it has it
+        self._making = RLock()  # unlike a Lock, it refuses to be released by a thread that does not hold it
 
     def get(self, late: str, *, seconds: float) -> T:
         """Return the resource.

@@ -49,10 +49,10 @@ def the_latest(keep: int, checkpoints: Iterable[Placed]) -> Choice:
 
 
 def ended_calls(keep: int, checkpoints: Iterable[Placed]) -> Callable[[Iterable[tuple[str, str | None]]], bool]:
-    """Tells of a namespace, by its visible checkpoints and their ``caller_id``, whether it goes as a whole.
+    """Return what tells of a namespace, given its visible checkpoints and their ``caller_id``, if it goes as a whole.
 
-    That is if it belongs to a call, and the checkpoint at which the call began is one of the thread that goes. One that
-    was never there may be on its way, or in another thread, whose graph is still within the call.
+    It does if it belongs to a call that began at a checkpoint of the thread that goes. A checkpoint that was never
+    there does not count: it may be on its way, or in another thread, whose graph is still within the call.
     """
     visible: dict[Hashable, dict[str, str | None]] = {}
     stored = set()

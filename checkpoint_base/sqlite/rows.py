@@ -51,13 +51,11 @@ def thread_record(row: Sequence[Any]) -> ThreadRecord:
 
 
 def namespace_of(row: Sequence[Any]) -> int:
-    number: int = row[11]  # a column of visible_checkpoints
-    return number
+    return int(row[11])  # a column of visible_checkpoints
 
 
 def thread_of(row: Sequence[Any]) -> int:
-    number: int = row[12]  # a column of visible_checkpoints
-    return number
+    return int(row[12])  # a column of visible_checkpoints
 
 
 def write_record(row: Sequence[Any]) -> WriteRecord:

@@ -48,8 +48,8 @@ BEGIN
             WHERE is_stored IS NULL);
 END $checkpoints$;
 
--- Derive again whether these tasks wait. Of one after the other, because for all together, every waiting task of the thread
--- may be read. A task that comes several times in a row is looked at once.
+-- Derive again whether these tasks wait, one after the other: for all together, the server may read every waiting task of
+-- the thread. A task that comes several times in a row is looked at once.
 CREATE FUNCTION {schema}.derive_waiting_of(p_thread text, p_latest text, p_tasks text[]) RETURNS void LANGUAGE plpgsql
 AS $checkpoints$
 DECLARE

@@ -8,7 +8,7 @@
 -- shows the server when the terms are rare enough to begin with them. Without terms it is left out, because a server that
 -- has last counted its rows when there were few may read every checkpoint for each thread.
 
--- With whether the functions, which name their schema, are those of a schema of another name.
+-- The version, and whether the schema was renamed: its functions still name the old one.
 -- name: version
 SELECT version, EXISTS (
     SELECT FROM pg_catalog.pg_proc JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pronamespace

@@ -21,7 +21,7 @@ CREATE TABLE {schema}.checkpoints (
     checkpoint_ns text COLLATE "C" NOT NULL,
     parent_id text COLLATE "C",
     run_id text COLLATE "C",
-    caller_id text COLLATE "C",       -- of a subgraph's call: the checkpoint of another namespace at which it began
+    caller_id text COLLATE "C",     -- of a subgraph's call: the checkpoint of another namespace at which it began
     written_at bigint NOT NULL,
     retired boolean NOT NULL,       -- no longer visible, but descendants still need its writes to open_channels
     channels text[] COLLATE "C" NOT NULL,

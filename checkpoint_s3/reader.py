@@ -89,7 +89,7 @@ class Reader:
     @staticmethod
     def elapsed() -> float:
         """Seconds on a clock that runs on while the machine is suspended, if it has one: others go on removing then."""
-        return _elapsed()
+        return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
     # Ledgers
 
@@ -120,13 +120,13 @@ class Reader:
         return state
 
     def state(self, thread_id: str) -> Operation[State]:
-        asked_at = _elapsed()
+        asked_at = self.elapsed()
         found = yield Get(self.keys.ledger(thread_id))
         return self.parsed_ledger(thread_id, found, asked_at)
 
     def renew(self, thread_id: str) -> Operation[None]:
         """Make sure that nothing known of a thread can have been deleted physically. This rarely takes a request."""
-        if _elapsed() >= self.memory.thread(thread_id).fresh_until:
+        if self.elapsed() >= self.memory.thread(thread_id).fresh_until:
             yield from self.state(thread_id)
 
     def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
@@ -134,7 +134,7 @@ class Reader:
 
         A process may be suspended at any time, and a request may be repeated for a while. This rarely takes a request.
         """
-        if _elapsed() < known.fresh_until + self.grace * (1 - LEASE) or self.grace == 0:
+        if self.elapsed() < known.fresh_until + self.grace * (1 - LEASE) or self.grace == 0:
             return False
         state = yield from self.state(thread_id)
         return state.ledger.nonce != known.nonce
@@ -143,7 +143,7 @@ class Reader:
 
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
-        asked_at = _elapsed()
+        asked_at = self.elapsed()
         found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
         state = self.parsed_ledger(thread_id, found, asked_at)
         if state.may_be_newer_than(page):
@@ -165,7 +165,7 @@ class Reader:
 
         Of what was stored that lately, copies are told by their times of writing, which are those of the source.
         """
-        folder, seconds = self.keys.folder(thread_id), _elapsed() - asked_at + 1  # servers tell whole seconds
+        folder, seconds = self.keys.folder(thread_id), self.elapsed() - asked_at + 1  # servers tell whole seconds
         recent = (entry for page in pages for entry in page.entries if entry.age(page.now) <= seconds)
         return any(
             isinstance(object_, CheckpointObject)
@@ -191,7 +191,7 @@ class Reader:
         self, thread_ids: Sequence[str], *, damaged: bool = False
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
         """The ledgers of these threads, and all their objects as listed; ``damaged`` as in `parsed_ledger`."""
-        asked_at = _elapsed()
+        asked_at = self.elapsed()
         answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
         states = [
             self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
@@ -222,9 +222,8 @@ class Reader:
         A long thread usually has most of its objects in the root namespace, and a listing needs a page of them.
         """
         folder = self.keys.folder(thread_id)
-        asked_at = _elapsed()
-        found = yield Get(self.keys.ledger(thread_id))
-        state = self.parsed_ledger(thread_id, found, asked_at)
+        asked_at = self.elapsed()
+        state = yield from self.state(thread_id)
         first = yield List(folder)  # after the ledger, as in `survey`
         groups = grouped(objects(first.entries, folder), state.ledger)
         listed = [first]
@@ -557,7 +556,3 @@ def growing() -> Iterator[int]:
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:
     return (entry for page in pages for entry in page.entries)
-
-
-def _elapsed() -> float:
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)

@@ -16,6 +16,7 @@ from contextlib import (
     suppress,
 )
 from functools import partial
+from math import inf
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -29,7 +30,7 @@ from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import OneLoop
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
-from checkpoint_base.turns import NoTurn
+from checkpoint_base.turns import NoTurn, Turns
 from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
 
 AnyConnection: TypeAlias = Connection[Any]
@@ -216,9 +217,9 @@ class GivenPool(_Given):
             yield connection
 
 
-# For every connection that was given to a saver, the locks that all savers on it share. One saver switches autocommit
-# on for a moment, which another would take for the user's setting.
-_LOCKS: WeakKeyDictionary[AnyConnection | AnyAsyncConnection, tuple[threading.Lock, asyncio.Lock]] = WeakKeyDictionary()
+# For every connection that was given to a saver, what all savers on it take turns by. One saver switches autocommit on
+# for a moment, which another would take for the user's setting. An asyncio.Lock would stay with its first event loop.
+_TURNS: WeakKeyDictionary[AnyConnection | AnyAsyncConnection, tuple[threading.Lock, Turns]] = WeakKeyDictionary()
 
 
 class GivenConnection(_Given):
@@ -231,7 +232,7 @@ class GivenConnection(_Given):
     def __init__(self, connection: AnyConnection | AnyAsyncConnection) -> None:
         super().__init__()
         self._connection = connection
-        self._lending, self._async_lending = _LOCKS.setdefault(connection, (threading.Lock(), asyncio.Lock()))
+        self._lending, self._turns = _TURNS.setdefault(connection, (threading.Lock(), Turns(1)))
 
     @contextmanager
     def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002
@@ -253,7 +254,7 @@ class GivenConnection(_Given):
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")
         self._loop.check()
-        async with self._async_lending:
+        async with self._turns.turn(seconds=inf):
             try:
                 async with asyncio.timeout(POOL_SECONDS):
                     await self._connection.lock.acquire()

@@ -306,6 +306,10 @@ def test_what_is_given_does_not_serve_two_event_loops_at_once(place: Place) -> N
 def test_a_given_async_connection_serves_one_event_loop_after_the_other(saver: PostgresSaver, place: Place) -> None:
     given = asyncio.run(AsyncConnection.connect(place.server_url))
     on_given = PostgresSaver(given, schema=place.schema)
+
+    async def read() -> None:  # some wait for their turn
+        assert await asyncio.gather(*(on_given.aget_tuple(CONFIG) for _ in range(3))) == [None] * 3
+
     for _ in range(2):
-        assert asyncio.run(on_given.aget_tuple(CONFIG)) is None
+        asyncio.run(read())
     asyncio.run(given.close())

@@ -116,6 +116,18 @@ def take_options(
     return before_query + ("?" + "&".join(remaining) if remaining else ""), {**arguments, **options}
 
 
+def refuse_rest(parts: SplitResult, readers: Mapping[str, OptionReader], path: str) -> None:
+    """Raise `UnsupportedOperation` if `take_options` left an option in a URL, or if that has a fragment.
+
+    ``path`` says what the URL's path is.
+    """
+    if parts.query:
+        names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
+        raise UnsupportedOperation(f"unknown option {names}; known are {', '.join((*readers, *_SAVER_OPTIONS))}")
+    if parts.fragment:
+        raise UnsupportedOperation(f"the URL has a fragment: write %23 for a # in {path}")
+
+
 def text(name: str, text: str) -> str:
     """Read an option that is any text except the empty one."""
     if not text:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
-from checkpoint_base.urls import OptionReader, seconds, split_url, take_options, text
+from checkpoint_base.urls import OptionReader, refuse_rest, seconds, split_url, take_options, text
 from checkpoint_s3.connections import GivenClients, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.reader import LEASE
@@ -116,11 +116,7 @@ class S3Saver(CheckpointSaver):
             raise UnsupportedOperation(
                 f"the URL of a bucket has no credentials or port: write {_EXAMPLE}, and let boto3 find them"
             )
-        if parts.query:
-            names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
-            raise UnsupportedOperation(f"unknown option {names}; known are {', '.join(_URL_OPTIONS)}")
-        if parts.fragment:
-            raise UnsupportedOperation("the URL has a fragment: write %23 for a # in the prefix")
+        refuse_rest(parts, _URL_OPTIONS, "the prefix")
         return cls(parts.netloc, unquote(parts.path), **options)
 
 

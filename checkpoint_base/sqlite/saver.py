@@ -11,7 +11,7 @@ from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.sqlite.store import SQLiteStore
 from checkpoint_base.sqlite.transport import SQLiteTransport
-from checkpoint_base.urls import take_options
+from checkpoint_base.urls import refuse_rest, take_options
 
 
 class SQLiteSaver(CheckpointSaver):
@@ -47,9 +47,5 @@ def _path_of(url: str) -> str:
         # Not shown where it may hold a password, as the URL of another kind of store would.
         file = "file.db" if {"@", ":"} & {*parts.netloc} else parts.netloc + parts.path
         raise UnsupportedOperation(f"the URL of a SQLite file names a host: write sqlite:///{file}, with three slashes")
-    if parts.query:
-        names = ", ".join(repr(part.partition("=")[0]) for part in parts.query.split("&"))
-        raise UnsupportedOperation(f"unknown option {names}; known are strict, compression and deadline")
-    if parts.fragment:
-        raise UnsupportedOperation("the URL of a SQLite file has a fragment: write %23 for a # in the file's name")
+    refuse_rest(parts, {}, "the file's name")
     return unquote(parts.path[1:]) or MEMORY

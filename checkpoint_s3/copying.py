@@ -13,7 +13,7 @@ from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_wr
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Label, WritesName, space_segment
-from checkpoint_s3.reader import Reader, State, Vanished, read_all_writes
+from checkpoint_s3.reader import Changed, Reader, State, Vanished, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Copy, Put
@@ -58,7 +58,7 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
     def veiled(state: State, groups: Sequence[Group]) -> Ledger:
         there = {each.name for group in groups for each in group.writes}
         if there & names:  # another copy, say, has stored them meanwhile: a veil would hide them
-            raise Vanished(folders[1])
+            raise Changed(target)
         return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
 
     def lifted(state: State, groups: Sequence[Group]) -> Ledger:
@@ -67,7 +67,7 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
         removed = state.ledger.removed
         there = {name for name, object_ in names_of(groups).items() if object_.digest not in removed}
         if not there >= names | kept:  # somebody has removed a part of the target meanwhile
-            raise Vanished(folders[1])
+            raise Changed(target)
         return replace(
             state.ledger,
             created_at=created_at,
@@ -187,7 +187,7 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
     taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
     if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
         yield from remover.unveil(target, taken)
-        raise Vanished(folder)
+        raise Changed(target)
 
 
 def _mark(inbox: Inbox, source: str, target: str, originals: Sequence[Group]) -> Operation[None]:

@@ -50,6 +50,10 @@ class Vanished(Exception):
     """A listed object is gone, because somebody has removed it since. Look again."""
 
 
+class Changed(Vanished):
+    """Somebody has changed the thread with this id meanwhile. Look again."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """A thread's ledger as it was read. Without one, it is empty and ``etag`` is None.

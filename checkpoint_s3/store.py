@@ -12,7 +12,7 @@ from itertools import islice, repeat
 from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
-from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.errors import ConflictError, CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.perprocess import PerProcess
@@ -52,7 +52,7 @@ from checkpoint_s3.layout import (
     task_digest,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, Vanished, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import JUST_NOW_SECONDS, Changed, Reader, Vanished, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
@@ -454,6 +454,7 @@ def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
     """Start an operation again when a listed object is gone, because somebody has removed it since.
 
     Raises:
+        ConflictError: at the last attempt, too, somebody has changed the thread meanwhile.
         CorruptCheckpoint: an object is still missing at the last attempt.
     """
     vanished: Vanished | None = None
@@ -462,6 +463,8 @@ def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
             return (yield from attempt())
         except Vanished as error:
             vanished = error
+    if isinstance(vanished, Changed):
+        raise ConflictError(f"thread {str(vanished)!r} kept changing while it was written: call again") from vanished
     raise CorruptCheckpoint(
         f"object {str(vanished)!r} is missing from the bucket: restore it from a backup, or delete its thread"
     ) from vanished

@@ -141,6 +141,27 @@ def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: 
     assert [each.pending_writes for each in found] == [[("task", "n", 4)], [], []]
 
 
+def test_a_target_that_keeps_changing_is_a_conflict_and_not_damaged(two: Two) -> None:
+    copier, other = two
+    for number in (1, 2, 3):
+        put(copier, number, thread="source")
+        copier.copy_thread("source", "target")
+    put(copier, 4, thread="source")
+
+    def change(call: Call) -> None:
+        if isinstance(call, Copy):
+            put(other, 3, thread="target")
+            other.prune(["target"])
+
+    beside: Beside = between(copier, Beside)
+    beside.before = change
+    with pytest.raises(ConflictError, match="thread 'target' kept changing"):
+        copier.copy_thread("source", "target")
+    beside.before = lambda call: None
+    copier.copy_thread("source", "target")
+    assert numbers(other.list(config_of("target"))) == [4, 3, 2, 1]
+
+
 def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stored_beside_it(two: Two) -> None:
     copier, other = two
     copier.put_writes(put(copier, 1, thread="source"), [("n", 2)], "task")

@@ -523,7 +523,7 @@ def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> N
     unknown = {
         "extension 127": (127, ["tests.shapes", "Point", {}]),
         "extension 126": (126, []),
-        "a kind of value": (codes.LEAF, ["Fraction", 1, 2]),
+        "a kind of value": (codes.LEAF, ["Quaternion", 1, 2]),
     }
     for what, (code, payload) in unknown.items():
         data = ormsgpack.packb([(1, ormsgpack.Ext(code, ormsgpack.packb(payload)))])

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import psycopg
 import pytest
 from click.testing import CliRunner
-from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
 
 from checkpoint_base import CheckpointError, SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_base.cli import main
 from checkpoint_postgres import PostgresSaver
 from checkpoint_postgres.schema import MIGRATIONS
 from tests.postgres.conftest import Place
-
-CONFIG: Any = {"configurable": {"thread_id": "thread"}}
+from tests.upgrades import ANSWERED, CONFIG, answers, asks, assert_told_to_upgrade, graph
 
 TABLES = ("threads", "checkpoints", "channel_values", "writes", "chunks", "waiting")
 
@@ -33,21 +28,6 @@ ADDITION = "".join(
     f"ALTER TABLE {{schema}}.{table} ADD COLUMN kind text NOT NULL DEFAULT 'usual';\n" for table in TABLES
 )
 """What a later version adds; it fails if it is done twice."""
-
-
-class State(TypedDict, total=False):
-    log: Annotated[list[str], operator.add]
-
-
-def graph(saver: Any) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("ask", lambda state: {"log": [interrupt("go on?"), "x" * 2000]})
-    builder.add_edge(START, "ask")
-    return builder.compile(checkpointer=saver)
-
-
-def answers(saver: Any, config: Any = CONFIG) -> Any:
-    return graph(saver).invoke(Command(resume="yes"), config)["log"]
 
 
 def version_of(place: Place) -> int:
@@ -74,11 +54,11 @@ def later(tmp_path: Path) -> Any:
 
 def test_what_a_later_version_adds_is_no_obstacle_to_those_who_use_the_schema_or_open_it(place: Place) -> None:
     with open_saver(place.url) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         for _ in range(8):  # the server keeps the plans of what a connection executes often
             graph(before).get_state(CONFIG)
         add(place)
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
         with open_saver(place.url) as after:
             for saver, other in ((after, before), (before, after)):
                 graph(saver).invoke({"log": ["more"]}, CONFIG)
@@ -95,7 +75,7 @@ def test_a_schema_of_an_earlier_version_is_brought_up_to_date_once_while_a_graph
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_saver(place.url) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         later(monkeypatch)
         savers = [open_saver(place.url, max_size=1) for _ in range(20)]
         with ThreadPoolExecutor(20) as threads:
@@ -103,7 +83,7 @@ def test_a_schema_of_an_earlier_version_is_brought_up_to_date_once_while_a_graph
         for saver in savers:
             saver.close()
         assert version_of(place) == 101
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
 
 
 def test_who_waits_to_set_up_while_a_later_version_does_leaves_it_at_that(place: Place) -> None:
@@ -144,7 +124,7 @@ def test_an_upgrade_that_is_killed_half_way_has_changed_nothing(
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with open_saver(place.url) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         slow = tmp_path / "slow.sql"
         slow.write_text(ADDITION + "SELECT pg_sleep(60);", encoding="utf-8")
         with subprocess.Popen([sys.executable, "-c", KILLED, place.url, slow]) as program:
@@ -153,7 +133,7 @@ def test_an_upgrade_that_is_killed_half_way_has_changed_nothing(
             os.kill(program.pid, signal.SIGKILL)
         place.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         assert version_of(place) == 100
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
         later(monkeypatch)
         with open_saver(place.url):
             assert version_of(place) == 101
@@ -163,7 +143,7 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_saver(place.url) as before, psycopg.connect(place.server_url) as dump, ThreadPoolExecutor(1) as thread:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         dump.execute(f'LOCK TABLE "{place.schema}".checkpoints IN ACCESS SHARE MODE'.encode())  # as pg_dump does
         later(monkeypatch)
         opening = thread.submit(open_saver(place.url, deadline=0).__enter__)
@@ -172,7 +152,7 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
             [place.application],
         ):
             time.sleep(0.02)
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
         with pytest.raises(StoreUnavailable, match="lock timeout"):
             opening.result(timeout=30)
         assert version_of(place) == 100
@@ -185,18 +165,18 @@ def test_an_upgrade_that_fails_is_an_error_that_changes_nothing(
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_saver(place.url) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         with monkeypatch.context() as patch:
             later(patch, ADDITION + "SELECT 1 / 0;")
             with pytest.raises(CheckpointError, match="division by zero"):
                 open_saver(place.url).__enter__()
         assert version_of(place) == 100
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
 
 
 def test_a_function_that_returns_something_else_is_no_reason_to_guess(place: Place) -> None:
     with open_saver(place.url, max_size=1) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         for _ in range(12):  # now the server has prepared it
             graph(before).get_state(CONFIG)
         [(definition,)] = place.query("SELECT pg_get_functiondef('{s}.load'::regproc)")
@@ -219,14 +199,14 @@ def test_a_role_that_may_create_nothing_has_its_schema_s_owner_upgrade(
         with psycopg.connect(place.server_url, autocommit=True) as admin:
             admin.execute(script.encode())
         with open_saver(url) as before:
-            graph(before).invoke({"log": ["in"]}, CONFIG)
+            asks(before)
             later(monkeypatch)
             for _ in range(2):
                 with pytest.raises(UnsupportedOperation, match=r"must be owner .* once as the owner of its schema"):
                     open_saver(url).__enter__()
             assert version_of(place) == 100
             with open_saver(place.url), open_saver(url) as after:
-                assert answers(after) == ["in", "yes", "x" * 2000]
+                assert answers(after) == ANSWERED
                 assert before.get_tuple(CONFIG).checkpoint["channel_values"]["log"][1] == "yes"  # type: ignore[union-attr]
     finally:
         place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
@@ -235,25 +215,9 @@ def test_a_role_that_may_create_nothing_has_its_schema_s_owner_upgrade(
 
 def test_whoever_uses_a_schema_that_a_later_version_takes_over_is_told_to_upgrade(place: Place) -> None:
     with open_saver(place.url) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         for _ in range(8):
             graph(before).get_state(CONFIG)
         place.query("".join(f"ALTER TABLE {{s}}.{table} RENAME TO {table}_2;" for table in TABLES))
         place.query("UPDATE {s}.schema_version SET version = 200")
-        calls: list[Callable[[], Any]] = [
-            lambda: graph(before).get_state(CONFIG),
-            lambda: answers(before),
-            lambda: graph(before).invoke({"log": []}, {"configurable": {"thread_id": "new"}}),
-            lambda: list(before.list(None)),
-            lambda: list(before.list(CONFIG)),
-            lambda: list(before.threads()),
-            lambda: list(before.interrupts()),
-            lambda: before.prune(["thread"]),
-            lambda: before.delete_thread("thread"),
-            lambda: before.delete_for_runs(["run"]),
-            lambda: before.copy_thread("thread", "copy"),
-            before.setup,
-        ]
-        for call in calls:
-            with pytest.raises(SchemaMismatch, match="upgrade"):
-                call()
+        assert_told_to_upgrade(before)

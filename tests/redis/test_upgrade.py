@@ -2,77 +2,43 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
-from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
 
 from checkpoint_base import SchemaMismatch
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver
-from tests.redis.conftest import CONFIG
-
-
-class State(TypedDict, total=False):
-    log: Annotated[list[str], operator.add]
-
-
-def graph(saver: RedisSaver) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("ask", lambda state: {"log": [interrupt("go on?"), "x" * 2000]})
-    builder.add_edge(START, "ask")
-    return builder.compile(checkpointer=saver)
-
-
-def answers(saver: RedisSaver) -> Any:
-    return graph(saver).invoke(Command(resume="yes"), CONFIG)["log"]
+from tests.upgrades import ANSWERED, CONFIG, answers, asks, assert_told_to_upgrade, graph
 
 
 def test_fields_that_a_later_version_adds_are_no_obstacle(redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         thread, index = before.store._keys("thread")  # type: ignore[attr-defined]
         raw.hset(thread, "z of a later version", b"\x01\x02")
         raw.zadd(index, {b"z thread": 0})
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
         before.copy_thread("thread", "copy")
         before.prune(["thread"])
         with RedisSaver(redis_url, prefix=prefix) as after:
             assert {each.thread_id for each in after.threads()} == {"thread", "copy"}
-            assert graph(after).get_state(CONFIG).values["log"] == ["in", "yes", "x" * 2000]
+            assert graph(after).get_state(CONFIG).values["log"] == ANSWERED
 
 
 def test_whoever_uses_a_prefix_that_a_later_version_takes_over_is_told_to_upgrade(
     redis_url: str, raw: Any, prefix: str
 ) -> None:
     with RedisSaver(redis_url, prefix=prefix) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         raw.set(f"{prefix}:layout", "2 64")
         for key in [*raw.scan_iter(match=f"{prefix}:*}}:*", count=10_000)]:
             raw.rename(key, key.replace(b":{", b":2:{"))
             if key.endswith(b":index"):
                 raw.set(key, "moved")
         kept = set(raw.scan_iter(match=f"{prefix}:2:*", count=10_000))
-        calls: list[Callable[[], Any]] = [
-            lambda: graph(before).get_state(CONFIG),
-            lambda: answers(before),
-            lambda: graph(before).invoke({"log": []}, {"configurable": {"thread_id": "new"}}),
-            lambda: list(before.list(None)),
-            lambda: list(before.list(CONFIG)),
-            lambda: list(before.threads()),
-            lambda: list(before.interrupts()),
-            lambda: before.prune(["thread"]),
-            lambda: before.delete_thread("thread"),
-            lambda: before.delete_for_runs(["run"]),
-            lambda: before.copy_thread("thread", "copy"),
-            before.setup,
-        ]
-        for call in calls:
-            with pytest.raises(SchemaMismatch, match="upgrade"):
-                call()
+        assert_told_to_upgrade(before)
         assert set(raw.scan_iter(match=f"{prefix}:*", count=10_000)) >= kept
         assert raw.get(f"{prefix}:layout") == b"2 64"
 

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 import sqlite3
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
-from langgraph.graph import START, StateGraph
-from langgraph.types import Command, interrupt
 
-from checkpoint_base import CheckpointError, SchemaMismatch, SQLiteSaver
+from checkpoint_base import CheckpointError, SQLiteSaver
 from checkpoint_base.sqlite.store import MIGRATIONS
-
-CONFIG: Any = {"configurable": {"thread_id": "thread"}}
+from tests.upgrades import ANSWERED, CONFIG, answers, asks, assert_told_to_upgrade, graph
 
 ADDITION = """-- What a later version adds; it fails if it is done twice.
 ALTER TABLE checkpoints ADD COLUMN kind TEXT NOT NULL DEFAULT 'usual';
 ALTER TABLE writes ADD COLUMN kind TEXT NOT NULL DEFAULT 'usual';
 CREATE INDEX checkpoints_by_kind ON checkpoints (kind);
 """
-
-
-class State(TypedDict, total=False):
-    log: Annotated[list[str], operator.add]
-
-
-def graph(saver: SQLiteSaver) -> Any:
-    builder = StateGraph(State)
-    builder.add_node("ask", lambda state: {"log": [interrupt("go on?"), "x" * 2000]})
-    builder.add_edge(START, "ask")
-    return builder.compile(checkpointer=saver)
-
-
-def answers(saver: SQLiteSaver, config: Any = CONFIG) -> Any:
-    return graph(saver).invoke(Command(resume="yes"), config)["log"]
 
 
 def script(path: Path, statements: str) -> None:
@@ -71,9 +51,9 @@ def later(tmp_path: Path) -> Any:
 
 def test_what_a_later_version_adds_is_no_obstacle_to_those_who_have_the_file_open_or_open_it(path: Path) -> None:
     with SQLiteSaver(path) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         script(path, f"{ADDITION} PRAGMA user_version = 101;")
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
         with SQLiteSaver(path) as after:
             assert after.get_tuple(CONFIG).checkpoint["channel_values"]["log"][1] == "yes"  # type: ignore[union-attr]
             for saver, other in ((after, before), (before, after)):
@@ -89,7 +69,7 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date_once_while_a_graph_w
     path: Path, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with SQLiteSaver(path) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         later(monkeypatch)
         savers = [SQLiteSaver(path) for _ in range(8)]
         with ThreadPoolExecutor(8) as threads:
@@ -97,7 +77,7 @@ def test_a_file_of_an_earlier_version_is_brought_up_to_date_once_while_a_graph_w
         for saver in savers:
             saver.close()
         assert version_of(path) == 101
-        assert answers(before) == ["in", "yes", "x" * 2000]
+        assert answers(before) == ANSWERED
     with SQLiteSaver(path) as after:
         assert [each.pending_interrupts for each in after.threads()] == [0]
 
@@ -106,7 +86,7 @@ def test_an_upgrade_that_fails_half_way_has_changed_nothing(
     path: Path, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with SQLiteSaver(path) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
     dump = content_of(path)
     with monkeypatch.context() as patch:
         later(patch, f"{ADDITION}INSERT INTO checkpoints (checkpoint) VALUES (1);\n")
@@ -115,28 +95,13 @@ def test_an_upgrade_that_fails_half_way_has_changed_nothing(
     assert (version_of(path), content_of(path)) == (100, dump)
     later(monkeypatch)
     with SQLiteSaver(path) as after:
-        assert answers(after) == ["in", "yes", "x" * 2000]
+        assert answers(after) == ANSWERED
 
 
 def test_whoever_has_a_file_open_that_a_later_version_takes_over_is_told_to_upgrade(path: Path) -> None:
     with SQLiteSaver(path) as before:
-        graph(before).invoke({"log": ["in"]}, CONFIG)
+        asks(before)
         tables = ["threads", "namespaces", "checkpoints", "channel_values", "writes", "chunks", "waiting"]
         renamed = " ".join(f"ALTER TABLE {table} RENAME TO {table}_2;" for table in tables)
         script(path, f"DROP VIEW visible_checkpoints; DROP VIEW listed_threads; {renamed} PRAGMA user_version = 200;")
-        calls: list[Callable[[], Any]] = [
-            lambda: graph(before).get_state(CONFIG),
-            lambda: answers(before),
-            lambda: graph(before).invoke({"log": []}, {"configurable": {"thread_id": "new"}}),
-            lambda: list(before.list(None)),
-            lambda: list(before.threads()),
-            lambda: list(before.interrupts()),
-            lambda: before.prune(["thread"]),
-            lambda: before.delete_thread("thread"),
-            lambda: before.delete_for_runs(["run"]),
-            lambda: before.copy_thread("thread", "copy"),
-            before.setup,
-        ]
-        for call in calls:
-            with pytest.raises(SchemaMismatch, match="upgrade"):
-                call()
+        assert_told_to_upgrade(before)

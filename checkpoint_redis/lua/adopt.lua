@@ -13,12 +13,16 @@ local problem = why_unknown(index, thread, meta)
 if problem then return problem end
 if redis.call('HLEN', copy) ~= tonumber(ARGV[4]) then return false end
 
+local replaced = {}
 if meta then
     for _, field in ipairs(redis.call('HKEYS', hash)) do
-        if kind_of(field) == 'c' and is_visible(redis.call('HGET', hash, field))
-            and not is_visible(redis.call('HGET', copy, field)) then
-            redis.call('UNLINK', copy)
-            return 0
+        local record = kind_of(field) == 'c' and redis.call('HGET', hash, field)
+        if is_visible(record) then
+            if not is_visible(redis.call('HGET', copy, field)) then
+                redis.call('UNLINK', copy)
+                return 0
+            end
+            replaced[field] = parse_checkpoint(record).run or false
         end
     end
 end
@@ -60,16 +64,25 @@ else
     redis.call('UNLINK', copy)
 end
 
-local added = {}
+-- Checkpoints that the thread had may belong to other runs now.
+local added, gone, is_left = {}, {}, {}
 each_field(hash, records, function(field, record)
     if is_visible(record) then
         local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
-        local run = parse_checkpoint(record).run
+        local run, old = parse_checkpoint(record).run, replaced[field]
         added[#added + 1], added[#added + 2] = 0, checkpoint_entry(thread, id, ns)
         added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
-        if run then added[#added + 1], added[#added + 2] = 0, run_entry(thread, run) end
+        if run then
+            added[#added + 1], added[#added + 2] = 0, run_entry(thread, run)
+            is_left[run] = true
+        end
+        if old ~= nil and old ~= (run or false) then gone[#gone + 1] = order_entry(thread, id, ns, old) end
     end
 end)
+for _, run in pairs(replaced) do
+    if run and not is_left[run] then gone[#gone + 1] = run_entry(thread, run) end
+end
+call_in_batches('ZREM', index, gone)
 local updated = updated_of(source_meta)
 if meta then updated = later(updated_of(meta), updated) end
 local latest = redis.call('HGET', hash, 's')

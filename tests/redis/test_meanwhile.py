@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, CorruptCheckpoint
@@ -232,6 +233,25 @@ def test_a_thread_that_goes_on_and_is_pruned_can_be_copied(saver: RedisSaver, re
     while_(lambda: stored.replace("thread", much()), reader)
     reader.copy_thread("thread", "copy")
     assert values_of(saver, config_of("copy")) in stored.values.values()
+
+
+@pytest.mark.parametrize("runs", [("first", "second"), ("first", None), (None, "second")])
+def test_a_copy_that_is_renewed_belongs_to_the_new_run_only(
+    runs: tuple[str | None, ...], saver: RedisSaver, reader: RedisSaver, raw: Any
+) -> None:
+    checkpoint: Any = empty_checkpoint()
+    for run in runs:
+        metadata: Any = {"source": "loop", "step": 1, **({"run_id": run} if run else {})}
+        saver.put(config_of("thread"), checkpoint, metadata, {})
+        saver.copy_thread("thread", "copy")
+    index = saver.store._keys("copy")[1]  # type: ignore[attr-defined]
+    place = f"\0{checkpoint['id']}\0" + (f"\0{runs[-1]}" if runs[-1] else "")
+    assert raw.zrangebylex(index, "[ocopy", "(ocopy\1") == [f"ocopy{place}".encode()]
+    listed = [member for member in raw.zrangebylex(index, "[r", "(s") if member.endswith(b"\0copy")]
+    assert listed == [f"r{run}\0copy".encode() for run in runs[-1:] if run]
+    put(saver, {"a": 1}, config_of("copy", checkpoint["id"]))
+    saver.prune(["copy"])
+    assert [found.checkpoint["channel_values"] for found in reader.list(config_of("copy"))] == [{"a": 1}]
 
 
 READS: dict[str, Callable[[RedisSaver], Any]] = {

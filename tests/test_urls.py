@@ -130,6 +130,8 @@ def test_a_file_of_sqlite_is_named_by_its_path_or_by_its_url(tmp_path: Path) -> 
         ("sqlite://?colour=blue", {}, "unknown option 'colour'"),
         ("sqlite://?strict=perhaps", {}, "true or false"),
         ("sqlite://?deadline=soon", {}, "number of seconds"),
+        ("sqlite://?deadline=inf", {}, "option deadline='inf'"),
+        ("sqlite://?deadline=-1", {}, "option deadline='-1'"),
         ("sqlite://?compression=rar", {}, "zstd or none"),
         ("sqlite://?deadline=1&deadline=2", {}, "deadline is given twice"),
         ("sqlite://?strict=true", {"strict": False}, "strict is False as an argument and True in the URL"),
@@ -184,6 +186,10 @@ def test_a_password_with_reserved_characters_is_not_shown_and_how_to_write_it_is
         error = error.__context__
     for part in re.findall("[a-z0-9]{3,}", password):
         assert part not in shown
+
+
+def test_what_follows_the_host_may_hold_an_at_sign() -> None:
+    assert urls.split_url("postgresql://ann:pw@box:5432/team@home").path == "/team@home"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,16 @@ def test_a_listing_takes_a_round_trip_for_the_first_25_and_one_for_each_hundred_
     assert transport.requests == 4 + 3
 
 
+def test_a_filter_that_the_store_cannot_apply_takes_no_round_trip_for_each_checkpoint(saver: SQLiteSaver) -> None:
+    config = None
+    for step in range(60):
+        config = put(saver, "long", {"n": 1}, config, place={"step": step})
+    transport = counted(saver)
+    found = saver.list({"configurable": {"thread_id": "long"}}, filter={"place": {"step": 0}}, limit=1)
+    assert [each.metadata["place"] for each in found] == [{"step": 0}]
+    assert transport.requests == 2
+
+
 def test_chunks_that_vanished_since_they_were_seen_are_sent_again(saver: SQLiteSaver, filled: Any) -> None:
     put(saver, "other", {"a": ["y" * 3000] * 30})
     saver.delete_thread("other")

@@ -33,7 +33,6 @@ for _, field in ipairs(redis.call('HKEYS', copy)) do
 end
 if not meta and not staged then
     redis.call('RENAME', copy, hash)
-    redis.call('PERSIST', hash)
 else
     local stored, chunks = {}, {}
     each_field(copy, redis.call('HKEYS', copy), function(field, value)
@@ -64,24 +63,21 @@ else
     redis.call('UNLINK', copy)
 end
 
--- Checkpoints that the thread had may belong to other runs now.
-local added, gone, is_left = {}, {}, {}
+-- Checkpoints that the thread had may belong to other runs now. What other checkpoints still need is added again below.
+local added, gone = {}, {}
 each_field(hash, records, function(field, record)
     if is_visible(record) then
         local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
         local run, old = parse_checkpoint(record).run, replaced[field]
         added[#added + 1], added[#added + 2] = 0, checkpoint_entry(thread, id, ns)
         added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
-        if run then
-            added[#added + 1], added[#added + 2] = 0, run_entry(thread, run)
-            is_left[run] = true
+        if run then added[#added + 1], added[#added + 2] = 0, run_entry(thread, run) end
+        if old ~= nil and old ~= (run or false) then
+            gone[#gone + 1] = order_entry(thread, id, ns, old)
+            if old then gone[#gone + 1] = run_entry(thread, old) end
         end
-        if old ~= nil and old ~= (run or false) then gone[#gone + 1] = order_entry(thread, id, ns, old) end
     end
 end)
-for _, run in pairs(replaced) do
-    if run and not is_left[run] then gone[#gone + 1] = run_entry(thread, run) end
-end
 call_in_batches('ZREM', index, gone)
 local updated = updated_of(source_meta)
 if meta then updated = later(updated_of(meta), updated) end

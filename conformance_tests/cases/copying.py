@@ -154,6 +154,24 @@ def copying_again_changes_nothing(t: Trial) -> None:
 
 
 @case("COPY-3")
+def a_copy_that_is_made_again_is_what_its_source_is_now(t: Trial) -> None:
+    saver = t.open()
+    source, target = t.thread("source"), t.thread("target")
+    (first,) = t.chain(saver, source, 1)
+    saver.copy_thread(source, target)
+    saver.put_writes(first, [("n", 1)], "task-1")
+    t.put(saver, source, {"n": 1, "chat": LARGE}, versions={"n": "2.1", "chat": "2.1"}, parent=first)
+    is_refused = True  # whether it is, is not tested here
+    with suppress(Exception):
+        saver.copy_thread(source, target)
+        is_refused = False
+    other = t.open()
+    if not is_refused:
+        found, expected = _contents(t, other, target), _contents(t, other, source)
+        t.expect(found, expected, "copied a thread, went on in it, and copied it again; the copy")
+
+
+@case("COPY-3")
 def a_target_loses_none_of_its_own_checkpoints(t: Trial) -> None:
     saver = t.open()
     source, target = t.thread("source"), t.thread("target")

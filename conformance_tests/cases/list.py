@@ -389,6 +389,16 @@ _ORDINARY = (
 _IMPOSSIBLE = ("", "\x00", "a\x00b", "a\nb", "\x1b", "\ud800")
 
 
+@case("LIST-11")
+def checkpoints_of_many_threads_with_the_same_id_are_listed_once_each(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(30)]  # copies have the ids of their source
+    for thread in threads:
+        t.put(saver, thread, id_=_id(1), metadata={"run_id": run})
+    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(sorted(listed), sorted(threads), "put the same id to 30 threads, listed a config of None; the threads")
+
+
 @case("LIST-12")
 def hostile_filters_that_equal_nothing_match_nothing(t: Trial) -> None:
     saver, thread = t.open(), t.thread()

@@ -236,7 +236,7 @@ def test_a_thread_that_goes_on_and_is_pruned_can_be_copied(saver: RedisSaver, re
 
 
 @pytest.mark.parametrize("runs", [("first", "second"), ("first", None), (None, "second")])
-def test_a_copy_that_is_renewed_belongs_to_the_new_run_only(
+def test_a_checkpoint_that_is_put_or_copied_again_belongs_to_its_new_run_only(
     runs: tuple[str | None, ...], saver: RedisSaver, reader: RedisSaver, raw: Any
 ) -> None:
     checkpoint: Any = empty_checkpoint()
@@ -244,14 +244,15 @@ def test_a_copy_that_is_renewed_belongs_to_the_new_run_only(
         metadata: Any = {"source": "loop", "step": 1, **({"run_id": run} if run else {})}
         saver.put(config_of("thread"), checkpoint, metadata, {})
         saver.copy_thread("thread", "copy")
-    index = saver.store._keys("copy")[1]  # type: ignore[attr-defined]
-    place = f"\0{checkpoint['id']}\0" + (f"\0{runs[-1]}" if runs[-1] else "")
-    assert raw.zrangebylex(index, "[ocopy", "(ocopy\1") == [f"ocopy{place}".encode()]
-    listed = [member for member in raw.zrangebylex(index, "[r", "(s") if member.endswith(b"\0copy")]
-    assert listed == [f"r{run}\0copy".encode() for run in runs[-1:] if run]
-    put(saver, {"a": 1}, config_of("copy", checkpoint["id"]))
-    saver.prune(["copy"])
-    assert [found.checkpoint["channel_values"] for found in reader.list(config_of("copy"))] == [{"a": 1}]
+    for id_ in ("thread", "copy"):
+        index = saver.store._keys(id_)[1]  # type: ignore[attr-defined]
+        place = f"\0{checkpoint['id']}\0" + (f"\0{runs[-1]}" if runs[-1] else "")
+        assert raw.zrangebylex(index, f"[o{id_}", f"(o{id_}\1") == [f"o{id_}{place}".encode()]
+        listed = [member for member in raw.zrangebylex(index, "[r", "(s") if member.endswith(f"\0{id_}".encode())]
+        assert listed == [f"r{run}\0{id_}".encode() for run in runs[-1:] if run]
+        put(saver, {"a": 1}, config_of(id_, checkpoint["id"]))
+        saver.prune([id_])
+        assert [found.checkpoint["channel_values"] for found in reader.list(config_of(id_))] == [{"a": 1}]
 
 
 READS: dict[str, Callable[[RedisSaver], Any]] = {

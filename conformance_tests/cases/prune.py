@@ -579,6 +579,21 @@ def what_a_call_of_a_subgraph_stored_goes_with_the_checkpoint_at_which_it_began(
 
 
 @case("PRUNE-9")
+def what_a_call_stored_stays_if_its_newest_began_at_a_checkpoint_that_stays(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    callers = [stored["configurable"]["checkpoint_id"] for stored in t.chain(saver, thread, 2)]
+    spaces = [_called(f"agent {number}") for number in range(5)]
+    for ns in spaces:
+        for caller in callers:
+            t.put(saver, thread, {"n": caller}, versions={"n": caller}, ns=ns, metadata={"parents": {"": caller}})
+    before = {ns: _latest(t, saver, thread, ns) for ns in spaces}
+    saver.prune([thread])
+    other = t.open()
+    found = {ns: _latest(t, other, thread, ns) for ns in spaces}
+    t.expect(found, before, "pruned, after calls whose older checkpoint began at the first; the latest of each")
+
+
+@case("PRUNE-9")
 def a_thread_that_calls_subgraphs_goes_on_from_within_them_and_does_not_grow(t: Trial) -> None:
     saver, config = t.open(), t.config(t.thread())
     thread = config["configurable"]["thread_id"]

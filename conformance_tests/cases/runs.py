@@ -50,6 +50,17 @@ def a_thread_of_one_run_is_empty(t: Trial) -> None:
 
 
 @case("RUNS-1")
+def a_namespace_of_one_run_is_empty(t: Trial) -> None:
+    saver, thread, run = t.open(), t.thread(), t.thread("run")
+    _put(t, saver, thread, t.thread("run"))
+    _put(t, saver, thread, run, ns="sub:1")
+    saver.delete_for_runs([run])
+    other = t.open()
+    t.expect(other.get_tuple(t.config(thread, ns="sub:1")), None, "deleted a namespace's only run; its latest")
+    t.expect_found(other.get_tuple(t.config(thread)), "deleted the only run of another namespace; the latest")
+
+
+@case("RUNS-1")
 def the_writes_are_gone(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     kept, deleted = t.thread("run"), t.thread("run")

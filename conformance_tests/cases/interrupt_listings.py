@@ -115,6 +115,21 @@ def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
     t.expect(sorted(missing), [], "three threads asked, listed the whole inbox; missing")
 
 
+@case("INTERRUPT-7", needs=Capability.COPY)
+def pages_of_copies_join_to_one_listing(t: Trial) -> None:
+    worker, team = t.open(), t.thread("team")
+    threads = [t.thread() for _ in range(4)]
+    asked = t.put(worker, threads[0], metadata={"team": team})
+    _ask(worker, asked, "task-1", "?")
+    for copy in threads[1:]:
+        worker.copy_thread(threads[0], copy)  # and may have its times
+    reader = t.open()
+    for order in ("newest", "oldest"):
+        pages = _pages(t, reader, "interrupts", 1, metadata={"team": team}, order=order)
+        found = sorted(each.thread_id for page in pages for each in page)
+        t.expect(found, sorted(threads), f"copied a waiting thread, listed pages of one interrupt, {order} first")
+
+
 def _teams_questions(t: Trial, worker: Handle) -> tuple[str, list[tuple[str, str]]]:
     """Let three threads of a new team ask, one after the other: two questions in one write, and a third in another.
 
@@ -331,6 +346,20 @@ def _thread_info(t: Trial, reader: Handle, thread: str) -> Any:
 
 
 # INTERRUPT-10
+
+
+@case("INTERRUPT-10", needs=Capability.COPY)
+def pages_of_copied_threads_join_to_one_listing(t: Trial) -> None:
+    worker, team = t.open(), t.thread("team")
+    threads = [t.thread() for _ in range(4)]
+    t.put(worker, threads[0], metadata={"team": team})
+    for copy in threads[1:]:
+        worker.copy_thread(threads[0], copy)  # and may have its times
+    reader = t.open()
+    for order in ("newest", "oldest"):
+        pages = _pages(t, reader, "threads", 1, metadata={"team": team}, order=order)
+        found = sorted(each.thread_id for page in pages for each in page)
+        t.expect(found, sorted(threads), f"copied a thread, listed pages of one thread, {order} first")
 
 
 @case("INTERRUPT-10")

@@ -41,6 +41,16 @@ def writes_of_several_tasks_come_back_together(t: Trial) -> None:
     _expect_writes(t, stored, expected, "three tasks wrote to one checkpoint of a namespace")
 
 
+@case("WRITES-1")
+def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    large = [f"message {number} {'.' * 200}" for number in range(100)]
+    stored = t.put(saver, thread, {"a": large})
+    for task in ("task-1", "task-2"):
+        saver.put_writes(stored, [("a", large)], task)
+    _expect_writes(t, stored, [(task, "a", large) for task in ("task-1", "task-2")], "wrote what the checkpoint holds")
+
+
 @case("WRITES-2")
 def writes_before_the_checkpoint_are_there_once_it_is(t: Trial) -> None:
     thread = t.thread()

@@ -255,6 +255,17 @@ def test_a_checkpoint_that_is_put_or_copied_again_belongs_to_its_new_run_only(
         assert [found.checkpoint["channel_values"] for found in reader.list(config_of(id_))] == [{"a": 1}]
 
 
+def test_pieces_of_a_value_that_are_removed_before_they_are_taken_over_are_sent_again(
+    saver: RedisSaver, reader: RedisSaver
+) -> None:
+    put(saver, {"a": 1})
+    values = {"large": long()}
+    transport = while_(lambda: reader.delete_thread("thread"), saver, times=1)
+    put(saver, values)
+    assert transport.requests > 2
+    assert values_of(reader) == values
+
+
 READS: dict[str, Callable[[RedisSaver], Any]] = {
     "get_tuple": lambda saver: [saver.get_tuple(each.parent_config) for each in saver.list(CONFIG, limit=1)],
     "list": lambda saver: list(saver.list(CONFIG)),

@@ -174,6 +174,18 @@ def a_graph_goes_on_from_what_remains(t: Trial) -> None:
 # RUNS-3
 
 
+@case("RUNS-2")
+def writes_whose_checkpoint_has_not_arrived_stay_when_nothing_else_does(t: Trial) -> None:
+    saver, thread, run = t.open(), t.thread(), t.thread("run")
+    _put(t, saver, thread, run)
+    id_ = t.checkpoint()["id"]
+    saver.put_writes(t.config(thread, id_), [("a", 1)], "task-1")
+    saver.delete_for_runs([run])
+    stored = t.put(t.open(), thread, {"a": 0}, id_=id_)
+    found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint after its writes")
+    t.expect_writes(found, [("task-1", "a", 1)], "wrote, deleted the thread's only run, and put the checkpoint")
+
+
 @case("RUNS-3")
 def no_runs_and_unknown_runs_are_no_error(t: Trial) -> None:
     saver, thread, run = t.open(), t.thread(), t.thread("run")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypedDict
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -566,3 +566,17 @@ def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> N
     for number in range(50):
         put(saver, {"a": number}, config_of(f"t{number}"))
     assert saver._memory.get().seen._seen == {}
+
+
+def test_the_null_task_asks_nothing(saver: SQLiteSaver) -> None:
+    stored = saver.put(CONFIG, empty_checkpoint(), {"source": "loop", "step": 1}, {})
+    saver.put_writes(stored, [("__interrupt__", [Interrupt("sure?", id="1")])], "00000000-0000-0000-0000-000000000000")
+    assert list(saver.interrupts()) == []
+    assert [found.pending_interrupts for found in saver.threads()] == [0]
+
+
+@pytest.mark.parametrize("metadata", [{}, {"parents": None}, {"parents": "by hand"}, {"parents": {"": 1}}])
+def test_a_call_whose_metadata_does_not_say_where_it_began_is_stored(saver: SQLiteSaver, metadata: Any) -> None:
+    called: Any = {"configurable": {"thread_id": "called", "checkpoint_ns": f"agent:{uuid4()}"}}
+    saver.put(called, empty_checkpoint(), metadata, {})
+    assert [found.metadata for found in saver.list(called)] == [metadata]

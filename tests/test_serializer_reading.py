@@ -519,6 +519,14 @@ def test_flipped_bits_give_a_value_or_one_of_our_errors(seed: int, caplog: Any, 
         read_damaged(bytes(data))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("parts", [["1e9999999999"], ["1e9999999999", None]])
+def test_a_fraction_is_read_from_whole_numbers_alone(parts: list[Any]) -> None:
+    """A text of a few bytes may stand for a number that takes hours to compute."""
+    with pytest.raises(CorruptCheckpoint, match="is damaged"):
+        SERDE.loads_typed((TAG, ormsgpack.packb(ormsgpack.Ext(codes.LEAF, ormsgpack.packb(["Fraction", *parts])))))
+
+
 def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> None:
     unknown = {
         "extension 127": (127, ["tests.shapes", "Point", {}]),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from operator import index
 from typing import Any
 from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -66,7 +67,11 @@ LEAVES: dict[str, Leaf] = {
         lambda raw: int.from_bytes(raw, "big", signed=True),
     ),
     "complex": Leaf(complex, lambda number: [number.real, number.imag], complex),
-    "Fraction": Leaf(Fraction, lambda number: [number.numerator, number.denominator], Fraction),
+    "Fraction": Leaf(
+        Fraction,
+        lambda number: [number.numerator, number.denominator],
+        lambda *parts: Fraction(*map(index, parts)),  # of a text, a few characters may take hours
+    ),
     "range": Leaf(range, lambda numbers: [numbers.start, numbers.stop, numbers.step], range),
     "Decimal": Leaf(Decimal, lambda number: [str(number)], Decimal),
     "UUID": Leaf(

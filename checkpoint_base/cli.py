@@ -17,14 +17,7 @@ import click
 from langchain_core.runnables import RunnableConfig
 
 from checkpoint_base import arguments, documents, rendering, transport
-from checkpoint_base.errors import (
-    CheckpointError,
-    ConflictError,
-    CorruptCheckpoint,
-    InvalidKey,
-    SerializationError,
-    StoreUnavailable,
-)
+from checkpoint_base.errors import UNREADABLE, CheckpointError, ConflictError, InvalidKey, StoreUnavailable
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
@@ -36,9 +29,6 @@ Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNAVAILABLE, _INTERRUPTED = 3, 130
-
-_DAMAGED = (CorruptCheckpoint, SerializationError)
-"""Errors about data that exists but cannot be read. It can be deleted, as their messages advise."""
 
 # Hides the warnings about classes that come back as plain data. In a program they matter; here it always happens.
 _SILENCE = logging.NullHandler()
@@ -511,7 +501,7 @@ def _each(
     for thread in rendering.tracked(doing, threads):
         try:
             results.append(act(thread))
-        except (*_DAMAGED, ConflictError, InvalidKey) as error:
+        except (*UNREADABLE, ConflictError, InvalidKey) as error:
             failures.append({"thread_id": thread, "error": str(error)})
     return results, failures
 
@@ -536,7 +526,7 @@ def _require(saver: CheckpointSaver, threads: Iterable[str], outcome: str = "") 
 def _exists(saver: CheckpointSaver, thread: str) -> bool:
     try:
         return any(saver.threads(thread_id=thread, limit=1))
-    except _DAMAGED:
+    except UNREADABLE:
         return True
 
 
@@ -548,7 +538,7 @@ def _count_readable(saver: CheckpointSaver, threads: Sequence[str]) -> int | Non
     """The number of checkpoints in these threads; None if some cannot be read."""
     try:
         return sum(_count(saver, thread) for thread in threads)
-    except _DAMAGED:
+    except UNREADABLE:
         return None
 
 

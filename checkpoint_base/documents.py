@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.errors import UNREADABLE, SerializationError
 from checkpoint_base.keys import caller_of
 from checkpoint_base.operations import rebuilt_channels
 from checkpoint_base.paging import Listing
@@ -74,7 +74,7 @@ def _delta_channel(saver: CheckpointSaver, config: RunnableConfig, name: str) ->
     """What a delta channel is rebuilt from. Only the graph knows how."""
     try:
         history = saver.get_delta_channel_history(config=config, channels=[name])[name]
-    except (CorruptCheckpoint, SerializationError) as error:  # the rest of the checkpoint is shown all the same
+    except UNREADABLE as error:  # the rest of the checkpoint is shown all the same
         return {"begins_with": None, "writes": [], "error": str(error)}
     writes = [value for _, _, value in history["writes"]]
     return {"begins_with": _unwrapped(history.get("seed")), "writes": writes, "error": None}

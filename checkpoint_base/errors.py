@@ -36,3 +36,7 @@ class UnsupportedOperation(CheckpointError):
 
 class SchemaMismatch(CheckpointError):
     """The store's layout is not this version's: upgrade this package, or point it at another store."""
+
+
+UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
+"""What reading a value raises: it is damaged, nobody here can rebuild it, or a later version has stored it."""

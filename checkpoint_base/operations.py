@@ -31,6 +31,7 @@ from langgraph.checkpoint.serde.types import ERROR
 from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Encoding
 from checkpoint_base.errors import (
+    UNREADABLE,
     ConflictError,
     CorruptCheckpoint,
     InvalidKey,
@@ -83,9 +84,6 @@ _NO_VALUE = ValueRecord(b"")
 
 _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]]
 """By channel, a value's thread and record, and the serializer's tag and bytes that they were joined to."""
-
-_UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
-"""What reading a value raises. A listing goes on, and shows the message."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 
@@ -368,7 +366,7 @@ class Operations:
                     self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
                 )
                 asking = [asked(question, where) for question in questions]
-            except _UNREADABLE as unreadable:
+            except UNREADABLE as unreadable:
                 error = str(unreadable)
             for number, (interrupt_id, value, schema) in enumerate(asking or [("", None, None)], 1):
                 if number <= skip:
@@ -447,7 +445,7 @@ class Operations:
             return {}, None
         try:
             return self._header(record)[1], None
-        except _UNREADABLE as unreadable:
+        except UNREADABLE as unreadable:
             return {}, str(unreadable)
 
     # Values and bytes

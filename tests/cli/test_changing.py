@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, InvalidKey, cli, open_saver
+from checkpoint_base import CheckpointSaver, CorruptCheckpoint, InvalidKey, cli, codec, open_saver
 from checkpoint_base.sqlite.store import SQLiteStore
 from conformance_tests import graphs
 from tests.cli.conftest import (
@@ -379,6 +379,19 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         left = file.execute("SELECT count(*) FROM checkpoints WHERE header = x'00'").fetchone()
     file.close()
     assert left == (len(before["bob-1"]),)
+
+
+def test_what_a_later_version_stored_keeps_no_other_thread_from_being_pruned_and_can_be_deleted(
+    call: Callable[..., Result], url: str
+) -> None:
+    with open_saver(url) as saver, pytest.MonkeyPatch.context() as newer:
+        newer.setattr(codec, "_FORMAT", 2)
+        start(saver, "later")
+    result = call("prune", "--all", "--yes")
+    assert result.exit_code == 1
+    assert result.stdout.endswith(f"in {len(EVERY_THREAD)} threads.\n")
+    assert re.match(r"checkpoint \S+ of thread 'later': .* upgrade checkpoint-backends\n", result.stderr)
+    assert call("delete", "later", "--yes").stdout == "Deleted thread 'later' with checkpoints that cannot be read.\n"
 
 
 def test_encrypted_threads_are_pruned_without_their_key(tmp_path: Path) -> None:

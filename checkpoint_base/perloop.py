@@ -52,7 +52,9 @@ class PerLoop(Generic[T]):
             making = loop.create_task(self._provide(future))
             self._making.add(making)
             making.add_done_callback(self._making.discard)
-        return await asyncio.shield(future)
+        if not future.done():
+            await asyncio.wait([future])  # `asyncio.shield` logs what is raised after its caller was cancelled
+        return future.result()
 
     async def _provide(self, future: asyncio.Future[T]) -> None:
         try:
@@ -75,13 +77,15 @@ class PerLoop(Generic[T]):
             future.exception()  # marked as retrieved: perhaps nobody waits any more
 
     async def aclose(self) -> None:
-        """Close the resources of every loop, each on its own."""
+        """Close the resources of every loop, each on its own, and wait for what this one is still making."""
         here = asyncio.get_running_loop()
         for loop, resource in self._taken():
             if loop is here:
                 await self._close(resource)
             else:
                 await asyncio.to_thread(self._close_from_elsewhere, loop, resource)
+        if making := [task for task in [*self._making] if task.get_loop() is here]:
+            await asyncio.wait(making)  # then it closes what nobody wants any more
 
     def close(self) -> None:
         """`aclose` for sync callers. It cannot wait for this thread's own loop, whose resource is abandoned."""

@@ -179,14 +179,40 @@ def test_what_is_made_for_a_loop_while_everything_is_closed_is_closed_too(colour
         await asyncio.sleep(0)
         if colour == "sync":
             each.close()
+            is_made.set()
         else:
+            asyncio.get_running_loop().call_later(0.01, is_made.set)
             await each.aclose()
-        is_made.set()
+            assert closed == ["resource"]
         outcomes = await asyncio.gather(*callers, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {UnsupportedOperation}
 
     asyncio.run(work())
     assert closed == ["resource"]
+
+
+def test_closing_waits_for_what_is_being_made_though_its_caller_has_gone() -> None:
+    """Otherwise a loop that ends right after would leave it open."""
+    closed: list[str] = []
+
+    async def make() -> str:
+        await asyncio.sleep(0.05)
+        return "resource"
+
+    async def close(resource: str) -> None:
+        closed.append(resource)
+
+    async def work() -> None:
+        each = PerLoop(make, close, closed.append)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(each.get(), 0.01)
+        await each.aclose()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work())
+    assert closed == ["resource"]
+    assert not asyncio.all_tasks(loop)
+    loop.close()
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -286,8 +312,12 @@ def test_what_cannot_be_made_is_an_error_for_all_who_wait_and_is_tried_anew_by_t
         async def close(_: str) -> None: ...
 
         each = PerLoop(make, close, lambda _: None)
-        outcomes = await asyncio.gather(*(each.get() for _ in range(callers)), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [OSError] * callers
+        gone = asyncio.ensure_future(each.get())
+        waiting = [asyncio.ensure_future(each.get()) for _ in range(callers)]
+        await asyncio.sleep(0)
+        gone.cancel()
+        outcomes = await asyncio.gather(gone, *waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] + [OSError] * callers
         assert await each.get() == "resource"
 
     asyncio.run(work())

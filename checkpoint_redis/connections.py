@@ -185,8 +185,9 @@ def close_idle(client: Any) -> None:
     for pool in pools:
         try:
             pool.disconnect(inuse_connections=False)
-        except TypeError:  # a BlockingConnectionPool of redis-py 6 cannot tell which are idle
-            pool.disconnect()
+        except TypeError:  # a BlockingConnectionPool of redis-py 6 cannot do that
+            for connection in filter(None, [*pool.pool.queue]):
+                connection.disconnect()
 
 
 def _blocking_client(deployment: Deployment) -> Any:

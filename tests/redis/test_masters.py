@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, transport
+from checkpoint_redis.connections import close_idle
 from tests.faults.proxy import Proxy
 from tests.redis.conftest import aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server
@@ -34,6 +35,25 @@ def eventually(is_so: Callable[[], bool]) -> None:
 
 def port_of(server: Server) -> int:
     return int(server.url.rpartition(":")[2].partition("/")[0])
+
+
+class OlderPool(redis_py.BlockingConnectionPool):
+    """As of redis-py 6."""
+
+    def disconnect(self) -> None:  # type: ignore[override]
+        for connection in self._connections:
+            connection.disconnect()
+
+
+@pytest.mark.parametrize("kind", [redis_py.ConnectionPool, redis_py.BlockingConnectionPool, OlderPool])
+def test_only_connections_that_no_call_is_using_are_closed(redis_url: str, kind: Any) -> None:
+    with redis_py.Redis(connection_pool=kind.from_url(redis_url)) as client:
+        used, idle = (client.connection_pool.get_connection() for _ in range(2))
+        client.connection_pool.release(idle)
+        used.send_command("PING")
+        close_idle(client)
+        assert used.read_response() in (b"PONG", "PONG")
+        assert idle._sock is None
 
 
 # One address, as hosted Redis has it, behind which another server becomes the master

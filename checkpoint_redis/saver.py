@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from math import isfinite
 from typing import Any, Self, TypeAlias, Unpack
 
 import redis
@@ -70,7 +69,7 @@ class RedisSaver(CheckpointSaver):
         )
         if not _PREFIX.fullmatch(prefix):
             raise UnsupportedOperation(f"prefix={prefix!r}: use 1 to 128 letters, digits and any of _ . : -")
-        if ttl is not None and not (isinstance(ttl, int | float) and isfinite(ttl) and 0 < ttl < 10**9):
+        if ttl is not None and not (isinstance(ttl, int | float) and ttl is not True and 0 < ttl < 10**9):
             raise UnsupportedOperation(f"ttl={ttl!r}: give a number of seconds above 0, or None")
         if refresh_on_read and ttl is None:
             raise UnsupportedOperation("refresh_on_read needs a ttl= to refresh threads with")

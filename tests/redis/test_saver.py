@@ -540,6 +540,7 @@ def test_options_of_a_url_and_arguments_are_the_same(redis_url: str, raw: Any, p
         ({"ttl": -1}, "ttl="),
         ({"ttl": float("inf")}, "ttl="),
         ({"ttl": float("nan")}, "ttl="),
+        ({"ttl": True}, "ttl="),  # would be a second
         ({"ttl": {"default_ttl": 60, "refresh_on_read": True}}, "give a number of seconds above 0"),  # as LangGraph's
         ({"refresh_on_read": True}, "needs a ttl"),
         ({"replicas": -1}, "replicas="),

@@ -160,6 +160,12 @@ class Token(SecretStr):
     """Not pydantic's own."""
 
 
+class OwnedToken(SecretStr):
+    def __init__(self, value: str, owner: str) -> None:
+        super().__init__(value)
+        self.owner = owner
+
+
 class SecretDate(Secret[date]):
     pass
 

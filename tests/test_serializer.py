@@ -179,6 +179,7 @@ VALUES: dict[str, Any] = {
     "SecretBytes": pydantic.SecretBytes(b"s"),
     "v1 SecretStr": pydantic.v1.SecretStr("s"),
     "Secret": pydantic.Secret(("s", {1})),
+    "derived from SecretStr, with a field": shapes.OwnedToken("s", owner="me"),
     "derived from Secret": shapes.SecretDate(date(2026, 1, 1)),
     "AnyUrl": pydantic.AnyUrl("mcp://h\u00f6st/a b?q=%2F#\U0001f600"),
     "HttpUrl": pydantic.HttpUrl("HTTPS://user:p%40ss@Example.com:443"),

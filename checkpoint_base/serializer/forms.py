@@ -61,9 +61,7 @@ class EnumMember(Form):
             raise LookupError("no member has the stored value any more") from error
 
 
-class Secret(EnumMember):
-    """Rebuilt from its value, as an enum member is."""
-
+class Secret(Form):
     code = codes.SECRET
 
     @staticmethod
@@ -73,7 +71,13 @@ class Secret(EnumMember):
         )
 
     def take(self, obj: Any) -> list[Any]:
-        return [obj.get_secret_value()]
+        # Secret[int](...) leaves `__orig_class__` on the instance, for type checkers.
+        return _with_attributes(obj._secret_value, obj, "_secret_value", "__orig_class__")
+
+    def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
+        obj = object.__new__(self.cls)
+        set_attributes(obj, {"_secret_value": plain, **more.get("attributes", {})})
+        return obj
 
 
 class Url(Form):
@@ -98,8 +102,7 @@ class Url(Form):
             is_same = False
         if not is_same:
             raise Refused("cannot be read again from its text: store str(url) instead")
-        attributes = {name: value for name, value in vars(obj).items() if name != "_url"}
-        return [text, {"attributes": attributes}] if attributes else [text]
+        return _with_attributes(text, obj, "_url")
 
     def make(self, plain: Any, more: Mapping[str, Any]) -> Any:
         obj = object.__new__(self.cls)
@@ -162,6 +165,12 @@ class BuiltinSubclass(Form):
             self.base.__init__(obj, plain)  # type: ignore[misc]  # not the subclass's
         set_attributes(obj, more.get("attributes", {}))
         return obj
+
+
+def _with_attributes(plain: Any, obj: Any, *held: str) -> list[Any]:
+    """The plain value with the attributes of an instance, but for those that hold it."""
+    attributes = {name: value for name, value in vars(obj).items() if name not in held}
+    return [plain, {"attributes": attributes}] if attributes else [plain]
 
 
 def set_attributes(obj: Any, attributes: Mapping[str, Any]) -> None:

@@ -61,17 +61,21 @@ class Meanwhile:
 
 @pytest.mark.parametrize("number", range(1, 8))
 @pytest.mark.parametrize("found", ["2 64", "creating 2 64"])
+@pytest.mark.parametrize("takes_over", [False, True])
 def test_a_later_version_that_sets_up_at_the_same_time_is_never_overwritten(
-    redis_url: str, raw: Any, prefix: str, number: int, found: str
+    redis_url: str, raw: Any, prefix: str, number: int, found: str, takes_over: bool
 ) -> None:
     layout = f"{prefix}:layout"
-    was_first = []
+    has_set: list[bool | None] = []
     saver = RedisSaver(redis_url, prefix=prefix)
-    meanwhile = Meanwhile(saver.store.transport, number, lambda: was_first.append(raw.set(layout, found, nx=True)))
+    act = lambda: has_set.append(raw.set(layout, found, nx=not takes_over))  # noqa: E731
+    meanwhile = Meanwhile(saver.store.transport, number, act)
     saver.transport = Retrying(meanwhile, deadline=0)
+    is_refused = False
     try:
         saver.setup()
     except SchemaMismatch as refused:
-        assert "upgrade" in str(refused)  # noqa: PT017
+        is_refused = "upgrade" in str(refused)
     saver.close()
-    assert raw.get(layout).decode() == (found if was_first == [True] else "1 64")
+    assert raw.get(layout).decode() == (found if has_set == [True] else "1 64")
+    assert takes_over or is_refused == (has_set == [True])

@@ -75,14 +75,15 @@ def translated(error: Exception) -> CheckpointError:
         if isinstance(error, (OSError, psycopg.InterfaceError)):
             return StoreUnavailable(f"PostgreSQL: {text}")
         return CheckpointError(f"PostgreSQL: {type(error).__name__}: {text}")
+    # Told by where it was raised, because its words depend on the server's language.
+    if code == "0A000" and isinstance(error, psycopg.Error) and error.diag.source_function == "RevalidateCachedQuery":
+        return NotSetUp(f"the schema was changed while it was in use ({text}): {_SET_UP}")
     return _by_sqlstate(code, text)
 
 
 def _by_sqlstate(code: str, text: str) -> CheckpointError:
     if code in ("42P01", "42883", "3F000", "42703", "42P02"):  # no such table, function, schema or column
         return NotSetUp(f"the schema lacks what this version needs ({text}): {_SET_UP}")
-    if code == "0A000" and "cached plan" in text:
-        return NotSetUp(f"the schema was changed while it was in use ({text}): {_SET_UP}")
     if code in ("42P07", "42723", "42710"):  # such a table, function or object exists
         return SchemaMismatch(f"the schema holds another program's tables ({text}): choose another schema")
     if code == "42501":

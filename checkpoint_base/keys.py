@@ -78,6 +78,11 @@ def task_key(task_id: object) -> str:
     return _checked("task_id", task_id)
 
 
+def run_key(run_id: object) -> str:
+    """Return a run's id, which LangGraph takes from any metadata, as the text that stores use."""
+    return escape(run_id if isinstance(run_id, str) else str(run_id))
+
+
 def text_key(name: str, value: object) -> str:
     """Return a text of any length that LangGraph derives from node names: a namespace or a task path."""
     if not isinstance(value, str):

@@ -48,6 +48,7 @@ from checkpoint_base.keys import (
     config_of,
     escape,
     namespace_of,
+    run_key,
     shown,
     task_key,
     text_key,
@@ -224,7 +225,7 @@ class Operations:
         if isinstance(run_ids, str):
             raise InvalidKey(f"run_ids must be a sequence of ids, not a text: pass [{run_ids!r}]")
         if run_ids:
-            yield from self.store.delete_runs([escape(str(run_id)) for run_id in run_ids])
+            yield from self.store.delete_runs([run_key(run_id) for run_id in run_ids])
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Operation[None]:
         source, target = thread_key(source_thread_id), thread_key(target_thread_id)
@@ -600,7 +601,7 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
 
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
-    return None if run_id is None else escape(str(run_id))
+    return None if run_id is None else run_key(run_id)
 
 
 def _damaged_time(*times: int) -> str | None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypedDict
 from uuid import UUID, uuid4
@@ -34,6 +35,7 @@ from checkpoint_base import (
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
 from checkpoint_base.msgpack import element_ends
+from checkpoint_base.sqlite.transport import Transaction
 from checkpoint_base.store import THREADS_AT_ONCE
 from tests.conftest import counted
 
@@ -452,6 +454,21 @@ def test_a_checkpoint_whose_ancestors_writes_are_gone_is_a_conflict(saver: SQLit
     with pytest.raises(ConflictError, match="log would be rebuilt from"):
         saver.put(first, checkpoint, {"counters_since_delta_snapshot": {"log": (1, 1)}}, {"log": "2.1"})
     assert list(saver.history(None)) == []
+
+
+class Run(str, Enum):  # noqa: UP042  # the text of its members is another one
+    A = "run-1"
+
+
+def test_a_run_id_that_is_a_member_of_an_enum_is_the_text_that_it_equals(saver: SQLiteSaver) -> None:
+    put(saver, {"n": 1}, run_id=Run.A)
+    put(saver, {"n": 1}, config_of("other"), run_id="run-2")
+    [(found,), _] = saver.store.transport.execute(
+        Transaction(lambda db: db.execute("SELECT run_id FROM checkpoints ORDER BY run_id").fetchall())
+    )
+    assert found == "run-1"
+    saver.delete_for_runs([Run.A])
+    assert [each.thread_id for each in saver.threads()] == ["other"]
 
 
 def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -> None:

@@ -199,7 +199,9 @@ class Codec:
             tail = record.root[type_end:]
             contents = [] if flags & _INLINE else _Leaves(chunks).contents(split_ids(record.refs))
             head = _decompressed(tail) if flags & _COMPRESSED else tail
-        except (IndexError, UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
+        except IndexError as error:
+            raise CorruptCheckpoint("a stored value cannot be read: it is empty or cut off") from error
+        except (UnicodeDecodeError, RecursionError, zstandard.ZstdError) as error:
             raise CorruptCheckpoint(f"a stored value cannot be read: {error}") from error
         if sum(map(len, contents)) > MAX_VALUE_BYTES:
             raise CorruptCheckpoint(_IMPOSSIBLE)

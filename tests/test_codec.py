@@ -246,6 +246,13 @@ def test_chunks_that_are_longer_than_any_value_are_not_all_held(monkeypatch: pyt
     assert sum(unpacked) < 100_000 + PACK_MAX_BYTES
 
 
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_an_empty_value_is_told(left: int) -> None:
+    root = Codec().encode(TAG, b"\xc0").record.root
+    with pytest.raises(CorruptCheckpoint, match="it is empty or cut off"):
+        Codec().decode(ValueRecord(root[:left]), {})
+
+
 @settings(max_examples=300)
 @given(root=st.binary(max_size=200), refs=st.binary(max_size=64))
 def test_random_bytes_are_never_taken_for_a_value(root: bytes, refs: bytes) -> None:

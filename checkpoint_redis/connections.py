@@ -26,6 +26,7 @@ from checkpoint_base.perloop import OneLoop, PerLoop
 from checkpoint_base.perprocess import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_base.turns import NoTurn, Turns
+from checkpoint_redis.errors import is_of_another_loop
 from checkpoint_redis.urls import Deployment
 
 ASYNC_REQUESTS = 64
@@ -173,7 +174,15 @@ class GivenClients(Clients):
     async def asynchronous(self) -> AsyncIterator[Any]:
         self._check_open()
         self._loop.check()
-        yield self._client
+        try:
+            yield self._client
+        except RuntimeError as error:
+            if not is_of_another_loop(error):
+                raise
+            raise UnsupportedOperation(
+                "the given client is still bound to an event loop that has ended: close it before its loop ends, make "
+                "one for each loop, or open the saver with a URL, which serves all of them"
+            ) from error
 
 
 def close_idle(client: Any) -> None:

@@ -139,5 +139,10 @@ def is_dropped_connection(error: AttributeError) -> bool:
     return error.obj is None and error.name in _STREAM_METHODS
 
 
+def is_of_another_loop(error: RuntimeError) -> bool:
+    """Whether asyncio refuses a connection, or a lock, of an event loop that is not the running one."""
+    return any(words in str(error) for words in ("Event loop is closed", "different event loop", "different loop"))
+
+
 def _codes(error: object) -> set[str]:
     return set(_CODE.findall(str(error))) if isinstance(error, ResponseError) else set()

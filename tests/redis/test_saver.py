@@ -300,6 +300,29 @@ def test_an_async_client_that_is_given_serves_async_calls_and_stays_open(
 
 
 @pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
+def test_an_async_client_that_is_given_must_be_closed_before_its_event_loop_ends(
+    cluster: bool, redis_url: str, cluster_server: Server, prefix: str
+) -> None:
+    """In a process of its own, because such a client is never closed."""
+
+    def use() -> None:
+        client = async_client(cluster, redis_url, cluster_server)
+        saver = RedisSaver(client, prefix=prefix)
+
+        async def read(*, close: bool) -> None:
+            assert await saver.aget_tuple(CONFIG) is None
+            if close:
+                await client.aclose()
+
+        for close in (True, True, False):
+            asyncio.run(read(close=close))
+        with pytest.raises(UnsupportedOperation, match="bound to an event loop that has ended: close it"):
+            asyncio.run(read(close=True))
+
+    done_in_a_fork(use)
+
+
+@pytest.mark.parametrize("cluster", [False, True], ids=["redis", "cluster"])
 def test_an_async_client_that_is_given_serves_one_event_loop_at_a_time(
     cluster: bool, redis_url: str, cluster_server: Server, prefix: str
 ) -> None:

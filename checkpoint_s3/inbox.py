@@ -259,12 +259,9 @@ class Inbox:
             except CorruptCheckpoint:
                 damaged = [each for each, body in objects if not has_writes(body)]
                 writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
-            # Of the task's id, only the digest is known.
-            writes += [
-                unreadable_question(each.parsed.task, int(each.modified * 1_000_000))
-                for each in damaged
-                if each.parsed.kind == "x"
-            ]
+            # One for a task, as questions are. Of the task's id, only the digest is known.
+            asked_at = {each.parsed.task: int(each.modified * 1_000_000) for each in damaged if each.parsed.kind == "x"}
+            writes += [unreadable_question(*place) for place in asked_at.items()]
             telling = [write for write in writes if write.questions or write.settles]
             asked, _ = closure((id_ for write in writes if write.questions for id_ in write.value.chunk_ids), chunks)
             is_damaged = head is None or bool(damaged) or is_ledger_damaged

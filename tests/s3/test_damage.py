@@ -9,6 +9,7 @@ import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_base import CorruptCheckpoint
+from checkpoint_base.listings import PendingInterrupt
 from checkpoint_s3 import S3Saver
 from tests.s3.bucket import content, keys, overwrite
 from tests.s3.threads import config_of, put
@@ -103,6 +104,24 @@ def test_the_ledger_of_a_thread_without_objects_can_be_deleted_when_it_is_damage
     put(saver, 1, thread="bad")
     with S3Saver.from_conn_string(moto_url) as other:
         assert other.get_tuple(config_of("bad")) is not None
+
+
+def test_two_damaged_questions_of_a_task_are_listed_as_one_on_pages_of_any_length(
+    saver: S3Saver, moto_url: str
+) -> None:
+    saver.put_writes(config_of("bad", 1), [("__interrupt__", (Interrupt("?", id="x"),)), ("__error__", "no")], "more")
+    saver.put_writes(config_of("bad", 1), [("__interrupt__", (Interrupt("?", id="y"),))], "third")
+    for key in keys(moto_url, "t/=bad/"):
+        if "/x" in key:
+            overwrite(moto_url, key, b"")
+    everything = list(saver.interrupts())
+    assert sorted((each.thread_id, bool(each.error)) for each in everything) == [("bad", True)] * 3 + [("good", False)]
+    joined: list[PendingInterrupt] = []
+    while page := list(saver.interrupts(limit=1, after=joined[-1].cursor if joined else None)):
+        joined += page
+    assert [each.cursor for each in joined] == [each.cursor for each in everything]
+    (bad,) = saver.threads(thread_id="bad")
+    assert bad.pending_interrupts == 3
 
 
 def test_objects_of_others_among_the_markers_are_passed_over(saver: S3Saver, moto_url: str) -> None:

@@ -164,6 +164,12 @@ class ListQuery:
     limit: int = 100
     contents: bool = True
 
+    @property
+    def below(self) -> str | None:
+        """The least id in ``before`` and ``after``, if there is any: no checkpoint of this page has a greater one."""
+        bounds = (self.before, self.after.checkpoint_id if self.after else None)
+        return min((bound for bound in bounds if bound), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class InboxQuery:

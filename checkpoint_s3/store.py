@@ -399,8 +399,7 @@ class S3Store(CheckpointStore):
         thread_id = query.thread_id or ""
         folder = self._reader.keys.folder(thread_id)
         prefix = folder + space_segment(query.checkpoint_ns or "")
-        bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
-        after = f"{prefix}{id_segment(min(bounds))}/~" if bounds else ""
+        after = f"{prefix}{id_segment(query.below)}/~" if query.below else ""
         if query.checkpoint_id is not None:
             prefix, after = f"{prefix}{id_segment(query.checkpoint_id)}/", ""
         state, page = yield from self._reader.listed(thread_id, List(prefix, after=after, limit=_PAGE))
@@ -417,9 +416,8 @@ class S3Store(CheckpointStore):
     def _thread_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of a thread for a page in all its namespaces, from where it starts."""
         root = f"{self._reader.keys.folder(thread_id)}{space_segment('')}"
-        bounds = [bound for bound in (query.before, query.after.checkpoint_id if query.after else None) if bound]
         # From this id on, which another namespace may have as well: the root namespace's comes last.
-        start = f"{root}{id_segment(min(bounds))}" if bounds else ""
+        start = f"{root}{id_segment(query.below)}" if query.below else ""
 
         def enough(groups: Sequence[Group]) -> bool:
             return sum(group.visible is not None for group in groups) > query.limit

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CheckpointError(Exception):
     """The base of every error that this package raises on purpose."""
@@ -12,11 +15,14 @@ class StoreUnavailable(CheckpointError):
 
 
 class ConflictError(CheckpointError):
-    """Another caller wrote first, or removed what the call relies on. Read the new state, then decide."""
+    """Another caller wrote first, removed what the call relies on, or keeps changing the thread.
+
+    Read the new state, then decide.
+    """
 
 
 class CorruptCheckpoint(CheckpointError):
-    """Stored data is missing or damaged. Restore it from a backup, or delete what the message names."""
+    """Stored data is missing or damaged. Restore it from a backup, or delete the thread that the message names."""
 
 
 class InvalidKey(CheckpointError, ValueError):
@@ -40,3 +46,26 @@ class SchemaMismatch(CheckpointError):
 
 UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
 """What reading a value raises: it is damaged, nobody here can rebuild it, or a later version has stored it."""
+
+
+def kept_changing(thread_id: str, done: str) -> ConflictError:
+    """The error of an operation of several requests if others changed its thread in between each time."""
+    return ConflictError(f"thread {thread_id!r} kept changing while it was {done}: call again")
+
+
+@contextmanager
+def damage_of(thread_id: str | None) -> Iterator[None]:
+    """Say of which thread the damage is that is found in here, and what to do; of several threads, nothing is known."""
+    try:
+        yield
+    except CorruptCheckpoint as error:
+        said = str(error)
+        if thread_id is None:
+            raise
+        if f"thread {thread_id!r}" not in said:
+            said = f"thread {thread_id!r}: {said}"
+        if "from a backup" not in said:
+            said = f"{said}. Restore it from a backup, or delete the thread"
+        if said == str(error):
+            raise
+        raise CorruptCheckpoint(said) from error

@@ -38,6 +38,7 @@ from checkpoint_base.errors import (
     SchemaMismatch,
     SerializationError,
     UnsupportedOperation,
+    damage_of,
 )
 from checkpoint_base.keys import (
     CheckpointKey,
@@ -59,7 +60,7 @@ from checkpoint_base.keys import (
 )
 from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
-from checkpoint_base.paging import Item, Listing
+from checkpoint_base.paging import Item, Listing, Query
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
@@ -77,7 +78,7 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE, CheckpointStore
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, about, each
 
 _LOG = logging.getLogger(__name__)
 
@@ -129,9 +130,8 @@ class Operations:
         ]
         unchanged = {pairs[channel] for channel in values if channel in pairs and channel not in new_versions}
         chunks = _all_chunks(encodings.values())
-        missing = yield from self.store.put(
-            record, new_values, self.memory.seen.unseen(key.thread_id, chunks), unchanged
-        )
+        unseen = self.memory.seen.unseen(key.thread_id, chunks)
+        missing = yield from about(key.thread_id, self.store.put(record, new_values, unseen, unchanged))
         if missing.parent:
             raise ConflictError(
                 f"{shown(record.parent_id or '')}, the parent of {key.place}, has been removed since, and with it the "
@@ -145,7 +145,8 @@ class Operations:
                     encodings[channel] = self._encode_channel(key, channel, values[channel])
                     new_values.append(ChannelValue(*pairs[channel], encodings[channel].record))
             chunks = _all_chunks(encodings.values())
-            missing = yield from self.store.put(record, new_values, chunks, unchanged - missing.versions)
+            unchanged -= missing.versions
+            missing = yield from about(key.thread_id, self.store.put(record, new_values, chunks, unchanged))
         if missing:
             raise ConflictError(f"{key.place} could not be stored: its thread is being removed at the same time")
         self.memory.seen.add(key.thread_id, chunks)
@@ -209,9 +210,11 @@ class Operations:
             return
         chunks = _all_chunks(encodings)
         seen = self.memory.seen
-        missing = yield from self.store.put_writes(key, tuple(records.values()), seen.unseen(key.thread_id, chunks))
+        stored = tuple(records.values())
+        unseen = seen.unseen(key.thread_id, chunks)
+        missing = yield from about(key.thread_id, self.store.put_writes(key, stored, unseen))
         if missing:
-            missing = yield from self.store.put_writes(key, tuple(records.values()), chunks)
+            missing = yield from about(key.thread_id, self.store.put_writes(key, stored, chunks))
         if missing:
             raise ConflictError(
                 f"writes on {key.place} could not be stored: their thread is being removed at the same time"
@@ -231,7 +234,7 @@ class Operations:
         source, target = thread_key(source_thread_id), thread_key(target_thread_id)
         if source == target:
             return
-        if not (yield from self.store.copy_thread(source, target)):
+        if not (yield from about(source, self.store.copy_thread(source, target))):
             raise ConflictError(
                 f"thread {target!r} has checkpoints that thread {source!r} does not have: "
                 "copy to another id, or delete the target first"
@@ -251,24 +254,22 @@ class Operations:
             raise UnsupportedOperation(
                 f"keep={keep} with the strategy 'delete', which keeps nothing: pass one of the two"
             )
-        damage: CorruptCheckpoint | None = None
-        for at in range(0, len(keys), THREADS_AT_ONCE):
-            try:
-                some = keys[at : at + THREADS_AT_ONCE]
-                yield from self.store.delete_threads(some) if strategy == "delete" else self.store.prune(some, keep)
-            except CorruptCheckpoint as error:  # of one thread, which keeps no other from being pruned
-                damage = damage or error
-        if damage is not None:
-            raise damage
+        batches = (keys[at : at + THREADS_AT_ONCE] for at in range(0, len(keys), THREADS_AT_ONCE))
+        if strategy == "delete":
+            yield from each(batches, self.store.delete_threads)
+        else:
+            yield from each(batches, lambda some: self.store.prune(some, keep))
 
     # Reading
 
     def get_tuple(self, config: RunnableConfig) -> Operation[CheckpointTuple | None]:
-        stored = yield from self.store.load(namespace_of(config), checkpoint_id_of(config))
+        space = namespace_of(config)
+        stored = yield from about(space.thread_id, self.store.load(space, checkpoint_id_of(config)))
         if stored is None:
             return None
         self.memory.seen.add(stored.record.key.thread_id, stored.chunks)
-        return self._tuple(stored, *self._header(stored.record), {})
+        with damage_of(space.thread_id):
+            return self._tuple(stored, *self._header(stored.record), {})
 
     def delta_history(
         self, config: RunnableConfig, channels: Sequence[str]
@@ -277,8 +278,9 @@ class Operations:
         if not channels:
             return {}
         names = {escape(channel): channel for channel in channels}
-        found = yield from self.store.ancestry(space, checkpoint_id_of(config), tuple(names))
-        where = f"the ancestors of {space.thread_id!r}"
+        ancestry = self.store.ancestry(space, checkpoint_id_of(config), tuple(names))
+        found = yield from about(space.thread_id, ancestry)
+        where = f"the ancestors in thread {space.thread_id!r}"
         histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
         for generation in reversed(found.writes):
             for write in sorted(generation, key=_write_order):
@@ -334,7 +336,7 @@ class Operations:
                 )
 
         query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
-        return Listing(self.store.threads, query, read, limit=limit, is_exact=self._is_exact(metadata))
+        return Listing(_about(self.store.threads), query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def interrupts(
         self,
@@ -389,7 +391,7 @@ class Operations:
 
         query = self._inbox_query(thread_id, metadata, order, cursor)
         behind_cursor = replace(query, after=cursor.within)
-        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
+        return Listing(_about(self.store.interrupts), query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
         self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
@@ -522,11 +524,12 @@ class Operations:
         )
 
         def read_matching(stored: StoredCheckpoint) -> Iterator[Item]:
-            header, metadata = self._header(stored.record)
-            if matches(metadata, filter_):
-                yield read(stored, header, metadata)
+            with damage_of(stored.record.key.thread_id):
+                header, metadata = self._header(stored.record)
+                found = [read(stored, header, metadata)] if matches(metadata, filter_) else ()
+            yield from found
 
-        return Listing(self.store.list, query, read_matching, limit=limit, is_exact=self._is_exact(filter_))
+        return Listing(_about(self.store.list), query, read_matching, limit=limit, is_exact=self._is_exact(filter_))
 
     def _inbox_query(
         self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor
@@ -543,6 +546,11 @@ class Operations:
     def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
         """Whether the store itself can apply the whole filter, which it cannot if the metadata is encrypted, say."""
         return len(self._terms(filter_ or {})) == len(filter_ or {})
+
+
+def _about(fetch: Callable[[Query], Operation[Sequence[Any]]]) -> Callable[[Query], Operation[Sequence[Any]]]:
+    """`about`, for a listing that may be of one thread."""
+    return lambda query: about(query.thread_id, fetch(query))
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:

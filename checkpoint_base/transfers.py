@@ -23,7 +23,7 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transport import Operation, Transport, arun, run
+from checkpoint_base.transport import Operation, Transport, about, arun, run
 
 T = TypeVar("T")
 
@@ -63,12 +63,14 @@ def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -
 
 def transfer_counting(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Transferred:
     """`transfer`, which also returns how many checkpoints the target had already."""
-    return run(_transfer(source, target, thread_key(thread_id)), _Directing())
+    key = thread_key(thread_id)
+    return run(about(key, _transfer(source, target, key)), _Directing())
 
 
 async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
     """`transfer`, asynchronously."""
-    return (await arun(_transfer(source, target, thread_key(thread_id)), _Directing())).sent
+    key = thread_key(thread_id)
+    return (await arun(about(key, _transfer(source, target, key)), _Directing())).sent
 
 
 # One operation on two stores: each of its requests names the transport that carries it out.

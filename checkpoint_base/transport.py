@@ -10,11 +10,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
+from checkpoint_base.errors import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, damage_of
 from checkpoint_base.tracing import note
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +26,24 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 
 Operation: TypeAlias = Generator[Any, Any, T]
 """Yields requests that its store's transport understands, is sent each one's response, and returns its result."""
+
+
+def about(thread_id: str | None, operation: Operation[T]) -> Operation[T]:
+    """Carry out an operation on one thread: what it finds damaged is told of that thread."""
+    with damage_of(thread_id):
+        return (yield from operation)
+
+
+def each(items: Iterable[T], act: Callable[[T], Operation[None]]) -> Operation[None]:
+    """Act on one after the other. Damage of one keeps no other from its turn, and is told at the end."""
+    damage: CorruptCheckpoint | None = None
+    for item in items:
+        try:
+            yield from act(item)
+        except CorruptCheckpoint as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
 
 
 class Transport(Protocol):

@@ -363,7 +363,9 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
     ) = row[:_RECORD_COLUMNS]  # fmt: skip
     key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
     if len(channels) != len(versions) or None in channels or None in versions or None in opened:
-        raise CorruptCheckpoint(f"the channels of checkpoint {key.place} are damaged")
+        raise CorruptCheckpoint(
+            f"the channels of checkpoint {key.place} are damaged: restore it from a backup, or delete the thread"
+        )
     return CheckpointRecord(
         key=key,
         parent_id=parent_id,

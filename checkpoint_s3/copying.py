@@ -55,13 +55,15 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
     veil = frozenset(map(checkpoint_digest, names))
     kept = {name for group in present for name in names_of([replace(group, others=[])])}
 
-    def veiled(state: State, groups: Sequence[Group]) -> Ledger:
+    def veiled(state: State, groups: Sequence[Group]) -> Operation[Ledger]:
+        yield from ()
         there = {each.name for group in groups for each in group.writes}
         if there & names:  # another copy, say, has stored them meanwhile: a veil would hide them
             raise Changed(target)
         return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
 
-    def lifted(state: State, groups: Sequence[Group]) -> Ledger:
+    def lifted(state: State, groups: Sequence[Group]) -> Operation[Ledger]:
+        yield from ()
         if token not in state.ledger.veiled:
             raise StoreUnavailable(f"copying thread {source!r} took so long that what had been copied was swept up")
         removed = state.ledger.removed
@@ -79,18 +81,16 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
             veiled={**without(state.ledger.veiled, veil), token: (state.now, frozenset())},
         )
 
-    yield remover.note(target)
     yield from remover.amend(target, veiled)
     if copies.objects:
         done = yield Batch(
             Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()
         )
-        if not all(done):
-            raise Vanished(folders[0])
+        if lost := [name for name, copied in zip(copies.objects, done, strict=True) if not copied]:
+            raise Vanished(reader.named(folders[0] + lost[0]))
     if writes:
         yield from _put_writes(reader, remover, target, writes)
     yield from _mark(inbox, source, target, originals)
-    yield remover.note(target)
     yield from remover.amend(target, lifted)
     return True
 
@@ -157,7 +157,7 @@ def _writes_to_add(
         numbers = _numbers([*own.writes, *others] if own else [])
         for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
             body = bodies[folders[0] + each.name]
-            found, chunks = read_writes(body, each.name)
+            found, chunks = read_writes(body, reader.named(folders[0] + each.name))
             rest = [write for write in found if (write.task_id, write.idx) not in taken]
             if not rest:
                 continue
@@ -172,7 +172,7 @@ def _writes_to_add(
                 numbers[name.task] = number
                 name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
             needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks, before)
-            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, each.name)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, reader.named(folders[0] + each.name))
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
             puts.append(Put(folders[1] + name.text(), object_, if_absent=etag is None, if_match=etag))

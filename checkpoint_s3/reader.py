@@ -47,7 +47,7 @@ _NO_LEDGER = Ledger()
 
 
 class Vanished(Exception):
-    """A listed object is gone, because somebody has removed it since. Look again."""
+    """A listed object, which the message names, is gone, because somebody has removed it since. Look again."""
 
 
 class Changed(Vanished):
@@ -343,13 +343,13 @@ class Reader:
         if not keys:
             return []
         answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
-        bodies = [_there(found, key) for found, key in zip(answers, keys, strict=True)]
+        bodies = [self._there(found, key) for found, key in zip(answers, keys, strict=True)]
         ends = [claimed_end(body) for body in bodies]
         longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
         if longer:
             answers = yield Batch(Get(keys[at], ends[at]) for at in longer)
             for at, found in zip(longer, answers, strict=True):
-                bodies[at] = _there(found, keys[at])
+                bodies[at] = self._there(found, keys[at])
         return bodies
 
     def contents(
@@ -408,7 +408,7 @@ class Reader:
                 id_: chunk
                 for key in some
                 if key in there
-                for id_, chunk in read_items(there[key], f"object {key!r}").chunks.items()
+                for id_, chunk in read_items(there[key], self.named(key)).chunks.items()
             }
             for some in keys
         ]
@@ -423,7 +423,7 @@ class Reader:
             bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
             writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
             for key in states:
-                chunks.update(read_items(bodies[key], f"object {key!r}").chunks)
+                chunks.update(read_items(bodies[key], self.named(key)).chunks)
             if _missing(writes, chunks):
                 found.append((thread_id, group))
         return found
@@ -468,7 +468,17 @@ class Reader:
         if not keys:
             return {}
         answers = yield Batch(Get(key) for key in keys)
-        return {key: _there(found, key) for key, found in zip(keys, answers, strict=True)}
+        return {key: self._there(found, key) for key, found in zip(keys, answers, strict=True)}
+
+    def named(self, key: str) -> str:
+        """An object of a thread, for a message. A very long id of a thread cannot be told from a key."""
+        thread_id = segment_text(key.removeprefix(self.keys.folders).partition("/")[0])
+        return f"object {key!r}" if thread_id is None else f"object {key!r} of thread {thread_id!r}"
+
+    def _there(self, found: Found | None, key: str) -> bytes:
+        if found is None:
+            raise Vanished(self.named(key))
+        return found.body
 
     def read(
         self, thread_id: str, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items]
@@ -485,7 +495,7 @@ class Reader:
         for part in checkpoint.parsed.stack():
             name = part.text()
             if folder + name not in items:
-                items[folder + name] = read_items(bodies[folder + name], f"object {folder + name!r}")
+                items[folder + name] = read_items(bodies[folder + name], self.named(folder + name))
             own[name] = items[folder + name]
             chunks.update(own[name].chunks)
         values = {}
@@ -493,7 +503,10 @@ class Reader:
             if pair in head.stored:
                 found = next((held.values[pair] for held in own.values() if pair in held.values), None)
                 if found is None:
-                    raise CorruptCheckpoint(f"{where}: the value of channel {pair[0]!r} is missing from the store")
+                    raise CorruptCheckpoint(
+                        f"{where}: the value of channel {pair[0]!r} is missing from the store: "
+                        "restore it from a backup, or delete the thread"
+                    )
                 values[pair[0]] = found
         found_writes, write_chunks = read_all_writes(
             [(writes, bodies[folder + writes.name]) for writes in group.writes], thread_id
@@ -534,12 +547,6 @@ def read_all_writes(
 def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
     """The ids of chunks that writes refer to and that are not among these."""
     return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
-
-
-def _there(found: Found | None, key: str) -> bytes:
-    if found is None:
-        raise Vanished(key)
-    return found.body
 
 
 def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, StoreUnavailable
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_changing
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, each
 from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, without
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
@@ -50,37 +50,35 @@ class Remover:
             return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
-            yield from self._change(thread_id, everything, damaged=True)
+            yield from self.amend(thread_id, everything, damaged=True)
             yield from self._delete_markers(thread_id)
         yield from self.sweep()
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        for thread_id in dict.fromkeys(thread_ids):
-            yield from self._retain(thread_id, partial(the_latest, keep))
+        yield from each(dict.fromkeys(thread_ids), lambda id_: self._retain(id_, partial(the_latest, keep)))
         yield from self.sweep()
 
     def delete_runs(self, run_ids: frozenset[str], thread_id: str | None) -> Operation[None]:
         """A thread that is given is not searched for: that would survey all of them."""
         threads = [thread_id] if thread_id is not None else (yield from self._threads_of(run_ids))
-        for id_ in threads:
-            yield from self._retain(id_, lambda _: all_but_runs(run_ids))
+        yield from each(threads, lambda id_: self._retain(id_, lambda _: all_but_runs(run_ids)))
         yield from self.sweep()
 
     def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
-        """The threads that have visible checkpoints of these runs."""
+        """The threads that have visible checkpoints of these runs, or may have some that cannot be read."""
         digests = {run_digest(run_id) for run_id in run_ids}
-        surveyed = yield from self._reader.survey_all()
+        surveyed = yield from self._reader.survey_all(damaged=True)
         suspects = [
             (thread_id, visible)
             for thread_id, (_, groups) in surveyed.items()
             for group in groups
             if (visible := group.visible) and visible.parsed.label.run in digests
         ]
-        heads = yield from self._reader.heads(suspects)
+        heads = yield from self._reader.readable_heads(suspects)
         threads = {
             thread_id
             for (thread_id, _), head in zip(suspects, heads, strict=True)
-            if head.record.run_id is not None and head.record.run_id in run_ids
+            if head is None or (head.record.run_id is not None and head.record.run_id in run_ids)
         }
         return sorted(threads)
 
@@ -114,38 +112,34 @@ class Remover:
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
-        yield from self._change(thread_id, decide)
+        yield from self.amend(thread_id, decide)
 
-    def _change(
+    def amend(
         self,
         thread_id: str,
-        decide: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        change: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
         *,
         damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger with what ``decide`` makes of the thread's state; None changes nothing.
+        """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
 
         If another process changes the ledger meanwhile, this starts again. With ``damaged``, a ledger that cannot be
         read is replaced, too.
 
         Raises:
-            StoreUnavailable: others kept changing it.
+            ConflictError: others kept changing it.
         """
-        note = self.note(thread_id)
+        note = Put(self._reader.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
             ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
-            ledger = (yield from decide(state, groups)) if groups or state.is_damaged else None
+            ledger = yield from change(state, groups)
             if ledger is None:
                 return
-            # The note comes first: it does no harm when there is nothing to sweep.
+            # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
             yield note
             if (yield from self.replace(thread_id, state, ledger)):
                 return
-        raise StoreUnavailable(f"others keep changing the ledger of thread {thread_id!r}")
-
-    def note(self, thread_id: str) -> Put:
-        """The request that notes a thread for sweeping. Each change of its ledger is preceded by a note of its own."""
-        return Put(self._reader.keys.note(thread_id), b"")
+        raise kept_changing(thread_id, "written")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         """Replace the ledger that ``state`` has. False if it has been changed since."""
@@ -156,24 +150,15 @@ class Remover:
         now = yield from self._reader.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
-    def amend(self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger]) -> Operation[None]:
-        """Change a thread's ledger; if another process changes it meanwhile, start again.
-
-        Raises:
-            StoreUnavailable: others kept changing it.
-        """
-        for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._reader.survey([thread_id])
-            if (yield from self.replace(thread_id, state, change(state, groups))):
-                return
-        raise StoreUnavailable(f"others keep changing the ledger of thread {thread_id!r}")
-
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(checkpoint_digest, names))
-        yield from self.amend(
-            thread_id, lambda state, _: replace(state.ledger, veiled=without(state.ledger.veiled, digests))
-        )
+
+        def unveiled(state: State, _: Sequence[Group]) -> Operation[Ledger]:
+            yield from ()
+            return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
+
+        yield from self.amend(thread_id, unveiled)
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._reader.everything([self._reader.keys.markers(thread_id)])

@@ -12,7 +12,7 @@ from itertools import islice, repeat
 from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
-from checkpoint_base.errors import ConflictError, CorruptCheckpoint
+from checkpoint_base.errors import CorruptCheckpoint, kept_changing
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.perprocess import PerProcess
@@ -462,9 +462,9 @@ def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
         except Vanished as error:
             vanished = error
     if isinstance(vanished, Changed):
-        raise ConflictError(f"thread {str(vanished)!r} kept changing while it was written: call again") from vanished
+        raise kept_changing(str(vanished), "written") from vanished
     raise CorruptCheckpoint(
-        f"object {str(vanished)!r} is missing from the bucket: restore it from a backup, or delete its thread"
+        f"{vanished} is missing from the bucket: restore it from a backup, or delete the thread"
     ) from vanished
 
 

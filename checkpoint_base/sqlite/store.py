@@ -89,7 +89,7 @@ class SQLiteStore(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
-        return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged), checkpoint.key.thread_id)
+        return _write(lambda db: _put(db, checkpoint, values, chunks, unchanged))
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
@@ -97,15 +97,15 @@ class SQLiteStore(CheckpointStore):
         return _write(lambda db: _put_writes(db, key, writes, chunks))
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
-        return _read(lambda db: _load(db, key, checkpoint_id), key.thread_id)
+        return _read(lambda db: _load(db, key, checkpoint_id))
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         if query.thread_id is None:
             return _read(lambda db: _readable(db, lambda: _list(db, query)))
-        return _read(lambda db: _list(db, query), query.thread_id)
+        return _read(lambda db: _list(db, query))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return _read(lambda db: _ancestry(db, key, checkpoint_id, channels), key.thread_id)
+        return _read(lambda db: _ancestry(db, key, checkpoint_id, channels))
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         return _remove(thread_ids, _delete_thread)
@@ -162,22 +162,14 @@ class SQLiteStore(CheckpointStore):
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _write(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None) -> Operation[T]:
-    return _do(Transaction(work, writes=True), thread_id)
+def _write(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
+    done: T = yield Transaction(work, writes=True)
+    return done
 
 
-def _read(work: Callable[[sqlite3.Connection], T], thread_id: str | None = None) -> Operation[T]:
-    return _do(Transaction(work), thread_id)
-
-
-def _do(transaction: Transaction, thread_id: str | None) -> Operation[Any]:
-    """Carry out a transaction. If it concerns one thread and finds something damaged, the error names the thread."""
-    try:
-        return (yield transaction)
-    except CorruptCheckpoint as error:
-        if thread_id is None:
-            raise
-        raise CorruptCheckpoint(f"thread {thread_id!r}: {error}") from error
+def _read(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
+    found: T = yield Transaction(work)
+    return found
 
 
 def _readable(db: sqlite3.Connection, read: Callable[[], T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from langgraph.types import Interrupt
 from checkpoint_base import CorruptCheckpoint
 from checkpoint_base.listings import PendingInterrupt
 from checkpoint_s3 import S3Saver
-from tests.s3.bucket import content, keys, overwrite
+from tests.s3.bucket import content, keys, move, overwrite
 from tests.s3.threads import config_of, put
 
 
@@ -122,6 +123,15 @@ def test_two_damaged_questions_of_a_task_are_listed_as_one_on_pages_of_any_lengt
     assert [each.cursor for each in joined] == [each.cursor for each in everything]
     (bad,) = saver.threads(thread_id="bad")
     assert bad.pending_interrupts == 3
+
+
+def test_copying_a_thread_that_has_lost_an_object_names_the_object(saver: S3Saver, moto_url: str) -> None:
+    text = saver.get_tuple(config_of("bad")).checkpoint["channel_values"]["text"]  # type: ignore[union-attr]
+    put(saver, 2, {"n": 2, "text": text}, thread="bad", unchanged={"text": "1"})
+    lost = sorted(key for key in keys(moto_url, "t/=bad/") if "/c" in key)[-1]  # the older one
+    move(moto_url, lost, "elsewhere")
+    with pytest.raises(CorruptCheckpoint, match=rf"object '.*{re.escape(lost)}' of thread 'bad' is missing"):
+        saver.copy_thread("bad", "copy")
 
 
 def test_objects_of_others_among_the_markers_are_passed_over(saver: S3Saver, moto_url: str) -> None:

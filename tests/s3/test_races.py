@@ -11,7 +11,7 @@ import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, operations
-from checkpoint_s3 import S3Saver
+from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.layout import id_segment
 from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
 from tests.s3.bucket import keys, move
@@ -160,6 +160,30 @@ def test_a_target_that_keeps_changing_is_a_conflict_and_not_damaged(two: Two) ->
     beside.before = lambda call: None
     copier.copy_thread("source", "target")
     assert numbers(other.list(config_of("target"))) == [4, 3, 2, 1]
+
+
+def test_a_thread_that_keeps_changing_while_it_is_pruned_is_a_conflict(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "_ATTEMPTS", 3)
+    pruner, other = two
+    numbered = iter(range(1, 20))
+    put(other, next(numbered))
+    put(other, next(numbered))
+
+    def change(call: Call) -> None:
+        if isinstance(call, Put) and "/l/" in call.key:
+            put(other, next(numbered))
+            other.prune(["thread"])
+            put(other, next(numbered))
+
+    beside: Beside = between(pruner, Beside)
+    beside.before = change
+    with pytest.raises(ConflictError, match="thread 'thread' kept changing"):
+        pruner.prune(["thread"])
+    beside.before = lambda call: None
+    pruner.prune(["thread"])
+    assert len(numbers(other.list(config_of("thread")))) == 1
 
 
 def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stored_beside_it(two: Two) -> None:

@@ -169,6 +169,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             filter: metadata entries that must all be equal.
             before: list ids smaller than this config's ``checkpoint_id`` only.
             limit: the most to yield.
+
+        Raises:
+            CorruptCheckpoint: as in `history`.
         """
         return self._listed("list", self._operations.list(config, filter, before, limit))
 
@@ -384,7 +387,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         before: RunnableConfig | None = None,
         limit: int | None = None,
     ) -> Iterator[CheckpointInfo]:
-        """Yield what `list` yields, without reading any value or write."""
+        """Yield what `list` yields, without reading any value or write.
+
+        Raises:
+            CorruptCheckpoint: a checkpoint is damaged. `threads` and `interrupts` list its thread with an error.
+        """
         return self._listed("history", self._operations.history(config, filter, before, limit))
 
     def ahistory(

@@ -41,7 +41,8 @@ class CheckpointStore(ABC):
     - is durable when it returns;
     - is idempotent: repeating it with the same arguments changes nothing more, whatever came of the first attempt;
     - treats what is missing as empty, but raises `StoreUnavailable` for what cannot be reached;
-    - raises `CorruptCheckpoint` when something that it stored is gone or unreadable.
+    - raises `CorruptCheckpoint` when something that it stored is gone or unreadable. If the operation is on one thread,
+      the saver names it; otherwise the store does, and says to restore it from a backup, or to delete it.
 
     Ids arrive checked (`checkpoint_base.keys`); they compare as text by code point, and the greatest checkpoint id of
     a namespace is its latest, whichever was put last. Only `ancestry` finds a checkpoint that was *retired* (see
@@ -100,7 +101,10 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        """Return one page of checkpoints, ``query.limit`` of them unless it is the last."""
+        """Return one page of checkpoints, ``query.limit`` of them unless it is the last.
+
+        A page with a damaged checkpoint has it with a record that cannot be read, or is an error.
+        """
 
     @abstractmethod
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
@@ -137,9 +141,10 @@ class CheckpointStore(ABC):
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         """Keep only the latest checkpoints of every namespace of these threads, and exactly what they refer to.
 
-        There are `THREADS_AT_ONCE` threads at most. ``keep``, from 1 to `MAX_KEPT`, is how many of each namespace stay.
-        A namespace whose visible checkpoints have a ``caller_id`` goes as a whole if the one that its newest has is a
-        checkpoint of the thread that goes; `checkpoint_base.retention` has this rule for stores in Python.
+        There are `THREADS_AT_ONCE` threads at most, and a damaged one keeps no other from being pruned. ``keep``, from
+        1 to `MAX_KEPT`, is how many of each namespace stay. A namespace whose visible checkpoints have a ``caller_id``
+        goes as a whole if the one that its newest has is a checkpoint of the thread that goes;
+        `checkpoint_base.retention` has this rule for stores in Python.
 
         A kept checkpoint may have a channel without a stored value, which was among ``open_channels`` somewhere in its
         namespace. Then its ancestors, up to the nearest one with a value, are *retired*: they disappear from `load`,
@@ -149,7 +154,10 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``."""
+        """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``.
+
+        What is damaged ends no page: `checkpoint_base.records.unreadable` stands for it, whatever the terms.
+        """
 
     @abstractmethod
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
@@ -158,5 +166,6 @@ class CheckpointStore(ABC):
         It may return several pages at once, all but the last of ``query.limit`` writes.
 
         These writes are on the latest checkpoint of a thread's root namespace and have ``questions``, and no write of
-        the same task ``settles`` it. ``query.terms`` must be on that checkpoint.
+        the same task ``settles`` it. ``query.terms`` must be on that checkpoint. What is damaged ends no page, as in
+        `threads`.
         """

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
-from checkpoint_base.errors import ConflictError
 from checkpoint_base.records import Chunk, ChunkId
 from checkpoint_base.transport import Operation
 from checkpoint_redis import scripts
@@ -77,10 +76,6 @@ def complete(wanted: Sequence[Incomplete], key_of: KeyOf) -> Operation[set[str]]
                 each.chunks.chunks[id_] = Chunk(id_, body)
             each.chunks.large.pop(id_, None)
     return lacking
-
-
-def too_busy(thread_id: str) -> ConflictError:
-    return ConflictError(f"thread {thread_id!r} kept changing while it was read: call again")
 
 
 def pieces(sizes: Iterable[tuple[T, int]], most: int = sys.maxsize) -> Iterator[Sequence[T]]:

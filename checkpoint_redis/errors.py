@@ -50,6 +50,9 @@ _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disa
 _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 _STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
+_IN_SCRIPT = re.compile(r".*user_script:\d+: (.*?)(?: script: .*)?$")
+"""An error of Lua's own, without the place in the script."""
+
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 # Not every refusal of a script's command has a code, and a cluster's client only quotes why it found no server.
 _FORBIDDEN_INSIDE = re.compile(
@@ -67,6 +70,11 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
         return CorruptCheckpoint(
             f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
             "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
+        )
+    if "UNREADABLETHREAD" in codes:
+        return CorruptCheckpoint(
+            f"a record of thread {said.partition('UNREADABLETHREAD ')[2]!r} is damaged: "
+            "restore it from a backup, or delete the thread"
         )
     if "DAMAGEDTHREAD" in codes:
         thread = said.partition("DAMAGEDTHREAD ")[2]
@@ -111,10 +119,8 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     if isinstance(error, (*_TRANSIENT, AskError)) or codes & _TRANSIENT_CODES or _TRANSIENT_INSIDE.search(said):
         return StoreUnavailable(f"Redis: {said or type(error).__name__}")
     # Last, because the errors above may come from within a script, too.
-    if isinstance(error, ResponseError) and "user_script:" in said:
-        return CorruptCheckpoint(
-            f"Redis cannot read what is stored: {said}. Restore it from a backup, or delete the thread"
-        )
+    if isinstance(error, ResponseError) and (failed := _IN_SCRIPT.match(said)):
+        return CorruptCheckpoint(f"what is stored cannot be read ({failed[1]})")
     return CheckpointError(f"Redis: {said}")
 
 

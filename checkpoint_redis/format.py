@@ -61,9 +61,7 @@ def unpack_checkpoint(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
             written_at=written_at,
         )
     except (struct.error, ValueError) as error:
-        raise CorruptCheckpoint(
-            f"the record of {key.place} is damaged: {error}. Restore it from a backup, or delete the thread"
-        ) from error
+        raise CorruptCheckpoint(f"the record of {key.place} is damaged: {error}") from error
 
 
 def pack_value(value: ValueRecord) -> bytes:
@@ -102,7 +100,7 @@ def unpack_write(packed: bytes | None) -> WriteRecord:
         CorruptCheckpoint: these are not the bytes of a write.
     """
     if packed is None:
-        raise CorruptCheckpoint("a stored write is gone: restore it from a backup, or delete its thread")
+        raise CorruptCheckpoint("a stored write is gone")
     try:
         questions, settles, written_at, idx = _WRITE.unpack_from(packed)
         (task_id, channel, task_path, root), at = _parts(packed, _WRITE.size, 4)
@@ -135,7 +133,10 @@ def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
 
 
 class FoundChunks:
-    """Chunks read from a thread: whole ``chunks``, and lengths of ``large`` leaves whose bodies are not read yet."""
+    """Chunks read from a thread: whole ``chunks``, and lengths of ``large`` leaves whose bodies are not read yet.
+
+    A damaged one has no body, so that whoever needs it reports it.
+    """
 
     def __init__(self) -> None:
         self.chunks: dict[ChunkId, Chunk] = {}
@@ -149,10 +150,8 @@ class FoundChunks:
         if kind == b"L" and body.isdigit():
             if id_ not in self.chunks:
                 self.large[id_] = int(body)
-        elif kind in (b"l", b"n"):
-            self.chunks[id_] = Chunk(id_, body, kind == b"n")
         else:
-            raise CorruptCheckpoint(f"chunk {id_.hex()} is damaged")
+            self.chunks[id_] = Chunk(id_, body if kind in (b"l", b"n") else b"", kind == b"n")
 
     def add_flat(self, flat: Sequence[bytes]) -> None:
         """Add what `walk` in `lua/contents.lua` has collected: id, entry, id, entry, …"""
@@ -163,24 +162,16 @@ class FoundChunks:
 def unpack_thread(thread_id: str, updated: bytes, meta: bytes, latest: CheckpointRecord | None) -> ThreadRecord:
     """Read a thread from its meta, which `lua/index.lua` describes, and the time of its last change in the index.
 
-    Raises:
-        CorruptCheckpoint: these are not the bytes of a meta.
+    A damaged meta gives a time that is listed with an error.
     """
     waiting = meta[3 * TIME_DIGITS :]
     try:
         # `written questions,task NUL idx NUL …`: every other part begins with the two numbers of a waiting task.
-        asked = [part.partition(b",")[0].split()[1] for part in waiting.split(b"\0")[:-1:2]]
-        return ThreadRecord(
-            thread_id=thread_id,
-            created_at=unpack_time(meta[:TIME_DIGITS]),
-            updated_at=unpack_time(updated),
-            latest=latest,
-            questions=sum(map(int, asked)),
-        )
-    except (ValueError, IndexError) as error:
-        raise CorruptCheckpoint(
-            f"what is stored about thread {thread_id!r} is damaged: {error}. Restore it from a backup, or delete it"
-        ) from error
+        asked = [int(part.partition(b",")[0].split()[1]) for part in waiting.split(b"\0")[:-1:2]]
+        created_at = unpack_time(meta[:TIME_DIGITS])
+    except (ValueError, IndexError):
+        asked, created_at = [], unpack_time(b"")
+    return ThreadRecord(thread_id, created_at, unpack_time(updated), latest, sum(asked))
 
 
 def unpack_time(digits: bytes) -> int:

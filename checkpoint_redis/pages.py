@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
+from checkpoint_base.errors import kept_changing
 from checkpoint_base.records import ChunkId, InboxQuery, InterruptRecord, ListQuery, StoredCheckpoint
 from checkpoint_base.transport import Operation
-from checkpoint_redis.chunks import ATTEMPTS, Incomplete, KeyOf, complete, too_busy
+from checkpoint_redis.chunks import ATTEMPTS, Incomplete, KeyOf, complete
 from checkpoint_redis.format import FoundChunks
 from checkpoint_redis.transport import Argument, Call
 
@@ -171,7 +172,7 @@ def _still_there(
                 changed.add(before.thread_id)
         last = suspect[-1].thread_id
         suspect = [page[part.item.position] for part in suspect if part.item.position in page]
-    raise too_busy(last)
+    raise kept_changing(last, "read")
 
 
 def _incomplete(parts: Iterable[Part[Any]]) -> Sequence[Incomplete]:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage_of, kept_changing
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     CHUNK_ID_BYTES,
@@ -38,7 +38,7 @@ from checkpoint_base.records import (
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_redis import scripts
-from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, batches, complete, pieces, too_busy
+from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, batches, complete, pieces
 from checkpoint_redis.format import (
     TIME_DIGITS,
     Entry,
@@ -233,7 +233,7 @@ class RedisStore(CheckpointStore):
             if not lacking or stored == before:
                 return stored
             before = stored
-        raise too_busy(key.thread_id)
+        raise kept_changing(key.thread_id, "read")
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         def again(key: CheckpointKey) -> Call:
@@ -266,7 +266,7 @@ class RedisStore(CheckpointStore):
             if not lacking or ancestry == before:
                 return ancestry
             before = ancestry
-        raise too_busy(key.thread_id)
+        raise kept_changing(key.thread_id, "read")
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
@@ -309,10 +309,7 @@ class RedisStore(CheckpointStore):
             yield from complete([Incomplete(source, ids, chunks)], self._key)
             if not ids <= chunks.chunks.keys():
                 if before == (meta, fields, ids):
-                    raise CorruptCheckpoint(
-                        f"thread {source!r} could not be copied: some of its chunks are gone. Restore it from a "
-                        "backup, or delete it"
-                    )
+                    raise CorruptCheckpoint(f"thread {source!r} could not be copied: some of its chunks are gone")
                 before = meta, fields, ids
                 continue
             entries = [*fields.items(), *chunk_entries({id_: chunks.chunks[id_] for id_ in ids})]
@@ -324,7 +321,7 @@ class RedisStore(CheckpointStore):
             if adopted is not None:
                 return bool(adopted)
             yield OneAttempt(undo)
-        raise too_busy(source)
+        raise kept_changing(source, "read")
 
     def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
         yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
@@ -420,7 +417,8 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
     # A page has a chunk once, even if several checkpoints of a thread share it.
     shared = chunks.setdefault(key.thread_id, FoundChunks())
     shared.add_flat(flat)
-    stored = _stored_checkpoint(key, parts, shared)
+    with damage_of(key.thread_id):
+        stored = _stored_checkpoint(key, parts, shared)
     part = Part(key.thread_id, stored, shared, _roots(stored) if rest else ())
     return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), part
 
@@ -428,15 +426,15 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:
     thread, updated, meta, latest, packed = item
     thread_id = thread.decode()
-    record = packed and _listed_record(CheckpointKey(thread_id, "", latest.decode()), packed)
+    record = None if latest is None else _listed_record(thread_id, latest, packed)
     found = unpack_thread(thread_id, updated, meta, record)
     return found.position, found
 
 
 def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple[Any, Part[InterruptRecord]]:
     thread, latest, packed, member, write, flat, rest = item
-    key = CheckpointKey(thread.decode(), "", latest.decode())
-    shared = chunks.setdefault(key.thread_id, FoundChunks())
+    thread_id = thread.decode()
+    shared = chunks.setdefault(thread_id, FoundChunks())
     shared.add_flat(flat)
     # The time is the index's, by which the listing goes on.
     time, _, task, _ = member[1:].split(b"\0")
@@ -444,12 +442,13 @@ def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple
         asked = replace(unpack_write(write), written_at=unpack_time(time))
     except CorruptCheckpoint:
         asked = unreadable_question(task.decode(), unpack_time(time))
-    found = InterruptRecord(_listed_record(key, packed), asked, shared.chunks)
-    return found.position, Part(key.thread_id, found, shared, found.write.value.chunk_ids if rest else ())
+    found = InterruptRecord(_listed_record(thread_id, latest, packed), asked, shared.chunks)
+    return found.position, Part(thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 
-def _listed_record(key: CheckpointKey, packed: bytes) -> CheckpointRecord:
-    """`unpack_checkpoint`, in a listing that one damaged thread must not end."""
+def _listed_record(thread_id: str, latest: bytes, packed: bytes) -> CheckpointRecord:
+    """The latest checkpoint of a thread, in a listing that one damaged thread must not end."""
+    key = CheckpointKey(thread_id, "", latest.decode(errors="replace"))
     try:
         return unpack_checkpoint(key, packed)
     except CorruptCheckpoint:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, TypeAlias
 
 from redis.client import NEVER_DECODE
@@ -19,7 +20,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from checkpoint_base.errors import CheckpointError, StoreUnavailable
+from checkpoint_base.errors import CheckpointError, StoreUnavailable, damage_of
 from checkpoint_redis.connections import Clients, close_idle
 from checkpoint_redis.errors import is_dropped_connection, is_from_replica, lost_thread_id, may_have_moved, translated
 from checkpoint_redis.scripts import LOAD, TOUCH, Script
@@ -38,8 +39,10 @@ class Call:
     keys: Sequence[str]
     arguments: Sequence[Argument]
 
-
-Calls: TypeAlias = Call | Sequence[Call]
+    @property
+    def thread_id(self) -> str | None:
+        """The thread that it concerns, if it declares the key of one."""
+        return next((id_ for key in self.keys if (id_ := key.partition("}:thread:")[2])), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class OneAttempt:
     call: Call
 
 
-Request: TypeAlias = Calls | OneAttempt
+Request: TypeAlias = Call | Sequence[Call] | OneAttempt
 
 
 class RedisTransport:
@@ -69,6 +72,8 @@ class RedisTransport:
             with suppress(StoreUnavailable):
                 self.execute(request.call)
             return None
+        if isinstance(request, Call):
+            return self.execute([request])[0]
         with self._translating(), self._clients.blocking() as client:
             try:
                 return self._carried_out(client, request)
@@ -87,21 +92,22 @@ class RedisTransport:
             with suppress(StoreUnavailable):
                 await self.aexecute(request.call)
             return None
+        if isinstance(request, Call):
+            return (await self.aexecute([request]))[0]
         with self._translating():
             async with self._clients.asynchronous() as client:
-                calls = [request] if isinstance(request, Call) else request
-                if len(calls) == 1 and not self._must_wait(calls[0]):
-                    answers = [await self._aanswer(client, calls[0])]
+                if len(request) == 1 and not self._must_wait(request[0]):
+                    answers = [await self._aanswer(client, request[0])]
                 else:
-                    answers = await self._pipelined(client, calls).execute(raise_on_error=False)
+                    answers = await self._pipelined(client, request).execute(raise_on_error=False)
                     if unknown := _unknown(answers):
-                        again = await self._pipelined(client, calls, only=unknown).execute(raise_on_error=False)
+                        again = await self._pipelined(client, request, only=unknown).execute(raise_on_error=False)
                         answers = _completed(answers, unknown, again)
                 if not self._clients.is_cluster and any(map(is_from_replica, answers)):
                     await client.connection_pool.disconnect(inuse_connections=False)
                 if self._clients.is_cluster and any(map(may_have_moved, answers)):
                     client._initialize = True  # after a pipeline, redis-py would not read the slots anew
-                if check := self._verification(calls, answers):
+                if check := self._verification(request, answers):
                     await client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
                     raise _moving(check.keys[0])
                 return self._results(request, answers)
@@ -112,8 +118,7 @@ class RedisTransport:
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    def _carried_out(self, client: Any, request: Calls) -> Any:
-        calls = [request] if isinstance(request, Call) else request
+    def _carried_out(self, client: Any, calls: Sequence[Call]) -> Sequence[Any]:
         if len(calls) == 1 and not self._must_wait(calls[0]):
             answers = [self._answer(client, calls[0])]
         else:
@@ -126,7 +131,7 @@ class RedisTransport:
         if check := self._verification(calls, answers):
             client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
             raise _moving(check.keys[0])
-        return self._results(request, answers)
+        return self._results(calls, answers)
 
     def _answer(self, client: Any, call: Call) -> Any:
         """Return the answer to a call, or the error that the server answered with."""
@@ -184,17 +189,17 @@ class RedisTransport:
                 answers[at] = self._answer(client, chosen[at])
         return answers
 
-    def _results(self, request: Calls, answers: Sequence[Any]) -> Any:
-        for answer in answers:
+    def _results(self, calls: Sequence[Call], answers: Sequence[Any]) -> Sequence[Any]:
+        for call, answer in zip_longest(calls, answers):
             if isinstance(answer, Exception):
-                raise answer
-        calls: Sequence[Call] = [request] if isinstance(request, Call) else request
+                with damage_of(call.thread_id if call else None), self._translating():
+                    raise answer
         if len(answers) > len(calls) and answers[-1] < self._replicas:
             raise StoreUnavailable(
                 f"Redis stored the write, but only {answers[-1]} replica(s) confirmed it within "
                 f"{WAIT_MS / 1000:.0f} seconds, not {self._replicas}: check the replicas, or ask for fewer"
             )
-        return answers[0] if isinstance(request, Call) else answers[: len(calls)]
+        return answers[: len(calls)]
 
     def _verification(self, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
         """Return a call that verifies that a thread is lost, if a script that did not declare its key reports so.

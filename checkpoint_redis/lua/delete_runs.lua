@@ -17,6 +17,10 @@ for thread in pairs(threads) do
     local problem = why_unknown(index, thread, metas[thread])
     if problem then return problem end
 end
-for thread, meta in pairs(metas) do retain(thread_key(index, thread), index, thread, meta, all_but_runs(runs)) end
+local damage
+for thread, meta in pairs(metas) do
+    local is_sound, problem = pcall(retain, thread_key(index, thread), index, thread, meta, all_but_runs(runs))
+    if not is_sound then damage = unreadable(thread, problem) end
+end
 sweep(index, now_ms())
-return false
+return damage or false

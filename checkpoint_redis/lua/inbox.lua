@@ -5,7 +5,8 @@
 -- Returns where to go on, or nothing at the end; then for each item
 --   of t, threads: thread, time, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
 --   of w, questions: thread, id and record as above, member, write, chunks, joined ids of further chunks
--- What is damaged is returned as it is: the caller lists it with an error, and it hides no other thread.
+-- What is damaged is returned as it is, and what is missing as an empty text: the caller lists it with an error, and it
+-- hides no other thread. Only a thread of which nothing is there is an error: a cluster may be moving it just now.
 local index = KEYS[1]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
@@ -40,7 +41,7 @@ local function add(member)
     if kind == 'w' then thread, task, idx = string.match(rest, '^([^%z]*)%z([^%z]*)%z(.*)$') end
     local meta, latest, record = thread_of(thread)
     if not meta then return why_absent(index, thread, spare) end
-    if latest and not record then return lost(thread) end
+    if latest then record = record or '' end
     if not may_have_terms(record) then return nil end
     budget.left = budget.left - (record and #record or 0)
     if kind == 't' then
@@ -50,13 +51,13 @@ local function add(member)
     end
     local hash = thread_key(index, thread)
     local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx)
-    if not write then return lost(thread) end
+    write = write or ''
     local wanted, seen, chunks, rest_ids = {}, {}, {}, {}
     local is_sound, parsed = pcall(parse_write, write)
     if is_sound then add_refs(parsed.refs, wanted, seen) end
     budget.left = budget.left - #write
     walk(hash, wanted, seen, budget, chunks, rest_ids)
-    reply[#reply + 1] = {thread, latest, record, member, write, chunks, table.concat(rest_ids)}
+    reply[#reply + 1] = {thread, latest or '', record or '', member, write, chunks, table.concat(rest_ids)}
     return nil
 end
 

@@ -44,6 +44,12 @@ local function lost(what) return redis.error_reply('LOSTTHREAD ' .. what) end
 
 local function damaged(thread) return redis.error_reply('DAMAGEDTHREAD ' .. thread) end
 
+-- What to return where reading a thread has failed. The error of a command, as of a full server, stays what it is.
+local function unreadable(thread, problem)
+    if type(problem) ~= 'string' or not string.find(problem, '^user_script:') then error(problem, 0) end
+    return redis.error_reply('UNREADABLETHREAD ' .. thread)
+end
+
 local function lost_index(index) return redis.error_reply('LOSTINDEX ' .. index) end
 
 -- A thread's field q lists its staged chunks: their deadline in 16 digits, then for each writer its mark and the ids of

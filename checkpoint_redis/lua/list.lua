@@ -13,7 +13,34 @@ local chunk_budget = {left = tonumber(ARGV[11])}
 if not is_intact(index) then return lost_index(index) end
 sweep(index, now_ms())
 
-local reply, found, seen_of, refreshed, spare = {false}, 0, {}, {}, {left = FORGOTTEN_AT_ONCE}
+local reply, seen_of, refreshed, spare = {false}, {}, {}, {left = FORGOTTEN_AT_ONCE}
+
+-- Adds a checkpoint to the reply, if it has the terms and its thread has not expired. Returns an error if it is lost.
+local function add(thread, checkpoint, ns)
+    local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
+    local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')
+    if not stored[3] then return why_absent(index, thread, spare) end
+    if not stored[1] then return lost(thread) end
+    if ttl > 0 and not refreshed[thread] then
+        refreshed[thread] = true
+        refresh(hash, index, thread, stored[3], ttl)
+    end
+    local parsed = parse_checkpoint(stored[1])
+    if not has_terms(parsed.terms, terms) then return nil end
+    local values, writes, chunks, rest = {}, {}, {}, {}
+    budget.left = budget.left - #stored[1]
+    if with_contents then
+        local wanted = {}
+        seen_of[thread] = seen_of[thread] or {}
+        values, writes = values_and_writes(
+            hash, ns, checkpoint, parsed.channels, stored[2], wanted, seen_of[thread], budget)
+        walk(hash, wanted, seen_of[thread], chunk_budget, chunks, rest)
+        budget.left = budget.left - 16 * #rest
+    end
+    reply[#reply + 1] = {thread, ns, checkpoint, stored[1], values, writes, chunks, table.concat(rest)}
+    return nil
+end
+
 while true do
     local size = math.min(looks, 100)
     local members = redis.call('ZREVRANGEBYLEX', index, highest, lowest, 'LIMIT', 0, size)
@@ -26,37 +53,12 @@ while true do
             checkpoint, thread, ns = string.match(member, '^c([^%z]*)%z([^%z]*)%z(.*)$')
         end
         if not one_ns or ns == only_ns then
-            local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
-            local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')
-            if not stored[3] then
-                local problem = why_absent(index, thread, spare)
-                if problem then return problem end
-            elseif not stored[1] then
-                return lost(thread)
-            else
-                if ttl > 0 and not refreshed[thread] then
-                    refreshed[thread] = true
-                    refresh(hash, index, thread, stored[3], ttl)
-                end
-                local parsed = parse_checkpoint(stored[1])
-                if has_terms(parsed.terms, terms) then
-                    local values, writes, chunks, rest = {}, {}, {}, {}
-                    budget.left = budget.left - #stored[1]
-                    if with_contents then
-                        local wanted = {}
-                        seen_of[thread] = seen_of[thread] or {}
-                        values, writes = values_and_writes(
-                            hash, ns, checkpoint, parsed.channels, stored[2], wanted, seen_of[thread], budget)
-                        walk(hash, wanted, seen_of[thread], chunk_budget, chunks, rest)
-                        budget.left = budget.left - 16 * #rest
-                    end
-                    reply[#reply + 1] = {thread, ns, checkpoint, stored[1], values, writes, chunks, table.concat(rest)}
-                    found = found + 1
-                    if found == limit or budget.left <= 0 then
-                        reply[1] = highest
-                        return reply
-                    end
-                end
+            local is_sound, problem = pcall(add, thread, checkpoint, ns)
+            if not is_sound then return unreadable(thread, problem) end
+            if problem then return problem end
+            if #reply > limit or budget.left <= 0 then
+                reply[1] = highest
+                return reply
             end
         end
     end

@@ -96,6 +96,10 @@ class Backend(ABC):
     def overwrite(self, cell: Cell, content: bytes) -> None:
         """Put other bytes into a cell."""
 
+    @abstractmethod
+    def remove(self, cell: Cell) -> None:
+        """Remove the row, field or object that a cell is in."""
+
     def connections(self) -> int:
         """How many connections of savers the server has; 0 where there is no server."""
         return 0
@@ -155,6 +159,12 @@ class SQLiteBackend(Backend):
         with closing(sqlite3.connect(self._path)) as raw, raw:
             raw.execute(f'UPDATE "{table}" SET {column} = {value} WHERE {where}', [content, *(part for _, part in key)])
 
+    def remove(self, cell: Cell) -> None:
+        table, _, key = cell.place
+        where = " AND ".join(f"{name} IS ?" for name, _ in key)
+        with closing(sqlite3.connect(self._path)) as raw, raw:
+            raw.execute(f'DELETE FROM "{table}" WHERE {where}', [part for _, part in key])
+
     @staticmethod
     def _tables(raw: sqlite3.Connection) -> list[str]:
         return [name for (name,) in raw.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")]
@@ -211,6 +221,12 @@ class PostgresBackend(ServerBackend):
             [self._schema, table, column, *names],
             [content, *(part for _, part in key)],
         )
+
+    def remove(self, cell: Cell) -> None:
+        table, _, key = cell.place
+        names = [name for name, _ in key]
+        where = " AND ".join(["{} = %s"] * len(names))
+        self._query(f"DELETE FROM {{}}.{{}} WHERE {where}", [self._schema, table, *names], [part for _, part in key])
 
     def connections(self) -> int:
         return self._count("application_name = %s")
@@ -289,6 +305,11 @@ class RedisBackend(ServerBackend):
         with self._raw() as raw:
             raw.hset(key, name, content)
 
+    def remove(self, cell: Cell) -> None:
+        key, name = cell.place
+        with self._raw() as raw:
+            raw.hdel(key, name)
+
     def connections(self) -> int:
         with self._raw() as raw:
             return sum(client["name"] == self._prefix for client in raw.client_list())
@@ -349,6 +370,9 @@ class S3Backend(ServerBackend):
 
     def overwrite(self, cell: Cell, content: bytes) -> None:
         self._raw.put_object(Bucket=BUCKET, Key=cell.place[0], Body=content)
+
+    def remove(self, cell: Cell) -> None:
+        self._raw.delete_object(Bucket=BUCKET, Key=cell.place[0])
 
     @property
     def address(self) -> tuple[str, int]:

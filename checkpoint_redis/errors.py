@@ -50,7 +50,7 @@ _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disa
 _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 _STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
 
-_IN_SCRIPT = re.compile(r".*user_script:\d+: (.*?)(?: script: .*)?$")
+_IN_SCRIPT = re.compile(r".*user_script:\d+: (.*?)(?: script: .*)?$", re.DOTALL)
 """An error of Lua's own, without the place in the script."""
 
 _FORBIDDEN = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))

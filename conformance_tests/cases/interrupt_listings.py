@@ -117,17 +117,22 @@ def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
 
 @case("INTERRUPT-7", needs=Capability.COPY)
 def pages_of_copies_join_to_one_listing(t: Trial) -> None:
-    worker, team = t.open(), t.thread("team")
-    threads = [t.thread() for _ in range(4)]
-    asked = t.put(worker, threads[0], metadata={"team": team})
+    worker, team, thread = t.open(), t.thread("team"), t.thread()
+    asked = t.put(worker, thread, metadata={"team": team})
     _ask(worker, asked, "task-1", "?")
+    _expect_copies_on_pages(t, worker, "interrupts", thread, team)
+
+
+def _expect_copies_on_pages(t: Trial, worker: Handle, kind: str, thread: str, team: str) -> None:
+    """Copy a thread of a team, which may give the copies its times, and list pages of one item."""
+    threads = [thread, *(t.thread() for _ in range(3))]
     for copy in threads[1:]:
-        worker.copy_thread(threads[0], copy)  # and may have its times
+        worker.copy_thread(thread, copy)
     reader = t.open()
     for order in ("newest", "oldest"):
-        pages = _pages(t, reader, "interrupts", 1, metadata={"team": team}, order=order)
+        pages = _pages(t, reader, kind, 1, metadata={"team": team}, order=order)
         found = sorted(each.thread_id for page in pages for each in page)
-        t.expect(found, sorted(threads), f"copied a waiting thread, listed pages of one interrupt, {order} first")
+        t.expect(found, sorted(threads), f"copied a thread, listed pages of one of the {kind}, {order} first")
 
 
 def _teams_questions(t: Trial, worker: Handle) -> tuple[str, list[tuple[str, str]]]:
@@ -350,16 +355,9 @@ def _thread_info(t: Trial, reader: Handle, thread: str) -> Any:
 
 @case("INTERRUPT-10", needs=Capability.COPY)
 def pages_of_copied_threads_join_to_one_listing(t: Trial) -> None:
-    worker, team = t.open(), t.thread("team")
-    threads = [t.thread() for _ in range(4)]
-    t.put(worker, threads[0], metadata={"team": team})
-    for copy in threads[1:]:
-        worker.copy_thread(threads[0], copy)  # and may have its times
-    reader = t.open()
-    for order in ("newest", "oldest"):
-        pages = _pages(t, reader, "threads", 1, metadata={"team": team}, order=order)
-        found = sorted(each.thread_id for page in pages for each in page)
-        t.expect(found, sorted(threads), f"copied a thread, listed pages of one thread, {order} first")
+    worker, team, thread = t.open(), t.thread("team"), t.thread()
+    t.put(worker, thread, metadata={"team": team})
+    _expect_copies_on_pages(t, worker, "threads", thread, team)
 
 
 @case("INTERRUPT-10")

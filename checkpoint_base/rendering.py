@@ -72,11 +72,12 @@ def printing() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        # The interpreter writes the rest of the buffer when it ends; let that go nowhere.
+        # The interpreter writes the rest of the buffer when it ends; let that go nowhere. From Python 3.13 on, it would
+        # report that the pipe is closed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
         raise Failure(f"the output cannot be written: {error.strerror}") from error
 
 

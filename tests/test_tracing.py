@@ -133,16 +133,14 @@ def test_calls_at_once_have_a_span_each_within_that_of_their_own_caller(program:
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_span_shows_every_repetition_and_the_error_at_the_end(
-    program: Traced, saver: SQLiteSaver, colour: str
+    program: Traced, saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch, colour: str
 ) -> None:
     down = Echo(failures=10**9)
-    saver.transport = Retrying(down, deadline=0.2)
-    if colour == "sync":
+    read = saver.get_tuple if colour == "sync" else lambda config: asyncio.run(saver.aget_tuple(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(saver, "transport", Retrying(down, deadline=0.2))
         with pytest.raises(StoreUnavailable):
-            saver.get_tuple(CONFIG)
-    else:
-        with pytest.raises(StoreUnavailable):
-            asyncio.run(saver.aget_tuple(CONFIG))
+            read(CONFIG)
     (span,) = program.spans()
     assert span.status.status_code is StatusCode.ERROR
     assert [event.name for event in span.events] == ["trying again"] * (down.attempts - 1) + ["exception"]

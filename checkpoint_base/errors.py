@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_REMEDY = "restore it from a backup, or delete the thread"
+
 
 class CheckpointError(Exception):
     """The base of every error that this package raises on purpose."""
@@ -44,6 +46,11 @@ class SchemaMismatch(CheckpointError):
     """The store's layout is not this version's: upgrade this package, or point it at another store."""
 
 
+def damage(found: str) -> CorruptCheckpoint:
+    """The error for a thread's data that is lost or damaged: what was found, and what to do."""
+    return CorruptCheckpoint(f"{found}: {_REMEDY}")
+
+
 UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
 """What reading a value raises: it is damaged, nobody here can rebuild it, or a later version has stored it."""
 
@@ -65,7 +72,7 @@ def damage_of(thread_id: str | None) -> Iterator[None]:
         if f"thread {thread_id!r}" not in said:
             said = f"thread {thread_id!r}: {said}"
         if "from a backup" not in said:
-            said = f"{said}. Restore it from a backup, or delete the thread"
+            said = f"{said}: {_REMEDY}"
         if said == str(error):
             raise
         raise CorruptCheckpoint(said) from error

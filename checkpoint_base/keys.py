@@ -15,7 +15,7 @@ from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
-from checkpoint_base.errors import CorruptCheckpoint, InvalidKey
+from checkpoint_base.errors import InvalidKey, damage
 
 MAX_ID_BYTES = 512
 
@@ -186,9 +186,7 @@ def version_of(key: str) -> str | int | float:
     try:
         return int(rest) if kind == "i" else float(rest)
     except ValueError as error:
-        raise CorruptCheckpoint(
-            f"the stored version {key[:40]!r} of a channel is damaged: restore its thread from a backup, or delete it"
-        ) from error
+        raise damage(f"the stored version {key[:40]!r} of a channel is damaged") from error
 
 
 def shown(id_: str) -> str:

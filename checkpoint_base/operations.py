@@ -38,6 +38,7 @@ from checkpoint_base.errors import (
     SchemaMismatch,
     SerializationError,
     UnsupportedOperation,
+    damage,
     damage_of,
 )
 from checkpoint_base.keys import (
@@ -440,7 +441,7 @@ class Operations:
         match self._decode(ValueRecord(record.header), {}, what, associated=associated):
             case [dict() as header, dict() as metadata]:
                 return header, metadata
-        raise CorruptCheckpoint(f"{what} holds something else. Restore it from a backup, or delete the thread")
+        raise damage(f"{what} holds something else")
 
     def _listed_metadata(self, record: CheckpointRecord | None) -> tuple[dict[str, Any], str | None]:
         """A checkpoint's metadata, or why it cannot be read, for listings that one damaged thread must not end."""
@@ -482,7 +483,7 @@ class Operations:
         try:
             return self.codec.decode(record, chunks, associated=associated)
         except CorruptCheckpoint as error:
-            raise CorruptCheckpoint(f"{what}: {error}. Restore it from a backup, or delete the thread") from error
+            raise damage(f"{what}: {error}") from error
         except SchemaMismatch as error:
             raise SchemaMismatch(f"{what}: {error}") from error
 
@@ -490,7 +491,7 @@ class Operations:
         try:
             return self.serde.loads_typed(typed)
         except CorruptCheckpoint as error:
-            raise CorruptCheckpoint(f"{what}: {error}") from error
+            raise damage(f"{what}: {error}") from error
         except Exception as error:
             raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
 

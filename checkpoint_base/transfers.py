@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation
+from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation, damage
 from checkpoint_base.keys import CheckpointKey, thread_key
 from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.records import (
@@ -376,10 +376,7 @@ class _Copy:
     ) -> dict[ChunkId, Chunk]:
         needed = _chunks_of(values, chunks)
         if lost := [id_ for id_, chunk in needed.items() if chunk is None]:
-            raise CorruptCheckpoint(
-                f"{key.place} has lost {len(lost)} of its {len(needed)} chunks: "
-                "restore it from a backup, or delete the thread"
-            )
+            raise damage(f"{key.place} has lost {len(lost)} of its {len(needed)} chunks")
         return {id_: chunk for id_, chunk in needed.items() if chunk is not None}
 
 

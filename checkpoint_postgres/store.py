@@ -18,6 +18,7 @@ from checkpoint_base.errors import (
     SchemaMismatch,
     SerializationError,
     UnsupportedOperation,
+    damage,
 )
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import TERM_BYTES
@@ -363,9 +364,7 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
     ) = row[:_RECORD_COLUMNS]  # fmt: skip
     key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
     if len(channels) != len(versions) or None in channels or None in versions or None in opened:
-        raise CorruptCheckpoint(
-            f"the channels of checkpoint {key.place} are damaged: restore it from a backup, or delete the thread"
-        )
+        raise damage(f"the channels of checkpoint {key.place} are damaged")
     return CheckpointRecord(
         key=key,
         parent_id=parent_id,

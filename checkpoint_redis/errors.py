@@ -29,6 +29,7 @@ from checkpoint_base.errors import (
     SchemaMismatch,
     StoreUnavailable,
     UnsupportedOperation,
+    damage,
 )
 
 _TRANSIENT = (
@@ -67,21 +68,15 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     if "LOSTTHREAD" in codes or "LOSTINDEX" in codes:
         what = said.partition("LOST")[2].partition(" ")[2]
         what = f"thread {what!r}" if "LOSTTHREAD" in codes else f"the index {what!r}"
-        return CorruptCheckpoint(
-            f"{what} is gone from Redis although nobody removed it and it has not expired: it was probably evicted. "
-            "Set maxmemory-policy to noeviction; restore it from a backup, or delete the thread"
+        return damage(
+            f"{what} is gone from Redis although nobody removed it and it has not expired, so it was probably evicted "
+            "(set maxmemory-policy to noeviction)"
         )
     if "UNREADABLETHREAD" in codes:
-        return CorruptCheckpoint(
-            f"a record of thread {said.partition('UNREADABLETHREAD ')[2]!r} is damaged: "
-            "restore it from a backup, or delete the thread"
-        )
+        return damage(f"a record of thread {said.partition('UNREADABLETHREAD ')[2]!r} is damaged")
     if "DAMAGEDTHREAD" in codes:
         thread = said.partition("DAMAGEDTHREAD ")[2]
-        return CorruptCheckpoint(
-            f"thread {thread!r} and its index no longer agree, so one of them was damaged: "
-            "restore it from a backup, or delete the thread"
-        )
+        return damage(f"thread {thread!r} and its index no longer agree, so one of them was damaged")
     refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
     if refused or _FORBIDDEN_INSIDE.search(said):
         return UnsupportedOperation(

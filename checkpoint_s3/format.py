@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import ormsgpack
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import ChannelVersion, CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
 
@@ -179,9 +179,9 @@ def _head_end(body: bytes, where: str) -> int:
     """
     end = claimed_end(body)
     if not end:
-        raise _damaged(where, "is not an object of a checkpoint store, or is damaged")
+        raise damage(f"{where} is not an object of a checkpoint store, or is damaged")
     if zlib.crc32(body[FRAME_BYTES:end], zlib.crc32(body[4:12])).to_bytes(4, "big") != body[12:FRAME_BYTES]:
-        raise _damaged(where, "does not match its checksum")
+        raise damage(f"{where} does not match its checksum")
     if body[4] != FORMAT:
         raise SchemaMismatch(f"{where} has format {body[4]}, this version knows {FORMAT}: upgrade checkpoint-backends")
     return end
@@ -205,7 +205,7 @@ def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
         )
         stored = frozenset((channel, version) for channel, version, is_stored in channels if is_stored)
     if id_ != key.checkpoint_id:
-        raise _damaged(where, f"holds another checkpoint, {id_!r}, as if somebody had moved it")
+        raise damage(f"{where} holds another checkpoint, {id_!r}, as if somebody had moved it")
     return Head(record, stored)
 
 
@@ -258,18 +258,13 @@ def read_ledger(body: bytes, where: str) -> Ledger:
         )
 
 
-def _damaged(where: str, what: str) -> CorruptCheckpoint:
-    """The error about an object; ``where`` names it and its thread."""
-    return CorruptCheckpoint(f"{where} {what}: restore it from a backup, or delete the thread")
-
-
 @contextmanager
 def _reading(where: str) -> Iterator[None]:
     """Raise `CorruptCheckpoint` if parts are not what they should be although their checksum is right."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        raise _damaged(where, f"is damaged ({error})") from error
+        raise damage(f"{where} is damaged ({error})") from error
 
 
 def _chunks(rows: Iterable[Any]) -> dict[ChunkId, Chunk]:
@@ -283,7 +278,7 @@ def _digests(joined: bytes) -> frozenset[bytes]:
 def _head(body: bytes, kind: bytes, where: str) -> Any:
     end = _head_end(body, where)
     if body[5:6] != kind:
-        raise _damaged(where, "holds something else")
+        raise damage(f"{where} holds something else")
     return _unpacked(body[FRAME_BYTES:end], where)
 
 
@@ -291,7 +286,7 @@ def _tail(body: bytes, where: str) -> Any:
     end = _head_end(body, where)
     tail = body[end + 4 :]
     if zlib.crc32(tail).to_bytes(4, "big") != body[end : end + 4]:
-        raise _damaged(where, "does not match its checksum")
+        raise damage(f"{where} does not match its checksum")
     return _unpacked(tail, where)
 
 
@@ -299,4 +294,4 @@ def _unpacked(packed: bytes, where: str) -> Any:
     try:
         return ormsgpack.unpackb(packed)
     except ormsgpack.MsgpackDecodeError as error:
-        raise _damaged(where, f"cannot be read ({error})") from error
+        raise damage(f"{where} cannot be read ({error})") from error

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from checkpoint_base.errors import CorruptCheckpoint
+from checkpoint_base.errors import CorruptCheckpoint, damage
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
@@ -503,10 +503,7 @@ class Reader:
             if pair in head.stored:
                 found = next((held.values[pair] for held in own.values() if pair in held.values), None)
                 if found is None:
-                    raise CorruptCheckpoint(
-                        f"{where}: the value of channel {pair[0]!r} is missing from the store: "
-                        "restore it from a backup, or delete the thread"
-                    )
+                    raise damage(f"{where}: the value of channel {pair[0]!r} is missing from the store")
                 values[pair[0]] = found
         found_writes, write_chunks = read_all_writes(
             [(writes, bodies[folder + writes.name]) for writes in group.writes], thread_id

@@ -12,7 +12,7 @@ from itertools import islice, repeat
 from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
-from checkpoint_base.errors import CorruptCheckpoint, kept_changing
+from checkpoint_base.errors import damage, kept_changing
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.perprocess import PerProcess
@@ -463,9 +463,7 @@ def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
             vanished = error
     if isinstance(vanished, Changed):
         raise kept_changing(str(vanished), "written") from vanished
-    raise CorruptCheckpoint(
-        f"{vanished} is missing from the bucket: restore it from a backup, or delete the thread"
-    ) from vanished
+    raise damage(f"{vanished} is missing from the bucket") from vanished
 
 
 def _order(key: CheckpointKey) -> tuple[str, str, str]:

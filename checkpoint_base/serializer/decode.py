@@ -42,8 +42,7 @@ _PLAIN = {container.code: container.plain for container in CONTAINERS.values() i
 
 def damaged(tag: str, payload: bytes, error: BaseException) -> CorruptCheckpoint:
     return CorruptCheckpoint(
-        f"A stored value ({tag}, {len(payload)} bytes) is damaged: {type(error).__name__}: {error}. "
-        "Restore it from a backup."
+        f"a stored value ({tag}, {len(payload)} bytes) is damaged: {type(error).__name__}: {error}"
     )
 
 

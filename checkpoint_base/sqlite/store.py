@@ -8,7 +8,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage
 from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
@@ -506,10 +506,7 @@ def _remove(thread_ids: Sequence[str], act: _Act) -> Operation[None]:
 
 def _report(damaged: Sequence[str]) -> None:
     if damaged:
-        raise CorruptCheckpoint(
-            f"nothing was removed from damaged threads, the others are done: {'; '.join(damaged)}. "
-            "Restore it from a backup, or delete the thread"
-        )
+        raise damage(f"nothing was removed from damaged threads, the others are done: {'; '.join(damaged)}")
 
 
 def _for_each_thread(db: sqlite3.Connection, thread_ids: Sequence[str], act: _Act) -> list[str]:

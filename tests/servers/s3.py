@@ -34,6 +34,7 @@ def radosgw() -> Iterator[Server]:
             "ceph-osd": "ceph-osd",
             "radosgw": "radosgw",
             "ceph": "ceph-common",
+            "ceph-conf": "ceph-common",
             "ceph-authtool": "ceph-common",
             "monmaptool": "ceph-common",
             "radosgw-admin": "radosgw",
@@ -42,7 +43,11 @@ def radosgw() -> Iterator[Server]:
     with temporary_folder("radosgw") as folder:
         cluster, monitor, port = str(uuid.uuid4()), free_port(), free_port()
         config, keyring = folder / "ceph.conf", folder / "keyring"
-        config.write_text(_config(folder, cluster, monitor))
+        # Debian 13 has it relative to the root: its services are started there.
+        classes = Path(
+            "/", output(programs["ceph-conf"], "-c", "/dev/null", "--show-config-value", "osd_class_dir").strip()
+        )
+        config.write_text(_config(folder, cluster, monitor, classes))
         common = ["-c", config]
         authtool = programs["ceph-authtool"]
         output(authtool, "--create-keyring", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
@@ -109,7 +114,7 @@ def moto() -> Iterator[Server]:
             yield Server(f"http://{HOST}:{port}", "moto", pid)
 
 
-def _config(folder: Path, cluster: str, monitor: int) -> str:
+def _config(folder: Path, cluster: str, monitor: int, classes: str) -> str:
     settings = {
         "fsid": cluster,
         "mon_host": f"v2:{HOST}:{monitor}/0",
@@ -137,6 +142,7 @@ def _config(folder: Path, cluster: str, monitor: int) -> str:
         "mon_warn_on_pool_no_redundancy": "false",
         "osd_objectstore": "memstore",
         "memstore_device_bytes": 2147483648,
+        "osd_class_dir": Path("/", classes),  # on Debian 13 it is relative to where the system starts services
         "osd_class_load_list": "*",
         "osd_class_default_list": "*",
         "paxos_propose_interval": 0.05,

@@ -108,11 +108,11 @@ def open_folder() -> Iterator[Path]:
 
 def test_a_file_without_permissions_is_told_at_once(open_folder: Path) -> None:
     path = open_folder / "a.db"
+    with SQLiteSaver(path) as saver:
+        put(saver, {"a": 1})
+    path.chmod(0)
 
     def read() -> None:
-        with SQLiteSaver(path) as saver:
-            put(saver, {"a": 1})
-        path.chmod(0)
         with pytest.raises(UnsupportedOperation, match="permission"), SQLiteSaver(path):
             pass
 

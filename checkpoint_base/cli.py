@@ -319,9 +319,11 @@ def prune(
     threads: Sequence[str],
     everything: bool,
     since: datetime | None,
+    strategy: str,
+    keep: int,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
-    **how: Any,
 ) -> None:
     """Remove old checkpoints. A thread that keeps its latest can still be continued.
 
@@ -333,44 +335,45 @@ def prune(
         raise click.UsageError(
             "name the threads to prune, or pass either --all or --idle instead", click.get_current_context()
         )
-    deletes = how["strategy"] == "delete"
-    if deletes and how["keep"] != 1:
+    if strategy == "delete" and keep != 1:
         raise click.UsageError("--keep with the strategy delete, which keeps nothing", click.get_current_context())
     with arguments.existing_store(store) as saver:
         _require(saver, threads, "; nothing was removed")
-        listed = threads or _idle_threads(saver, since, waiting=not deletes)
+        listed = _all_threads(saver) if since is None else _idle_threads(saver, since, strategy)
         plans, damaged = _each(
             "Counting",
-            rendering.gathered(listed),
-            lambda thread: documents.prune_plan(saver, thread, how["strategy"], how["keep"]),
+            rendering.gathered(threads or listed),
+            lambda thread: documents.prune_plan(saver, thread, strategy, keep),
         )
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
-        if removed and not how["dry_run"]:
+        if removed and not dry_run:
             # Of a hundred thousand threads that are pruned every night, most have nothing to remove.
             wanted = [plan["thread_id"] for plan in plans if plan["removed"]]
             parts = f"{removed} of {number(checkpoints, 'checkpoint')}"
             rendering.confirm(f"Remove {parts} in {thread_names(wanted)}?", yes)
-
-            def pruned(thread: str) -> str | None:
-                if since is not None and thread not in _idle_threads(saver, since, waiting=not deletes, thread=thread):
-                    return None  # it has gone on since
-                saver.prune([thread], strategy=how["strategy"].replace("-", "_"), keep=how["keep"])
-                return thread
-
-            done, failed = _each("Pruning", wanted, pruned)
+            done, failed = _each("Pruning", wanted, lambda thread: _pruned(saver, thread, since, strategy, keep))
             damaged += failed
-            pruned_ids = frozenset(done)
-            plans = [plan if plan["thread_id"] in pruned_ids else {**plan, "removed": 0} for plan in plans]
+            pruned = frozenset(done)
+            plans = [plan if plan["thread_id"] in pruned else {**plan, "removed": 0} for plan in plans]
             removed = sum(plan["removed"] for plan in plans)
     if as_json:
+        how = {"strategy": strategy, "keep": keep, "dry_run": dry_run}
         total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}
-        print_json({**{name: how[name] for name in ("strategy", "keep", "dry_run")}, "threads": plans, **total})
+        print_json({**how, "threads": plans, **total})
     else:
-        if how["dry_run"]:
+        if dry_run:
             rendering.print_plans(plan for plan in plans if plan["removed"])
-        verb = "Would remove" if how["dry_run"] else "Removed"
+        verb = "Would remove" if dry_run else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
     rendering.report(damaged, "could not be read and lost nothing; `checkpoints delete` removes a damaged thread")
+
+
+def _pruned(saver: CheckpointSaver, thread: str, since: datetime | None, strategy: str, keep: int) -> str | None:
+    """Prune a thread and return it; None if it has gone on since then."""
+    if since is not None and thread not in _idle_threads(saver, since, strategy, thread):
+        return None
+    saver.prune([thread], strategy=strategy.replace("-", "_"), keep=keep)
+    return thread
 
 
 def _all_threads(saver: CheckpointSaver) -> Iterator[str]:
@@ -385,19 +388,14 @@ def _changed_threads(saver: CheckpointSaver, other: CheckpointSaver, since: date
             yield info.thread_id
 
 
-def _idle_threads(
-    saver: CheckpointSaver, since: datetime | None, *, waiting: bool, thread: str | None = None
-) -> Iterator[str]:
-    """The threads that have not changed since then, or all; without ``waiting``, none that wait for an answer."""
-    if since is None:
-        yield from _all_threads(saver)
-        return
+def _idle_threads(saver: CheckpointSaver, since: datetime, strategy: str, thread: str | None = None) -> Iterator[str]:
+    """The threads to prune of those that have not changed since then: none is deleted that waits for an answer."""
     for info in saver.threads(thread_id=thread, order="oldest"):
         if info.updated_at >= since:
             if info.error:  # its time may be damaged, and those behind it idle
                 continue
             return
-        if waiting or not info.pending_interrupts:
+        if strategy != "delete" or not info.pending_interrupts:
             yield info.thread_id
 
 

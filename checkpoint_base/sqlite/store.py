@@ -101,7 +101,7 @@ class SQLiteStore(CheckpointStore):
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         if query.thread_id is None:
-            return _read(lambda db: _readable(db, lambda: _list(db, query)))
+            return _read_of_many(lambda db: _list(db, query))
         return _read(lambda db: _list(db, query))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
@@ -131,10 +131,10 @@ class SQLiteStore(CheckpointStore):
         return _remove(thread_ids, partial(_retain, choosing=partial(the_latest, keep)))
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        return _read(lambda db: _readable(db, lambda: _threads(db, query)))
+        return _read_of_many(lambda db: _threads(db, query))
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        return _read(lambda db: _readable(db, lambda: _interrupts(db, query)))
+        return _read_of_many(lambda db: _interrupts(db, query))
 
     def _version(self, db: sqlite3.Connection) -> int:
         """The version of our tables in the file; 0 when it has no tables at all."""
@@ -172,22 +172,26 @@ def _read(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
     return found
 
 
-def _readable(db: sqlite3.Connection, read: Callable[[], T]) -> T:
-    """Read, even if some stored text is not UTF-8.
+def _read_of_many(work: Callable[[sqlite3.Connection], T]) -> Operation[T]:
+    """Read from many threads, even if some stored text is not UTF-8.
 
     One such text fails the whole query. So it is read again with replacement characters, and then fails the checksum of
     its own record alone.
     """
-    try:
-        return read()
-    except sqlite3.OperationalError as error:
-        if not is_undecodable(error):
-            raise
-    db.text_factory = partial(str, encoding="utf-8", errors="replace")
-    try:
-        return read()
-    finally:
-        db.text_factory = str
+
+    def read(db: sqlite3.Connection) -> T:
+        try:
+            return work(db)
+        except sqlite3.OperationalError as error:
+            if not is_undecodable(error):
+                raise
+        db.text_factory = partial(str, encoding="utf-8", errors="replace")
+        try:
+            return work(db)
+        finally:
+            db.text_factory = str
+
+    return _read(read)
 
 
 # Writing

@@ -10,6 +10,7 @@ import sqlite3
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,14 @@ def read(saver: CheckpointSaver) -> dict[str, Any]:
 
 
 def assert_same(source: CheckpointSaver, target: CheckpointSaver) -> None:
+    """Except for when the thread last changed: that may have been a write that is pruned by now."""
     expected, found = read(source), read(target)
-    for what, there in expected.items():
-        assert found[what] == there, what
+    for there, here in zip(found["threads"], expected["threads"], strict=True):
+        assert there.updated_at <= here.updated_at
+    for answers in (expected, found):
+        answers["threads"] = [replace(info, updated_at=info.created_at, cursor="") for info in answers["threads"]]
+    for what, answer in expected.items():
+        assert found[what] == answer, what
 
 
 def one_question(saver: CheckpointSaver) -> Any:
@@ -112,8 +118,7 @@ def test_a_graph_that_waits_goes_on_in_the_other_store(
     before = read(source)
     assert before["interrupts"]
     assert transfer(source, target, "t") == len(before["checkpoints"])
-    assert read(source) == before
-    assert_same(source, target)
+    assert read(source) == read(target) == before
     answers = {each.interrupt_id: "yes" for each in target.interrupts()}
     there, here = (build(saver, Counter()).invoke(Command(resume=answers), THREAD) for saver in (target, source))
     assert there == here
@@ -127,7 +132,7 @@ def test_forks_with_their_branches_and_parents_are_copied(source: SQLiteSaver, t
     fork = graph.update_state(first.config, {"log": ["changed"]})
     graph.invoke(None, fork)
     transfer(source, target, "t")
-    assert_same(source, target)
+    assert read(source) == read(target)
 
 
 @pytest.mark.parametrize("snapshot_frequency", [3, graphs.LONG])

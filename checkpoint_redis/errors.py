@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 
 from redis.exceptions import (
     AskError,  # MovedError is a subclass
@@ -49,7 +50,8 @@ _TRANSIENT_INSIDE = re.compile("access a non local key|killed by user")
 _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disabled")
 # Commands can be renamed or switched off, and some proxies have no scripts.
 _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
-_STREAM_METHODS = ("writelines", "drain", "read", "readline", "readexactly", "can_read")
+
+_NO_SOCKET = re.compile(r"have a fileno\(\) method|file descriptor cannot be")
 
 _IN_SCRIPT = re.compile(r".*user_script:\d+: (.*?)(?: script: .*)?$", re.DOTALL)
 """An error of Lua's own, without the place in the script."""
@@ -135,9 +137,16 @@ def lost_thread_id(error: ResponseError) -> str | None:
     return thread_id if said else None
 
 
-def is_dropped_connection(error: AttributeError) -> bool:
-    """Whether redis-py's async cluster client has dropped a connection that another call was about to use."""
-    return error.obj is None and error.name in _STREAM_METHODS
+def is_dropped_connection(error: AttributeError | TypeError | ValueError) -> bool:
+    """Whether redis-py missed a connection that another thread or task closed under the call.
+
+    It has no error of its own for that, and it is nobody's fault: a saver is closed while it works, a cluster client
+    reads the slots anew, or a `BlockingConnectionPool` closes what seemed idle when the server has become a replica.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    # For example None.recv_into(…), or None or a closed socket given to poll().
+    is_missing = error.obj is None if isinstance(error, AttributeError) else _NO_SOCKET.search(str(error))
+    return bool(is_missing) and frame.f_globals.get("__name__", "").startswith("redis.")
 
 
 def is_of_another_loop(error: RuntimeError) -> bool:

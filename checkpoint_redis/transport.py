@@ -222,10 +222,10 @@ class RedisTransport:
             yield
         except (RedisError, RedisClusterException, OSError) as error:
             raise translated(error, of_cluster=self._clients.is_cluster) from error
-        except AttributeError as error:
+        except (AttributeError, TypeError, ValueError) as error:
             if not is_dropped_connection(error):
                 raise
-            raise StoreUnavailable("Redis: the connection was closed before the request was sent") from error
+            raise StoreUnavailable("Redis: the connection was closed under the request") from error
 
 
 def _command(call: Call, *, known: bool = True) -> Sequence[Any]:

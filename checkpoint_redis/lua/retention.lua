@@ -7,9 +7,9 @@ local function versions_of(record)
 end
 
 -- All of a thread. By namespace: its checkpoints by id, `channel NUL version` of its stored values, its lists of writes
--- by checkpoint id. Then the fields of its chunks.
+-- by checkpoint id. Then the fields of its chunks, and those of its values and writes, which refer to chunks.
 local function survey(hash)
-    local spaces, chunks = {}, {}
+    local spaces, chunks, holders = {}, {}, {}
     local function space(ns)
         spaces[ns] = spaces[ns] or {checkpoints = {}, stored = {}, writes = {}}
         return spaces[ns]
@@ -23,7 +23,10 @@ local function survey(hash)
             records[#records + 1] = field
         elseif kind == 'w' then
             lists[#lists + 1] = field
+        elseif kind == 'p' then
+            holders[#holders + 1] = field
         elseif kind == 'v' then
+            holders[#holders + 1] = field
             local ns, version = string.match(field, '^v([^%z]*)%z(.*)$')
             space(ns).stored[version] = true
         end
@@ -36,7 +39,7 @@ local function survey(hash)
         local ns, id = string.match(field, '^w([^%z]*)%z(.*)$')
         space(ns).writes[id] = listed
     end)
-    return spaces, chunks
+    return spaces, chunks, holders
 end
 
 -- The ancestors that kept checkpoints need to rebuild channels, each with those channels. Marks the values that the
@@ -74,28 +77,28 @@ local function needed_ancestors(space, kept, referenced)
     return needed
 end
 
--- Removes a checkpoint's writes, except those to the `channels` if given. Returns whether any is left.
-local function remove_writes(hash, ns, id, listed, channels)
-    local gone, left = {}, {}
-    each_field(hash, write_fields(ns, id, listed), function(field, body)
+-- Adds the fields of a checkpoint's writes to `gone`, except of writes to the `channels` if given. Returns the list of
+-- those that are left. What goes with all others is not read, so it may be damaged.
+local function writes_left(hash, ns, id, listed, channels, gone)
+    local fields, left = write_fields(ns, id, listed), {}
+    if not channels then
+        for _, field in ipairs(fields) do gone[#gone + 1] = field end
+        return ''
+    end
+    each_field(hash, fields, function(field, body)
         local write = body and parse_write(body)
-        if channels and write and channels[write.channel] then
+        if write and channels[write.channel] then
             left[#left + 1] = write.task .. '\0' .. write.idx .. '\0'
         else
             gone[#gone + 1] = field
         end
     end)
-    if #left == 0 then
-        gone[#gone + 1] = 'w' .. ns .. '\0' .. id
-    elseif #gone > 0 then
-        redis.call('HSET', hash, 'w' .. ns .. '\0' .. id, table.concat(left))
-    end
-    call_in_batches('HDEL', hash, gone)
-    return #left > 0
+    return table.concat(left)
 end
 
--- Removes the chunks that no value and no write refers to and that are not staged.
-local function collect_chunks(hash, chunks)
+-- Adds the fields of chunks to `gone` that no value and no write refers to, once those in `gone` have gone, and that are
+-- not staged.
+local function add_unused_chunks(hash, chunks, holders, gone)
     local wanted, reached = {}, {}
     local function want(refs)
         each_id(refs, function(id)
@@ -105,12 +108,12 @@ local function collect_chunks(hash, chunks)
             end
         end)
     end
-    local holders = {}
-    for _, field in ipairs(redis.call('HKEYS', hash)) do
-        local kind = kind_of(field)
-        if kind == 'v' or kind == 'p' then holders[#holders + 1] = field end
+    local goes, staying = {}, {}
+    for _, field in ipairs(gone) do goes[field] = true end
+    for _, field in ipairs(holders) do
+        if not goes[field] then staying[#staying + 1] = field end
     end
-    each_field(hash, holders, function(field, body)
+    each_field(hash, staying, function(field, body)
         want(kind_of(field) == 'v' and refs_of_value(body) or parse_write(body).refs)
     end)
     local staged = redis.call('HGET', hash, 'q')
@@ -125,11 +128,9 @@ local function collect_chunks(hash, chunks)
         end
         at = at + 1
     end
-    local gone = {}
     for _, field in ipairs(chunks) do
         if not reached[string.sub(field, 2)] then gone[#gone + 1] = field end
     end
-    call_in_batches('HDEL', hash, gone)
 end
 
 -- The greatest of some ids, as a set.
@@ -208,27 +209,26 @@ local function all_but_runs(runs)
     end
 end
 
--- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace.
+-- Keeps only some of a thread's visible checkpoints, those that `choose` chooses in each namespace. Redis does not take
+-- back what a script has done before it fails, so everything is read first: what is damaged leaves nothing half done.
 local function retain(hash, index, thread, meta, choose)
     local staged = redis.call('HGET', hash, 'q')
     if staged and deadline_of(staged) < digits(now_ms()) then drop_staged(hash, index, thread, staged) end
-    local spaces, chunks = survey(hash)
-    local old_entries, runs_before, runs_left, any_visible, any_writes = {}, {}, {}, false, false
-    local latest_of_root
-    redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
+    local spaces, chunks, holders = survey(hash)
+    local gone, stored, old_entries = {}, {}, {}
+    local runs_before, runs_left, any_visible, any_writes, latest_of_root = {}, {}, false, false, nil
+    local function store(field, value) stored[#stored + 1], stored[#stored + 2] = field, value end
+
     for ns, space in pairs(spaces) do
         local kept, latest = choose(visible_in(space), spaces), nil
-        for id in pairs(kept) do
-            if not latest or is_above(id, latest) then latest = id end
-        end
         local referenced = {}
         for id in pairs(kept) do
+            if not latest or is_above(id, latest) then latest = id end
             each_channel(space.checkpoints[id].channels, function(channel, version)
                 referenced[channel .. '\0' .. version] = true
             end)
         end
         local needed = needed_ancestors(space, kept, referenced)
-        local gone = {}
         for id, one in pairs(space.checkpoints) do
             local place = ns .. '\0' .. id
             if one.is_visible and one.run then (kept[id] and runs_left or runs_before)[one.run] = true end
@@ -241,11 +241,18 @@ local function retain(hash, index, thread, meta, choose)
                 if channels then
                     local names = {}
                     for name in pairs(channels) do names[#names + 1] = name .. '\0' end
-                    redis.call('HSET', hash, 'c' .. place, retired(one, table.concat(names)))
+                    store('c' .. place, retired(one, table.concat(names)))
                 else
                     gone[#gone + 1] = 'c' .. place
                 end
-                if remove_writes(hash, ns, id, space.writes[id], channels) then any_writes = true end
+                local listed = space.writes[id]
+                local left = writes_left(hash, ns, id, listed, channels, gone)
+                if left == '' then
+                    gone[#gone + 1] = 'w' .. place
+                else
+                    any_writes = true
+                    if left ~= listed then store('w' .. place, left) end
+                end
                 space.writes[id] = nil
             end
         end
@@ -255,26 +262,29 @@ local function retain(hash, index, thread, meta, choose)
         end
         if latest then
             any_visible = true
-            redis.call('HSET', hash, 's' .. ns, latest)
+            store('s' .. ns, latest)
             if ns == '' then latest_of_root = latest end
         else
             gone[#gone + 1] = 's' .. ns
         end
-        call_in_batches('HDEL', hash, gone)
     end
     if not any_visible and not any_writes then
         redis.call('UNLINK', hash)
         forget(index, thread, meta, math.huge)
         return
     end
-    collect_chunks(hash, chunks)
+    add_unused_chunks(hash, chunks, holders, gone)
     for run in pairs(runs_before) do
         if not runs_left[run] then old_entries[#old_entries + 1] = run_entry(thread, run) end
     end
-    call_in_batches('ZREM', index, old_entries)
     local listed = latest_of_root and redis.call('HGET', hash, 'w\0' .. latest_of_root)
     local created = any_visible and created_of(meta) or NEVER
     local new = meta_of(created, updated_of(meta), expires_of(meta), waiting_on(hash, latest_of_root, listed))
-    if new ~= meta then redis.call('HSET', hash, 'm', new) end
+
+    redis.call('HDEL', hash, '') -- a full server lets a script store only once it has removed something
+    call_in_batches('HDEL', hash, gone)
+    if new ~= meta then store('m', new) end
+    call_in_batches('HSET', hash, stored)
+    call_in_batches('ZREM', index, old_entries)
     replace_entries(index, thread, meta, new, {})
 end

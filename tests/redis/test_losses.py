@@ -209,6 +209,41 @@ def test_a_damaged_record_hides_no_other_thread_from_the_inbox(
         assert {question.thread_id for question in saver.interrupts()} == {"t1", "t3"}
 
 
+@pytest.mark.parametrize("act", ["prune", "delete_for_runs"])
+@pytest.mark.parametrize("damaged", [b"c", b"w", b"p", b"v"], ids=["record", "list of writes", "write", "value"])
+def test_removing_from_a_thread_with_a_damaged_part_that_stays_raises_and_changes_nothing(
+    damaged: bytes, act: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for ns in ("", "child"):
+            for step, run in enumerate(("run", "run", "other")):
+                metadata = {"source": "loop", "step": step, "run_id": run}
+                place = {"configurable": {"thread_id": "thread", "checkpoint_ns": ns}}
+                config = put(saver, {"a": step}, place, metadata)
+                saver.put_writes(config, [("a", step)], "task")
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        for field, content in raw.hgetall(thread).items():
+            if field[:2] == damaged + b"\0":
+                raw.hset(thread, field, content[:3])
+        before = raw.hgetall(thread), raw.zrange(index, 0, -1)
+        with pytest.raises(CorruptCheckpoint, match="'thread'"):
+            every_act(saver, config)[act]()
+        assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+
+
+def test_a_damaged_write_of_a_checkpoint_that_goes_does_not_keep_it(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1})
+        saver.put_writes(config, [("a", 1)], "task")
+        put(saver, {"a": 2})
+        thread, _ = saver.store._keys("thread")  # type: ignore[attr-defined]
+        [field] = [field for field in raw.hkeys(thread) if field[:1] == b"p"]
+        raw.hset(thread, field, b"")
+        saver.prune(["thread"])
+        assert not raw.hexists(thread, field)
+        assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 2}]
+
+
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
 def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:

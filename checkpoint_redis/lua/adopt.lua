@@ -27,10 +27,34 @@ if meta then
     end
 end
 
+-- Redis does not take back what a script has done before it fails, so whatever may be damaged is read before the first
+-- change: here, the records and the questions of both.
 local records = {}
 for _, field in ipairs(redis.call('HKEYS', copy)) do
     if kind_of(field) == 'c' then records[#records + 1] = field end
 end
+-- Checkpoints that the thread had may belong to other runs now. What other checkpoints still need is added again below.
+local added, gone = {}, {}
+each_field(copy, records, function(field, record)
+    if is_visible(record) then
+        local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
+        local run, old = parse_checkpoint(record).run, replaced[field]
+        added[#added + 1], added[#added + 2] = 0, checkpoint_entry(thread, id, ns)
+        added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
+        if run then added[#added + 1], added[#added + 2] = 0, run_entry(thread, run) end
+        if old ~= nil and old ~= (run or false) then
+            gone[#gone + 1] = order_entry(thread, id, ns, old)
+            if old then gone[#gone + 1] = run_entry(thread, old) end
+        end
+    end
+end)
+local latest = redis.call('HGET', copy, 's')
+local function waiting_in(key)
+    return latest and waiting_on(key, latest, redis.call('HGET', key, 'w\0' .. latest)) or ''
+end
+waiting_in(copy)
+waiting_in(hash)
+
 if not meta and not staged then
     redis.call('RENAME', copy, hash)
 else
@@ -63,26 +87,9 @@ else
     redis.call('UNLINK', copy)
 end
 
--- Checkpoints that the thread had may belong to other runs now. What other checkpoints still need is added again below.
-local added, gone = {}, {}
-each_field(hash, records, function(field, record)
-    if is_visible(record) then
-        local ns, id = string.match(field, '^c([^%z]*)%z(.*)$')
-        local run, old = parse_checkpoint(record).run, replaced[field]
-        added[#added + 1], added[#added + 2] = 0, checkpoint_entry(thread, id, ns)
-        added[#added + 1], added[#added + 2] = 0, order_entry(thread, id, ns, run)
-        if run then added[#added + 1], added[#added + 2] = 0, run_entry(thread, run) end
-        if old ~= nil and old ~= (run or false) then
-            gone[#gone + 1] = order_entry(thread, id, ns, old)
-            if old then gone[#gone + 1] = run_entry(thread, old) end
-        end
-    end
-end)
 call_in_batches('ZREM', index, gone)
 local updated = updated_of(source_meta)
 if meta then updated = later(updated_of(meta), updated) end
-local latest = redis.call('HGET', hash, 's')
-local waiting = latest and waiting_on(hash, latest, redis.call('HGET', hash, 'w\0' .. latest)) or ''
-set_meta(hash, index, thread, meta, meta_of(created_of(source_meta), updated, NEVER, waiting), ttl, now, added)
+set_meta(hash, index, thread, meta, meta_of(created_of(source_meta), updated, NEVER, waiting_in(hash)), ttl, now, added)
 sweep_expired(index, now)
 return 1

@@ -244,6 +244,32 @@ def test_a_damaged_write_of_a_checkpoint_that_goes_does_not_keep_it(redis_url: s
         assert [found.checkpoint["channel_values"] for found in saver.list(CONFIG)] == [{"a": 2}]
 
 
+@pytest.mark.parametrize("damaged", [b"c", b"p"], ids=["record", "question"])
+@pytest.mark.parametrize(
+    ("where", "target"), [("source", "new"), ("source", "copied before"), ("copy", "copied before")]
+)
+def test_a_copy_that_meets_damage_leaves_nothing_half_done(
+    where: str, damaged: bytes, target: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        ask: Any = [("__interrupt__", [Interrupt("?", id="1")])]
+        saver.put_writes(put(saver, {"a": 1}, config_of("source")), ask, "task")
+        if target == "copied before":
+            saver.copy_thread("source", "copy")
+        saver.put_writes(put(saver, {"a": 2}, config_of("source")), ask, "task")
+        if where == "copy":
+            saver.copy_thread("source", "copy")
+        thread = saver.store._keys(where)[0]  # type: ignore[attr-defined]
+        latest = max(field for field in raw.hkeys(thread) if field[:1] == damaged)
+        raw.hset(thread, latest, raw.hget(thread, latest)[:8])
+        hash_, index = saver.store._keys("copy")  # type: ignore[attr-defined]
+        before = raw.hgetall(hash_), raw.zrange(index, 0, -1)
+        with pytest.raises(CorruptCheckpoint, match=f"'{where}'"):
+            saver.copy_thread("source", "copy")
+        assert (raw.hgetall(hash_), raw.zrange(index, 0, -1)) == before
+        assert raw.keys(f"{prefix}:*copy:*") == []
+
+
 @pytest.mark.parametrize("kind", [b"#", b"c"], ids=["chunk", "checkpoint"])
 def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:

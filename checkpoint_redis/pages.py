@@ -30,12 +30,12 @@ A server carries out the scripts of a request one after the other, and may serve
 class Source(Generic[T]):
     """An index that a page is read from, and the positions and items that have arrived from it.
 
-    ``make_call`` gets the ``keys``, the ``bound`` to go on from, the most items to return, the most entries to look at,
-    and whether it is the first call for this page. The source is asked for ``share`` items at first; ``is_cut`` says
-    that its last answer had as many as it was asked for.
+    ``make_call`` gets the source, the most items to return, and the most entries to look at. The next answer goes on
+    from ``bound``. The source is asked for ``share`` items at first, while ``is_first``; ``is_cut`` says that its last
+    answer had as many as it was asked for.
     """
 
-    make_call: Callable[[Sequence[str], Argument, int, int, bool], Call]
+    make_call: Callable[[Source[T], int, int], Call]
     keys: Sequence[str]
     bound: Argument
     share: int
@@ -93,10 +93,7 @@ def merged(
                     for source in sources
                     if source.is_cut and not source.is_done and 0 < len(source.items) <= source.share
                 ]
-            replies = yield [
-                source.make_call(source.keys, source.bound, most, LOOKS // len(asked), source.is_first)
-                for source, most in asked
-            ]
+            replies = yield [source.make_call(source, most, LOOKS // len(asked)) for source, most in asked]
             for (source, most), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False
                 source.is_cut = len(items) >= most

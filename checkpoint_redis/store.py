@@ -149,8 +149,8 @@ class RedisStore(CheckpointStore):
                 2 * len(entries),
                 len(unchanged),
             ]
-            for channel, version, value in ((value.channel, value.version, value.value) for value in values):
-                arguments += (f"v{ns}\0{channel}\0{version}", pack_value(value))
+            for value in values:
+                arguments += (f"v{ns}\0{value.channel}\0{value.version}", pack_value(value.value))
             for entry in entries:
                 arguments += entry
             arguments += [f"v{ns}\0{channel}\0{version}" for channel, version in pairs]
@@ -218,22 +218,13 @@ class RedisStore(CheckpointStore):
     # Reading
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
-        keys = self._keys(key.thread_id)
-        arguments = (key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES)
-        chunks, before = FoundChunks(), None
-        for _ in range(ATTEMPTS):
-            found = yield Call(scripts.LOAD, keys, arguments)
-            if found is None:
-                return None
+        def read(found: Sequence[Any], chunks: FoundChunks) -> tuple[StoredCheckpoint, set[ChunkId]]:
             id_, *parts, flat, rest = found
             chunks.add_flat(flat)
             stored = _stored_checkpoint(CheckpointKey(key.thread_id, key.checkpoint_ns, id_.decode()), parts, chunks)
-            roots = _roots(stored) if rest else ()
-            lacking = yield from complete([Incomplete(key.thread_id, roots, chunks)], self._key)
-            if not lacking or stored == before:
-                return stored
-            before = stored
-        raise kept_changing(key.thread_id, "read")
+            return stored, _roots(stored) if rest else set()
+
+        return (yield from self._read(scripts.LOAD, key, checkpoint_id, (), read))
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         def again(key: CheckpointKey) -> Call:
@@ -244,28 +235,47 @@ class RedisStore(CheckpointStore):
         return (yield from completed_page(query, self._list_sources, _read_checkpoint, again, self._key, newest=True))
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        keys = self._keys(key.thread_id)
-        arguments: list[Argument] = [key.thread_id, key.checkpoint_ns, checkpoint_id or "", self._read_ttl, PIECE_BYTES]
-        arguments += channels
-        chunks, before = FoundChunks(), None
-        for _ in range(ATTEMPTS):
-            found = yield Call(scripts.ANCESTRY, keys, arguments)
-            if found is None:
-                return Ancestry()
+        def read(found: Sequence[Any], chunks: FoundChunks) -> tuple[Ancestry, set[ChunkId]]:
             generations, flat_seeds, flat_chunks, rest = found
+            chunks.add_flat(flat_chunks)
             writes = tuple(tuple(unpack_write(write) for write in generation) for generation in generations)
             seeds = {
                 channel.decode(): unpack_value(value)
                 for channel, value in zip(flat_seeds[::2], flat_seeds[1::2], strict=True)
             }
-            chunks.add_flat(flat_chunks)
             values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
-            roots = {id_ for value in values for id_ in value.chunk_ids} if rest else ()
+            roots = {id_ for value in values for id_ in value.chunk_ids} if rest else set()
+            return Ancestry(writes, seeds, chunks.chunks), roots
+
+        return (yield from self._read(scripts.ANCESTRY, key, checkpoint_id, channels, read)) or Ancestry()
+
+    def _read(
+        self,
+        script: Script,
+        key: NamespaceKey,
+        checkpoint_id: str | None,
+        more: Collection[str],
+        read: Callable[[Sequence[Any], FoundChunks], tuple[T, set[ChunkId]]],
+    ) -> Operation[T | None]:
+        """Read something of a checkpoint, or of the latest one, with its chunks; None if the checkpoint is not there.
+
+        ``more`` are further arguments of the script. ``read`` gets its answer and the chunks found so far, to which it
+        adds those of the answer; it returns what was read, and the roots below which the answer had no room for all.
+        If a chunk is not there, all may have changed since, and is read again. If it has not, the thread is damaged:
+        it is returned as it is.
+        """
+        place = (key.thread_id, key.checkpoint_ns, checkpoint_id or "")
+        arguments: list[Argument] = [*place, self._read_ttl, PIECE_BYTES, *more]
+        chunks, before = FoundChunks(), None
+        for _ in range(ATTEMPTS):
+            found = yield Call(script, self._keys(key.thread_id), arguments)
+            if found is None:
+                return None
+            result, roots = read(found, chunks)
             lacking = yield from complete([Incomplete(key.thread_id, roots, chunks)], self._key)
-            ancestry = Ancestry(writes, seeds, chunks.chunks)
-            if not lacking or ancestry == before:
-                return ancestry
-            before = ancestry
+            if not lacking or result == before:
+                return result
+            before = result
         raise kept_changing(key.thread_id, "read")
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
@@ -362,9 +372,9 @@ class RedisStore(CheckpointStore):
             bounds.append(f"{begin}{after.checkpoint_id}\0{thread}{after.checkpoint_ns}")
         highest = f"({min(bounds)}".encode()
 
-        def call(keys: Sequence[str], bound: Argument, most: int, looks: int, is_first: bool) -> Call:
+        def call(source: Source[Part[StoredCheckpoint]], most: int, looks: int) -> Call:
             arguments = (
-                bound,
+                source.bound,
                 f"[{first}",
                 int(query.thread_id is not None and query.checkpoint_ns is not None),
                 query.checkpoint_ns or "",
@@ -375,9 +385,9 @@ class RedisStore(CheckpointStore):
                 looks,
                 self._read_ttl if query.thread_id is not None else 0,
                 # Later answers only name their chunks, or they would repeat those that they share with earlier ones.
-                budget if is_first else 0,
+                budget if source.is_first else 0,
             )
-            return Call(scripts.LIST, keys, arguments)
+            return Call(scripts.LIST, source.keys, arguments)
 
         return [Source(call, keys, highest, share) for keys in places]
 
@@ -401,9 +411,9 @@ class RedisStore(CheckpointStore):
             places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
             share = query.limit
 
-        def call(keys: Sequence[str], bound: Argument, most: int, looks: int, _: bool) -> Call:
-            arguments = (kind, command, bound, end, only, b"".join(query.terms), most, budget, looks)
-            return Call(scripts.INBOX, keys, arguments)
+        def call(source: Source[Any], most: int, looks: int) -> Call:
+            arguments = (kind, command, source.bound, end, only, b"".join(query.terms), most, budget, looks)
+            return Call(scripts.INBOX, source.keys, arguments)
 
         return [Source(call, keys, start, share) for keys in places]
 

@@ -100,9 +100,8 @@ class RedisTransport:
                     answers = [await self._aanswer(client, request[0])]
                 else:
                     answers = await self._pipelined(client, request).execute(raise_on_error=False)
-                    if unknown := _unknown(answers):
-                        again = await self._pipelined(client, request, only=unknown).execute(raise_on_error=False)
-                        answers = _completed(answers, unknown, again)
+                    if _lacks_script(answers):
+                        answers = await self._pipelined(client, request, known=False).execute(raise_on_error=False)
                 if not self._clients.is_cluster and any(map(is_from_replica, answers)):
                     await client.connection_pool.disconnect(inuse_connections=False)
                 if self._clients.is_cluster and any(map(may_have_moved, answers)):
@@ -123,9 +122,8 @@ class RedisTransport:
             answers = [self._answer(client, calls[0])]
         else:
             answers = self._executed(client, calls)
-            if unknown := _unknown(answers):
-                again = self._executed(client, calls, only=unknown)
-                answers = _completed(answers, unknown, again)
+            if _lacks_script(answers):
+                answers = self._executed(client, calls, known=False)
         if not self._clients.is_cluster and any(map(is_from_replica, answers)):
             close_idle(client)
         if check := self._verification(calls, answers):
@@ -155,30 +153,29 @@ class RedisTransport:
     def _must_wait(self, call: Call) -> bool:
         return self._replicas > 0 and call.script.writes
 
-    def _pipelined(self, client: Any, calls: Sequence[Call], only: Sequence[int] | None = None) -> Any:
-        """Return a pipeline of calls; or of those at positions ``only``, with the source that the server lacked."""
+    def _pipelined(self, client: Any, calls: Sequence[Call], *, known: bool = True) -> Any:
+        """Return a pipeline of calls, which carry the sources of their scripts unless those are ``known``."""
         pipeline = client.pipeline(transaction=False)
-        for at in range(len(calls)) if only is None else only:
-            pipeline.execute_command(*_command(calls[at], known=only is None), **{NEVER_DECODE: True})
+        for call in calls:
+            pipeline.execute_command(*_command(call, known=known), **{NEVER_DECODE: True})
         if any(self._must_wait(call) for call in calls):
             pipeline.execute_command("EVAL", TOUCH.source, 1, f"{calls[0].keys[-1]}:touch")
             pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
         return pipeline
 
-    def _executed(self, client: Any, calls: Sequence[Call], only: Sequence[int] | None = None) -> list[Any]:
+    def _executed(self, client: Any, calls: Sequence[Call], *, known: bool = True) -> list[Any]:
         """Execute the pipeline that `_pipelined` describes, and return its answers, errors among them."""
         if not self._clients.is_cluster:
-            answers: list[Any] = self._pipelined(client, calls, only).execute(raise_on_error=False)
+            answers: list[Any] = self._pipelined(client, calls, known=known).execute(raise_on_error=False)
             return answers
-        chosen = calls if only is None else [calls[at] for at in only]
         stack = [
             # Without target nodes, redis-py would ask a server for the call's keys.
             PipelineCommand(
-                _command(call, known=only is None),
+                _command(call, known=known),
                 {NEVER_DECODE: True, "target_nodes": client.get_node_from_key(call.keys[0])},
                 position,
             )
-            for position, call in enumerate(chosen)
+            for position, call in enumerate(calls)
         ]
         # `execute` would repeat the calls that a server has not answered one by one, each until its own timeout.
         answers = client.pipeline().send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
@@ -186,7 +183,7 @@ class RedisTransport:
             client.nodes_manager.initialize()
         for at, answer in enumerate(answers):
             if isinstance(answer, (AskError, TryAgainError)):
-                answers[at] = self._answer(client, chosen[at])
+                answers[at] = self._answer(client, calls[at])
         return answers
 
     def _results(self, calls: Sequence[Call], answers: Sequence[Any]) -> Sequence[Any]:
@@ -240,14 +237,6 @@ def _moving(key: str) -> StoreUnavailable:
     return StoreUnavailable(f"Redis: {key} is moving from one server of the cluster to another")
 
 
-def _unknown(answers: Sequence[Any]) -> list[int]:
-    """Return the positions of calls whose scripts the server lacks: it restarted, failed over, or is a new one."""
-    return [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-
-
-def _completed(answers: list[Any], unknown: Sequence[int], again: Sequence[Any]) -> list[Any]:
-    for at, answer in zip(unknown, again, strict=False):
-        answers[at] = answer
-    if len(again) > len(unknown):  # how many replicas confirmed, now of all calls
-        answers[-1] = again[-1]
-    return answers
+def _lacks_script(answers: Sequence[Any]) -> bool:
+    """Whether a server lacks a script: it restarted, failed over, or is a new one. All calls are then repeated."""
+    return any(isinstance(answer, NoScriptError) for answer in answers)

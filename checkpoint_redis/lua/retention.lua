@@ -96,8 +96,8 @@ local function writes_left(hash, ns, id, listed, channels, gone)
     return table.concat(left)
 end
 
--- Adds the fields of chunks to `gone` that no value and no write refers to, once those in `gone` have gone, and that are
--- not staged.
+-- Adds the fields of chunks to `gone` that are not staged and that no value and no write refers to, other than those
+-- that are in `gone` themselves.
 local function add_unused_chunks(hash, chunks, holders, gone)
     local wanted, reached = {}, {}
     local function want(refs)
@@ -187,8 +187,8 @@ local function going_with_calls(spaces, count)
     return going
 end
 
--- Two ways to choose which of a namespace's visible checkpoints stay, given by id, of all `spaces` of the thread: a set of
--- their ids.
+-- Two ways to choose which of a namespace's visible checkpoints stay, given by id, of all `spaces` of the thread: a set
+-- of their ids.
 
 local function the_latest(count)
     local going

@@ -296,6 +296,38 @@ def test_damage_is_told_of_its_thread_and_hides_no_other(kind: str, name: str, s
             assert backend.counts() == counts
 
 
+CONTENT_CASES = [(kind, name) for kind, name in CASES if "get_tuple" in KINDS[kind][0]]
+
+
+@pytest.mark.parametrize(("kind", "name"), CONTENT_CASES, ids=[f"{kind} on {name}" for kind, name in CONTENT_CASES])
+def test_a_copy_of_a_damaged_thread_is_refused_and_leaves_nothing_or_is_as_damaged(
+    kind: str, name: str, servers: Any
+) -> None:
+    damage = KINDS[kind][1][name]
+    with servers.backend(name) as backend:
+        with open_saver(backend.url) as saver:
+            known = backend.cells()
+            grow(saver, BAD)
+        cell = found_cells(backend, known, damage)[damage.at]
+        if damage.change is None:
+            backend.remove(cell)
+        else:
+            backend.overwrite(cell, damage.change(cell.content))
+        with open_saver(backend.url) as saver:
+            refused = ""
+            try:
+                saver.copy_thread(BAD, "copy")
+            except CorruptCheckpoint as error:
+                refused = str(error)
+            if refused:
+                assert is_told(refused)
+                assert saver.get_tuple(config("copy")) is None  # type: ignore[arg-type]
+                assert "copy" not in {each.thread_id for each in saver.threads()}
+            else:
+                with pytest.raises(CorruptCheckpoint):
+                    saver.get_tuple(config("copy"))  # type: ignore[arg-type]
+
+
 def thread_of(listed: Any) -> str:
     named = listed.config["configurable"] if isinstance(listed, CheckpointTuple) else {"thread_id": listed.thread_id}
     return str(named["thread_id"])

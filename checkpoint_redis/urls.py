@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -148,4 +150,30 @@ def _options(url: str, extra: tuple[str, ...] = ()) -> dict[str, Any]:
         raise UnsupportedOperation(f"the URL of Redis has an option that redis-py does not know: {error}") from error
     except (RedisError, ValueError) as error:
         raise UnsupportedOperation(f"the URL of Redis has an option that cannot be used: {error}") from error
+    if connection is SSLConnection:
+        _check_certificates(options)
     return options
+
+
+def _check_certificates(options: dict[str, Any]) -> None:
+    """Load what each connection will load. It would not say what is wrong, and be tried again until the deadline."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    def load_own(certificate: str | None, key: str | None, password: str | None) -> None:
+        if certificate is None:
+            raise ValueError("name a certificate for the key")
+        context.load_cert_chain(certificate, key, password or "")  # without one, a person would be asked
+
+    steps: dict[tuple[str, ...], Callable[..., object]] = {
+        ("ssl_certfile", "ssl_keyfile", "ssl_password"): load_own,
+        ("ssl_ca_certs", "ssl_ca_path", "ssl_ca_data"): context.load_verify_locations,
+        ("ssl_ciphers",): context.set_ciphers,
+    }
+    for names, load in steps.items():
+        values = [options.get(name) for name in names]
+        if any(value is not None for value in values):
+            try:
+                load(*values)
+            except (OSError, ValueError) as error:
+                said = ", ".join(names)
+                raise UnsupportedOperation(f"the URL of Redis: {said} cannot be used: {error}") from error

@@ -129,6 +129,33 @@ def test_a_certificate_of_another_host_is_refused_unless_none_is_asked_for(kind:
             assert values_of(saver) == {"a": 1}
 
 
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("ssl_ca_certs=/nowhere", "ssl_ca_certs.*No such file"),
+        ("ssl_ca_certs={key}", "ssl_ca_certs.*no certificate"),
+        ("ssl_certfile=/nowhere&ssl_keyfile={key}", "ssl_certfile.*No such file"),
+        ("ssl_certfile={certificate}&ssl_keyfile=/nowhere", "ssl_keyfile.*No such file"),
+        ("ssl_keyfile={key}", "ssl_certfile.*name a certificate"),
+        ("ssl_certfile={certificate}&ssl_keyfile={certificate}", "ssl_keyfile.*PEM"),
+        ("ssl_certfile={certificate}&ssl_keyfile={other}", "ssl_keyfile.*(?i:mismatch)"),
+        ("ssl_ciphers=nothing", "ssl_ciphers.*cipher"),
+    ],
+    ids=lambda given: given.partition(".*")[0],
+)
+@pytest.mark.parametrize("scheme", ["rediss", "rediss+cluster", "rediss+sentinel"])
+def test_a_certificate_that_cannot_be_read_is_told_when_the_saver_is_made(
+    scheme: str, query: str, said: str, tmp_path: Path
+) -> None:
+    ours, key = certificate(tmp_path, "ours", HOST)
+    _, other = certificate(tmp_path, "other", HOST)
+    path = "/service" if scheme == "rediss+sentinel" else ""
+    query = query.format(certificate=ours, key=key, other=other)
+    with pytest.raises(UnsupportedOperation, match=said) as raised:
+        open_saver(f"{scheme}://{HOST}:1{path}?{query}")
+    assert str(tmp_path) not in str(raised.value)  # as nothing of a URL is quoted
+
+
 def test_a_password_that_a_cluster_refuses_is_told_at_once(cluster_server: Server) -> None:
     for said in refused(cluster_server.url.replace("://", "://nobody:wrong@")):
         assert re.match(r"Redis refuses this user or password: .*invalid username-password pair.*Check the URL", said)

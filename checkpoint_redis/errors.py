@@ -51,6 +51,20 @@ _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disa
 # Commands can be renamed or switched off, and some proxies have no scripts.
 _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 
+_GONE = (
+    "{} is gone from Redis although nobody removed it and it has not expired, so it was probably evicted (set "
+    "maxmemory-policy to noeviction)"
+)
+_REPORTS = {
+    "LOSTTHREAD": _GONE.format("thread {!r}"),
+    "LOSTINDEX": _GONE.format("the index {!r}"),
+    "UNREADABLETHREAD": "a record of thread {!r} is damaged",
+    "DAMAGEDTHREAD": "thread {!r} and its index no longer agree, so one of them was damaged",
+}
+"""What our scripts report with an error code, and with the name of a thread or an index (`lua/index.lua`)."""
+
+_REPORTED = re.compile(rf"({'|'.join(_REPORTS)}) (.*)", re.DOTALL)
+
 _NO_SOCKET = re.compile(r"have a fileno\(\) method|file descriptor cannot be")
 
 _IN_SCRIPT = re.compile(r".*user_script:\d+: (.*?)(?: script: .*)?$", re.DOTALL)
@@ -67,18 +81,8 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     """Return the error to raise from an error of redis-py (``of_cluster``: its cluster's client), or of the system."""
     said = str(error)
     codes = _codes(error)
-    if "LOSTTHREAD" in codes or "LOSTINDEX" in codes:
-        what = said.partition("LOST")[2].partition(" ")[2]
-        what = f"thread {what!r}" if "LOSTTHREAD" in codes else f"the index {what!r}"
-        return damage(
-            f"{what} is gone from Redis although nobody removed it and it has not expired, so it was probably evicted "
-            "(set maxmemory-policy to noeviction)"
-        )
-    if "UNREADABLETHREAD" in codes:
-        return damage(f"a record of thread {said.partition('UNREADABLETHREAD ')[2]!r} is damaged")
-    if "DAMAGEDTHREAD" in codes:
-        thread = said.partition("DAMAGEDTHREAD ")[2]
-        return damage(f"thread {thread!r} and its index no longer agree, so one of them was damaged")
+    if isinstance(error, ResponseError) and (reported := _REPORTED.search(said)):
+        return damage(_REPORTS[reported[1]].format(reported[2]))
     refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
     if refused or _FORBIDDEN_INSIDE.search(said):
         return UnsupportedOperation(
@@ -133,8 +137,8 @@ def may_have_moved(answer: object) -> bool:
 
 def lost_thread_id(error: ResponseError) -> str | None:
     """Return the id of the thread that a script reports as lost, if it reports one."""
-    _, said, thread_id = str(error).partition("LOSTTHREAD ")
-    return thread_id if said else None
+    reported = _REPORTED.search(str(error))
+    return reported[2] if reported and reported[1] == "LOSTTHREAD" else None
 
 
 def is_dropped_connection(error: AttributeError | TypeError | ValueError) -> bool:

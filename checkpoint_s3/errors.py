@@ -63,6 +63,9 @@ _ADVICE = {
 }
 
 
+_UNTRUSTED = re.compile("certificate verify failed|No such file or directory|Permission denied|no certificate or crl")
+"""What is said of a certificate that cannot be verified, or because the file of those to trust cannot be read."""
+
 _CREDENTIALS = re.compile(r"://[^/\s\"']*@")
 """Credentials in the URL of an endpoint. boto3 does not use them, but shows them in its errors."""
 
@@ -91,7 +94,7 @@ def _translated(error: Exception, where: str) -> CheckpointError:
         return UnsupportedOperation(f"{where}: {error} Name one: region_name, or AWS_DEFAULT_REGION")
     if isinstance(error, (FileNotFoundError, PermissionError)):
         return UnsupportedOperation(f"{where}: boto3 cannot get the credentials that it is configured for: {error}")
-    if isinstance(error, SSLError) and "certificate verify failed" in str(error):
+    if isinstance(error, SSLError) and _UNTRUSTED.search(str(error)):
         return UnsupportedOperation(
             f"{where}: {error}; name the certificate of the authority that signed it in AWS_CA_BUNDLE, or correct the "
             "endpoint"

@@ -259,8 +259,8 @@ class S3Transport(Closable):
             body = stream.read()
         finally:
             stream.close()
-        now = _now(answer)
-        return Found(body, _bare(answer["ETag"]), now - answer["LastModified"].timestamp(), int(now * 1_000_000))
+        etag, now = self._etag(answer), _now(answer)
+        return Found(body, etag, now - self._part(answer, "LastModified").timestamp(), int(now * 1_000_000))
 
     def _put(self, client: Any, call: Put) -> str | None:
         condition = {}
@@ -279,17 +279,17 @@ class S3Transport(Closable):
             if is_unmet(error) or (call.if_match and is_missing(error)):
                 return None
             raise
-        return _bare(answer["ETag"])
+        return self._etag(answer)
 
     def _put_in_parts(self, client: Any, call: Put) -> str:
         place = {"Bucket": self.bucket, "Key": call.key}
-        upload = client.create_multipart_upload(**place, **self._encryption)["UploadId"]
+        upload = self._part(client.create_multipart_upload(**place, **self._encryption), "UploadId")
         numbers = range(1, -(-len(call.body) // PART_BYTES) + 1)
 
         def sent(number: int) -> dict[str, Any]:
             part = call.body[(number - 1) * PART_BYTES : number * PART_BYTES]
             answer = client.upload_part(**place, UploadId=upload, PartNumber=number, Body=part)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return {"PartNumber": number, "ETag": self._part(answer, "ETag")}
 
         try:
             # Not the transport's own threads: all of them may be waiting for uploads like this one.
@@ -300,7 +300,7 @@ class S3Transport(Closable):
         except BOTO_ERRORS:
             self._abort(client, place, upload)
             raise
-        return _bare(answer["ETag"])
+        return self._etag(answer)
 
     @staticmethod
     def _abort(client: Any, place: Mapping[str, str], upload: str) -> None:
@@ -312,12 +312,12 @@ class S3Transport(Closable):
     def _copy(self, client: Any, call: Copy) -> bool:
         source = {"Bucket": self.bucket, "Key": call.source}
         try:
-            client.copy_object(Bucket=self.bucket, Key=call.target, CopySource=source, **self._encryption)
+            answer = client.copy_object(Bucket=self.bucket, Key=call.target, CopySource=source, **self._encryption)
         except ClientError as error:
             if is_missing(error):
                 return False
             raise
-        return True
+        return bool(self._part(answer, "CopyObjectResult"))
 
     def _delete(self, client: Any, call: Delete) -> None:
         condition = {} if call.if_match is None else {"IfMatch": call.if_match}
@@ -333,16 +333,24 @@ class S3Transport(Closable):
             options["StartAfter"] = call.after
         answer = client.list_objects_v2(Bucket=self.bucket, **options)
         entries = [
-            Entry(found["Key"], _bare(found["ETag"]), found["LastModified"].timestamp())
+            Entry(found["Key"], self._etag(found), found["LastModified"].timestamp())
             for found in answer.get("Contents", ())
         ]
-        last = entries[-1].key if answer["IsTruncated"] and entries else None
+        last = entries[-1].key if self._part(answer, "IsTruncated") and entries else None
         return Page(entries, last, int(_now(answer) * 1_000_000))
 
+    def _etag(self, answer: Mapping[str, Any]) -> str:
+        # Some stores match an ETag only without its quotes; the others accept it without them, too.
+        etag: str = self._part(answer, "ETag")
+        return etag.strip('"')
 
-def _bare(etag: str) -> str:
-    # Some stores match an ETag only without its quotes; the others accept it without them, too.
-    return etag.strip('"')
+    def _part(self, answer: Mapping[str, Any], name: str) -> Any:
+        """A part that each answer of this kind has if it is a store that answers, and not the page of a proxy, say."""
+        if name not in answer:
+            raise StoreUnavailable(
+                f"bucket {self.bucket!r}: an answer has no {name}: check that the endpoint is that of an object store"
+            )
+        return answer[name]
 
 
 def _now(answer: Mapping[str, Any]) -> float:

@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -250,6 +250,29 @@ def test_a_store_that_cannot_answer_is_not_an_empty_one(saver: S3Saver, url: str
             list(impatient.threads())
 
 
+@pytest.mark.parametrize("page", [b"<!doctype html><p>Sign in", b"<html><p>Sign in</p></html>"], ids=["HTML", "XML"])
+def test_a_page_of_something_else_at_the_endpoint_is_not_an_answer(
+    saver: S3Saver, url: str, proxy: Proxy, page: bytes
+) -> None:
+    put(saver, 1)
+    with S3Saver.from_conn_string(url, deadline=0.1) as impatient:
+        proxy.arm(Fault(Answer(200, (("Content-Type", "text/html"),), page), "before", lambda _: True, times=1000))
+        acts: list[Callable[[], object]] = [
+            S3Saver.from_conn_string(url, deadline=0.1).setup,
+            lambda: impatient.get_tuple(CONFIG),
+            lambda: list(impatient.list(None)),
+            lambda: list(impatient.interrupts()),
+            lambda: list(impatient.threads()),
+            lambda: put(impatient, 2),
+            lambda: impatient.delete_thread("thread"),
+        ]
+        for act in acts:
+            with pytest.raises(StoreUnavailable):
+                act()
+    proxy.pass_all()
+    assert read(url) == ([1], [])
+
+
 @pytest.mark.parametrize(
     ("status", "code", "advice"),
     [
@@ -355,10 +378,11 @@ def test_wrong_credentials_and_a_missing_bucket_say_so(radosgw_endpoint: str, mo
 
 
 def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_store_that_is_away(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate(tmp_path, "server"))
+    made, key = certificate(tmp_path, "server")
+    context.load_cert_chain(made, key)
     with HTTPServer((HOST, 0), BaseHTTPRequestHandler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever)
@@ -368,6 +392,12 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once_and_not_taken_for_a_s
             with pytest.raises(UnsupportedOperation, match=r"certificate verify failed.*AWS_CA_BUNDLE"):
                 saver.setup()
             saver.close()
+            for bundle, said in ((tmp_path / "nowhere", "No such file"), (key, "no certificate")):
+                monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+                saver = open_saver(s3.s3_url(f"https://{HOST}:{server.server_port}", prefix="any"))
+                with pytest.raises(UnsupportedOperation, match=f"{said}.*AWS_CA_BUNDLE"):
+                    saver.setup()
+                saver.close()
         finally:
             server.shutdown()
             thread.join()

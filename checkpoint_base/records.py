@@ -212,6 +212,7 @@ class ThreadRecord:
 
     @property
     def position(self) -> Position:
+        """What `CheckpointStore.threads` is ordered by; every later checkpoint or write may move the thread."""
         return (self.updated_at, self.thread_id, "")
 
 
@@ -228,6 +229,7 @@ class InterruptRecord:
 
     @property
     def position(self) -> Position:
+        """What `CheckpointStore.interrupts` is ordered by: when the write was made, not its checkpoint."""
         return (self.write.written_at, self.checkpoint.key.thread_id, self.write.task_id)
 
 

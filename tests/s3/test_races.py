@@ -206,6 +206,47 @@ def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stor
     assert found.pending_writes == [("task", "n", 2)]
 
 
+def stores_writes(call: Call) -> bool:
+    return isinstance(call, Put) and "/t/" in call.key and call.key.rpartition("/")[2].startswith("w")
+
+
+def test_a_copy_adds_its_writes_after_those_that_another_stores_beside_it_and_hides_none(two: Two) -> None:
+    copier, other = two
+    config = put(copier, 1, thread="source")
+    copier.copy_thread("source", "target")
+    copier.put_writes(config, [("n", 2), ("n", 3)], "task")
+    beside: Beside = between(copier, Beside)
+    beside.before = once(stores_writes, lambda: other.put_writes(config_of("target", 1), [("n", 4)], "task"))
+    copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 4), ("task", "n", 3)]
+
+
+def test_a_target_whose_writes_keep_changing_is_a_conflict_after_five_attempts(two: Two) -> None:
+    copier, other = two
+    config = put(copier, 1, thread="source")
+    copier.copy_thread("source", "target")
+    copier.put_writes(config, [("n", 0)] * 20, "task")
+    stored: list[tuple[str, int]] = []
+
+    def change(call: Call) -> None:
+        if stores_writes(call):
+            stored.append(("n", 1))
+            other.put_writes(config_of("target", 1), stored, "task")
+
+    beside: Beside = between(copier, Beside)
+    beside.before = change
+    with pytest.raises(ConflictError, match="thread 'target' kept changing"):
+        copier.copy_thread("source", "target")
+    assert len(stored) == 5
+    beside.before = lambda call: None
+    copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 1)] * 5 + [("task", "n", 0)] * 15
+
+
 def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside_it(
     two: Two, later: Callable[[float], None]
 ) -> None:

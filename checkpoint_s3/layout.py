@@ -38,7 +38,7 @@ _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_TIME = (1 << 56) - 1
 
 _CHECKPOINT = re.compile(r"c([\w-]{16})((?:\.[~\w-]+)*)", re.ASCII)
-_MARKER = re.compile(r"([\w-]+)\.([\w-]{22})(?:\.[\w-]+)?", re.ASCII)
+_MARKER = re.compile(r"([\w-]+)\.([\w-]{22})\.[\w-]+", re.ASCII)
 _WRITES = re.compile(r"([wx])([\w-]{22})\.(\d+)", re.ASCII)
 
 

@@ -14,7 +14,7 @@ from checkpoint_base import ConflictError, operations
 from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.layout import id_segment
 from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
-from tests.s3.bucket import keys, move
+from tests.s3.bucket import keys
 from tests.s3.threads import config_of, id_of, numbers, put
 from tests.s3.transports import Beside, Counting, Crash, between, counted, once
 
@@ -534,25 +534,6 @@ def test_a_removal_beside_a_sweep_is_swept_later(
     later(400)
     sweeping.setup()
     assert keys(radosgw_url, "t/") == keys(radosgw_url, "r/") == []
-
-
-def test_markers_and_notes_of_the_first_form_are_read_and_deleted(
-    two: Two, moto_url: str, later: Callable[[float], None]
-) -> None:
-    one, other = two
-    config = put(one, 1)
-    one.put_writes(config, QUESTION, "task")
-    put(one, 1, thread="gone")
-    one.delete_thread("gone")
-    [marker], [note] = keys(moto_url, "i/"), keys(moto_url, "r/")
-    move(moto_url, marker, marker.rpartition(".")[0])
-    move(moto_url, note, note.rpartition("/")[0])
-    assert [each.value for each in other.interrupts()] == ["sure?"]
-    later(400)
-    one.put_writes(config, [("n", 2)], "task")
-    assert list(other.interrupts()) == []
-    other.setup()
-    assert keys(moto_url, "i/") == keys(moto_url, "r/") == keys(moto_url, "t/=gone/") == []
 
 
 def test_deleting_threads_one_after_another_looks_at_each_once(two: Two, later: Callable[[float], None]) -> None:

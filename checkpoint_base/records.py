@@ -151,8 +151,9 @@ class StoredCheckpoint:
 class ListQuery:
     """Which checkpoints to list, descending by (checkpoint_id, thread_id, checkpoint_ns).
 
-    A checkpoint must have all of ``terms``. ``before`` and ``after`` are exclusive; ``after`` is the last key of the
-    previous page. Without ``contents`` neither values nor writes are read.
+    What is None leaves out nothing; an empty ``checkpoint_ns`` is the root namespace. A checkpoint must have all of
+    ``terms``. ``before`` and ``after`` are exclusive; ``after`` is the last key of the previous page. Without
+    ``contents`` neither values nor writes are read.
     """
 
     thread_id: str | None = None
@@ -201,7 +202,8 @@ class ThreadRecord:
     """A thread with at least one checkpoint. ``latest`` is the greatest checkpoint of its root namespace, if any.
 
     ``created_at`` is the ``written_at`` of the first checkpoint that was put, even if that was removed since;
-    ``updated_at`` is the greatest of any checkpoint or write. A copy has those of its source.
+    ``updated_at`` is the greatest of any checkpoint or write. A copy has those of its source. ``questions`` is how many
+    interrupts are pending on ``latest``.
     """
 
     thread_id: str

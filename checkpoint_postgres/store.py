@@ -363,8 +363,8 @@ def _record(row: Sequence[Any]) -> CheckpointRecord:
         caller_id, written_at,
     ) = row[:_RECORD_COLUMNS]  # fmt: skip
     key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
-    if len(channels) != len(versions) or None in channels or None in versions or None in opened:
-        raise damage(f"the channels of checkpoint {key.place} are damaged")
+    if len(channels) != len(versions) or any(None in column for column in (channels, versions, opened, terms)):
+        raise damage(f"the channels or terms of checkpoint {key.place} are damaged")
     return CheckpointRecord(
         key=key,
         parent_id=parent_id,

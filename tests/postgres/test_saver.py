@@ -513,10 +513,24 @@ def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(
         saver.get_tuple(CONFIG)
 
 
-def test_a_damaged_checkpoint_hides_no_other_thread_from_the_inbox(place: Place, saver: PostgresSaver) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "versions = '{{}}'",
+        "versions = '{{NULL}}'",
+        "channels = '{{NULL}}'",
+        "open_channels = '{{NULL}}'",
+        "terms = '{{NULL}}'",
+    ],
+)
+def test_a_damaged_checkpoint_is_told_and_hides_no_other_thread_from_the_inbox(
+    damage: str, place: Place, saver: PostgresSaver
+) -> None:
     for thread_id in ("t1", "t2", "t3"):
         config = put_values(saver, {"a": 1}, {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
         saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
-    place.query("UPDATE {s}.checkpoints SET versions = '{{}}' WHERE thread_id = 't2'")
+    place.query(f"UPDATE {{s}}.checkpoints SET {damage} WHERE thread_id = 't2'")
     for listed in (saver.interrupts(order="oldest"), saver.threads(order="oldest")):
         assert [(each.thread_id, bool(each.error)) for each in listed] == [("t1", False), ("t2", True), ("t3", False)]
+    with pytest.raises(CorruptCheckpoint, match=r"thread 't2'.*delete the thread"):
+        list(saver.history({"configurable": {"thread_id": "t2"}}))

@@ -60,9 +60,8 @@ def _placed(saver: CheckpointSaver, thread: str) -> Iterable[tuple[str, str, str
     try:
         infos = list(saver.history({"configurable": {"thread_id": thread}}))
     except SerializationError:
-        listing = Listing(
-            saver.store.list, ListQuery(thread, contents=False), lambda found: [found.record], limit=None, is_exact=True
-        )
+        query = ListQuery(thread, contents=False)
+        listing = Listing(saver.store.list, query, lambda found: [found.record], limit=None, is_exact=True)
         records: list[CheckpointRecord] = []
         while listing.goes_on:
             records += run(listing.next_page(), saver.transport)

@@ -61,7 +61,7 @@ from checkpoint_base.keys import (
 )
 from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
-from checkpoint_base.paging import Item, Listing, Query
+from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing, Query
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
@@ -337,7 +337,8 @@ class Operations:
                 )
 
         query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
-        return Listing(_about(self.store.threads), query, read, limit=limit, is_exact=self._is_exact(metadata))
+        is_exact = self._is_exact(metadata)
+        return Listing(_about(self.store.threads), query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
 
     def interrupts(
         self,
@@ -530,7 +531,8 @@ class Operations:
                 found = [read(stored, header, metadata)] if matches(metadata, filter_) else ()
             yield from found
 
-        return Listing(_about(self.store.list), query, read_matching, limit=limit, is_exact=self._is_exact(filter_))
+        is_exact, most = self._is_exact(filter_), MAX_PAGE if contents else LONGEST_PAGE
+        return Listing(_about(self.store.list), query, read_matching, limit=limit, is_exact=is_exact, most=most)
 
     def _inbox_query(
         self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor

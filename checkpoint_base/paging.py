@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.records import InboxQuery, ListQuery
+from checkpoint_base.records import (
+    CheckpointRecord,
+    InboxQuery,
+    InterruptRecord,
+    ListQuery,
+    StoredCheckpoint,
+    ThreadRecord,
+)
 from checkpoint_base.transport import Operation
 
 Query = TypeVar("Query", ListQuery, InboxQuery)
 Item = TypeVar("Item")
+Record: TypeAlias = StoredCheckpoint | ThreadRecord | InterruptRecord
 
 MAX_PAGE = 100
-"""The most records of a page."""
+"""The most questions or checkpoints with contents on a page. The next may be far larger than those before."""
 
 FIRST_PAGE = 25
 """The length of a first page of checkpoints with contents. Each may hold 10 MB, which is known only once it is read."""
 
+LONGEST_PAGE = 100 * MAX_PAGE
+"""The most threads or checkpoints without contents on a page; the first has `MAX_PAGE`."""
+
+GROWTH = 4
+"""How many times longer than a page the next one is at most. To find a page, S3 lists the names of all objects."""
+
 PAGE_BYTES = 16 * 1024 * 1024
-"""About how much the further pages of such a listing hold."""
+"""About how much the further pages of a listing hold."""
 
 
 class Listing(Generic[Item]):
@@ -32,6 +46,7 @@ class Listing(Generic[Item]):
         read: yields the items of a record: none if it does not match a filter, several if it holds several.
         limit: the most items to yield, or None for all.
         is_exact: whether the store itself applies the whole filter, so that no page need be longer than ``limit``.
+        most: the most records of a page.
 
     Raises:
         UnsupportedOperation: the limit is no number of items.
@@ -39,23 +54,23 @@ class Listing(Generic[Item]):
 
     def __init__(
         self,
-        fetch: Callable[[Query], Operation[Sequence[Any]]],
+        fetch: Callable[[Query], Operation[Sequence[Record]]],
         query: Query,
         read: Callable[[Any], Iterable[Item]],
         *,
         limit: int | None,
         is_exact: bool,
+        most: int = MAX_PAGE,
     ) -> None:
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UnsupportedOperation(f"limit={limit!r}: give a number of items from 0 on, or None for all")
         self._fetch: Callable[[Any], Operation[Sequence[Any]]] = fetch
         self._read = read
         self._left = limit
-        self._longest = MAX_PAGE if limit is None or not is_exact else max(1, min(limit, MAX_PAGE))
-        self._loads = isinstance(query, ListQuery) and query.contents
-        self._query: ListQuery | InboxQuery = replace(
-            query, limit=min(self._longest, FIRST_PAGE) if self._loads else self._longest
-        )
+        self._is_exact = is_exact
+        self._most = most
+        first = FIRST_PAGE if isinstance(query, ListQuery) and query.contents else MAX_PAGE
+        self._query: ListQuery | InboxQuery = replace(query, limit=self._needed(first))
         self.goes_on = limit != 0
 
     def next_page(self) -> Operation[Iterator[Item]]:
@@ -75,11 +90,28 @@ class Listing(Generic[Item]):
         if not page or len(page) % self._query.limit:  # a store may return several pages at once
             self.goes_on = False
         else:
-            self._query = replace(self._query, after=page[-1].position, limit=self._next_limit(page))
+            self._query = replace(self._query, after=page[-1].position, limit=self._needed(self._next_limit(page)))
 
-    def _next_limit(self, page: Sequence[Any]) -> int:
-        if not self._loads:
-            return self._longest
-        held = {id(found.chunks): found.chunks for found in page}  # those of a page may be the same
-        size = sum(len(chunk.body) for chunks in held.values() for chunk in chunks.values())
-        return max(1, min(self._longest, len(page) * PAGE_BYTES // max(size, 1)))
+    def _next_limit(self, page: Sequence[Record]) -> int:
+        return min(self._most, GROWTH * len(page), len(page) * PAGE_BYTES // max(_size(page), 1))
+
+    def _needed(self, limit: int) -> int:
+        """A page of at most so many records, and of no more than are still wanted."""
+        return max(1, limit if self._left is None or not self._is_exact else min(limit, self._left))
+
+
+def _size(page: Sequence[Record]) -> int:
+    """About how many bytes a page holds that grow with it: headers, and the chunks of checkpoints."""
+    headers = sum(len(record.header) for record in map(_record, page) if record is not None)
+    chunks = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}  # may be shared
+    return headers + sum(len(chunk.body) for some in chunks.values() for chunk in some.values())
+
+
+def _record(found: Record) -> CheckpointRecord | None:
+    match found:
+        case StoredCheckpoint():
+            return found.record
+        case ThreadRecord():
+            return found.latest
+        case InterruptRecord():
+            return found.checkpoint

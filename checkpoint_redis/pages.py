@@ -93,7 +93,9 @@ def merged(
                     for source in sources
                     if source.is_cut and not source.is_done and 0 < len(source.items) <= source.share
                 ]
-            replies = yield [source.make_call(source, most, LOOKS // len(asked)) for source, most in asked]
+            looks = LOOKS // len(asked)
+            asked = [(source, min(most, looks)) for source, most in asked]
+            replies = yield [source.make_call(source, most, looks) for source, most in asked]
             for (source, most), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False
                 source.is_cut = len(items) >= most

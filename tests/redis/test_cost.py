@@ -443,13 +443,13 @@ class Listed(Measured):
 
 LISTINGS: dict[str, tuple[Callable[..., Any], float, int]] = {
     # how many items and how many bytes the server may send for each that is listed
-    "threads": (lambda saver, **more: saver.threads(**more), 7, 3000),
-    "threads, oldest first": (lambda saver, **more: saver.threads(order="oldest", **more), 7, 3000),
-    "threads by metadata": (lambda saver, **more: saver.threads(metadata={"most": 1}, **more), 7, 3000),
+    "threads": (lambda saver, **more: saver.threads(**more), 4, 1800),
+    "threads, oldest first": (lambda saver, **more: saver.threads(order="oldest", **more), 4, 1800),
+    "threads by metadata": (lambda saver, **more: saver.threads(metadata={"most": 1}, **more), 4, 1800),
     "interrupts": (lambda saver, **more: saver.interrupts(**more), 7, 3500),
     "interrupts by metadata": (lambda saver, **more: saver.interrupts(metadata={"most": 1}, **more), 7, 3500),
-    "history": (lambda saver, **more: saver.history(None, **more), 11, 3800),
-    "history by metadata": (lambda saver, **more: saver.history(None, filter={"most": 1}, **more), 11, 3800),
+    "history": (lambda saver, **more: saver.history(None, **more), 5, 2000),
+    "history by metadata": (lambda saver, **more: saver.history(None, filter={"most": 1}, **more), 5, 2000),
     "list": (lambda saver, **more: saver.list(None, **more), 12.5, 6500),
     "list by metadata": (lambda saver, **more: saver.list(None, filter={"most": 1}, **more), 12.5, 6500),
 }
@@ -490,6 +490,11 @@ def test_a_page_takes_little_more_from_all_buckets_than_it_holds_and_one_round_t
         assert transport.requests <= before.requests + 1, name
         for limit in (1, 2, 3, 30, 101):
             assert pages_of(saver, redis_url, prefix, name, limit=limit)[0] == expected[:limit]
+    for name in ("threads", "history"):
+        found, transport = pages_of(saver, redis_url, prefix, name)
+        assert len(found) == 1500
+        assert transport.requests <= 6, name  # pages of 100, 400 and more; 3,200 at most at once
+        assert transport.items <= 2.5 * len(found), name
 
 
 def test_items_that_are_in_rows_do_not_cost_a_round_trip_for_each_row(

@@ -12,7 +12,7 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
-from checkpoint_base import SQLiteSaver
+from checkpoint_base import SQLiteSaver, paging
 from tests.conftest import counted
 
 
@@ -84,8 +84,51 @@ def test_a_listing_takes_a_round_trip_for_the_first_25_and_one_for_each_hundred_
     transport = counted(saver)
     assert len(list(saver.list({"configurable": {"thread_id": "long"}}))) == 250
     assert transport.requests == 4
-    assert len(list(saver.history({"configurable": {"thread_id": "long"}}))) == 250
-    assert transport.requests == 4 + 3
+
+
+def test_a_page_without_contents_is_four_times_as_long_as_the_one_before(saver: SQLiteSaver) -> None:
+    for number in range(1200):
+        put(saver, f"thread {number}", {"n": 1}, team=number % 2, place={"n": number})
+    transport = counted(saver)
+    limits = asked(saver, "threads", "list")
+    assert len({each.thread_id for each in saver.threads()}) == 1200
+    assert len({each.thread_id for each in saver.history(None)}) == 1200
+    assert limits == [100, 400, 1600] * 2
+    assert transport.requests == 6
+    limits.clear()
+    assert len([*saver.threads(limit=300, order="oldest")]) == 300
+    assert len([*saver.threads(limit=300, metadata={"team": 1})]) == 300
+    assert limits == [100, 200] * 2
+    limits.clear()
+    assert [each.thread_id for each in saver.threads(limit=1, metadata={"place": {"n": 0}})] == ["thread 0"]
+    assert limits == [100, 400, 1600]
+
+
+def test_a_page_is_no_longer_than_what_it_is_likely_to_hold(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(250):
+        put(saver, f"thread {number}", {"n": 1}, padding=bytes(2000))
+    monkeypatch.setattr(paging, "PAGE_BYTES", 300_000)
+    limits = asked(saver, "threads")
+    assert len({each.thread_id for each in saver.threads()}) == 250
+    first, *others = limits
+    assert first == 100
+    assert all(100 < limit < 150 for limit in others)
+
+
+def asked(saver: SQLiteSaver, *names: str) -> list[int]:
+    """The limits of the pages that the saver asks its store for."""
+    limits: list[int] = []
+    for name in names:
+        fetch = getattr(saver.store, name)
+
+        def noting(query: Any, fetch: Any = fetch) -> Any:
+            limits.append(query.limit)
+            return fetch(query)
+
+        setattr(saver.store, name, noting)
+    return limits
 
 
 def test_a_filter_that_the_store_cannot_apply_takes_no_round_trip_for_each_checkpoint(saver: SQLiteSaver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -183,6 +184,14 @@ def test_the_floor_serialises_what_a_call_brings() -> None:
 
 
 # A tiny run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_tests_are_not_waited_for() -> Iterator[None]:
+    """Flushing the whole machine's pending writes, of other tests as well, takes up to a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "sync", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ test: $(VENV)  ## run the tests; ARGS="tests/test_demo.py -x" goes to pytest
 # An old version without a wheel for a newer Python is not built: the oldest one with a wheel is taken.
 lowest: $(VENV)  ## run the tests that need no server on the oldest versions of the dependencies that are claimed
 	@$(UV) venv --quiet --clear build/lowest
-	@$(UV) pip install --quiet --python build/lowest --resolution lowest-direct \
+	@$(UV) pip install --quiet --compile-bytecode --python build/lowest --resolution lowest-direct \
 		--only-binary :all: --no-binary checkpoint-backends -e '.[all,conformance]' --group testing
 	@build/lowest/bin/python -m pytest -q -n 2 -m 'not conformance_long' \
 		$(or $(ARGS),tests/cli tests/sqlite $(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer)))
@@ -53,9 +53,10 @@ format: $(VENV)  ## rewrite the sources as `make check` wants them, as far as a 
 	@$(BIN)/ruff format --quiet
 
 # The development environment. The stamp is newer than what it was made from, so this runs again when those change.
+# Compiled at once: the tests start hundreds of processes, and where Python may not keep bytecode, each would compile.
 $(VENV): pyproject.toml uv.lock | $(filter .uv/%,$(UV))
 	@echo 'setting up .venv' >&2
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 
 # uv for a machine that has none, in a virtual environment of its own: nothing is added to the system, except Debian's

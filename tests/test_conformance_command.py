@@ -297,19 +297,25 @@ def test_the_page_shows_hostile_findings_as_text_and_needs_nothing_from_elsewher
     assert result.stdout.splitlines()[-1] in page.text
     assert ";".join(f"part {number} <b>" for number in range(5)) in page.text
     assert f"langgraph-checkpoint {version('langgraph-checkpoint')}" in page.text
+    assert '<header class="bad">' in text
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 
 
-def test_quick_leaves_long_cases_out_and_says_so(serve: Callable[..., str], only: Callable[..., None]) -> None:
+def test_quick_leaves_long_cases_out_and_says_so(
+    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
+) -> None:
     only(made("PUT-1", passes), made("PUT-2", fails, long=True), made("PUT-1", fails, long=True))
     name = serve(capabilities=["sync"])
     code, printed = document(name, "--quick")
     assert code == 0
     assert outcomes(printed) == {"PUT-1": "passed"}
     assert printed["summary"]["long_cases_left_out"] == 2
-    table = call(name, "--quick").stdout
-    assert "--quick left out 2 long cases." in table
+    table = call(name, "--quick", "--html", "report.html").stdout
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<header class="good">' in page
+    for shown in (table, page):
+        assert "--quick left out 2 long cases." in shown
     assert "PUT-2" in table.partition("Not tested")[2]
     assert document(name)[0] == 1
 
@@ -420,13 +426,18 @@ def test_a_saver_that_cannot_be_opened_ends_with_1_and_no_traceback(
     assert result.stderr.endswith(f"{said}\n")
 
 
-def test_a_run_without_a_case_ends_with_1(serve: Callable[..., str], only: Callable[..., None]) -> None:
+def test_a_run_without_a_case_ends_with_1(
+    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
+) -> None:
     name = serve()
     for cases in ([], [made("PRUNE-1", passes)], [made("PUT-1", passes, colours=[])]):
         only(*cases)
-        result = call(name)
+        result = call(name, "--html", "report.html")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "nothing was tested" in result.stderr
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert '<header class="bad">' in page
+        assert "Nothing was tested: no case ran." in page
         code, printed = document(name)
         assert (code, printed["summary"]["conforms"], printed["summary"]["cases"]) == (1, False, 0)
 

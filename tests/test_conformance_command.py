@@ -72,6 +72,10 @@ def fails_in_many_parts(t: Trial) -> None:
     t.fail("; ".join(f"part {number} <b>" for number in range(5)))
 
 
+def fails_at_length(t: Trial) -> None:
+    t.fail(f"began{'.' * 10_000}ended")
+
+
 def leaves(t: Trial) -> None:
     raise SystemExit(0)
 
@@ -302,6 +306,21 @@ def test_the_page_shows_hostile_findings_as_text_and_needs_nothing_from_elsewher
     assert "prefers-color-scheme: dark" in text
 
 
+def test_a_long_finding_is_abridged_but_in_the_json(
+    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
+) -> None:
+    only(made("PUT-2", fails_at_length, colours=[Colour.SYNC]))
+    name = serve()
+    table = call(name, "--html", "report.html").stdout
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for shown in (table, page):
+        assert "began..." in shown
+        assert "ended (10010 characters)" in shown
+        assert 200 < shown.count(".") < 5000
+    [failed] = [each for each in document(name)[1]["clauses"] if each["id"] == "PUT-2"]
+    assert len(failed["cases"][0]["finding"]) == 10_010
+
+
 def test_quick_leaves_long_cases_out_and_says_so(
     serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -426,9 +445,7 @@ def test_a_saver_that_cannot_be_opened_ends_with_1_and_no_traceback(
     assert result.stderr.endswith(f"{said}\n")
 
 
-def test_a_run_without_a_case_ends_with_1(
-    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_run_without_a_case_ends_with_1(serve: Callable[..., str], only: Callable[..., None], tmp_path: Path) -> None:
     name = serve()
     for cases in ([], [made("PRUNE-1", passes)], [made("PUT-1", passes, colours=[])]):
         only(*cases)

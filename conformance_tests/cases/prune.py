@@ -11,6 +11,7 @@ from langgraph.types import Command
 
 from conformance_tests import graphs
 from conformance_tests.case import case
+from conformance_tests.cases.concurrency import Job, at_once
 from conformance_tests.cases.delta import forked_graph
 from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
@@ -451,6 +452,53 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
         return
     situation = "pruned, and a run went on from a checkpoint that was removed; what its channel is rebuilt to"
     t.expect(_history_value(t.open(), stored), [1, 2], situation)
+
+
+@case("PRUNE-7")
+def a_run_keeps_its_state_while_its_thread_is_pruned_all_the_time(t: Trial) -> None:
+    handles, thread = [t.open() for _ in range(3)], t.thread()
+    ended: list[bool] = []
+    states: list[Any] = []
+    pruning = [(handle.saver, _pruning(thread, ended)) for handle in handles[1:]]
+    situation = "pruned a thread all the time while its run went on"
+    at_once(t, [(handles[0].saver, _going_on(t, thread, states, ended)), *pruning], situation)
+    for expected in states[-1:]:
+        found = t.expect_found(t.open().get_tuple(t.config(thread)), f"{situation}; read the latest at the end")
+        t.expect(found.checkpoint["channel_values"], expected, f"{situation}; values of the latest at the end")
+
+
+def _pruning(thread: str, ended: list[bool]) -> Job:
+    while not ended:
+        yield "prune", [thread]
+
+
+def _going_on(t: Trial, thread: str, states: list[Any], ended: list[bool]) -> Job:
+    """Put checkpoints with a value that never changes, one that comes back, and one that grows, and read each.
+
+    The state of each that was accepted is added to ``states``.
+    """
+    try:
+        config, kept = t.config(thread), ["long " * 500]
+        chat = [f"message {number} {'.' * 700}" for number in range(20)]
+        for number in range(1, 16):
+            chat = [*chat, f"message {20 + number}"]
+            values = {"kept": kept, "chat": chat, "back": chat[: 20 - number % 2]}
+            versions = {"kept": "1.1", "chat": f"{number:032}.1", "back": f"{number:032}.1"}
+            checkpoint = t.checkpoint(values, versions=versions)
+            new = versions if number == 1 else {channel: versions[channel] for channel in ("chat", "back")}
+            early = t.config(thread, checkpoint["id"])
+            try:
+                yield "put_writes", early, [("chat", chat), ("back", values["back"])], "task-1"
+                config = yield "put", config, checkpoint, {"step": number}, new
+            except Exception:  # noqa: BLE001, S112  # savers have their own
+                continue
+            states.append(values)
+            situation = f"put checkpoint {number} of a run whose thread is pruned all the time"
+            found = t.expect_found((yield "get_tuple", config), situation)
+            t.expect(found.checkpoint["channel_values"], values, f"{situation}; values")
+            t.expect_writes(found, [("task-1", "chat", chat), ("task-1", "back", values["back"])], situation)
+    finally:
+        ended.append(True)
 
 
 # PRUNE-8

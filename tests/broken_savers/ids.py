@@ -142,6 +142,14 @@ class CutsIds(_Changed):
 
 
 @breaks("IDS-4")
+class ComparesTheBeginningOfLongIds(_Changed):
+    """Like a store whose keys are shorter than the ids that it accepts."""
+
+    def _changed(self, config: Any) -> Any:
+        return _with(config, lambda id_: id_[:255] if len(id_) <= 512 else id_, "thread_id")
+
+
+@breaks("IDS-4")
 class ReplacesSurrogatesOfCheckpoints(SQLiteSaver):
     """As InMemorySaver does: its serializer replaces the character by a question mark."""
 

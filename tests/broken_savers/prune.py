@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from checkpoint_base import ConflictError, SQLiteSaver
 from tests.broken_savers import breaks
+from tests.broken_savers.writes import execute
 
 
 @breaks("PRUNE-1")
@@ -117,6 +119,19 @@ class TrustsThatUnchangedValuesAreStill(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         changed = {channel: checkpoint["channel_values"][channel] for channel in new_versions}
         return super().put(config, {**checkpoint, "channel_values": changed}, metadata, new_versions)
+
+
+@breaks("PRUNE-7")
+class ReadsTheLatestAndThenRemovesTheRest(SQLiteSaver):
+    """What is put in between is removed, too."""
+
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
+        for thread_id in thread_ids:
+            latest = self.get_tuple({"configurable": {"thread_id": thread_id}})
+            time.sleep(0.02)
+            if latest:
+                remove = "DELETE FROM checkpoints WHERE checkpoint_id <> ?"
+                execute(self, remove, latest.config["configurable"]["checkpoint_id"])
 
 
 @breaks("PRUNE-8")

@@ -43,6 +43,46 @@ def the_latest_checkpoint_of_every_namespace_stays_as_it_was(t: Trial) -> None:
 
 
 @case("PRUNE-1")
+def large_values_of_every_namespace_stay(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    namespaces = {"": CHAT[:40], "sub:1": CHAT[:40], "sub:2": CHAT[40:80]}
+    for ns, chat in namespaces.items():
+        first = t.put(saver, thread, {"chat": chat, "old": CHAT[80:]}, ns=ns, versions={"chat": "1.1", "old": "1.1"})
+        latest = t.put(saver, thread, {"chat": chat}, parent=first, ns=ns, versions={"chat": "1.1"}, changed=())
+        saver.put_writes(latest, [("chat", chat[:20])], "task-1")
+    saver.prune([thread])
+    other = t.open()
+    for ns, chat in namespaces.items():
+        found = t.expect_found(other.get_tuple(t.config(thread, ns=ns)), f"pruned; the latest of namespace {ns!r}")
+        situation = f"pruned a thread with large values in three namespaces; namespace {ns!r}"
+        t.expect(found.checkpoint["channel_values"], {"chat": chat}, f"{situation}; values")
+        t.expect_writes(found, [("task-1", "chat", chat[:20])], situation)
+
+
+@case("PRUNE-1")
+def what_was_removed_is_in_no_listing_of_all_threads(t: Trial) -> None:
+    saver, run, threads = t.open(), t.thread("run"), [t.thread() for _ in range(2)]
+    latest = [t.chain(saver, thread, 3, run_id=run)[-1]["configurable"]["checkpoint_id"] for thread in threads]
+    saver.prune(threads)
+    # Other tests share the storage, so filter on an entry that LangGraph itself makes.
+    listed = [found.config["configurable"]["checkpoint_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(listed, sorted(latest, reverse=True), "pruned two threads, listed a config of None; ids")
+
+
+@case("PRUNE-1", needs=Capability.DELTA)
+def what_a_delta_channel_is_rebuilt_from_is_not_found_either(t: Trial) -> None:
+    saver, thread, stored = t.open(), t.thread(), None
+    chain = [stored := _put_open(t, saver, thread, number, stored) for number in range(4)]
+    saver.prune([thread])
+    other = t.open()
+    for config in chain[:-1]:
+        t.expect(other.get_tuple(config), None, "pruned the ancestors of a delta channel; one of them, got by its id")
+        t.expect(other.list_namespace(config), [], "pruned the ancestors of a delta channel; one, listed by its id")
+    listed = [found.checkpoint["id"] for found in other.list(t.config(thread))]
+    t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned the ancestors of a delta channel; listed")
+
+
+@case("PRUNE-1")
 def keep_latest_is_the_default(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     chain = t.chain(saver, thread, 3)
@@ -452,6 +492,18 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
         return
     situation = "pruned, and a run went on from a checkpoint that was removed; what its channel is rebuilt to"
     t.expect(_history_value(t.open(), stored), [1, 2], situation)
+
+
+@case("PRUNE-7", needs=Capability.DELTA)
+def a_put_that_is_repeated_after_the_prune_is_found_again(t: Trial) -> None:
+    saver, thread, stored = t.open(), t.thread(), None
+    chain = [stored := _put_open(t, saver, thread, number, stored) for number in range(3)]
+    t.open().prune([thread])
+    for number, id_ in enumerate(config["configurable"]["checkpoint_id"] for config in chain[:2]):
+        again = t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        found = t.expect_found(t.open().get_tuple(again), "pruned a checkpoint, and put it again")
+        t.expect(found.checkpoint["channel_values"], {"n": number}, "pruned a checkpoint, and put it again; values")
+    t.expect(len(t.open().list(t.config(thread))), 3, "pruned two of three checkpoints, and put them again; listed")
 
 
 @case("PRUNE-7")

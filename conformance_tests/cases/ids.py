@@ -96,6 +96,18 @@ def ids_that_join_alike_are_different(t: Trial) -> None:
 
 
 @case("IDS-1")
+def tasks_whose_ids_join_alike_with_a_position_are_different(t: Trial) -> None:
+    saver = t.open()
+    stored = t.put(saver, t.thread())
+    tasks = [f"task{sign}{number}" for sign in ("", *_SEPARATORS) for number in ("1", "11", f"1{sign}1")]
+    expected = [(task, "a", f"{task}, {position}") for task in dict.fromkeys(tasks) for position in range(12)]
+    for task in dict.fromkeys(tasks):
+        saver.put_writes(stored, [("a", f"{task}, {position}") for position in range(12)], task)
+    found = t.expect_found(t.open().get_tuple(stored), "wrote from tasks whose ids end with digits")
+    t.expect_writes(found, expected, "wrote from tasks whose ids end with digits, twelve times each")
+
+
+@case("IDS-1")
 def a_wildcard_names_itself_only(t: Trial) -> None:
     saver, base = t.open(), t.thread()
     t.put(saver, f"{base}-ab", {"n": 1}, ns="child:1")

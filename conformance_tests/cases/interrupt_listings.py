@@ -299,6 +299,20 @@ def a_copy_has_the_times_of_its_source(t: Trial) -> None:
     )
 
 
+@case("INTERRUPT-9", needs=Capability.COPY)
+def a_copy_that_is_made_again_is_as_new_as_before(t: Trial) -> None:
+    worker, source, target = t.open(), t.thread("source"), t.thread("target")
+    *_, last = t.chain(worker, source, 2)
+    worker.copy_thread(source, target)
+    time.sleep(0.005)
+    worker.put_writes(t.config(target, last["configurable"]["checkpoint_id"]), [("n", 1)], "task-1")
+    before = _thread_info(t, worker, target)
+    worker.copy_thread(source, target)
+    after = _thread_info(t, t.open(), target)
+    situation = "copied a thread, wrote to the copy, and copied again; created_at and updated_at of the copy"
+    t.expect((after.created_at, after.updated_at), (before.created_at, before.updated_at), situation)
+
+
 @case("INTERRUPT-9", needs=Capability.PRUNE)
 def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
     worker, thread = t.open(), t.thread()

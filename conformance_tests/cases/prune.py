@@ -410,11 +410,11 @@ def a_long_chain_without_a_snapshot_stays(t: Trial) -> None:
     t.expect(state, list(range(29)), "pruned a chain of 30 without a snapshot; what the channel is rebuilt to")
 
 
-def _history_value(reader: Handle, config: Config) -> list[Any]:
-    """The list to which channel ``d`` is rebuilt, whether a saver keeps the writes or stores their result."""
+def _history_value(reader: Handle, config: Config, channel: str = "d") -> list[Any]:
+    """The list to which a channel is rebuilt, whether a saver keeps the writes or stores their result."""
     found = reader.get_tuple(config)
-    stored = found.checkpoint["channel_values"].get("d") if found else None
-    history = reader.get_delta_channel_history(config, ["d"])["d"]
+    stored = found.checkpoint["channel_values"].get(channel) if found else None
+    history = reader.get_delta_channel_history(config, [channel])[channel]
     seed = stored if stored is not None else history.get("seed")
     seed = getattr(seed, "value", seed)
     return graphs.joined(seed or [], [] if stored is not None else [value for _, _, value in history["writes"]])
@@ -492,6 +492,33 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
         return
     situation = "pruned, and a run went on from a checkpoint that was removed; what its channel is rebuilt to"
     t.expect(_history_value(t.open(), stored), [1, 2], situation)
+
+
+@case("PRUNE-7", needs=Capability.DELTA)
+def a_run_whose_parent_lost_the_writes_of_one_channel_is_refused_or_keeps_its_state(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+
+    def put(number: int, parent: Config | None, **values: Any) -> Config:
+        open_channels = {channel: (number, number) for channel in "de" if channel not in values}
+        metadata = {"step": number, "counters_since_delta_snapshot": open_channels}
+        versions = dict.fromkeys("de", f"{number}.1")
+        return t.put(saver, thread, values, versions=versions, parent=parent, metadata=metadata)
+
+    root = put(1, None)
+    saver.put_writes(root, [("d", [1]), ("e", [1])], "task-1", "path")
+    put(2, root, e=[1])  # what stays needs the root's writes to one of the two channels
+    t.open().prune([thread])
+    try:
+        stored = put(3, root)
+    except Exception:  # noqa: BLE001  # any class will do: savers have their own
+        found = t.expect_found(t.open().get_tuple(t.config(thread)), "a put was refused")
+        t.expect(found.metadata["step"], 2, "pruned, and a put of a run that went on was refused; step of the latest")
+        return
+    for channel in "de":
+        situation = (
+            f"pruned, and a run went on from a checkpoint that was removed; what channel {channel!r} is rebuilt to"
+        )
+        t.expect(_history_value(t.open(), stored, channel), [1], situation)
 
 
 @case("PRUNE-7", needs=Capability.DELTA)

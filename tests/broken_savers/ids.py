@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,6 +97,20 @@ class FoldsCaseOfCheckpoints(SQLiteSaver):
 class TrimsTasks(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, writes, task_id.strip(), task_path)
+
+
+@breaks("IDS-1")
+class JoinsTasksWithPositions(SQLiteSaver):
+    """The write at position 11 of task 1 has the key of that at position 1 of task 11."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        kept: dict[str, Any] = {}
+        positions: Counter[str] = Counter()
+        for write in (found.pending_writes or ()) if found else ():
+            kept.setdefault(f"{write[0]}{positions[write[0]]}", write)
+            positions[write[0]] += 1
+        return found and found._replace(pending_writes=[*kept.values()])
 
 
 @breaks("IDS-2")

@@ -184,6 +184,21 @@ class TellsOfTheLatestCheckpointOfAnyNamespace(SQLiteSaver):
 
 
 @breaks("INTERRUPT-9")
+class TellsTheTimesOfTheSourceWhenItIsCopiedAgain(SQLiteSaver):
+    times: ClassVar[dict[str, datetime]] = {}  # of every handle, as an index in the storage would be
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        is_again = bool(list(super().threads(thread_id=target_thread_id)))
+        super().copy_thread(source_thread_id, target_thread_id)
+        for source in super().threads(thread_id=source_thread_id) if is_again else ():
+            self.times[target_thread_id] = source.updated_at
+
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            yield replace(thread, updated_at=self.times.get(thread.thread_id, thread.updated_at))
+
+
+@breaks("INTERRUPT-9")
 class ListsThreadsThatHaveARootOnly(SQLiteSaver):
     def threads(self, **options: Any) -> Any:
         for thread in super().threads(**options):

@@ -192,8 +192,8 @@ class ReadsTheLatestAndThenRemovesTheRest(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
         for thread_id in thread_ids:
             latest = self.get_tuple({"configurable": {"thread_id": thread_id}})
-            time.sleep(0.02)
             if latest:
+                time.sleep(0.2)
                 remove = "DELETE FROM checkpoints WHERE checkpoint_id <> ?"
                 execute(self, remove, latest.config["configurable"]["checkpoint_id"])
 

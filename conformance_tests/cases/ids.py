@@ -220,7 +220,7 @@ def long_ids_that_begin_alike_are_refused_or_kept_apart(t: Trial) -> None:
     saver, other = t.open(), t.open()
     for length in (100, 256, 512):
         chance = "".join(uuid.uuid4().hex for _ in range(16))[: length - 1]  # a new thread each time
-        endings = [chance + ending for ending in "102"]
+        endings = [chance + ending for ending in "1748205936"]
         what = f"ids of {length} characters that differ in the last, and were accepted"
         threads = [(id_, "", "1f0") for id_ in endings]
         checkpoints = [(chance[:32], "", id_) for id_ in endings]
@@ -234,6 +234,11 @@ def long_ids_that_begin_alike_are_refused_or_kept_apart(t: Trial) -> None:
             for number, config in kept:
                 _expect_value(t, other, config, number, f"{name} {what}")
                 t.expect(len(other.list_namespace(config)), 1, f"put {name} {what}; listed by one of them")
+        greatest_first = sorted((config["configurable"]["checkpoint_id"] for _, config in kept), reverse=True)
+        listed = [found.checkpoint["id"] for found in other.list(t.config(chance[:32]))]
+        t.expect(listed, greatest_first, f"put checkpoint {what}; listed")
+        latest = other.get_tuple(t.config(chance[:32]))
+        t.expect([latest.checkpoint["id"]] if latest else [], greatest_first[:1], f"put checkpoint {what}; the latest")
         stored = t.put(saver, t.thread())
         written = [(id_, "a", number) for number, id_ in enumerate(endings)]
         kept_writes = [write for write in written if _accepts(saver.put_writes, stored, [("a", write[2])], write[0])]

@@ -219,7 +219,8 @@ CLAUSES: dict[str, Clause] = {
         Clause(
             "GET-2",
             "latest",
-            "Without a `checkpoint_id`, the result is the checkpoint with the greatest id, whichever was put last.",
+            "Without a `checkpoint_id`, the result is the checkpoint with the greatest id, whichever was put last. "
+            "Ids are compared as Python compares text.",
             "Ids are ordered by time, but background saves may finish in another order.",
         ),
         Clause(
@@ -667,7 +668,7 @@ CLAUSES: dict[str, Clause] = {
             "IDS-4",
             "impossible ids",
             "An id that has NUL or a lone surrogate, is empty, or has 10,000 characters is either refused or "
-            "kept exactly; it is never changed.",
+            "kept exactly; it is never changed. So are long ids that differ in the last character only.",
             "A changed id may be another thread's.",
         ),
         Clause(
@@ -686,8 +687,8 @@ CLAUSES: dict[str, Clause] = {
             "CONCURRENCY-2",
             "one thread_id",
             "Checkpoints and writes that are put to one thread at once are all there, and the greatest id is "
-            "the latest.",
-            "Two workers on one thread must lose nothing.",
+            "the latest. Whoever reads meanwhile sees all of a call or nothing of it.",
+            "Two workers on one thread must lose nothing, and must not go on from half a checkpoint.",
         ),
         Clause(
             "CONCURRENCY-3",

@@ -21,7 +21,10 @@ from conformance_tests.trial import Colour, Config, ConformanceFailure, Trial
 Saver: TypeAlias = BaseCheckpointSaver[Any]
 
 Job: TypeAlias = Generator[tuple[Any, ...], Any, None]
-"""Yields calls as ``(method, *arguments)`` and is sent their results, so that it can run in a thread or as a task."""
+"""Yields calls as ``(method, *arguments)`` and is sent their results, so that it can run in a thread or as a task.
+
+What a call raises is raised where the job yielded it.
+"""
 
 CALLERS = 20
 PATIENCE = 60.0
@@ -32,7 +35,7 @@ PATIENCE = 60.0
 def many_callers_work_on_threads_of_their_own(t: Trial) -> None:
     saver = t.open().saver
     threads = [t.thread() for _ in range(CALLERS)]
-    _at_once(t, [(saver, _life_of(t, thread)) for thread in threads], f"{CALLERS} callers of one saver")
+    at_once(t, [(saver, _life_of(t, thread)) for thread in threads], f"{CALLERS} callers of one saver")
     for thread in threads:
         _expect_life(t, thread)
 
@@ -44,9 +47,7 @@ def many_callers_read_what_others_write(t: Trial) -> None:
     t.put(handle, thread, {"large": "x" * 200_000}, parent=stored[-1])
     readers = [(handle.saver, _reading(t, thread, stored)) for _ in range(CALLERS // 2)]
     writers = [(handle.saver, _life_of(t, t.thread())) for _ in range(CALLERS // 2)]
-    _at_once(
-        t, [job for pair in zip(readers, writers, strict=True) for job in pair], "readers and writers of one saver"
-    )
+    at_once(t, [job for pair in zip(readers, writers, strict=True) for job in pair], "readers and writers of one saver")
 
 
 @case("CONCURRENCY-2")
@@ -57,7 +58,7 @@ def checkpoints_put_at_once_to_one_thread_are_all_there(t: Trial) -> None:
     ids = [checkpoint["id"] for checkpoint in checkpoints]
     random.Random(2).shuffle(checkpoints)
     jobs = [(handles[n % 4].saver, _putting(root, checkpoint)) for n, checkpoint in enumerate(checkpoints)]
-    _at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
+    at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
     other = t.open()
     listed = [found.config["configurable"]["checkpoint_id"] for found in other.list(t.config(thread))]
     expected = sorted([root["configurable"]["checkpoint_id"], *ids])
@@ -74,7 +75,7 @@ def writes_put_at_once_to_one_checkpoint_are_all_there(t: Trial) -> None:
     handles = [t.open() for _ in range(4)]
     config = t.put(handles[0], t.thread())
     jobs = [(handles[n % 4].saver, _writing(config, f"task-{n:02}", [("a", n), ("b", [n])])) for n in range(CALLERS)]
-    _at_once(t, jobs, f"{CALLERS} tasks wrote at once to one checkpoint")
+    at_once(t, jobs, f"{CALLERS} tasks wrote at once to one checkpoint")
     found = t.expect_found(t.open().get_tuple(config), "wrote at once to one checkpoint")
     expected = [(f"task-{n:02}", channel, value) for n in range(CALLERS) for channel, value in (("a", n), ("b", [n]))]
     t.expect_writes(found, expected, f"{CALLERS} tasks wrote at once to one checkpoint")
@@ -87,13 +88,20 @@ def writes_and_their_checkpoint_put_at_once_are_all_there(t: Trial) -> None:
         thread, checkpoint = t.thread(), t.checkpoint({"n": 1})
         config = t.config(thread, checkpoint["id"])
         jobs = [(handle.saver, _writing(config, f"task-{n}", [("a", n)])) for n in range(4)]
-        _at_once(
-            t, [*jobs, (handle.saver, _putting(t.config(thread), checkpoint))], "a put and its checkpoint's writes"
-        )
+        at_once(t, [*jobs, (handle.saver, _putting(t.config(thread), checkpoint))], "a put and its checkpoint's writes")
         found = t.expect_found(t.open().get_tuple(config), "put a checkpoint and its writes at once")
         t.expect(found.checkpoint["channel_values"], {"n": 1}, "put a checkpoint and its writes at once; values")
         expected = [(f"task-{n}", "a", n) for n in range(4)]
         t.expect_writes(found, expected, "put a checkpoint and its writes at once")
+
+
+@case("CONCURRENCY-2")
+def whoever_reads_meanwhile_sees_all_of_a_call_or_nothing(t: Trial) -> None:
+    handles, thread = [t.open() for _ in range(3)], t.thread()
+    t.put(handles[0], thread, dict.fromkeys("abc", 0))
+    ended: list[bool] = []
+    readers = [(handle.saver, _reading_whole(t, thread, ended)) for handle in handles[1:]]
+    at_once(t, [(handles[0].saver, _writing_whole(t, thread, ended)), *readers], "read while somebody else writes")
 
 
 @case("CONCURRENCY-3")
@@ -103,7 +111,7 @@ def one_of_the_writes_under_one_position_wins_for_every_reader(t: Trial) -> None
         config = t.put(handles[0], t.thread())
         seen: list[Any] = []
         jobs = [(handles[n % 4].saver, _racing(config, f"of caller {n}", seen)) for n in range(CALLERS)]
-        _at_once(t, jobs, "writes under one task and position")
+        at_once(t, jobs, "writes under one task and position")
         for handle in (*handles, t.open()):
             found = t.expect_found(handle.get_tuple(config), "raced to write under one task and position")
             seen.append(found.pending_writes or [])
@@ -164,10 +172,10 @@ def clones_and_the_original_see_the_same(t: Trial) -> None:
         original, copied = clone()
         for saver in (original, copied):
             own = t.thread()
-            _at_once(t, [(saver, _life_of(t, own))], f"used a saver, then its {kind}")
+            at_once(t, [(saver, _life_of(t, own))], f"used a saver, then its {kind}")
             _expect_life(t, own)
-        _at_once(t, [(copied, _life_of(t, thread))], f"used a {kind}")
-        _at_once(t, [(original, _expecting_life(t, thread))], f"used a {kind}, then read with the original")
+        at_once(t, [(copied, _life_of(t, thread))], f"used a {kind}")
+        at_once(t, [(original, _expecting_life(t, thread))], f"used a {kind}, then read with the original")
 
 
 @case("CONCURRENCY-6")
@@ -176,7 +184,7 @@ def clones_and_the_original_work_at_once(t: Trial) -> None:
         threads = [t.thread() for _ in range(CALLERS // 2)]
         pair = clone()
         jobs = [(pair[n // 2 % 2], _life_of(t, thread)) for n, thread in enumerate(threads)]
-        _at_once(t, jobs, f"a saver and its {kind} were used at once")
+        at_once(t, jobs, f"a saver and its {kind} were used at once")
         for thread in threads:
             _expect_life(t, thread)
 
@@ -186,11 +194,11 @@ def the_original_outlives_its_clones(t: Trial) -> None:
     saver, thread = t.open().saver, t.thread()
     for kind, clone in _clones(saver):
         copied = clone()[1]
-        _at_once(t, [(copied, _life_of(t, t.thread()))], f"used a {kind}")
+        at_once(t, [(copied, _life_of(t, t.thread()))], f"used a {kind}")
         del copied
         gc.collect()
-        _at_once(t, [(saver, _life_of(t, t.thread()))], f"dropped a {kind}, then used the original")
-    _at_once(t, [(saver, _life_of(t, thread))], "dropped all clones")
+        at_once(t, [(saver, _life_of(t, t.thread()))], f"dropped a {kind}, then used the original")
+    at_once(t, [(saver, _life_of(t, thread))], "dropped all clones")
     _expect_life(t, thread)
 
 
@@ -241,6 +249,29 @@ def _writing(config: Config, task_id: str, writes: list[tuple[str, Any]]) -> Job
     yield "put_writes", config, writes, task_id
 
 
+def _writing_whole(t: Trial, thread: str, ended: list[bool]) -> Job:
+    """Put checkpoints whose channels, and writes, all hold the same number; at the end, say so."""
+    try:
+        config = t.config(thread)
+        for number in range(1, 21):
+            checkpoint = t.checkpoint(dict.fromkeys("abc", number), versions=dict.fromkeys("abc", f"{number:032}.1"))
+            config = yield "put", config, checkpoint, {"source": "loop", "step": 0}, checkpoint["channel_versions"]
+            yield "put_writes", config, [(channel, number) for channel in "abc"], "task-1"
+    finally:
+        ended.append(True)
+
+
+def _reading_whole(t: Trial, thread: str, ended: list[bool]) -> Job:
+    while not ended:
+        found = t.expect_found((yield "get_tuple", t.config(thread)), "read while somebody else puts")
+        values = found.checkpoint["channel_values"]
+        t.expect(values, dict.fromkeys("abc", values.get("a")), "read while somebody else puts; values")
+        writes = [(channel, value) for _, channel, value in found.pending_writes or ()]
+        if writes:
+            expected = [(channel, values["a"]) for channel in "abc"]
+            t.expect(sorted(writes), expected, "read while somebody else puts writes; those of one call")
+
+
 def _racing(config: Config, value: str, seen: list[Any]) -> Job:
     yield "put_writes", config, [("winner", value)], "task-1"
     found = yield "get_tuple", config
@@ -255,7 +286,7 @@ def _clones(saver: Saver) -> Iterator[tuple[str, Callable[[], tuple[Saver, Saver
 # Carrying jobs out
 
 
-def _at_once(t: Trial, jobs: Sequence[tuple[Saver, Job]], situation: str) -> None:
+def at_once(t: Trial, jobs: Sequence[tuple[Saver, Job]], situation: str) -> None:
     """Carry out all jobs at once: each in a thread, or as tasks of one event loop, or half of them each way."""
     in_threads = {Colour.SYNC: jobs, Colour.ASYNC: jobs[:0], Colour.MIXED: jobs[1::2]}[t.colour]
     as_tasks = {Colour.SYNC: jobs[:0], Colour.ASYNC: jobs, Colour.MIXED: jobs[::2]}[t.colour]
@@ -314,25 +345,31 @@ def _frequent_switches() -> Iterator[None]:
 
 
 def _called(saver: Saver, job: Job) -> None:
-    result: Any = None
+    go_on: Callable[[], tuple[Any, ...]] = partial(next, job)
     try:
         while True:
-            method, *arguments = job.send(result)
-            result = getattr(saver, method)(*arguments)
-            if method == "list":
-                result = list(result)
+            method, *arguments = go_on()
+            try:
+                result = getattr(saver, method)(*arguments)
+                go_on = partial(job.send, list(result) if method == "list" else result)
+            except Exception as error:  # noqa: BLE001  # handed to the job, which raises it again
+                go_on = partial(job.throw, error)
     except StopIteration:
         return
 
 
 async def _awaited(saver: Saver, job: Job) -> None:
-    result: Any = None
+    go_on: Callable[[], tuple[Any, ...]] = partial(next, job)
     try:
         while True:
-            method, *arguments = job.send(result)
-            if method == "list":
-                result = [found async for found in saver.alist(*arguments)]
-            else:
-                result = await getattr(saver, f"a{method}")(*arguments)
+            method, *arguments = go_on()
+            try:
+                if method == "list":
+                    result: Any = [found async for found in saver.alist(*arguments)]
+                else:
+                    result = await getattr(saver, f"a{method}")(*arguments)
+                go_on = partial(job.send, result)
+            except Exception as error:  # noqa: BLE001  # handed to the job, which raises it again
+                go_on = partial(job.throw, error)
     except StopIteration:
         return

@@ -46,6 +46,18 @@ def a_copy_has_the_copys_thread_id_in_its_configs(t: Trial) -> None:
 
 
 @case("COPY-1")
+def a_copy_is_listed_among_all_threads(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    source, target = t.thread("source"), t.thread("target")
+    for ns in ("", "sub:1"):
+        t.put(saver, source, ns=ns, metadata={"run_id": run})
+    saver.copy_thread(source, target)
+    # Other tests share the storage, so filter on an entry that LangGraph itself makes.
+    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(sorted(listed), [source] * 2 + [target] * 2, "copied a thread, listed a config of None; the threads")
+
+
+@case("COPY-1")
 def a_waiting_thread_resumes_in_its_copy(t: Trial) -> None:
     saver, other = t.open(), t.open()
     runs: graphs.Runs = Counter()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from langgraph.types import Interrupt
+
 from conformance_tests import graphs
 from conformance_tests.case import case
+from conformance_tests.contract import Capability
 from conformance_tests.trial import Handle, Trial
 
 LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
@@ -41,6 +44,42 @@ def writes_are_gone_also_those_without_a_checkpoint(t: Trial) -> None:
             again = t.put(other, thread, {"a": 3}, id_=id_, ns=ns)
             found = t.expect_found(other.get_tuple(again), "deleted a thread, and put its checkpoint again")
             t.expect_writes(found, [], "deleted a thread, and put its checkpoint again")
+
+
+@case("DELETE-1")
+def a_thread_that_has_nothing_but_writes_is_deleted(t: Trial) -> None:
+    saver, thread, id_ = t.open(), t.thread(), t.checkpoint()["id"]
+    saver.put_writes(t.config(thread, id_), [("a", 2)], "task-1")
+    saver.delete_thread(thread)
+    other = t.open()
+    found = t.expect_found(other.get_tuple(t.put(other, thread, {"a": 3}, id_=id_)), "put to a deleted thread")
+    t.expect_writes(found, [], "wrote to a checkpoint that is not there yet, deleted the thread, and put it")
+
+
+@case("DELETE-1")
+def a_deleted_thread_is_in_no_listing_of_all_threads(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    deleted, kept = t.thread(), t.thread()
+    for thread in (deleted, kept, deleted):
+        for ns in ("", "sub:1"):
+            t.put(saver, thread, ns=ns, metadata={"run_id": run})
+    saver.delete_thread(deleted)
+    # Other tests share the storage, so filter on an entry that LangGraph itself makes.
+    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(listed, [kept] * 2, "deleted one of two threads, listed a config of None; the threads")
+
+
+@case("DELETE-1", needs=Capability.INTERRUPTS)
+def what_a_deleted_thread_asked_is_not_in_the_inbox_of_all_threads(t: Trial) -> None:
+    saver, team = t.open(), t.thread("team")
+    deleted, kept = t.thread(), t.thread()
+    for thread in (deleted, kept):
+        stored = t.put(saver, thread, metadata={"team": team})
+        saver.put_writes(stored, [("__interrupt__", (Interrupt(value=thread, id=thread),))], "task-1")
+    saver.delete_thread(deleted)
+    for order in ("newest", "oldest"):
+        listed = [waiting.thread_id for waiting in t.open().interrupts(metadata={"team": team}, order=order)]
+        t.expect(listed, [kept], f"deleted one of two threads that ask; interrupts, {order} first; their threads")
 
 
 @case("DELETE-1")

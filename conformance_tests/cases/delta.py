@@ -178,6 +178,19 @@ def the_history_begins_at_the_nearest_stored_value(t: Trial) -> None:
 
 
 @case("DELTA-3")
+def a_large_seed_and_large_writes_are_in_the_history_whole(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    large = [[f"{part} {number} {'.' * 200}" for number in range(100)] for part in ("seed", "first", "second")]
+    seed = t.put(worker, thread, {"d": large[0]}, versions={"d": "1.1"})
+    worker.put_writes(seed, [("d", large[1])], "task-1", "path")
+    middle = _put_open(t, worker, thread, seed, "2.1")
+    worker.put_writes(middle, [("d", large[2])], "task-2", "path")
+    last = _put_open(t, worker, thread, middle, "3.1")
+    expected = {"d": {"seed": large[0], "writes": [("task-1", "d", large[1]), ("task-2", "d", large[2])]}}
+    _expect_history(t, last, expected, "an ancestor stored a large value, and two have large writes")
+
+
+@case("DELTA-3")
 def without_a_stored_value_there_is_no_seed(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
     chain = _chain(t, worker, thread, 3)

@@ -109,6 +109,18 @@ def similar_channel_names_are_kept_apart(t: Trial) -> None:
     t.expect(found.checkpoint["channel_values"], state, "put a channel of every name in one checkpoint; values")
 
 
+@case("FIDELITY-7")
+def channels_whose_names_join_alike_with_a_version_are_kept_apart(t: Trial) -> None:
+    saver = t.open()
+    for sign in ("", *":|/#_-. "):
+        versions = {"a": f"1{sign}1.1", f"a{sign}1": "1.1", f"a1{sign}1": ".1", "a1": f"{sign}1.1"}
+        state = {name: f"of {name!a}" for name in versions}
+        config = t.put(saver, t.thread(), state, versions=versions)
+        found = t.expect_found(t.open().get_tuple(config), f"put channels whose names and versions join with {sign!r}")
+        situation = f"put channels whose names and versions join alike with {sign!r}; values"
+        t.expect(found.checkpoint["channel_values"], state, situation)
+
+
 @case("FIDELITY-8", colours=(Colour.SYNC, Colour.ASYNC), long=True)
 def values_of_five_megabytes_come_back(t: Trial) -> None:
     chance = random.Random(8)

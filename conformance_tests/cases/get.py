@@ -59,6 +59,28 @@ def ids_are_compared_as_text(t: Trial) -> None:
 
 
 @case("GET-2")
+def text_is_compared_by_code_point(t: Trial) -> None:
+    saver = t.open()
+    # Each is greater than the one before, but not in most languages' order, in that of UTF-16, or if case is ignored.
+    for smaller, greater in (
+        ("B", "a"),
+        ("Z", "_"),
+        ("_", "a"),
+        ("z", "é"),
+        ("1-2", "12"),
+        ("\uff21", "😀"),
+        ("a", "a "),
+    ):
+        for ids in ((smaller, greater), (greater, smaller)):
+            thread = t.thread()
+            for id_ in ids:
+                t.put(saver, thread, id_=id_)
+            _expect_id(t, t.config(thread), greater, f"put the checkpoints {ids}; the latest")
+            listed = [found.checkpoint["id"] for found in t.open().list(t.config(thread))]
+            t.expect(listed, [greater, smaller], f"put the checkpoints {ids}; listed")
+
+
+@case("GET-2")
 def every_namespace_has_its_own_latest(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     latest = {"": 1, "child:1": 3, "child:2": 2}

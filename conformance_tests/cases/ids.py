@@ -96,6 +96,18 @@ def ids_that_join_alike_are_different(t: Trial) -> None:
 
 
 @case("IDS-1")
+def tasks_whose_ids_join_alike_with_a_position_are_different(t: Trial) -> None:
+    saver = t.open()
+    stored = t.put(saver, t.thread())
+    tasks = [f"task{sign}{number}" for sign in ("", *_SEPARATORS) for number in ("1", "11", f"1{sign}1")]
+    expected = [(task, "a", f"{task}, {position}") for task in dict.fromkeys(tasks) for position in range(12)]
+    for task in dict.fromkeys(tasks):
+        saver.put_writes(stored, [("a", f"{task}, {position}") for position in range(12)], task)
+    found = t.expect_found(t.open().get_tuple(stored), "wrote from tasks whose ids end with digits")
+    t.expect_writes(found, expected, "wrote from tasks whose ids end with digits, twelve times each")
+
+
+@case("IDS-1")
 def a_wildcard_names_itself_only(t: Trial) -> None:
     saver, base = t.open(), t.thread()
     t.put(saver, f"{base}-ab", {"n": 1}, ns="child:1")
@@ -203,6 +215,37 @@ def an_impossible_task_id_is_refused_or_kept(t: Trial) -> None:
         t.expect_writes(found, [(id_, "a", 1)] if kept else [], f"{situation}")
 
 
+@case("IDS-4")
+def long_ids_that_begin_alike_are_refused_or_kept_apart(t: Trial) -> None:
+    saver, other = t.open(), t.open()
+    for length in (100, 256, 512):
+        chance = "".join(uuid.uuid4().hex for _ in range(16))[: length - 1]  # a new thread each time
+        endings = [chance + ending for ending in "1748205936"]
+        what = f"ids of {length} characters that differ in the last, and were accepted"
+        threads = [(id_, "", "1f0") for id_ in endings]
+        checkpoints = [(chance[:32], "", id_) for id_ in endings]
+        for name, places in (("thread", threads), ("checkpoint", checkpoints)):
+            configs = [t.config(thread, id_, ns=ns) for thread, ns, id_ in places]
+            kept = [
+                (number, config)
+                for number, config in enumerate(configs)
+                if _accepts(_put_number, t, saver, config, number)
+            ]
+            for number, config in kept:
+                _expect_value(t, other, config, number, f"{name} {what}")
+                t.expect(len(other.list_namespace(config)), 1, f"put {name} {what}; listed by one of them")
+        greatest_first = sorted((config["configurable"]["checkpoint_id"] for _, config in kept), reverse=True)
+        listed = [found.checkpoint["id"] for found in other.list(t.config(chance[:32]))]
+        t.expect(listed, greatest_first, f"put checkpoint {what}; listed")
+        latest = other.get_tuple(t.config(chance[:32]))
+        t.expect([latest.checkpoint["id"]] if latest else [], greatest_first[:1], f"put checkpoint {what}; the latest")
+        stored = t.put(saver, t.thread())
+        written = [(id_, "a", number) for number, id_ in enumerate(endings)]
+        kept_writes = [write for write in written if _accepts(saver.put_writes, stored, [("a", write[2])], write[0])]
+        found = t.expect_found(other.get_tuple(stored), f"wrote from task {what}")
+        t.expect_writes(found, kept_writes, f"wrote from task {what}")
+
+
 @case("IDS-5")
 def namespaces_of_deep_subgraphs_work(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
@@ -230,6 +273,14 @@ def namespaces_of_deep_subgraphs_work(t: Trial) -> None:
 def _expect_value(t: Trial, handle: Handle, config: Config, number: int, situation: str) -> None:
     found = t.expect_found(handle.get_tuple(config), f"put {situation}")
     t.expect(found.checkpoint["channel_values"], {"n": number}, f"put {situation}; values")
+
+
+def _put_number(t: Trial, saver: Handle, config: Config, number: int) -> None:
+    """Put a checkpoint at a place, with a version of its own, so that only the ids could be mixed up."""
+    checkpoint = t.checkpoint({"n": number}, id_=config["configurable"]["checkpoint_id"], versions={"n": f"{number}.1"})
+    named = config["configurable"]
+    space = t.config(named["thread_id"], ns=named["checkpoint_ns"])
+    saver.put(space, checkpoint, {}, checkpoint["channel_versions"])
 
 
 def _integer() -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langgraph.graph import END
-from langgraph.types import Command
+from langgraph.types import Command, Interrupt
 
 from conformance_tests import graphs
 from conformance_tests.case import case
@@ -381,6 +381,16 @@ def the_inbox_after_an_answer_with_an_update_or_a_jump(t: Trial) -> None:
 
 
 @case("INTERRUPT-6")
+def a_large_question_is_in_the_inbox_whole(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    large = [f"line {number} {'.' * 200}" for number in range(100)]
+    asked = (Interrupt(value=large, id="large"), Interrupt(value="small", id="small"))
+    worker.put_writes(t.put(worker, thread), [("__interrupt__", asked)], "task-1")
+    found = {waiting.interrupt_id: waiting.value for waiting in t.open().interrupts(thread_id=thread)}
+    t.expect(found, {"large": large, "small": "small"}, "a task asked a large and a small question; interrupts")
+
+
+@case("INTERRUPT-6")
 def inboxes_of_threads_do_not_mix(t: Trial) -> None:
     one, other = _inboxes(t, graphs.parallel_questions, ("async", "sync"))
     one.start()
@@ -399,6 +409,17 @@ def a_deleted_thread_is_not_in_the_inbox(t: Trial) -> None:
         inbox.compare("deleted while it waited")
         inbox.start()
         inbox.answer("a?")
+
+
+@case("INTERRUPT-6")
+def the_inbox_stays_when_an_older_checkpoint_arrives_late(t: Trial) -> None:
+    for inbox in _inboxes(t, graphs.parallel_questions):
+        inbox.start()
+        inbox.answer("a?")
+        late = t.checkpoint(id_="1e000000-0000-6000-8000-000000000001")  # older than any that a graph makes
+        inbox.worker.put(inbox.config, late, {}, {})
+        inbox.compare("put an older checkpoint")
+        t.expect(sorted(inbox.questions()), ["b?", "c?"], "put an older checkpoint of a waiting thread; questions")
 
 
 @case("INTERRUPT-6", needs=Capability.COPY)

@@ -299,6 +299,20 @@ def a_copy_has_the_times_of_its_source(t: Trial) -> None:
     )
 
 
+@case("INTERRUPT-9", needs=Capability.COPY)
+def a_copy_that_is_made_again_is_as_new_as_before(t: Trial) -> None:
+    worker, source, target = t.open(), t.thread("source"), t.thread("target")
+    *_, last = t.chain(worker, source, 2)
+    worker.copy_thread(source, target)
+    time.sleep(0.005)
+    worker.put_writes(t.config(target, last["configurable"]["checkpoint_id"]), [("n", 1)], "task-1")
+    before = _thread_info(t, worker, target)
+    worker.copy_thread(source, target)
+    after = _thread_info(t, t.open(), target)
+    situation = "copied a thread, wrote to the copy, and copied again; created_at and updated_at of the copy"
+    t.expect((after.created_at, after.updated_at), (before.created_at, before.updated_at), situation)
+
+
 @case("INTERRUPT-9", needs=Capability.PRUNE)
 def a_pruned_thread_is_as_old_as_before(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
@@ -328,6 +342,19 @@ def every_thread_is_listed(t: Trial) -> None:
 
 
 @case("INTERRUPT-9")
+def a_thread_without_a_root_checkpoint_is_listed(t: Trial) -> None:
+    worker, reader, thread = t.open(), t.open(), t.thread()
+    t.chain(worker, thread, 2, ns="sub:1", team="blue")
+    found = _thread_info(t, reader, thread)
+    situation = "put to a subgraph's namespace alone; step, metadata and pending interrupts of the thread"
+    t.expect((found.step, dict(found.metadata), found.pending_interrupts), (None, {}, 0), situation)
+    t.expect_that(
+        thread in [info.thread_id for info in reader.threads()],
+        "put to a subgraph's namespace alone; expected threads to list the thread",
+    )
+
+
+@case("INTERRUPT-9")
 def a_missing_thread_is_not_listed(t: Trial) -> None:
     t.expect(t.open().threads(thread_id=t.thread()), [], "asked for a thread that does not exist; threads")
 
@@ -336,7 +363,40 @@ def a_missing_thread_is_not_listed(t: Trial) -> None:
 def writes_alone_make_no_thread(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
     worker.put_writes(t.config(thread, t.checkpoint()["id"]), [("n", 1)], "task-1")
-    t.expect(t.open().threads(thread_id=thread), [], "wrote to a checkpoint that is not there yet; threads")
+    _expect_unlisted(t, thread, "wrote to a checkpoint that is not there yet")
+
+
+@case("INTERRUPT-9", needs=Capability.RUNS)
+def writes_that_remain_alone_make_no_thread(t: Trial) -> None:
+    worker, thread, run = t.open(), t.thread(), t.thread("run")
+    t.put(worker, thread, metadata={"run_id": run})
+    worker.put_writes(t.config(thread, t.checkpoint()["id"]), [("n", 1)], "task-1")
+    worker.delete_for_runs([run])
+    _expect_unlisted(t, thread, "wrote to a checkpoint that is not there yet, deleted the run of all others")
+
+
+@case("INTERRUPT-9")
+def a_deleted_thread_is_not_listed_and_begins_anew(t: Trial) -> None:
+    worker, thread = t.open(), t.thread()
+    t.put(worker, thread)
+    deleted = _thread_info(t, worker, thread)
+    time.sleep(0.005)
+    worker.delete_thread(thread)
+    _expect_unlisted(t, thread, "deleted a thread")
+    t.put(worker, thread)
+    begun = _thread_info(t, t.open(), thread).created_at
+    t.expect_that(
+        begun > deleted.updated_at,
+        f"deleted a thread, and put to it again; expected created_at after {deleted.updated_at}, got {begun}",
+    )
+
+
+def _expect_unlisted(t: Trial, thread: str, situation: str) -> None:
+    reader = t.open()
+    t.expect(reader.threads(thread_id=thread), [], f"{situation}; threads, asked for this one")
+    t.expect_that(
+        thread not in [info.thread_id for info in reader.threads()], f"{situation}; expected threads not to list it"
+    )
 
 
 def _expect_now(t: Trial, when: datetime, what: str) -> None:

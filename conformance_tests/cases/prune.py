@@ -11,6 +11,7 @@ from langgraph.types import Command
 
 from conformance_tests import graphs
 from conformance_tests.case import case
+from conformance_tests.cases.concurrency import Job, at_once
 from conformance_tests.cases.delta import forked_graph
 from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
@@ -39,6 +40,46 @@ def the_latest_checkpoint_of_every_namespace_stays_as_it_was(t: Trial) -> None:
         there = [other.get_tuple(stored) is not None for stored in chain]
         situation = f"pruned a thread with four checkpoints in namespace {ns!r}; which of them are there"
         t.expect(there, [False, False, False, True], situation)
+
+
+@case("PRUNE-1")
+def large_values_of_every_namespace_stay(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    namespaces = {"": CHAT[:40], "sub:1": CHAT[:40], "sub:2": CHAT[40:80]}
+    for ns, chat in namespaces.items():
+        first = t.put(saver, thread, {"chat": chat, "old": CHAT[80:]}, ns=ns, versions={"chat": "1.1", "old": "1.1"})
+        latest = t.put(saver, thread, {"chat": chat}, parent=first, ns=ns, versions={"chat": "1.1"}, changed=())
+        saver.put_writes(latest, [("chat", chat[:20])], "task-1")
+    saver.prune([thread])
+    other = t.open()
+    for ns, chat in namespaces.items():
+        found = t.expect_found(other.get_tuple(t.config(thread, ns=ns)), f"pruned; the latest of namespace {ns!r}")
+        situation = f"pruned a thread with large values in three namespaces; namespace {ns!r}"
+        t.expect(found.checkpoint["channel_values"], {"chat": chat}, f"{situation}; values")
+        t.expect_writes(found, [("task-1", "chat", chat[:20])], situation)
+
+
+@case("PRUNE-1")
+def what_was_removed_is_in_no_listing_of_all_threads(t: Trial) -> None:
+    saver, run, threads = t.open(), t.thread("run"), [t.thread() for _ in range(2)]
+    latest = [t.chain(saver, thread, 3, run_id=run)[-1]["configurable"]["checkpoint_id"] for thread in threads]
+    saver.prune(threads)
+    # Other tests share the storage, so filter on an entry that LangGraph itself makes.
+    listed = [found.config["configurable"]["checkpoint_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(listed, sorted(latest, reverse=True), "pruned two threads, listed a config of None; ids")
+
+
+@case("PRUNE-1", needs=Capability.DELTA)
+def what_a_delta_channel_is_rebuilt_from_is_not_found_either(t: Trial) -> None:
+    saver, thread, stored = t.open(), t.thread(), None
+    chain = [stored := _put_open(t, saver, thread, number, stored) for number in range(4)]
+    saver.prune([thread])
+    other = t.open()
+    for config in chain[:-1]:
+        t.expect(other.get_tuple(config), None, "pruned the ancestors of a delta channel; one of them, got by its id")
+        t.expect(other.list_namespace(config), [], "pruned the ancestors of a delta channel; one, listed by its id")
+    listed = [found.checkpoint["id"] for found in other.list(t.config(thread))]
+    t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned the ancestors of a delta channel; listed")
 
 
 @case("PRUNE-1")
@@ -369,11 +410,11 @@ def a_long_chain_without_a_snapshot_stays(t: Trial) -> None:
     t.expect(state, list(range(29)), "pruned a chain of 30 without a snapshot; what the channel is rebuilt to")
 
 
-def _history_value(reader: Handle, config: Config) -> list[Any]:
-    """The list to which channel ``d`` is rebuilt, whether a saver keeps the writes or stores their result."""
+def _history_value(reader: Handle, config: Config, channel: str = "d") -> list[Any]:
+    """The list to which a channel is rebuilt, whether a saver keeps the writes or stores their result."""
     found = reader.get_tuple(config)
-    stored = found.checkpoint["channel_values"].get("d") if found else None
-    history = reader.get_delta_channel_history(config, ["d"])["d"]
+    stored = found.checkpoint["channel_values"].get(channel) if found else None
+    history = reader.get_delta_channel_history(config, [channel])[channel]
     seed = stored if stored is not None else history.get("seed")
     seed = getattr(seed, "value", seed)
     return graphs.joined(seed or [], [] if stored is not None else [value for _, _, value in history["writes"]])
@@ -451,6 +492,92 @@ def a_run_whose_delta_channel_lost_its_ancestors_is_refused_or_keeps_its_state(t
         return
     situation = "pruned, and a run went on from a checkpoint that was removed; what its channel is rebuilt to"
     t.expect(_history_value(t.open(), stored), [1, 2], situation)
+
+
+@case("PRUNE-7", needs=Capability.DELTA)
+def a_run_whose_parent_lost_the_writes_of_one_channel_is_refused_or_keeps_its_state(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+
+    def put(number: int, parent: Config | None, **values: Any) -> Config:
+        open_channels = {channel: (number, number) for channel in "de" if channel not in values}
+        metadata = {"step": number, "counters_since_delta_snapshot": open_channels}
+        versions = dict.fromkeys("de", f"{number}.1")
+        return t.put(saver, thread, values, versions=versions, parent=parent, metadata=metadata)
+
+    root = put(1, None)
+    saver.put_writes(root, [("d", [1]), ("e", [1])], "task-1", "path")
+    put(2, root, e=[1])  # what stays needs the root's writes to one of the two channels
+    t.open().prune([thread])
+    try:
+        stored = put(3, root)
+    except Exception:  # noqa: BLE001  # any class will do: savers have their own
+        found = t.expect_found(t.open().get_tuple(t.config(thread)), "a put was refused")
+        t.expect(found.metadata["step"], 2, "pruned, and a put of a run that went on was refused; step of the latest")
+        return
+    for channel in "de":
+        situation = (
+            f"pruned, and a run went on from a checkpoint that was removed; what channel {channel!r} is rebuilt to"
+        )
+        t.expect(_history_value(t.open(), stored, channel), [1], situation)
+
+
+@case("PRUNE-7", needs=Capability.DELTA)
+def a_put_that_is_repeated_after_the_prune_is_found_again(t: Trial) -> None:
+    saver, thread, stored = t.open(), t.thread(), None
+    chain = [stored := _put_open(t, saver, thread, number, stored) for number in range(3)]
+    t.open().prune([thread])
+    for number, id_ in enumerate(config["configurable"]["checkpoint_id"] for config in chain[:2]):
+        again = t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        found = t.expect_found(t.open().get_tuple(again), "pruned a checkpoint, and put it again")
+        t.expect(found.checkpoint["channel_values"], {"n": number}, "pruned a checkpoint, and put it again; values")
+    t.expect(len(t.open().list(t.config(thread))), 3, "pruned two of three checkpoints, and put them again; listed")
+
+
+@case("PRUNE-7")
+def a_run_keeps_its_state_while_its_thread_is_pruned_all_the_time(t: Trial) -> None:
+    handles, thread = [t.open() for _ in range(3)], t.thread()
+    ended: list[bool] = []
+    states: list[Any] = []
+    pruning = [(handle.saver, _pruning(thread, ended)) for handle in handles[1:]]
+    situation = "pruned a thread all the time while its run went on"
+    at_once(t, [(handles[0].saver, _going_on(t, thread, states, ended)), *pruning], situation)
+    for expected in states[-1:]:
+        found = t.expect_found(t.open().get_tuple(t.config(thread)), f"{situation}; read the latest at the end")
+        t.expect(found.checkpoint["channel_values"], expected, f"{situation}; values of the latest at the end")
+
+
+def _pruning(thread: str, ended: list[bool]) -> Job:
+    while not ended:
+        yield "prune", [thread]
+
+
+def _going_on(t: Trial, thread: str, states: list[Any], ended: list[bool]) -> Job:
+    """Put checkpoints with a value that never changes, one that comes back, and one that grows, and read each.
+
+    The state of each that was accepted is added to ``states``.
+    """
+    try:
+        config, kept = t.config(thread), ["long " * 500]
+        chat = [f"message {number} {'.' * 700}" for number in range(20)]
+        for number in range(1, 16):
+            chat = [*chat, f"message {20 + number}"]
+            values = {"kept": kept, "chat": chat, "back": chat[: 20 - number % 2]}
+            versions = {"kept": "1.1", "chat": f"{number:032}.1", "back": f"{number:032}.1"}
+            checkpoint = t.checkpoint(values, versions=versions)
+            new = versions if number == 1 else {channel: versions[channel] for channel in ("chat", "back")}
+            early = t.config(thread, checkpoint["id"])
+            try:
+                yield "put_writes", early, [("chat", chat), ("back", values["back"])], "task-1"
+                config = yield "put", config, checkpoint, {"step": number}, new
+            except Exception:  # noqa: BLE001, S112  # savers have their own
+                continue
+            states.append(values)
+            situation = f"put checkpoint {number} of a run whose thread is pruned all the time"
+            found = t.expect_found((yield "get_tuple", config), situation)
+            t.expect(found.checkpoint["channel_values"], values, f"{situation}; values")
+            t.expect_writes(found, [("task-1", "chat", chat), ("task-1", "back", values["back"])], situation)
+    finally:
+        ended.append(True)
 
 
 # PRUNE-8

@@ -7,6 +7,7 @@ from typing import Any
 
 from conformance_tests import graphs
 from conformance_tests.case import case
+from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial, unordered
 
 LARGE = [f"message {number} {'.' * 1500}" for number in range(160)]
@@ -37,6 +38,35 @@ def the_checkpoints_of_the_runs_are_gone_in_every_thread_and_namespace(t: Trial)
     for thread in threads:
         latest = t.expect_found(other.get_tuple(t.config(thread)), "deleted the latest run")
         t.expect(latest.metadata.get("run_id"), kept, "deleted the latest run; run id of the latest checkpoint")
+
+
+@case("RUNS-1", needs=Capability.COPY)
+def the_checkpoints_of_a_copy_are_gone_too(t: Trial) -> None:
+    saver, kept, deleted = t.open(), t.thread("run"), t.thread("run")
+    source, target = t.thread("source"), t.thread("target")
+    for ns in ("", "sub:1"):
+        parent = _put(t, saver, source, kept, ns=ns)
+        _put(t, saver, source, deleted, ns=ns, parent=parent)
+    saver.copy_thread(source, target)
+    saver.delete_thread(source)
+    saver.delete_for_runs([deleted])
+    other = t.open()
+    for ns in ("", "sub:1"):
+        runs = [found.metadata.get("run_id") for found in other.list_namespace(t.config(target, ns=ns))]
+        t.expect(runs, [kept], f"copied a thread, deleted one of its two runs; run ids in namespace {ns!r} of the copy")
+
+
+@case("RUNS-1")
+def what_was_deleted_is_in_no_listing_of_all_threads(t: Trial) -> None:
+    saver, threads = t.open(), [t.thread() for _ in range(2)]
+    kept, deleted = t.thread("run"), t.thread("run")
+    for thread in threads:
+        _put(t, saver, thread, deleted, parent=_put(t, saver, thread, kept))
+    saver.delete_for_runs([deleted])
+    for run, expected in ((kept, sorted(threads)), (deleted, [])):
+        listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+        what = "the other run" if expected else "that run"
+        t.expect(sorted(listed), expected, f"deleted a run, listed a config of None with {what}; the threads")
 
 
 @case("RUNS-1")

@@ -51,6 +51,21 @@ def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
     _expect_writes(t, stored, [(task, "a", large) for task in ("task-1", "task-2")], "wrote what the checkpoint holds")
 
 
+@case("WRITES-1")
+def writes_of_a_large_value_that_is_stored_nowhere_else_come_back(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    large = {task: [f"{task} {number} {'.' * 200}" for number in range(100)] for task in ("task-1", "task-2")}
+    first = t.put(saver, thread, {"a": "small"})
+    second = t.put(saver, thread, {"a": "small"}, parent=first, changed=())
+    for stored in (first, second):
+        for task, value in large.items():
+            saver.put_writes(stored, [("a", value)], task)
+        expected = [(task, "a", value) for task, value in large.items()]
+        _expect_writes(t, stored, expected, "wrote two large values that no checkpoint holds")
+    for found in t.open().list(t.config(thread)):
+        t.expect_writes(found, expected, "wrote two large values that no checkpoint holds; listed")
+
+
 @case("WRITES-2")
 def writes_before_the_checkpoint_are_there_once_it_is(t: Trial) -> None:
     thread = t.thread()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver
 from tests.broken_savers import breaks
@@ -35,6 +35,20 @@ class CopiesCheckpointsWithoutTheirWrites(SQLiteSaver):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         for found in list(self.list({"configurable": {"thread_id": source_thread_id}}))[::-1]:
             _copy(self, found, target_thread_id, writes=False)
+
+
+@breaks("COPY-1")
+class LeavesCopiesOutOfTheIndexOfAll(SQLiteSaver):
+    _copies: ClassVar[set[str]] = set()  # all savers share it, as they share the file
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        super().copy_thread(source_thread_id, target_thread_id)
+        self._copies.add(target_thread_id)
+
+    def list(self, config: Any, **options: Any) -> Any:
+        for found in super().list(config, **options):
+            if config is not None or found.config["configurable"]["thread_id"] not in self._copies:
+                yield found
 
 
 @breaks("COPY-2")

@@ -40,9 +40,9 @@ class AcknowledgesCheckpointsBeforeTheyAreStored(_StoresLater):
         return {"configurable": {**place, "checkpoint_id": checkpoint["id"]}}
 
 
-@breaks("CRASH-1")
+@breaks("CRASH-1", "CONCURRENCY-2")
 class StoresInSeveralSteps(SQLiteSaver):
-    """A kill between two steps leaves a checkpoint without its values, or a task with only a part of its writes."""
+    """Between two steps, a checkpoint is without its values, or a task has only a part of its writes."""
 
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         super().put(config, {**checkpoint, "channel_values": {}}, metadata, {})

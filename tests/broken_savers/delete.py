@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver
+from checkpoint_base.metadata import matches
 from tests.broken_savers import breaks
 
 
@@ -27,6 +28,43 @@ class KeepsWritesOfDeletedThreads(SQLiteSaver):
         for found in everything:
             for task_id, channel, value in found.pending_writes or ():
                 self.put_writes(found.config, [(channel, value)], task_id)
+
+
+@breaks("DELETE-1")
+class DeletesThreadsThatHaveCheckpoints(SQLiteSaver):
+    """Writes that came before their checkpoint stay."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        if list(self.list({"configurable": {"thread_id": thread_id}}, limit=1)):
+            super().delete_thread(thread_id)
+
+
+@breaks("DELETE-1")
+class LeavesDeletedThreadsInTheIndexOfAll(SQLiteSaver):
+    _left: ClassVar[list[Any]] = []  # all savers share it, as they share the file
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._left.extend(self.list({"configurable": {"thread_id": thread_id}}))
+        super().delete_thread(thread_id)
+
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Any:
+        yield from super().list(config, filter=filter, **options)
+        if config is None:
+            yield from (found for found in self._left if matches(found.metadata, filter))
+
+
+@breaks("DELETE-1")
+class LeavesQuestionsOfDeletedThreads(SQLiteSaver):
+    _left: ClassVar[list[Any]] = []  # all savers share it, as they share the file
+
+    def delete_thread(self, thread_id: str) -> None:
+        self._left.extend(super().interrupts(thread_id=thread_id))
+        super().delete_thread(thread_id)
+
+    def interrupts(self, *, thread_id: Any = None, metadata: Any = None, **options: Any) -> Any:
+        yield from super().interrupts(thread_id=thread_id, metadata=metadata, **options)
+        if thread_id is None:
+            yield from (waiting for waiting in self._left if matches(waiting.metadata, metadata))
 
 
 @breaks("DELETE-2")

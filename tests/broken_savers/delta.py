@@ -44,6 +44,15 @@ class AddsTheCheckpointsOwnWrites(SQLiteSaver):
 
 
 @breaks("DELTA-3")
+class CutsLongValuesInTheHistory(SQLiteSaver):
+    def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
+        history = super().get_delta_channel_history(config=config, channels=channels)
+        for found in history.values():
+            found["writes"] = [(*write[:2], write[2][:50]) for write in found["writes"] if isinstance(write[2], list)]
+        return history
+
+
+@breaks("DELTA-3")
 class HasNoSeed(SQLiteSaver):
     def get_delta_channel_history(self, *, config: Any, channels: Any) -> Any:
         history = super().get_delta_channel_history(config=config, channels=channels)

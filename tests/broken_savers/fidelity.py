@@ -108,6 +108,19 @@ class RemovesNULFromMetadata(SQLiteSaver):
 
 
 @breaks("FIDELITY-7")
+class JoinsChannelsWithVersions(SQLiteSaver):
+    """Channel "a1" at version "1.1" has the key of channel "a" at version "11.1"."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is not None:
+            versions, values = found.checkpoint["channel_versions"], found.checkpoint["channel_values"]
+            by_key = {f"{channel}{versions[channel]}": value for channel, value in values.items()}
+            values.update({channel: by_key[f"{channel}{versions[channel]}"] for channel in values})
+        return found
+
+
+@breaks("FIDELITY-7")
 class ReplacesBackslashesInChannelNames(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         parts = {

@@ -55,6 +55,17 @@ class ComparesIdsAsNumbers(SQLiteSaver):
 
 
 @breaks("GET-2")
+class ComparesIdsWithoutCase(SQLiteSaver):
+    """Like a database whose collation is that of a language."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is None or config["configurable"].get("checkpoint_id"):
+            return found
+        return max(self.list(_without_id(config)), key=lambda listed: listed.checkpoint["id"].casefold())
+
+
+@breaks("GET-2")
 class TakesTheLatestOfTheThread(SQLiteSaver):
     def get_tuple(self, config: Any) -> Any:
         named = config["configurable"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -98,6 +99,20 @@ class TrimsTasks(SQLiteSaver):
         super().put_writes(config, writes, task_id.strip(), task_path)
 
 
+@breaks("IDS-1")
+class JoinsTasksWithPositions(SQLiteSaver):
+    """The write at position 11 of task 1 has the key of that at position 1 of task 11."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        kept: dict[str, Any] = {}
+        positions: Counter[str] = Counter()
+        for write in (found.pending_writes or ()) if found else ():
+            kept.setdefault(f"{write[0]}{positions[write[0]]}", write)
+            positions[write[0]] += 1
+        return found and found._replace(pending_writes=[*kept.values()])
+
+
 @breaks("IDS-2")
 class CannotReadIntegers(SQLiteSaver):
     """As the Postgres saver does: it stores an integer as text, and compares it as an integer."""
@@ -139,6 +154,14 @@ class CutsIds(_Changed):
 
     def _changed(self, config: Any) -> Any:
         return _with(config, lambda id_: id_[:255], "thread_id")
+
+
+@breaks("IDS-4")
+class ComparesTheBeginningOfLongIds(_Changed):
+    """Like a store whose keys are shorter than the ids that it accepts."""
+
+    def _changed(self, config: Any) -> Any:
+        return _with(config, lambda id_: id_[:255] if len(id_) <= 512 else id_, "thread_id")
 
 
 @breaks("IDS-4")

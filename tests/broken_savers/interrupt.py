@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from checkpoint_base import SQLiteSaver
+from checkpoint_base import SQLiteSaver, ThreadInfo
 from tests.broken_savers import breaks
 
 
@@ -97,6 +98,27 @@ class ForgetsWhatWaitedBeforeADeletedRun(SQLiteSaver):
 
 
 @breaks("INTERRUPT-6")
+class TakesTheLastPutForTheWaitingCheckpoint(SQLiteSaver):
+    last: ClassVar[dict[str, str]] = {}  # of every handle, as an index in the storage would be
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        if not config["configurable"].get("checkpoint_ns"):
+            self.last[config["configurable"]["thread_id"]] = checkpoint["id"]
+        return super().put(config, checkpoint, metadata, new_versions)
+
+    def interrupts(self, **options: Any) -> Any:
+        for waiting in super().interrupts(**options):
+            if self.last.get(waiting.thread_id, waiting.checkpoint_id) == waiting.checkpoint_id:
+                yield waiting
+
+
+@breaks("INTERRUPT-6")
+class CutsLongQuestions(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        return (replace(waiting, value=waiting.value[:50]) for waiting in super().interrupts(**options))
+
+
+@breaks("INTERRUPT-6")
 class NamesTheCheckpointForTheTask(SQLiteSaver):
     def interrupts(self, **options: Any) -> Any:
         for waiting in super().interrupts(**options):
@@ -159,6 +181,57 @@ class TellsOfTheLatestCheckpointOfAnyNamespace(SQLiteSaver):
         for thread in super().threads(**options):
             latest = max(self.list({"configurable": {"thread_id": thread.thread_id}}), key=lambda c: c.checkpoint["id"])
             yield replace(thread, step=latest.metadata.get("step"), metadata=latest.metadata)
+
+
+@breaks("INTERRUPT-9")
+class TellsTheTimesOfTheSourceWhenItIsCopiedAgain(SQLiteSaver):
+    times: ClassVar[dict[str, datetime]] = {}  # of every handle, as an index in the storage would be
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        is_again = bool(list(super().threads(thread_id=target_thread_id)))
+        super().copy_thread(source_thread_id, target_thread_id)
+        for source in super().threads(thread_id=source_thread_id) if is_again else ():
+            self.times[target_thread_id] = source.updated_at
+
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            yield replace(thread, updated_at=self.times.get(thread.thread_id, thread.updated_at))
+
+
+@breaks("INTERRUPT-9")
+class ListsThreadsThatHaveARootOnly(SQLiteSaver):
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            if self.get_tuple({"configurable": {"thread_id": thread.thread_id}}):
+                yield thread
+
+
+@breaks("INTERRUPT-9")
+class ListsThreadsOfWritesAlone(SQLiteSaver):
+    """In the listing of all threads."""
+
+    written: ClassVar[set[str]] = set()  # by every handle, as an index in the storage would be
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        super().put_writes(config, writes, task_id, task_path)
+        self.written.add(config["configurable"]["thread_id"])
+
+    def threads(self, *, thread_id: Any = None, **options: Any) -> Any:
+        listed = list(super().threads(thread_id=thread_id, **options))
+        yield from listed
+        if thread_id is None:
+            for other in self.written - {thread.thread_id for thread in listed}:
+                now = datetime.now(UTC)
+                yield ThreadInfo(other, now, now, step=None, pending_interrupts=0, metadata={}, cursor="")
+
+
+@breaks("INTERRUPT-9")
+class RemembersWhenADeletedThreadBegan(SQLiteSaver):
+    began: ClassVar[dict[str, datetime]] = {}  # by every handle, as an index in the storage would be
+
+    def threads(self, **options: Any) -> Any:
+        for thread in super().threads(**options):
+            yield replace(thread, created_at=self.began.setdefault(thread.thread_id, thread.created_at))
 
 
 @breaks("INTERRUPT-9")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver
+from checkpoint_base.metadata import matches
 from tests.broken_savers import breaks
 
 
@@ -29,6 +30,35 @@ class KeepsWritesOfDeletedRuns(SQLiteSaver):
         for found in everything:
             for task_id, channel, value in found.pending_writes or ():
                 self.put_writes(found.config, [(channel, value)], task_id)
+
+
+@breaks("RUNS-1")
+class DoesNotFindTheRunsOfCopies(SQLiteSaver):
+    _copies: ClassVar[set[str]] = set()  # all savers share it, as they share the file
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        super().copy_thread(source_thread_id, target_thread_id)
+        self._copies.add(target_thread_id)
+
+    def delete_for_runs(self, run_ids: Any) -> None:
+        found = [found for run_id in run_ids for found in self.list(None, filter={"run_id": run_id})]
+        super().delete_for_runs(run_ids)
+        for spared in (one for one in found if _thread(one) in self._copies):
+            self.put(spared.config, spared.checkpoint, spared.metadata, {})
+
+
+@breaks("RUNS-1")
+class LeavesDeletedRunsInTheIndexOfAll(SQLiteSaver):
+    _left: ClassVar[list[Any]] = []  # all savers share it, as they share the file
+
+    def delete_for_runs(self, run_ids: Any) -> None:
+        self._left.extend([found for run_id in run_ids for found in self.list(None, filter={"run_id": run_id})])
+        super().delete_for_runs(run_ids)
+
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Any:
+        yield from super().list(config, filter=filter, **options)
+        if config is None:
+            yield from (found for found in self._left if matches(found.metadata, filter))
 
 
 @breaks("RUNS-2")

@@ -18,6 +18,21 @@ def execute(saver: SQLiteSaver, statement: str, *parameters: object) -> list[Any
 
 
 @breaks("WRITES-1")
+class LosesLargeWritesThatNoCheckpointHolds(SQLiteSaver):
+    """Like a saver that reads the pieces of a checkpoint's values, and no others."""
+
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        return found and found._replace(
+            pending_writes=[
+                write
+                for write in found.pending_writes or ()
+                if len(repr(write[2])) < 10_000 or write[2] in found.checkpoint["channel_values"].values()
+            ]
+        )
+
+
+@breaks("WRITES-1")
 class LosesEmptyWrites(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         super().put_writes(config, [(channel, value) for channel, value in writes if value], task_id, task_path)

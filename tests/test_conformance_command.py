@@ -302,6 +302,7 @@ def test_the_page_shows_hostile_findings_as_text_and_needs_nothing_from_elsewher
     assert ";".join(f"part {number} <b>" for number in range(5)) in page.text
     assert f"langgraph-checkpoint {version('langgraph-checkpoint')}" in page.text
     assert '<header class="bad">' in text
+    assert text.count("<summary>") == len(CLAUSES)
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
 
@@ -324,11 +325,13 @@ def test_a_long_finding_is_abridged_but_in_the_json(
 def test_quick_leaves_long_cases_out_and_says_so(
     serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
 ) -> None:
-    only(made("PUT-1", passes), made("PUT-2", fails, long=True), made("PUT-1", fails, long=True))
+    long = [made("PUT-2", fails, long=True), made("PUT-1", fails, long=True), made("PRUNE-1", fails, long=True)]
+    only(made("PUT-1", passes), *long)
+    assert document(serve(), "--quick")[1]["summary"]["long_cases_left_out"] == 2 * len(COLOURS)
     name = serve(capabilities=["sync"])
     code, printed = document(name, "--quick")
     assert code == 0
-    assert outcomes(printed) == {"PUT-1": "passed"}
+    assert outcomes(printed) == {"PUT-1": "passed", "PRUNE-1": "undeclared"}
     assert printed["summary"]["long_cases_left_out"] == 2
     table = call(name, "--quick", "--html", "report.html").stdout
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

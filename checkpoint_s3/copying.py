@@ -13,10 +13,11 @@ from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_wr
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Label, WritesName, space_segment
-from checkpoint_s3.reader import Changed, Reader, State, Vanished, read_all_writes
+from checkpoint_s3.reader import Reader, State, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.transport import Batch, Copy, Put
+from checkpoint_s3.vanished import Changed, Vanished
 
 _SALT_BYTES = 3
 

@@ -28,6 +28,7 @@ from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory, Thread
 from checkpoint_s3.stack import closure, segments_of, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
+from checkpoint_s3.vanished import Vanished
 
 LISTING_SECONDS = 60
 """A listing shows the bucket as of the time in its answer, or of less than this long before."""
@@ -44,14 +45,6 @@ LEASE = 1 / 6
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
 _NO_LEDGER = Ledger()
-
-
-class Vanished(Exception):
-    """A listed object, which the message names, is gone, because somebody has removed it since. Look again."""
-
-
-class Changed(Vanished):
-    """Somebody has changed the thread with this id meanwhile. Look again."""
 
 
 @dataclass(frozen=True, slots=True)

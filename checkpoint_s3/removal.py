@@ -15,8 +15,9 @@ from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object,
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
-from checkpoint_s3.reader import Reader, State, Vanished, entries_of
+from checkpoint_s3.reader import Reader, State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
+from checkpoint_s3.vanished import Vanished
 
 CHANGING_SECONDS = 60
 """A change of a ledger may take effect this long after the time that it records."""
@@ -24,8 +25,10 @@ CHANGING_SECONDS = 60
 COPYING_SECONDS = 24 * 3600
 """A copy that is still incomplete this long after it began is swept up."""
 
-_MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
+"""How often a change of a ledger is tried that others get ahead of."""
+
+_MICROSECONDS = 1_000_000
 
 
 class Remover:

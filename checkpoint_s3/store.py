@@ -7,12 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice, repeat
 from operator import itemgetter
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
-from checkpoint_base.errors import damage, kept_changing
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.perprocess import PerProcess
@@ -52,17 +50,15 @@ from checkpoint_s3.layout import (
     task_digest,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import JUST_NOW_SECONDS, Changed, Reader, Vanished, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, entries_of, growing, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
-
-T = TypeVar("T")
+from checkpoint_s3.vanished import again_if_vanished
 
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 """Makes the content of an object that holds these writes."""
 
-_ATTEMPTS = 5
 _PAGE = 1000
 _NEWEST = 32
 """Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
@@ -222,8 +218,9 @@ class S3Store(CheckpointStore):
                 indices = {write.idx for write in by_task[task_id]}
                 written[key.checkpoint_id, task_id] = (number + 1, known | indices)
         for task_id in unsure:
-            yield from _again_if_vanished(partial(self._add_writes, key, task_id, by_task[task_id], body))
+            yield from self._add_writes(key, task_id, by_task[task_id], body)
 
+    @again_if_vanished
     def _add_writes(
         self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body
     ) -> Operation[None]:
@@ -300,15 +297,13 @@ class S3Store(CheckpointStore):
 
     # Reading
 
+    @again_if_vanished
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
-        def attempt() -> Operation[StoredCheckpoint | None]:
-            group = yield from self._find(key, checkpoint_id)
-            if group is None:
-                return None
-            (stored,) = yield from self._reader.contents([(key.thread_id, group)], remember=True)
-            return stored
-
-        return _again_if_vanished(attempt)
+        group = yield from self._find(key, checkpoint_id)
+        if group is None:
+            return None
+        (stored,) = yield from self._reader.contents([(key.thread_id, group)], remember=True)
+        return stored
 
     def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
         """One checkpoint of a namespace, or its latest: usually one request."""
@@ -329,10 +324,8 @@ class S3Store(CheckpointStore):
             page = yield List(prefix, after=page.last, limit=limit)
             found += objects(page.entries, folder)
 
+    @again_if_vanished
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        return _again_if_vanished(lambda: self._list(query))
-
-    def _list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
         at_once = growing() if query.terms else repeat(0)
@@ -424,46 +417,34 @@ class S3Store(CheckpointStore):
 
         return (yield from self._reader.survey_newest(thread_id, root, start, enough))
 
+    @again_if_vanished
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return _again_if_vanished(lambda: follow(self._reader, key, checkpoint_id, channels))
+        return follow(self._reader, key, checkpoint_id, channels)
 
+    @again_if_vanished
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        return _again_if_vanished(lambda: self._inbox.threads(query))
+        return self._inbox.threads(query)
 
+    @again_if_vanished
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        return _again_if_vanished(lambda: self._inbox.interrupts(query))
+        return self._inbox.interrupts(query)
 
     # Removing and copying
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from self._remover.delete(thread_ids)
+        return self._remover.delete(thread_ids)
 
+    @again_if_vanished
     def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids), thread_id))
+        return self._remover.delete_runs(frozenset(run_ids), thread_id)
 
+    @again_if_vanished
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))
+        return copy(self._reader, self._inbox, self._remover, source, target)
 
+    @again_if_vanished
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids, keep))
-
-
-def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
-    """Start an operation again when a listed object is gone, because somebody has removed it since.
-
-    Raises:
-        ConflictError: at the last attempt, too, somebody has changed the thread meanwhile.
-        CorruptCheckpoint: an object is still missing at the last attempt.
-    """
-    vanished: Vanished | None = None
-    for _ in range(_ATTEMPTS):
-        try:
-            return (yield from attempt())
-        except Vanished as error:
-            vanished = error
-    if isinstance(vanished, Changed):
-        raise kept_changing(str(vanished), "written") from vanished
-    raise damage(f"{vanished} is missing from the bucket") from vanished
+        return self._remover.prune(thread_ids, keep)
 
 
 def _order(key: CheckpointKey) -> tuple[str, str, str]:

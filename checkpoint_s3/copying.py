@@ -40,21 +40,21 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
     (theirs, originals), (_, present) = yield from reader.survey([source, target])
     if not any(group.checkpoint or group.writes for group in originals):
         return True
-    known = {(group.space, group.checkpoint_id) for group in originals if group.visible}
-    mine = {(group.space, group.checkpoint_id): group for group in present}
+    known = {group.place for group in originals if group.visible}
+    mine = {group.place: group for group in present}
     if any(group.visible and place not in known for place, group in mine.items()):
         return False
     token = os.urandom(8)
     copies = _copies(originals, mine, token[:_SALT_BYTES])
-    writes = yield from _writes_to_add(reader, (source, target), originals, mine)
+    writes = yield from _writes_to_add(reader, target, originals, mine)
     if not copies.objects and not writes:
         return True
-    ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
+    ((created_at, updated_at),) = yield from reader.times([(theirs, originals)])
     yield from reader.name_thread(target)
     folders = reader.keys.folder(source), reader.keys.folder(target)
     names = {name.text() for name in copies.objects.values()} | {put.key.removeprefix(folders[1]) for put in writes}
     veil = frozenset(map(checkpoint_digest, names))
-    kept = {name for group in present for name in names_of([replace(group, others=[])])}
+    kept = {object_.name for group in present for object_ in group.current}
 
     def veiled(state: State, groups: Sequence[Group]) -> Operation[Ledger]:
         yield from ()
@@ -91,7 +91,7 @@ def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: st
             raise Vanished(reader.named(folders[0] + lost[0]))
     if writes:
         yield from _put_writes(reader, remover, target, writes)
-    yield from _mark(inbox, source, target, originals)
+    yield from _mark(inbox, target, originals)
     yield from remover.amend(target, lifted)
     return True
 
@@ -105,7 +105,7 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
     for group in originals:
         if group.checkpoint is None:
             continue
-        own = mine.get((group.space, group.checkpoint_id))
+        own = mine.get(group.place)
         if own is not None and own.checkpoint is not None:
             if _moment(own.checkpoint) == _moment(group.checkpoint):
                 continue  # copied before
@@ -134,31 +134,30 @@ def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
 
 
 def _writes_to_add(
-    reader: Reader, threads: tuple[str, str], originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
+    reader: Reader, target: str, originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
 ) -> Operation[list[Put]]:
     """The writes that the target does not have, as new objects numbered after those it has."""
-    source, target = threads
-    folders = reader.keys.folder(source), reader.keys.folder(target)
+    folder = reader.keys.folder(target)
     places = [group for group in originals if group.writes]
-    present = [own.writes if (own := mine.get((group.space, group.checkpoint_id))) else [] for group in places]
-    keys = [folders[0] + writes.name for group in places for writes in group.writes]
-    keys += [folders[1] + writes.name for some in present for writes in some]
-    bodies = yield from reader.bodies(keys)
+    present = [own.writes if (own := mine.get(group.place)) else [] for group in places]
+    bodies = yield from reader.bodies(
+        [each.key for writes in (*(group.writes for group in places), *present) for each in writes]
+    )
     # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
     changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
-    replaced = yield from reader.replaced([(source, group) for group in changed])
-    older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
+    replaced = yield from reader.replaced(changed)
+    older = {group.place: chunks for group, chunks in zip(changed, replaced, strict=True)}
     puts: list[Put] = []
     for group, some in zip(places, present, strict=True):
-        before = older.get((group.space, group.checkpoint_id), {})
-        stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
+        before = older.get(group.place, {})
+        stored, _ = read_all_writes(some, bodies)
         taken = {(write.task_id, write.idx) for write in stored}
-        own = mine.get((group.space, group.checkpoint_id))
+        own = mine.get(group.place)
         others = [other for other in own.others if isinstance(other, WritesObject)] if own else []
         numbers = _numbers([*own.writes, *others] if own else [])
         for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
-            body = bodies[folders[0] + each.name]
-            found, chunks = read_writes(body, reader.named(folders[0] + each.name))
+            body = bodies[each.key]
+            found, chunks = read_writes(body, reader.named(each.key))
             rest = [write for write in found if (write.task_id, write.idx) not in taken]
             if not rest:
                 continue
@@ -172,11 +171,11 @@ def _writes_to_add(
                 number = numbers.get(name.task, -1) + 1
                 numbers[name.task] = number
                 name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
-            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks, before)
-            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, reader.named(folders[0] + each.name))
+            needed, _ = closure((write.value for write in rest), chunks, before)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, reader.named(each.key))
             key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
             object_ = writes_object(key, rest, needed.values(), os.urandom(8))
-            puts.append(Put(folders[1] + name.text(), object_, if_absent=etag is None, if_match=etag))
+            puts.append(Put(folder + name.text(), object_, if_absent=etag is None, if_match=etag))
     return puts
 
 
@@ -191,7 +190,7 @@ def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Pu
         raise Changed(target)
 
 
-def _mark(inbox: Inbox, source: str, target: str, originals: Sequence[Group]) -> Operation[None]:
+def _mark(inbox: Inbox, target: str, originals: Sequence[Group]) -> Operation[None]:
     """Mark in the target the tasks that may be waiting on its latest checkpoint, or on one that has yet to arrive.
 
     The writes say which. The source may have lost its markers, because it has gone on since.
@@ -200,7 +199,7 @@ def _mark(inbox: Inbox, source: str, target: str, originals: Sequence[Group]) ->
     latest = max((group.checkpoint_id for group in root if group.visible), default="")
     for group in root:
         if group.checkpoint_id >= latest:
-            yield from inbox.mark_again(source, group, copied_to=target)
+            yield from inbox.mark_again(group, copied_to=target)
 
 
 def _numbers(found: Collection[WritesObject]) -> dict[str, int]:

@@ -187,8 +187,9 @@ def _head_end(body: bytes, where: str) -> int:
     return end
 
 
-def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
-    """Read the head of a checkpoint's object. ``key`` has its thread, and the id according to its name."""
+def read_head(body: bytes, key: CheckpointKey) -> Head:
+    """Read the head of a checkpoint's object. ``key`` is what its name tells of the checkpoint's."""
+    where = f"checkpoint {key.place}"
     parts = _head(body, CHECKPOINT, where)
     with _reading(where):
         namespace, id_, parent_id, run_id, caller_id, written_at, terms, opened, channels, header = parts

@@ -23,10 +23,10 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import has_writes
-from checkpoint_s3.groups import Group, WritesObject
+from checkpoint_s3.groups import Group
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
-from checkpoint_s3.stack import closure
+from checkpoint_s3.stack import closure, missing_chunks
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 
 _ROOT = space_segment("")
@@ -88,12 +88,11 @@ class Inbox:
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
         return Put(self._reader.keys.markers(key.thread_id) + name, b"")
 
-    def mark_again(self, thread_id: str, group: Group, *, copied_to: str | None = None) -> Operation[None]:
+    def mark_again(self, group: Group, *, copied_to: str | None = None) -> Operation[None]:
         """Put new markers for a checkpoint that becomes the latest, or for its copy: old ones may have been deleted."""
-        folder = self._reader.keys.folder(thread_id)
-        bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
-        writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
-        key = CheckpointKey(copied_to or thread_id, "", group.checkpoint_id)
+        bodies = yield from self._reader.bodies([each.key for each in group.writes])
+        writes, _ = read_all_writes(group.writes, bodies)
+        key = CheckpointKey(copied_to or group.thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
         if asking:
             yield Batch(self.marker(key, task_id) for task_id in asking)
@@ -107,7 +106,7 @@ class Inbox:
             ((state, groups),) = yield from self._reader.survey([query.thread_id], damaged=True)
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
-        times = yield from self._reader.times([(thread_id, *place) for thread_id, place in listed.items()])
+        times = yield from self._reader.times([*listed.values()])
         positions = [
             (updated_at, thread_id, created_at or updated_at)
             for thread_id, (created_at, updated_at) in zip(listed, times, strict=True)
@@ -161,13 +160,11 @@ class Inbox:
         size = 0
         for start in range(0, len(waiting), query.limit):
             page = waiting[start : start + query.limit]
-            lacking = {
-                each.thread_id: each.group for each, write in page if closure(write.value.chunk_ids, each.chunks)[1]
-            }
+            lacking = {each.thread_id: each.group for each, write in page if missing_chunks([write], each.chunks)}
             states = yield from self._states(lacking)
             for each, write in page:
                 # A question may refer to chunks of the state in which it was asked.
-                chunks, _ = closure(write.value.chunk_ids, each.chunks, states.get(each.thread_id, {}))
+                chunks, _ = closure([write.value], each.chunks, states.get(each.thread_id, {}))
                 size += sum(len(chunk.body) for chunk in chunks.values())
                 found.append(InterruptRecord(each.record, write, chunks))
             # A lower limit is the caller's, who wants no more.
@@ -178,7 +175,7 @@ class Inbox:
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
         try:
-            states = yield from self._reader.contents([*groups.items()])
+            states = yield from self._reader.contents([*groups.values()])
         except CorruptCheckpoint:
             found: dict[str, Mapping[ChunkId, Chunk]] = {}
             if len(groups) > 1:
@@ -233,39 +230,35 @@ class Inbox:
 
     def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
         """The latest checkpoint of each thread's root namespace. Threads without a visible one are left out."""
-        places: list[tuple[str, Group, bool]] = []
-        for thread_id, (state, groups) in threads.items():
+        places: list[tuple[State, Group]] = []
+        for state, groups in threads.values():
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
             if group is not None:
-                places.append((thread_id, group, state.is_damaged))
+                places.append((state, group))
         found: dict[str, _Latest] = {}
         for start in range(0, len(places), _THREADS_AT_ONCE):
             found |= yield from self._read_latest(places[start : start + _THREADS_AT_ONCE])
         return found
 
-    def _read_latest(self, places: Sequence[tuple[str, Group, bool]]) -> Operation[dict[str, _Latest]]:
-        """These checkpoints, each given with its thread and whether that has a damaged ledger."""
-        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group, _ in places])
-        bodies = yield from self._reader.bodies(
-            [self._reader.keys.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
-        )
+    def _read_latest(self, places: Sequence[tuple[State, Group]]) -> Operation[dict[str, _Latest]]:
+        """These checkpoints, each given with the state of its thread."""
+        heads = yield from self._reader.readable_heads([group.existing for _, group in places])
+        bodies = yield from self._reader.bodies([each.key for _, group in places for each in group.writes])
         found = {}
-        for (thread_id, group, is_ledger_damaged), head in zip(places, heads, strict=True):
-            folder = self._reader.keys.folder(thread_id)
-            objects = [(each, bodies[folder + each.name]) for each in group.writes]
-            damaged: list[WritesObject] = []
+        for (state, group), head in zip(places, heads, strict=True):
+            damaged = []
             try:
-                writes, chunks = read_all_writes(objects, thread_id)
+                writes, chunks = read_all_writes(group.writes, bodies)
             except CorruptCheckpoint:
-                damaged = [each for each, body in objects if not has_writes(body)]
-                writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
+                damaged = [each for each in group.writes if not has_writes(bodies[each.key])]
+                writes, chunks = read_all_writes([each for each in group.writes if each not in damaged], bodies)
             # One for a task, as questions are. Of the task's id, only the digest is known.
             asked_at = {each.parsed.task: int(each.modified * 1_000_000) for each in damaged if each.parsed.kind == "x"}
             writes += [unreadable_question(*place) for place in asked_at.items()]
             telling = [write for write in writes if write.questions or write.settles]
-            asked, _ = closure((id_ for write in writes if write.questions for id_ in write.value.chunk_ids), chunks)
-            is_damaged = head is None or bool(damaged) or is_ledger_damaged
-            key = CheckpointKey(thread_id, "", group.checkpoint_id)
+            asked, _ = closure((write.value for write in writes if write.questions), chunks)
+            is_damaged = head is None or bool(damaged) or state.is_damaged
+            key = CheckpointKey(group.thread_id, "", group.checkpoint_id)
             record = unreadable(key) if head is None or is_damaged else head.record
-            found[thread_id] = _Latest(group, record, telling, asked, is_damaged)
+            found[group.thread_id] = _Latest(group, record, telling, asked, is_damaged)
         return found

@@ -103,9 +103,13 @@ class CheckpointName:
     label: Label
     older: tuple[Label, ...]
 
+    @property
+    def checkpoint_id(self) -> str:
+        return self.label.checkpoint_id
+
     def text(self) -> str:
         references = "".join(f".{label.text()}" for label in self.older)
-        return f"{self.space}{id_segment(self.label.checkpoint_id)}/c{text64(self.label.tag)}{references}"
+        return f"{self.space}{id_segment(self.checkpoint_id)}/c{text64(self.label.tag)}{references}"
 
     def stack(self) -> tuple[CheckpointName, ...]:
         """Return the names of this object and of the older ones, newest first."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint, damage
-from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
@@ -23,10 +22,10 @@ from checkpoint_s3.format import (
     read_writes,
     read_writes_place,
 )
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
+from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, WritesObject, grouped, objects
 from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory, Thread
-from checkpoint_s3.stack import closure, segments_of, snapshot_of
+from checkpoint_s3.stack import missing_chunks, snapshot_of
 from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
 from checkpoint_s3.vanished import Vanished
 
@@ -138,6 +137,10 @@ class Reader:
 
     # Listings
 
+    def objects(self, thread_id: str, pages: Iterable[Page]) -> Iterator[ThreadObject]:
+        """The objects of a thread on these pages of a listing."""
+        return objects(thread_id, self.keys.folder(thread_id), entries_of(pages))
+
     def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = self.elapsed()
@@ -147,7 +150,7 @@ class Reader:
             # A copy is complete before the ledger reveals it, but the listing may be older than that. And if the ledger
             # hides the newest checkpoint of the listing, a newer one may have come that the listing does not have yet.
             # While the newest one is visible, ledger and listing fit together.
-            groups = grouped(objects(page.entries, self.keys.folder(thread_id)), state.ledger)
+            groups = grouped(self.objects(thread_id, [page]), state.ledger)
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
@@ -162,12 +165,12 @@ class Reader:
 
         Of what was stored that lately, copies are told by their times of writing, which are those of the source.
         """
-        folder, seconds = self.keys.folder(thread_id), self.elapsed() - asked_at + 1  # servers tell whole seconds
+        seconds = self.elapsed() - asked_at + 1  # servers tell whole seconds
         recent = (entry for page in pages for entry in page.entries if entry.age(page.now) <= seconds)
         return any(
             isinstance(object_, CheckpointObject)
             and abs(object_.modified - object_.parsed.label.written_at / 1_000_000) > JUST_NOW_SECONDS
-            for object_ in objects(recent, folder)
+            for object_ in objects(thread_id, self.keys.folder(thread_id), recent)
         )
 
     def everything(self, prefixes: Iterable[str]) -> Operation[Sequence[Sequence[Page]]]:
@@ -199,8 +202,8 @@ class Reader:
         surveyed = {}
         doubtful = {}
         for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
-            found = objects(entries_of(pages), self.keys.folder(thread_id))
-            surveyed[thread_id] = replace(state, now=pages[0].now), grouped(found, state.ledger)
+            groups = grouped(self.objects(thread_id, pages), state.ledger)
+            surveyed[thread_id] = replace(state, now=pages[0].now), groups
             if self._may_have_part_of_a_copy(thread_id, pages, asked_at):
                 doubtful[thread_id] = state.etag
         if doubtful:
@@ -222,7 +225,7 @@ class Reader:
         asked_at = self.elapsed()
         state = yield from self.state(thread_id)
         first = yield List(folder)  # after the ledger, as in `survey`
-        groups = grouped(objects(first.entries, folder), state.ledger)
+        groups = grouped(self.objects(thread_id, [first]), state.ledger)
         listed = [first]
         if first.last is not None:
             if not first.entries[0].key.startswith(root):  # other namespaces come first
@@ -233,14 +236,14 @@ class Reader:
             while others[-1].last is not None:
                 others.append((yield List(folder, after=others[-1].last)))
             while True:
-                groups = grouped(objects(entries_of(pages), folder), state.ledger)
+                groups = grouped(self.objects(thread_id, pages), state.ledger)
                 if pages[-1].last is None:
                     break
                 groups = groups[:-1]  # the last may continue on the next page
                 if enough(groups):
                     break
                 pages.append((yield List(root, after=pages[-1].last)))
-            groups += grouped(objects(entries_of(others), folder), state.ledger)
+            groups += grouped(self.objects(thread_id, others), state.ledger)
             listed = [*pages, *others]
         if self._may_have_part_of_a_copy(thread_id, listed, asked_at):
             latest = yield Get(self.keys.ledger(thread_id))
@@ -252,10 +255,10 @@ class Reader:
         """`survey` of all threads, by id."""
         before = yield from self._ledgers()
         (pages,) = yield from self.everything([self.keys.folders])
-        by_segment: dict[str, list[CheckpointObject | WritesObject]] = {}
+        by_segment: dict[str, list[Entry]] = {}
         for entry in entries_of(pages):
             segment = entry.key.removeprefix(self.keys.folders).partition("/")[0]
-            by_segment.setdefault(segment, []).extend(objects([entry], f"{self.keys.folders}{segment}/"))
+            by_segment.setdefault(segment, []).append(entry)
         after = yield from self._ledgers()
         ids = yield from self.thread_ids(by_segment)
         with_ledger = [id_ for id_ in ids.values() if self.keys.ledger(id_) in before]
@@ -267,7 +270,8 @@ class Reader:
             found, key = ledgers.get(id_), self.keys.ledger(id_)
             if {before.get(key), after.get(key)} == {found and found.etag}:
                 state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
-                surveyed[id_] = state, grouped(by_segment[segment], state.ledger)
+                listed = objects(id_, f"{self.keys.folders}{segment}/", by_segment[segment])
+                surveyed[id_] = state, grouped(listed, state.ledger)
             else:  # changed meanwhile: it may hide what was listed, or reveal what the listing has only in part
                 changed.append(id_)
         again = yield from self.survey(changed, damaged=damaged)
@@ -296,37 +300,36 @@ class Reader:
 
     # Objects
 
-    def heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head]]:
-        """The heads of checkpoints, each given with its thread, in the same order.
+    def heads(self, checkpoints: Sequence[CheckpointObject]) -> Operation[Sequence[Head]]:
+        """The heads of checkpoints, in the same order.
 
         Raises:
             CorruptCheckpoint: one cannot be read; those that can are remembered.
             SchemaMismatch: one has a later format.
         """
-        keys = [self.keys.folder(thread_id) + each.name for thread_id, each in wanted]
-        known = self.memory.heads(keys)
-        unknown = {key: place for key, place in zip(keys, wanted, strict=True) if key not in known}
+        known = self.memory.heads([each.key for each in checkpoints])
+        unknown = {each.key: each for each in checkpoints if each.key not in known}
         bodies = yield from self.beginnings([*unknown])
         damage: CorruptCheckpoint | None = None
-        for (key, (thread_id, each)), body in zip(unknown.items(), bodies, strict=True):
+        for (key, each), body in zip(unknown.items(), bodies, strict=True):
             try:
-                known[key] = read_head(body, _key(thread_id, each), _where(thread_id, each))
+                known[key] = read_head(body, each.checkpoint_key)
             except CorruptCheckpoint as error:
                 damage = damage or error
         self.memory.remember_heads(known)
         if damage is not None:
             raise damage
-        return [known[key] for key in keys]
+        return [known[each.key] for each in checkpoints]
 
-    def readable_heads(self, wanted: Sequence[tuple[str, CheckpointObject]]) -> Operation[Sequence[Head | None]]:
+    def readable_heads(self, checkpoints: Sequence[CheckpointObject]) -> Operation[Sequence[Head | None]]:
         """`heads`, with None for each that cannot be read."""
         try:
-            return (yield from self.heads(wanted))
+            return (yield from self.heads(checkpoints))
         except CorruptCheckpoint:
             found: list[Head | None] = []
-            for place in wanted:  # the readable ones are remembered now
+            for each in checkpoints:  # the readable ones are remembered now
                 try:
-                    found += yield from self.heads([place])
+                    found += yield from self.heads([each])
                 except CorruptCheckpoint:
                     found.append(None)
             return found
@@ -345,117 +348,89 @@ class Reader:
                 bodies[at] = self._there(found, keys[at])
         return bodies
 
-    def contents(
-        self, wanted: Sequence[tuple[str, Group]], *, remember: bool = False
-    ) -> Operation[Sequence[StoredCheckpoint]]:
-        """Checkpoints, each given with its thread, with their values and writes, usually in one request.
+    def contents(self, groups: Sequence[Group], *, remember: bool = False) -> Operation[Sequence[StoredCheckpoint]]:
+        """Checkpoints with their values and writes, usually in one request.
 
         With ``remember``, the next checkpoint can be stored on top of each without reading it again.
         """
         keys: dict[str, None] = {}
-        for thread_id, group in wanted:
-            folder = self.keys.folder(thread_id)
-            keys.update(dict.fromkeys(folder + part.text() for part in group.existing.parsed.stack()))
-            keys.update(dict.fromkeys(folder + writes.name for writes in group.writes))
+        for group in groups:
+            keys.update(dict.fromkeys(group.existing.state_keys))
+            keys.update(dict.fromkeys(each.key for each in group.writes))
         bodies = yield from self.bodies([*keys])
         items: dict[str, Items] = {}
-        found = [self.read(thread_id, group, bodies, items) for thread_id, group in wanted]
-        found = yield from self._with_replaced(wanted, found)
+        found = [self.read(group, bodies, items) for group in groups]
+        # Writes may refer to chunks that only an earlier state of their checkpoint has.
+        lacking = [
+            at
+            for at, (group, stored) in enumerate(zip(groups, found, strict=True))
+            if len(group.checkpoints) > 1 and missing_chunks(stored.writes, stored.chunks)
+        ]
+        brought = yield from self.replaced([groups[at] for at in lacking])
+        for at, chunks in zip(lacking, brought, strict=True):
+            found[at] = replace(found[at], chunks={**chunks, **found[at].chunks})
         if remember:
-            for stored, (thread_id, group) in zip(found, wanted, strict=True):
-                name, folder = group.existing.parsed, self.keys.folder(thread_id)
-                held = {part.text(): items[folder + part.text()] for part in name.stack()}
-                self.memory.remember(stored.record.key, snapshot_of(name, tuple(segments_of(name, held)), stored))
+            for group, stored in zip(groups, found, strict=True):
+                held = [items[key] for key in group.existing.state_keys]
+                self.memory.remember(stored.record.key, snapshot_of(group.existing.parsed, held, stored))
         return found
 
-    def _with_replaced(
-        self, wanted: Sequence[tuple[str, Group]], found: Sequence[StoredCheckpoint]
-    ) -> Operation[list[StoredCheckpoint]]:
-        """Add chunks that writes refer to and that only an earlier state of their checkpoint has."""
-        lacking = [
-            len(group.checkpoints) > 1 and bool(_missing(stored.writes, stored.chunks))
-            for (_, group), stored in zip(wanted, found, strict=True)
-        ]
-        brought = iter((yield from self.replaced([place for place, is_ in zip(wanted, lacking, strict=True) if is_])))
-        return [
-            replace(stored, chunks={**next(brought), **stored.chunks}) if is_lacking else stored
-            for stored, is_lacking in zip(found, lacking, strict=True)
-        ]
-
-    def replaced(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
+    def replaced(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
         """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
 
         Objects that are deleted by now are skipped.
         """
-        keys = [
-            {self.keys.folder(thread_id) + part.text() for each in group.checkpoints for part in each.parsed.stack()}
-            for thread_id, group in wanted
-        ]
-        asked = [*dict.fromkeys(key for some in keys for key in sorted(some))]
+        keys = [dict.fromkeys(key for each in group.checkpoints for key in each.state_keys) for group in groups]
+        asked = [*dict.fromkeys(key for some in keys for key in some)]
         if not asked:
-            return [{} for _ in wanted]
+            return [{} for _ in groups]
         answers = yield Batch(Get(key) for key in asked)
         there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
-        return [
-            {
-                id_: chunk
-                for key in some
-                if key in there
-                for id_, chunk in read_items(there[key], self.named(key)).chunks.items()
-            }
-            for some in keys
-        ]
+        return [self._chunks([key for key in some if key in there], there) for some in keys]
 
-    def lacking(self, wanted: Sequence[tuple[str, Group]]) -> Operation[Sequence[tuple[str, Group]]]:
+    def lacking(self, groups: Sequence[Group]) -> Operation[Sequence[Group]]:
         """Those whose writes refer to chunks that only a replaced or removed state of their checkpoint has."""
         found = []
-        for thread_id, group in wanted:
-            folder = self.keys.folder(thread_id)
-            parts = group.checkpoint.parsed.stack() if group.checkpoint else ()
-            states = [folder + part.text() for part in parts]
-            bodies = yield from self.bodies([*states, *(folder + each.name for each in group.writes)])
-            writes, chunks = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
-            for key in states:
-                chunks.update(read_items(bodies[key], self.named(key)).chunks)
-            if _missing(writes, chunks):
-                found.append((thread_id, group))
+        for group in groups:
+            states = group.checkpoint.state_keys if group.checkpoint else []
+            bodies = yield from self.bodies([*states, *(each.key for each in group.writes)])
+            writes, chunks = read_all_writes(group.writes, bodies)
+            if missing_chunks(writes, chunks, self._chunks(states, bodies)):
+                found.append(group)
         return found
 
-    def times(
-        self, threads: Sequence[tuple[str, State, Sequence[Group]]]
-    ) -> Operation[Sequence[tuple[int | None, int]]]:
+    def _chunks(self, keys: Iterable[str], bodies: Mapping[str, bytes]) -> dict[ChunkId, Chunk]:
+        """The chunks in the objects with these keys, which hold checkpoints."""
+        return {id_: chunk for key in keys for id_, chunk in read_items(bodies[key], self.named(key)).chunks.items()}
+
+    def times(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[Sequence[tuple[int | None, int]]]:
         """When each thread's first checkpoint was put (None without one), and when anything of it was last written."""
-        recent: dict[str, tuple[int, WritesObject]] = {}
-        for at, (thread_id, _, groups) in enumerate(threads):
-            writes = [object_ for group in groups for object_ in group.writes]
-            checkpoints = [group.checkpoint for group in groups if group.checkpoint]
-            moments = [object_.modified for object_ in writes] + [object_.modified for object_ in checkpoints]
-            latest = max(moments, default=0.0)
-            folder = self.keys.folder(thread_id)
-            recent |= {
-                folder + object_.name: (at, object_)
-                for object_ in writes
-                if object_.modified >= latest - LATEST_SECONDS
-            }
-        known = self.memory.write_times([(key, object_.etag) for key, (_, object_) in recent.items()])
-        unknown = [key for key, (_, object_) in recent.items() if (key, object_.etag) not in known]
-        bodies = yield from self.beginnings(unknown)
-        for key, body in zip(unknown, bodies, strict=True):
-            object_ = recent[key][1]
-            try:
-                known[key, object_.etag] = read_writes_place(body, object_.name)[2]
-            except CorruptCheckpoint:
-                known[key, object_.etag] = int(object_.modified * 1_000_000)
-        self.memory.remember_write_times(known)
-        written: dict[int, list[int]] = {}
-        for key, (at, object_) in recent.items():
-            written.setdefault(at, []).append(known[key, object_.etag])
+        last: list[list[WritesObject]] = []
+        for _, groups in threads:
+            latest = max((object_.modified for group in groups for object_ in group.current), default=0.0)
+            writes = (object_ for group in groups for object_ in group.writes)
+            last.append([object_ for object_ in writes if object_.modified >= latest - LATEST_SECONDS])
+        noted = yield from self._noted_times([object_ for some in last for object_ in some])
         found = []
-        for at, (_, state, groups) in enumerate(threads):
+        for (state, groups), some in zip(threads, last, strict=True):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
             created = [time for time in (state.ledger.created_at, *put) if time is not None]
-            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written.get(at, ())])))
+            written = [noted[object_.key, object_.etag] for object_ in some]
+            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written])))
         return found
+
+    def _noted_times(self, objects_: Sequence[WritesObject]) -> Operation[Mapping[tuple[str, str], int]]:
+        """When each object's latest write was made, as its writer noted it, by key and ETag."""
+        known = self.memory.write_times([(each.key, each.etag) for each in objects_])
+        unknown = [each for each in objects_ if (each.key, each.etag) not in known]
+        bodies = yield from self.beginnings([each.key for each in unknown])
+        for each, body in zip(unknown, bodies, strict=True):
+            try:
+                known[each.key, each.etag] = read_writes_place(body, each.name)[2]
+            except CorruptCheckpoint:
+                known[each.key, each.etag] = int(each.modified * 1_000_000)
+        self.memory.remember_write_times(known)
+        return known
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
         if not keys:
@@ -473,35 +448,30 @@ class Reader:
             raise Vanished(self.named(key))
         return found.body
 
-    def read(
-        self, thread_id: str, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items]
-    ) -> StoredCheckpoint:
-        """Build a checkpoint from the bodies of its objects.
+    def read(self, group: Group, bodies: Mapping[str, bytes], items: dict[str, Items]) -> StoredCheckpoint:
+        """Build a checkpoint from the bodies of its objects, which are given by key.
 
         ``items`` has what was already parsed of them, by key, and takes in what is parsed here.
         """
-        folder, checkpoint = self.keys.folder(thread_id), group.existing
-        where = _where(thread_id, checkpoint)
-        head = read_head(bodies[folder + checkpoint.name], _key(thread_id, checkpoint), where)
-        own: dict[str, Items] = {}
+        checkpoint = group.existing
+        key = checkpoint.checkpoint_key
+        head = read_head(bodies[checkpoint.key], key)
+        held: list[Items] = []
         chunks: dict[ChunkId, Chunk] = {}
-        for part in checkpoint.parsed.stack():
-            name = part.text()
-            if folder + name not in items:
-                items[folder + name] = read_items(bodies[folder + name], self.named(folder + name))
-            own[name] = items[folder + name]
-            chunks.update(own[name].chunks)
+        for part in checkpoint.state_keys:
+            if part not in items:
+                items[part] = read_items(bodies[part], self.named(part))
+            held.append(items[part])
+            chunks.update(items[part].chunks)
         values = {}
         for pair in head.record.channels:
             if pair in head.stored:
-                found = next((held.values[pair] for held in own.values() if pair in held.values), None)
+                found = next((some.values[pair] for some in held if pair in some.values), None)
                 if found is None:
-                    raise damage(f"{where}: the value of channel {pair[0]!r} is missing from the store")
+                    raise damage(f"checkpoint {key.place}: the value of channel {pair[0]!r} is missing from the store")
                 values[pair[0]] = found
-        found_writes, write_chunks = read_all_writes(
-            [(writes, bodies[folder + writes.name]) for writes in group.writes], thread_id
-        )
-        return StoredCheckpoint(head.record, values, tuple(found_writes), {**write_chunks, **chunks})
+        writes, brought = read_all_writes(group.writes, bodies)
+        return StoredCheckpoint(head.record, values, tuple(writes), {**brought, **chunks})
 
 
 def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
@@ -521,30 +491,20 @@ def _etag(found: Found | None) -> str | None:
 
 
 def read_all_writes(
-    found: Iterable[tuple[WritesObject, bytes]], thread_id: str
+    objects_: Iterable[WritesObject], bodies: Mapping[str, bytes]
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
-    """The writes of one checkpoint. Of ordinary writes with one index, the first stored counts, by object number."""
+    """The writes of one checkpoint in these objects, whose bodies are given by key.
+
+    Of ordinary writes with one index, the first stored counts, by object number.
+    """
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
-    for object_, body in sorted(found, key=lambda each: each[0].parsed.number):
-        held, brought = read_writes(body, f"object {object_.name!r} of thread {thread_id!r}")
+    for each in sorted(objects_, key=lambda each: each.parsed.number):
+        held, brought = read_writes(bodies[each.key], f"object {each.name!r} of thread {each.thread_id!r}")
         for write in held:
             writes.setdefault((write.task_id, write.idx), write)
         chunks.update(brought)
     return list(writes.values()), chunks
-
-
-def _missing(writes: Iterable[WriteRecord], chunks: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
-    """The ids of chunks that writes refer to and that are not among these."""
-    return closure((id_ for write in writes for id_ in write.value.chunk_ids), chunks)[1]
-
-
-def _key(thread_id: str, checkpoint: CheckpointObject) -> CheckpointKey:
-    return CheckpointKey(thread_id, "", checkpoint.parsed.label.checkpoint_id)
-
-
-def _where(thread_id: str, checkpoint: CheckpointObject) -> str:
-    return f"checkpoint {_key(thread_id, checkpoint).place}"
 
 
 def growing() -> Iterator[int]:

@@ -12,10 +12,10 @@ from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, each
 from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, without
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
+from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
-from checkpoint_s3.reader import Reader, State, entries_of
+from checkpoint_s3.reader import Reader, State
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
 from checkpoint_s3.vanished import Vanished
 
@@ -72,15 +72,15 @@ class Remover:
         digests = {run_digest(run_id) for run_id in run_ids}
         surveyed = yield from self._reader.survey_all(damaged=True)
         suspects = [
-            (thread_id, visible)
-            for thread_id, (_, groups) in surveyed.items()
+            visible
+            for _, groups in surveyed.values()
             for group in groups
             if (visible := group.visible) and visible.parsed.label.run in digests
         ]
         heads = yield from self._reader.readable_heads(suspects)
         threads = {
-            thread_id
-            for (thread_id, _), head in zip(suspects, heads, strict=True)
+            suspect.thread_id
+            for suspect, head in zip(suspects, heads, strict=True)
             if head is None or (head.record.run_id is not None and head.record.run_id in run_ids)
         }
         return sorted(threads)
@@ -93,7 +93,7 @@ class Remover:
 
         def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
-            heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
+            heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
             hidden += [
@@ -109,8 +109,8 @@ class Remover:
                 (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
             )
             if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
-                yield from self._inbox.mark_again(thread_id, latest)
-            ((created_at, updated_at),) = yield from self._reader.times([(thread_id, state, groups)])
+                yield from self._inbox.mark_again(latest)
+            ((created_at, updated_at),) = yield from self._reader.times([(state, groups)])
             return _hiding(
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
@@ -209,21 +209,19 @@ class Remover:
         }
         left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
         left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        folder = self._reader.keys.folder(thread_id)
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
-        needed = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
+        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in needed]
         if deleted:
             yield Batch(
-                Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
-                for object_ in deleted
+                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None) for object_ in deleted
             )
-        (pages,) = yield from self._reader.everything([folder])
-        left = {object_.digest for object_ in objects(entries_of(pages), folder)}
+        (pages,) = yield from self._reader.everything([self._reader.keys.folder(thread_id)])
+        left = {object_.digest for object_ in self._reader.objects(thread_id, pages)}
         hidden = tuple(
             (since, rest)
             for since, digests in ledger.hidden
@@ -239,15 +237,11 @@ class Remover:
             yield from self.replace(thread_id, state, swept)
         return not veiled
 
-    def _under_writes(
-        self, thread_id: str, groups: Sequence[Group], going: Collection[str]
-    ) -> Operation[frozenset[str]]:
+    def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
-        suspects = [
-            (thread_id, group) for group in groups if group.writes and any(c.name in going for c in group.checkpoints)
-        ]
+        suspects = [group for group in groups if group.writes and any(c.name in going for c in group.checkpoints)]
         lacking = yield from self._reader.lacking(suspects)
-        return frozenset(each.name for _, group in lacking for each in group.checkpoints)
+        return frozenset(each.name for group in lacking for each in group.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +271,9 @@ class _Place:
 
 def _retained(
     places: Sequence[_Place], choose: Choice
-) -> tuple[list[CheckpointObject | WritesObject], dict[bytes, frozenset[str]], list[Group]]:
+) -> tuple[list[ThreadObject], dict[bytes, frozenset[str]], list[Group]]:
     """Decide which objects of a thread to hide, which checkpoints to retire (as in a ledger), and which to keep."""
-    hidden: list[CheckpointObject | WritesObject] = []
+    hidden: list[ThreadObject] = []
     retired: dict[bytes, frozenset[str]] = {}
     kept: list[Group] = []
     spaces: dict[str, dict[str, _Place]] = {}
@@ -290,7 +284,7 @@ def _retained(
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():
             if id_ in decided.removed:
-                hidden += [place.group.existing, *place.group.writes]
+                hidden += place.group.current
             elif id_ in decided.retired:
                 retired[place.group.existing.digest] = decided.retired[id_]
             else:
@@ -300,7 +294,7 @@ def _retained(
 
 def _hiding(
     state: State,
-    objects_: Iterable[CheckpointObject | WritesObject],
+    objects_: Iterable[ThreadObject],
     *,
     retired: Mapping[bytes, frozenset[str]],
     created_at: int | None,

@@ -8,7 +8,7 @@ the life of a long thread, and what nobody needs any more is left behind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from checkpoint_base.records import (
@@ -20,6 +20,7 @@ from checkpoint_base.records import (
     Missing,
     StoredCheckpoint,
     ValueRecord,
+    WriteRecord,
 )
 from checkpoint_s3.format import Items, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
@@ -83,7 +84,7 @@ def plan(
         elif pair in unchanged:
             missing_versions.add(pair)
     needed, missing_chunks = _needed(
-        (id_ for _, value in wanted.values() for id_ in value.chunk_ids), chunks, [seg.items.chunks for seg in base]
+        (value for _, value in wanted.values()), chunks, [segment.items.chunks for segment in base]
     )
     if missing_chunks or missing_versions:
         return Plan(Missing(frozenset(missing_chunks), frozenset(missing_versions)))
@@ -105,19 +106,26 @@ def plan(
     )
 
 
-def closure(ids: Iterable[ChunkId], *sources: Mapping[ChunkId, Chunk]) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
-    """The chunks with these ids and all that they refer to, down to the leaves, and the ids that no source has."""
-    needed, missing = _needed(ids, {}, sources)
+def closure(
+    values: Iterable[ValueRecord], *sources: Mapping[ChunkId, Chunk]
+) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
+    """The chunks that these values consist of, down to the leaves, and the ids of those that no source has."""
+    needed, missing = _needed(values, {}, sources)
     return {id_: chunk for id_, (_, chunk) in needed.items()}, missing
 
 
+def missing_chunks(writes: Iterable[WriteRecord], *sources: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The ids of the chunks that writes refer to and that no source has."""
+    return closure((write.value for write in writes), *sources)[1]
+
+
 def _needed(
-    ids: Iterable[ChunkId], brought: Mapping[ChunkId, Chunk], sources: Sequence[Mapping[ChunkId, Chunk]]
+    values: Iterable[ValueRecord], brought: Mapping[ChunkId, Chunk], sources: Sequence[Mapping[ChunkId, Chunk]]
 ) -> tuple[dict[ChunkId, tuple[int, Chunk]], set[ChunkId]]:
     """Each needed chunk with the number of its source, -1 if only ``brought`` has it; and the ids that are nowhere."""
     needed: dict[ChunkId, tuple[int, Chunk]] = {}
     missing: set[ChunkId] = set()
-    at_hand = list(ids)
+    at_hand = [id_ for value in values for id_ in value.chunk_ids]
     while at_hand:
         id_ = at_hand.pop()
         if id_ in needed or id_ in missing:
@@ -149,15 +157,8 @@ def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) ->
     return len(base) if dead > alive + SPARE_BYTES else taken
 
 
-def snapshot_of(name: CheckpointName, segments: tuple[Segment, ...], stored: StoredCheckpoint) -> Snapshot:
-    """The snapshot of a checkpoint that has been read."""
-    ids = (id_ for value in stored.values.values() for id_ in value.chunk_ids)
-    needed, _ = closure(ids, stored.chunks)
+def snapshot_of(name: CheckpointName, held: Iterable[Items], stored: StoredCheckpoint) -> Snapshot:
+    """The snapshot of a checkpoint that has been read, given what its objects hold, newest first."""
+    segments = tuple(Segment(part.label, items, items.size) for part, items in zip(name.stack(), held, strict=True))
+    needed, _ = closure(stored.values.values(), stored.chunks)
     return Snapshot(name, segments, frozenset(needed))
-
-
-def segments_of(name: CheckpointName, items: Mapping[str, Items]) -> Iterator[Segment]:
-    """The segments of a checkpoint, given what its objects hold by their names."""
-    for part in name.stack():
-        held = items[part.text()]
-        yield Segment(part.label, held, held.size)

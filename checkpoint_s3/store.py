@@ -35,7 +35,7 @@ from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
 from checkpoint_s3.copying import copy
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import (
     CheckpointName,
@@ -50,9 +50,9 @@ from checkpoint_s3.layout import (
     task_digest,
 )
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import JUST_NOW_SECONDS, Reader, growing, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import Segment, Snapshot, closure, plan
+from checkpoint_s3.stack import Segment, Snapshot, closure, missing_chunks, plan
 from checkpoint_s3.transport import Batch, List, Put, S3Transport
 from checkpoint_s3.vanished import again_if_vanished
 
@@ -133,7 +133,7 @@ class S3Store(CheckpointStore):
         if time.time_ns() // 1000 - checkpoint.written_at > JUST_NOW_SECONDS * 1_000_000:
             # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
             (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
-            present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))
+            present = self._reader.objects(key.thread_id, pages)
             earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
         return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
 
@@ -166,13 +166,11 @@ class S3Store(CheckpointStore):
         state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
         drafts = memory.drafts(key.namespace)
         brought = {**drafts, **chunks}
-        _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
-        if missing:
+        if missing := missing_chunks(writes, state, brought):
             return Missing(frozenset(missing))
 
         def body(some: Sequence[WriteRecord]) -> bytes:
-            ids = (id_ for write in some for id_ in write.value.chunk_ids)
-            needed, _ = closure(ids, state, brought)
+            needed, _ = closure((write.value for write in some), state, brought)
             own = [chunk for id_, chunk in needed.items() if id_ not in state]
             return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
 
@@ -231,17 +229,12 @@ class S3Store(CheckpointStore):
         while True:
             state = yield from self._reader.state(key.thread_id)
             (pages,) = yield from self._reader.everything([prefix])
-            found = grouped(objects(entries_of(pages), folder), state.ledger)
-            kept = [object_ for group in found for object_ in group.writes]
-            numbers = [
-                object_.parsed.number
-                for group in found
-                for object_ in (*group.writes, *group.others)
-                if isinstance(object_, WritesObject)
-            ]
-            bodies = yield from self._reader.bodies([folder + object_.name for object_ in kept])
-            stored, _ = read_all_writes([(object_, bodies[folder + object_.name]) for object_ in kept], key.thread_id)
+            listed = [*self._reader.objects(key.thread_id, pages)]
+            kept = [object_ for group in grouped(listed, state.ledger) for object_ in group.writes]
+            bodies = yield from self._reader.bodies([object_.key for object_ in kept])
+            stored, _ = read_all_writes(kept, bodies)
             indices = {write.idx for write in stored}
+            numbers = (object_.parsed.number for object_ in listed if isinstance(object_, WritesObject))
             following = max(numbers, default=-1) + 1
             memory[key.checkpoint_id, task_id] = (following, indices)
             rest = [write for write in writes if write.idx not in indices]
@@ -281,8 +274,7 @@ class S3Store(CheckpointStore):
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
         (pages,) = yield from self._reader.everything([self._place(parent)])
-        folder = self._reader.keys.folder(parent.thread_id)
-        for group in grouped(objects(entries_of(pages), folder), state.ledger):
+        for group in grouped(self._reader.objects(parent.thread_id, pages), state.ledger):
             if group.checkpoint is not None:
                 return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
         return False
@@ -302,18 +294,17 @@ class S3Store(CheckpointStore):
         group = yield from self._find(key, checkpoint_id)
         if group is None:
             return None
-        (stored,) = yield from self._reader.contents([(key.thread_id, group)], remember=True)
+        (stored,) = yield from self._reader.contents([group], remember=True)
         return stored
 
     def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
         """One checkpoint of a namespace, or its latest: usually one request."""
-        folder = self._reader.keys.folder(key.thread_id)
-        prefix = folder + space_segment(key.checkpoint_ns)
+        prefix = self._reader.keys.folder(key.thread_id) + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
         limit = _NEWEST
         state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=limit))
-        found = list(objects(page.entries, folder))
+        found = [*self._reader.objects(key.thread_id, [page])]
         while True:
             groups = grouped(found, state.ledger)
             seen = next((group for group in groups if group.visible), None)
@@ -322,7 +313,7 @@ class S3Store(CheckpointStore):
                 return seen
             limit = min(4 * limit, _PAGE)
             page = yield List(prefix, after=page.last, limit=limit)
-            found += objects(page.entries, folder)
+            found += self._reader.objects(key.thread_id, [page])
 
     @again_if_vanished
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
@@ -334,50 +325,40 @@ class S3Store(CheckpointStore):
             if not some:
                 break
             if query.terms or not query.contents:
-                heads = yield from self._reader.heads([(thread_id, group.existing) for thread_id, group in some])
+                heads = yield from self._reader.heads([group.existing for group in some])
                 matching = [
-                    (place, head.record)
-                    for place, head in zip(some, heads, strict=True)
+                    (group, head.record)
+                    for group, head in zip(some, heads, strict=True)
                     if has_terms(head.record.terms, query.terms)
                 ]
                 if not query.contents:
                     page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
                     continue
-                some = [place for place, _ in matching[:room]]
+                some = [group for group, _ in matching[:room]]
             page += yield from self._reader.contents(some)
         return page
 
-    def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[str, Group]]]:
-        """The visible checkpoints that match a query except for its terms, in its order, each with its thread."""
-        surveyed: Mapping[str, Sequence[Group]]
-        if query.thread_id is None:
-            everything = yield from self._reader.survey_all()
-            surveyed = {thread_id: groups for thread_id, (_, groups) in everything.items()}
-        elif query.checkpoint_ns is not None:
-            surveyed = {query.thread_id: (yield from self._space_groups(query))}
-        elif query.checkpoint_id is not None or query.terms:
-            ((_, groups),) = yield from self._reader.survey([query.thread_id])
-            surveyed = {query.thread_id: groups}
-        else:
-            surveyed = {query.thread_id: (yield from self._thread_groups(query.thread_id, query))}
-        visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
+    def _listing(self, query: ListQuery) -> Operation[Iterator[Group]]:
+        """The visible checkpoints that match a query except for its terms, in its order."""
+        surveyed = yield from self._surveyed(query)
+        visible = [group for group in surveyed if group.visible]
         after = _order(query.after) if query.after else None
         # Where a segment is only a digest, an object tells its namespace. That matters only to the order of those with
         # the same id, and a thread may have thousands of namespaces.
-        ids = Counter((group.checkpoint_id, thread_id) for thread_id, group in visible)
+        ids = Counter((group.checkpoint_id, group.thread_id) for group in visible)
         if after is not None:
             ids[after[:2]] += 1
         examples = {
-            (thread_id, group.space): group.existing
-            for thread_id, group in visible
-            if ids[group.checkpoint_id, thread_id] > 1 and segment_text(group.space) is None
+            (group.thread_id, group.space): group.existing
+            for group in visible
+            if ids[group.checkpoint_id, group.thread_id] > 1 and segment_text(group.space) is None
         }
-        heads = yield from self._reader.heads([(thread_id, example) for (thread_id, _), example in examples.items()])
+        heads = yield from self._reader.heads([*examples.values()])
         namespaces = {place: head.record.key.checkpoint_ns for place, head in zip(examples, heads, strict=True)}
         found = []
-        for thread_id, group in visible:
-            namespace = namespaces.get((thread_id, group.space)) or segment_text(group.space) or ""
-            position = (group.checkpoint_id, thread_id, namespace)
+        for group in visible:
+            namespace = namespaces.get((group.thread_id, group.space)) or segment_text(group.space) or ""
+            position = (group.checkpoint_id, group.thread_id, namespace)
             if (
                 query.checkpoint_id in (None, group.checkpoint_id)
                 and (query.before is None or group.checkpoint_id < query.before)
@@ -385,18 +366,29 @@ class S3Store(CheckpointStore):
             ):
                 found.append((position, group))
         found.sort(key=itemgetter(0), reverse=True)
-        return iter([(position[1], group) for position, group in found])
+        return iter([group for _, group in found])
+
+    def _surveyed(self, query: ListQuery) -> Operation[Sequence[Group]]:
+        """Checkpoints among which are those of a page: all that match, or enough of the first."""
+        if query.thread_id is None:
+            surveyed = yield from self._reader.survey_all()
+            return [group for _, groups in surveyed.values() for group in groups]
+        if query.checkpoint_ns is not None:
+            return (yield from self._space_groups(query))
+        if query.checkpoint_id is None and not query.terms:
+            return (yield from self._thread_groups(query.thread_id, query))
+        ((_, groups),) = yield from self._reader.survey([query.thread_id])
+        return groups
 
     def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of one namespace for a page, from where it starts; all of them if the query has terms."""
         thread_id = query.thread_id or ""
-        folder = self._reader.keys.folder(thread_id)
-        prefix = folder + space_segment(query.checkpoint_ns or "")
+        prefix = self._reader.keys.folder(thread_id) + space_segment(query.checkpoint_ns or "")
         after = f"{prefix}{id_segment(query.below)}/~" if query.below else ""
         if query.checkpoint_id is not None:
             prefix, after = f"{prefix}{id_segment(query.checkpoint_id)}/", ""
         state, page = yield from self._reader.listed(thread_id, List(prefix, after=after, limit=_PAGE))
-        found = [*objects(page.entries, folder)]
+        found = [*self._reader.objects(thread_id, [page])]
         while True:
             groups = grouped(found, state.ledger)
             complete = groups if page.last is None else groups[:-1]
@@ -404,7 +396,7 @@ class S3Store(CheckpointStore):
             if page.last is None or enough:
                 return complete
             page = yield List(prefix, after=page.last, limit=_PAGE)
-            found += objects(page.entries, folder)
+            found += self._reader.objects(thread_id, [page])
 
     def _thread_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of a thread for a page in all its namespaces, from where it starts."""

@@ -378,7 +378,7 @@ def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are
     def place(number: int) -> Any:
         key = CheckpointKey("thread", f"sub:{number}", f"id {number}")
         name = CheckpointName(space_segment(key.checkpoint_ns), Label(key.checkpoint_id, bytes(12)), ())
-        group = Group(name.space, key.checkpoint_id, CheckpointObject(name.text(), name, 0.0))
+        group = Group("thread", name.space, key.checkpoint_id, CheckpointObject("thread", "", name.text(), name, 0.0))
         return removal._Place(group, Head(CheckpointRecord(key, None, b"", (), (), b"", None, None, 0), frozenset()))
 
     places = Places(map(place, range(50)))

@@ -9,7 +9,7 @@ from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head, Items
-from checkpoint_s3.groups import Group, grouped
+from checkpoint_s3.groups import Group
 from checkpoint_s3.layout import space_segment
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.stack import missing_chunks
@@ -44,11 +44,7 @@ def follow(
 def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
     """The checkpoints of a namespace by id, newest first."""
     prefix = reader.keys.folder(key.thread_id) + space_segment(key.checkpoint_ns)
-    state, page = yield from reader.listed(key.thread_id, List(prefix))
-    pages = [page]
-    while pages[-1].last is not None:
-        pages.append((yield List(prefix, after=pages[-1].last)))
-    groups = grouped(reader.objects(key.thread_id, pages), state.ledger)
+    groups = yield from reader.first_groups(key.thread_id, List(prefix))
     return {group.checkpoint_id: group for group in groups if group.checkpoint is not None}
 
 

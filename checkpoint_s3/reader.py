@@ -26,7 +26,7 @@ from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, WritesOb
 from checkpoint_s3.layout import Keys, segment_text, thread_segment
 from checkpoint_s3.memory import Memory, Thread
 from checkpoint_s3.stack import missing_chunks, snapshot_of
-from checkpoint_s3.transport import Batch, Entry, Found, Get, List, Page, Put
+from checkpoint_s3.transport import PAGE, Batch, Entry, Found, Get, List, Page, Put
 from checkpoint_s3.vanished import Vanished
 
 LISTING_SECONDS = 60
@@ -141,7 +141,27 @@ class Reader:
         """The objects of a thread on these pages of a listing."""
         return objects(thread_id, self.keys.folder(thread_id), entries_of(pages))
 
-    def listed(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
+    def first_groups(
+        self, thread_id: str, call: List, enough: Callable[[Sequence[Group]], bool] | None = None
+    ) -> Operation[Sequence[Group]]:
+        """The first checkpoints of a listing within a namespace: as many as are enough, or all.
+
+        Later pages are larger than the first, up to the largest that there are.
+        """
+        state, page = yield from self._first_page(thread_id, call)
+        found = [*self.objects(thread_id, [page])]
+        limit = call.limit
+        while page.last is not None:
+            if enough is not None:
+                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
+                if enough(groups):
+                    return groups
+            limit = min(4 * limit, PAGE)
+            page = yield List(call.prefix, after=page.last, limit=limit)
+            found += self.objects(thread_id, [page])
+        return grouped(found, state.ledger)
+
+    def _first_page(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = self.elapsed()
         found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
@@ -157,7 +177,7 @@ class Reader:
         if self._may_have_part_of_a_copy(thread_id, [page], asked_at):
             latest = yield Get(self.keys.ledger(thread_id))
             if _etag(latest) != state.etag:
-                return (yield from self.listed(thread_id, call))
+                return (yield from self._first_page(thread_id, call))
         return state, page
 
     def _may_have_part_of_a_copy(self, thread_id: str, pages: Iterable[Page], asked_at: float) -> bool:

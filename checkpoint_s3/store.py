@@ -59,7 +59,6 @@ from checkpoint_s3.vanished import again_if_vanished
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 """Makes the content of an object that holds these writes."""
 
-_PAGE = 1000
 _NEWEST = 32
 """Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
 
@@ -302,18 +301,10 @@ class S3Store(CheckpointStore):
         prefix = self._reader.keys.folder(key.thread_id) + space_segment(key.checkpoint_ns)
         if checkpoint_id is not None:
             prefix += f"{id_segment(checkpoint_id)}/"
-        limit = _NEWEST
-        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=limit))
-        found = [*self._reader.objects(key.thread_id, [page])]
-        while True:
-            groups = grouped(found, state.ledger)
-            seen = next((group for group in groups if group.visible), None)
-            # The writes of the last checkpoint on a page may continue on the next one.
-            if page.last is None or (seen is not None and seen is not groups[-1]):
-                return seen
-            limit = min(4 * limit, _PAGE)
-            page = yield List(prefix, after=page.last, limit=limit)
-            found += self._reader.objects(key.thread_id, [page])
+        groups = yield from self._reader.first_groups(
+            key.thread_id, List(prefix, limit=_NEWEST), lambda groups: any(group.visible for group in groups)
+        )
+        return next((group for group in groups if group.visible), None)
 
     @again_if_vanished
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
@@ -387,16 +378,11 @@ class S3Store(CheckpointStore):
         after = f"{prefix}{id_segment(query.below)}/~" if query.below else ""
         if query.checkpoint_id is not None:
             prefix, after = f"{prefix}{id_segment(query.checkpoint_id)}/", ""
-        state, page = yield from self._reader.listed(thread_id, List(prefix, after=after, limit=_PAGE))
-        found = [*self._reader.objects(thread_id, [page])]
-        while True:
-            groups = grouped(found, state.ledger)
-            complete = groups if page.last is None else groups[:-1]
-            enough = not query.terms and sum(group.visible is not None for group in complete) >= query.limit
-            if page.last is None or enough:
-                return complete
-            page = yield List(prefix, after=page.last, limit=_PAGE)
-            found += self._reader.objects(thread_id, [page])
+
+        def enough(groups: Sequence[Group]) -> bool:
+            return not query.terms and sum(group.visible is not None for group in groups) >= query.limit
+
+        return (yield from self._reader.first_groups(thread_id, List(prefix, after=after), enough))
 
     def _thread_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of a thread for a page in all its namespaces, from where it starts."""

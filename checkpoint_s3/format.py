@@ -82,7 +82,12 @@ class Ledger:
 
     @property
     def unseen(self) -> frozenset[bytes]:
-        return self.removed.union(*(digests for _, digests in self.veiled.values()))
+        return self.removed | names_in(self.veiled)
+
+
+def names_in(veiled: Veils) -> frozenset[bytes]:
+    """Return the digests of all names that are veiled."""
+    return frozenset[bytes]().union(*(digests for _, digests in veiled.values()))
 
 
 def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:

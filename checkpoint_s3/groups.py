@@ -102,15 +102,19 @@ class Group:
         return self.checkpoint if self.retired is None else None
 
     @property
-    def checkpoints(self) -> list[CheckpointObject]:
-        """Every object that holds the checkpoint, hidden or not; ``checkpoint`` comes first."""
-        others = [other for other in self.others if isinstance(other, CheckpointObject)]
-        return others if self.checkpoint is None else [self.checkpoint, *others]
+    def current(self) -> list[ThreadObject]:
+        """All objects but the ``others``."""
+        return [*self.writes] if self.checkpoint is None else [self.checkpoint, *self.writes]
 
     @property
-    def current(self) -> list[ThreadObject]:
-        """All objects but those that are hidden or were replaced."""
-        return [*self.writes] if self.checkpoint is None else [self.checkpoint, *self.writes]
+    def replaced(self) -> list[CheckpointObject]:
+        """The checkpoints among the ``others``."""
+        return [other for other in self.others if isinstance(other, CheckpointObject)]
+
+    @property
+    def checkpoints(self) -> list[CheckpointObject]:
+        """Every object that holds the checkpoint, hidden or not; ``checkpoint`` comes first."""
+        return self.replaced if self.checkpoint is None else [self.checkpoint, *self.replaced]
 
 
 def objects(thread_id: str, folder: str, entries: Iterable[Entry]) -> Iterator[ThreadObject]:

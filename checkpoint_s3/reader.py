@@ -384,7 +384,7 @@ class Reader:
         lacking = [
             at
             for at, (group, stored) in enumerate(zip(groups, found, strict=True))
-            if len(group.checkpoints) > 1 and missing_chunks(stored.writes, stored.chunks)
+            if group.replaced and missing_chunks(stored.writes, stored.chunks)
         ]
         brought = yield from self.replaced([groups[at] for at in lacking])
         for at, chunks in zip(lacking, brought, strict=True):

@@ -11,8 +11,8 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, each
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, without
-from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, WritesObject, carriers, names_of
+from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, without
+from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader, State
@@ -48,8 +48,7 @@ class Remover:
     # Removing
 
     def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
-        def everything(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            yield from ()
+        def everything(state: State, groups: Sequence[Group]) -> Ledger | None:
             return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
@@ -81,7 +80,7 @@ class Remover:
         threads = {
             suspect.thread_id
             for suspect, head in zip(suspects, heads, strict=True)
-            if head is None or (head.record.run_id is not None and head.record.run_id in run_ids)
+            if head is None or head.record.run_id in run_ids
         }
         return sorted(threads)
 
@@ -91,38 +90,32 @@ class Remover:
         ``choosing`` is told all checkpoints of the thread.
         """
 
-        def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+        def retaining(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
-            hidden += [
-                other
-                for group in present
-                for other in group.others
-                if isinstance(other, CheckpointObject) and other.digest not in state.ledger.unseen
-            ]
+            unseen = state.ledger.unseen
+            hidden += [other for group in present for other in group.replaced if other.digest not in unseen]
             if not hidden and retired == dict(state.ledger.retired):
                 return None
-            root = [group for group in groups if group.space == space_segment("") and group.visible]
-            latest = max(
-                (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
-            )
-            if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
-                yield from self._inbox.mark_again(latest)
+            yield from self._mark_latest(groups, kept)
             ((created_at, updated_at),) = yield from self._reader.times([(state, groups)])
             return _hiding(
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
-        yield from self.amend(thread_id, decide)
+        yield from self._amend(thread_id, retaining)
+
+    def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
+        """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
+        root = [group for group in groups if group.space == space_segment("") and group.visible]
+        latest = max((group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None)
+        if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
+            yield from self._inbox.mark_again(latest)
 
     def amend(
-        self,
-        thread_id: str,
-        change: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
-        *,
-        damaged: bool = False,
+        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, damaged: bool = False
     ) -> Operation[None]:
         """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
 
@@ -132,10 +125,25 @@ class Remover:
         Raises:
             ConflictError: others kept changing it.
         """
+
+        def changing(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+            yield from ()  # a change that takes no requests
+            return change(state, groups)
+
+        yield from self._amend(thread_id, changing, damaged=damaged)
+
+    def _amend(
+        self,
+        thread_id: str,
+        changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        *,
+        damaged: bool = False,
+    ) -> Operation[None]:
+        """`amend`, with a change that may take requests."""
         note = Put(self._reader.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
             ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
-            ledger = yield from change(state, groups)
+            ledger = yield from changing(state, groups)
             if ledger is None:
                 return
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
@@ -157,8 +165,7 @@ class Remover:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(checkpoint_digest, names))
 
-        def unveiled(state: State, _: Sequence[Group]) -> Operation[Ledger]:
-            yield from ()
+        def unveiled(state: State, _: Sequence[Group]) -> Ledger:
             return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
 
         yield from self.amend(thread_id, unveiled)
@@ -201,25 +208,21 @@ class Remover:
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
         """Delete what is due of one thread. False while the ledger has copies that may leave something to sweep up."""
-        due_before = state.now - int(self._delay * _MICROSECONDS)
-        ledger = state.ledger
-        due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
-        late = {
-            token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECONDS
+        ledger, now = state.ledger, state.now
+        due_before = now - int(self._delay * _MICROSECONDS)
+        due = {digest for since, digests in ledger.hidden if since <= due_before for digest in digests}
+        copying = {
+            token: (since, names)
+            for token, (since, names) in ledger.veiled.items()
+            if since > now - COPYING_SECONDS * _MICROSECONDS
         }
-        left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
-        left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
+        left_over = names_in(ledger.veiled) - names_in(copying)
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
-        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
-        deleted = [object_ for name, object_ in going.items() if name not in needed]
-        if deleted:
-            yield Batch(
-                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None) for object_ in deleted
-            )
+        yield from self._delete(groups, going)
         (pages,) = yield from self._reader.everything([self._reader.keys.folder(thread_id)])
         left = {object_.digest for object_ in self._reader.objects(thread_id, pages)}
         hidden = tuple(
@@ -228,14 +231,22 @@ class Remover:
             if (rest := digests & left if since <= due_before else digests)
         )
         veiled = {
-            token: batch
-            for token, batch in ledger.veiled.items()
-            if token not in late and (batch[1] or batch[0] > state.now - 2 * CHANGING_SECONDS * _MICROSECONDS)
+            token: (since, names)
+            for token, (since, names) in copying.items()
+            if names or since > now - 2 * CHANGING_SECONDS * _MICROSECONDS
         }
-        swept = replace(ledger, hidden=hidden, veiled=veiled)
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
-            yield from self.replace(thread_id, state, swept)
+            yield from self.replace(thread_id, state, replace(ledger, hidden=hidden, veiled=veiled))
         return not veiled
+
+    def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject]) -> Operation[None]:
+        """Delete these objects of a thread, given by name, but for those that hold a part of what stays."""
+        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
+        deleted = [object_ for name, object_ in going.items() if name not in needed]
+        if deleted:
+            yield Batch(
+                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None) for object_ in deleted
+            )
 
     def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""

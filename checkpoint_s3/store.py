@@ -33,7 +33,7 @@ from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
-from checkpoint_s3.copying import copy
+from checkpoint_s3.copying import Copier
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped
 from checkpoint_s3.inbox import Inbox
@@ -79,6 +79,7 @@ class S3Store(CheckpointStore):
         self._reader = Reader(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
         self._inbox = Inbox(self._reader)
         self._remover = Remover(self._reader, self._inbox)
+        self._copier = Copier(self._reader, self._inbox, self._remover)
 
     @property
     def transport(self) -> S3Transport:
@@ -418,7 +419,7 @@ class S3Store(CheckpointStore):
 
     @again_if_vanished
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        return copy(self._reader, self._inbox, self._remover, source, target)
+        return self._copier.copy(source, target)
 
     @again_if_vanished
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:

@@ -10,9 +10,9 @@ from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, Write
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head, Items
 from checkpoint_s3.groups import Group
-from checkpoint_s3.layout import space_segment
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.stack import missing_chunks
+from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import List
 
 FIRST_HEADS = 16
@@ -29,23 +29,17 @@ class _Ancestor:
 
 
 def follow(
-    reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
+    surveyor: Surveyor, reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
 ) -> Operation[Ancestry]:
     """`CheckpointStore.ancestry`."""
-    groups = yield from _listed(reader, key)
+    listed = yield from surveyor.first_groups(key.thread_id, List(surveyor.keys.space(key)))
+    groups = {group.checkpoint_id: group for group in listed if group.checkpoint is not None}  # newest first
     if checkpoint_id is None:
         checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)
     if checkpoint_id is None or checkpoint_id not in groups:
         return Ancestry()
     chain = yield from _chain(reader, groups, checkpoint_id, channels)
     return (yield from _collected(reader, chain))
-
-
-def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
-    """The checkpoints of a namespace by id, newest first."""
-    prefix = reader.keys.folder(key.thread_id) + space_segment(key.checkpoint_ns)
-    groups = yield from reader.first_groups(key.thread_id, List(prefix))
-    return {group.checkpoint_id: group for group in groups if group.checkpoint is not None}
 
 
 def _chain(

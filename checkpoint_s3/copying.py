@@ -14,9 +14,10 @@ from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_wr
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Label, space_segment
-from checkpoint_s3.reader import Reader, State, read_all_writes
+from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
+from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished
 
@@ -90,19 +91,20 @@ class Copier:
     """Copies threads.
 
     Args:
-        reader: what the store reads with.
+        surveyor, reader: what the store lists and reads with.
         inbox: marks waiting tasks in the target.
         remover: changes the target's ledger.
     """
 
-    def __init__(self, reader: Reader, inbox: Inbox, remover: Remover) -> None:
+    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox, remover: Remover) -> None:
+        self._surveyor = surveyor
         self._reader = reader
         self._inbox = inbox
         self._remover = remover
 
     def copy(self, source: str, target: str) -> Operation[bool]:
         """`CheckpointStore.copy_thread`."""
-        (theirs, originals), (_, present) = yield from self._reader.survey([source, target])
+        (theirs, originals), (_, present) = yield from self._surveyor.survey([source, target])
         if not any(group.current for group in originals):
             return True
         known = {group.place for group in originals if group.visible}
@@ -115,8 +117,8 @@ class Copier:
         if not copies.names and not writes:
             return True
         ((created_at, updated_at),) = yield from self._reader.times([(theirs, originals)])
-        yield from self._reader.name_thread(target)
-        folder = self._reader.keys.folder(target)
+        yield from self._surveyor.name_thread(target)
+        folder = self._surveyor.keys.folder(target)
         added = [*(name.text() for name in copies.names.values()), *(put.key.removeprefix(folder) for put in writes)]
         kept = frozenset(object_.name for group in present for object_ in group.current)
         veil = _Veil(source, target, token, copies, frozenset(added), kept, created_at, updated_at)
@@ -168,13 +170,13 @@ class Copier:
             checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], where)
             key = CheckpointKey(own.thread_id, checkpoint_ns, checkpoint_id)
             body = writes_object(key, rest, needed.values(), os.urandom(8))
-            folder = self._reader.keys.folder(own.thread_id)
+            folder = self._surveyor.keys.folder(own.thread_id)
             yield Put(folder + name.text(), body, if_absent=etag is None, if_match=etag)
 
     def _copy_checkpoints(self, source: str, target: str, names: Mapping[str, CheckpointName]) -> Operation[None]:
         if not names:
             return
-        theirs, ours = self._reader.keys.folder(source), self._reader.keys.folder(target)
+        theirs, ours = self._surveyor.keys.folder(source), self._surveyor.keys.folder(target)
         done = yield Batch(Copy(theirs + name, ours + copied.text()) for name, copied in names.items())
         for name, is_done in zip(names, done, strict=True):
             if not is_done:
@@ -186,7 +188,7 @@ class Copier:
         done = yield Batch(puts)
         refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
         stored = yield from self._reader.bodies([put.key for put in refused])
-        folder = self._reader.keys.folder(target)
+        folder = self._surveyor.keys.folder(target)
         taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
         if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
             yield from self._remover.unveil(target, taken)

@@ -25,8 +25,9 @@ from checkpoint_base.transport import Operation
 from checkpoint_s3.format import has_writes
 from checkpoint_s3.groups import Group
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
-from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import Reader, growing, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
+from checkpoint_s3.survey import State, Surveyor, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 
 _ROOT = space_segment("")
@@ -78,15 +79,19 @@ class Inbox:
     """Lists threads and interrupts.
 
     A marker that is older than the grace period and has no question is taken to be left over from a crash.
+
+    Args:
+        surveyor, reader: what the store lists and reads with.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, surveyor: Surveyor, reader: Reader) -> None:
+        self._surveyor = surveyor
         self._reader = reader
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
         """The request that marks a task which is about to ask. Each marker has a name of its own."""
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
-        return Put(self._reader.keys.markers(key.thread_id) + name, b"")
+        return Put(self._surveyor.keys.markers(key.thread_id) + name, b"")
 
     def mark_again(self, group: Group, *, copied_to: str | None = None) -> Operation[None]:
         """Put new markers for a checkpoint that becomes the latest, or for its copy: old ones may have been deleted."""
@@ -101,9 +106,9 @@ class Inbox:
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         if query.thread_id is None:
-            surveyed = yield from self._reader.survey_all(damaged=True)
+            surveyed = yield from self._surveyor.survey_all(damaged=True)
         else:
-            ((state, groups),) = yield from self._reader.survey([query.thread_id], damaged=True)
+            ((state, groups),) = yield from self._surveyor.survey([query.thread_id], damaged=True)
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
         times = yield from self._reader.times([*listed.values()])
@@ -135,13 +140,13 @@ class Inbox:
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         """One page or several: to find one takes finding all that wait."""
-        (pages,) = yield from self._reader.everything([self._reader.keys.markers(query.thread_id)])
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
-        ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
+        ids = yield from self._surveyor.thread_ids({marker.thread for marker in markers})
         if query.thread_id is not None:
             ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
-        surveyed = yield from self._reader.survey([*ids.values()], damaged=True)
+        surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
         latest = yield from self._latest(dict(zip(ids.values(), surveyed, strict=True)))
         groups = {id_: place[1] for id_, place in zip(ids.values(), surveyed, strict=True)}
         yield from self._repair(markers, ids, groups, latest, now)
@@ -187,7 +192,7 @@ class Inbox:
     def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
         markers = []
         for entry in entries:
-            thread, _, name = entry.key.removeprefix(self._reader.keys.markers()).partition("/")
+            thread, _, name = entry.key.removeprefix(self._surveyor.keys.markers()).partition("/")
             if (parsed := parse_marker(name)) is not None:
                 markers.append(_Marker(entry, thread, *parsed))
         return markers
@@ -213,7 +218,7 @@ class Inbox:
         }
         stale = []
         for marker in markers:
-            if marker.entry.age(now) < self._reader.grace:
+            if marker.entry.age(now) < self._surveyor.grace:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)

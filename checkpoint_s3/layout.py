@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 from uuid import UUID
 
+from checkpoint_base.keys import NamespaceKey
+
 MAX_KEY_BYTES = 1024
 MAX_PREFIX_BYTES = 128
 
@@ -227,6 +229,11 @@ class Keys:
     def folder(self, thread_id: str) -> str:
         """The prefix of a thread's checkpoints and writes."""
         return f"{self.folders}{thread_segment(thread_id)}/"
+
+    def space(self, key: NamespaceKey, checkpoint_id: str | None = None) -> str:
+        """The prefix of a namespace's checkpoints and writes, or of one checkpoint and its writes."""
+        prefix = self.folder(key.thread_id) + space_segment(key.checkpoint_ns)
+        return prefix if checkpoint_id is None else f"{prefix}{id_segment(checkpoint_id)}/"
 
     @property
     def ledgers(self) -> str:

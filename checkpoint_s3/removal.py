@@ -15,7 +15,8 @@ from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object,
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
-from checkpoint_s3.reader import Reader, State
+from checkpoint_s3.reader import Reader
+from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
 from checkpoint_s3.vanished import Vanished
 
@@ -35,14 +36,15 @@ class Remover:
     """Hides objects of threads, and deletes them later.
 
     Args:
-        reader: what the store reads with.
+        surveyor, reader: what the store lists and reads with.
         inbox: marks waiting tasks when a removal makes an older checkpoint the latest.
     """
 
-    def __init__(self, reader: Reader, inbox: Inbox) -> None:
+    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox) -> None:
+        self._surveyor = surveyor
         self._reader = reader
         self._inbox = inbox
-        self._delay = reader.grace + min(reader.grace, CHANGING_SECONDS)
+        self._delay = surveyor.grace + min(surveyor.grace, CHANGING_SECONDS)
         """How many seconds lie between the time that a removal records and the deletion of its objects, at least."""
 
     # Removing
@@ -69,7 +71,7 @@ class Remover:
     def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
         """The threads that have visible checkpoints of these runs, or may have some that cannot be read."""
         digests = {run_digest(run_id) for run_id in run_ids}
-        surveyed = yield from self._reader.survey_all(damaged=True)
+        surveyed = yield from self._surveyor.survey_all(damaged=True)
         suspects = [
             visible
             for _, groups in surveyed.values()
@@ -140,9 +142,9 @@ class Remover:
         damaged: bool = False,
     ) -> Operation[None]:
         """`amend`, with a change that may take requests."""
-        note = Put(self._reader.keys.note(thread_id), b"")
+        note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
+            ((state, groups),) = yield from self._surveyor.survey([thread_id], damaged=damaged)
             ledger = yield from changing(state, groups)
             if ledger is None:
                 return
@@ -155,10 +157,10 @@ class Remover:
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         """Replace the ledger that ``state`` has. False if it has been changed since."""
         ledger = replace(ledger, nonce=os.urandom(8))
-        key = self._reader.keys.ledger(thread_id)
+        key = self._surveyor.keys.ledger(thread_id)
         done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
         # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.
-        now = yield from self._reader.state(thread_id)
+        now = yield from self._surveyor.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
@@ -171,12 +173,12 @@ class Remover:
         yield from self.amend(thread_id, unveiled)
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
-        (pages,) = yield from self._reader.everything([self._reader.keys.markers(thread_id)])
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
         old = [
             Delete(entry.key)
             for page in pages
             for entry in page.entries
-            if self._is_over(self._reader.grace, entry, page)
+            if self._is_over(self._surveyor.grace, entry, page)
         ]
         if old:
             yield Batch(old)
@@ -189,16 +191,16 @@ class Remover:
 
     def sweep(self) -> Operation[None]:
         """Delete, in all threads, the objects that were removed so long ago that nobody can still be reading them."""
-        notes = self._reader.keys.notes
-        (pages,) = yield from self._reader.everything([notes])
+        notes = self._surveyor.keys.notes
+        (pages,) = yield from self._surveyor.everything([notes])
         due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
                 if self._is_over(self._delay, entry, page):
                     due.setdefault(entry.key.removeprefix(notes).partition("/")[0], []).append(entry)
-        for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
+        for segment, thread_id in (yield from self._surveyor.thread_ids(due)).items():
             try:
-                ((state, groups),) = yield from self._reader.survey([thread_id])
+                ((state, groups),) = yield from self._surveyor.survey([thread_id])
                 is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
             except (CorruptCheckpoint, SchemaMismatch, Vanished):
                 continue  # readers of this thread are told; other threads must still be swept
@@ -223,8 +225,8 @@ class Remover:
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
         yield from self._delete(groups, going)
-        (pages,) = yield from self._reader.everything([self._reader.keys.folder(thread_id)])
-        left = {object_.digest for object_ in self._reader.objects(thread_id, pages)}
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.folder(thread_id)])
+        left = {object_.digest for object_ in self._surveyor.objects(thread_id, pages)}
         hidden = tuple(
             (since, rest)
             for since, digests in ledger.hidden

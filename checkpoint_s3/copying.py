@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,15 @@ from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import Chunk, ChunkId
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
+from checkpoint_s3.format import (
+    Ledger,
+    checkpoint_digest,
+    new_nonce,
+    read_writes,
+    read_writes_place,
+    without,
+    writes_object,
+)
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Label, space_segment
@@ -111,7 +118,7 @@ class Copier:
         if any(group.visible and group.place not in known for group in present):
             return False
         mine = {group.place: group for group in present}
-        token = os.urandom(8)
+        token = new_nonce()
         copies = _copies(originals, mine, token[:_SALT_BYTES])
         writes = yield from self._writes_to_add(target, originals, mine)
         if not copies.names and not writes:
@@ -169,7 +176,7 @@ class Copier:
             needed, _ = closure((write.value for write in rest), chunks, older)
             checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], where)
             key = CheckpointKey(own.thread_id, checkpoint_ns, checkpoint_id)
-            body = writes_object(key, rest, needed.values(), os.urandom(8))
+            body = writes_object(key, rest, needed.values())
             folder = self._surveyor.keys.folder(own.thread_id)
             yield Put(folder + name.text(), body, if_absent=etag is None, if_match=etag)
 

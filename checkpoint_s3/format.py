@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,11 @@ def writes_digest(name: str, etag: str) -> bytes:
     return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
 
 
+def new_nonce() -> bytes:
+    """Return random bytes that tell a ledger, an object of writes or a copy from all others."""
+    return os.urandom(8)
+
+
 # Writing
 
 
@@ -126,7 +132,8 @@ def checkpoint_object(head: Head, items: Items) -> bytes:
     return _framed(CHECKPOINT, parts, [values, _packed_chunks(items.chunks.values())])
 
 
-def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk], nonce: bytes) -> bytes:
+def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk]) -> bytes:
+    """Return an object of writes. No two are the same, so that no two have the same ETag."""
     latest = max(write.written_at for write in writes)
     rows = [
         (
@@ -142,7 +149,7 @@ def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Ite
         )
         for write in writes
     ]
-    head = [key.checkpoint_ns, key.checkpoint_id, latest, nonce]
+    head = [key.checkpoint_ns, key.checkpoint_id, latest, new_nonce()]
     return _framed(WRITES, head, [rows, _packed_chunks(chunks)])
 
 

@@ -125,7 +125,7 @@ class Inbox:
             some = [*islice(rest, max(room, next(at_once)))]
             if not some:
                 break
-            found = yield from self._latest({thread_id: listed[thread_id] for _, thread_id, _ in some})
+            found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some])
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)
                 if latest is None:
@@ -140,27 +140,7 @@ class Inbox:
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         """One page or several: to find one takes finding all that wait."""
-        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(query.thread_id)])
-        markers = self._markers(entries_of(pages))
-        now = max(page.now for page in pages)
-        ids = yield from self._surveyor.thread_ids({marker.thread for marker in markers})
-        if query.thread_id is not None:
-            ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
-        surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
-        latest = yield from self._latest(dict(zip(ids.values(), surveyed, strict=True)))
-        groups = {id_: place[1] for id_, place in zip(ids.values(), surveyed, strict=True)}
-        yield from self._repair(markers, ids, groups, latest, now)
-        waiting = [
-            (each, write)
-            for each in latest.values()
-            if each.has_terms(query.terms)
-            for write in each.pending
-            if query.is_behind((write.written_at, each.thread_id, write.task_id))
-        ]
-        waiting.sort(
-            key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
-            reverse=query.order == "newest",
-        )
+        waiting = yield from self._waiting(query)
         found: list[InterruptRecord] = []
         size = 0
         for start in range(0, len(waiting), query.limit):
@@ -176,6 +156,30 @@ class Inbox:
             if query.limit < MAX_PAGE or size >= PAGE_BYTES:
                 break
         return found
+
+    def _waiting(self, query: InboxQuery) -> Operation[Sequence[tuple[_Latest, WriteRecord]]]:
+        """All pending questions from where a query's page begins, in its order. Stale markers are deleted, too."""
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(query.thread_id)])
+        markers = self._markers(entries_of(pages))
+        now = max(page.now for page in pages)
+        ids = yield from self._surveyor.thread_ids({marker.thread for marker in markers})
+        if query.thread_id is not None:
+            ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
+        surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
+        latest = yield from self._latest(surveyed)
+        yield from self._repair(markers, ids, [group for _, groups in surveyed for group in groups], latest, now)
+        waiting = [
+            (each, write)
+            for each in latest.values()
+            if each.has_terms(query.terms)
+            for write in each.pending
+            if query.is_behind((write.written_at, each.thread_id, write.task_id))
+        ]
+        waiting.sort(
+            key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
+            reverse=query.order == "newest",
+        )
+        return waiting
 
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
@@ -201,18 +205,13 @@ class Inbox:
         self,
         markers: Sequence[_Marker],
         ids: Mapping[str, str],
-        groups: Mapping[str, Sequence[Group]],
+        groups: Sequence[Group],
         latest: Mapping[str, _Latest],
         now: int,
     ) -> Operation[None]:
         """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
         # Thousands of tasks of one thread may have a marker.
-        written = {
-            (thread_id, group.checkpoint_id)
-            for thread_id, some in groups.items()
-            for group in some
-            if group.space == _ROOT and group.writes
-        }
+        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == _ROOT and group.writes}
         waiting = {
             (thread_id, task_digest(write.task_id)) for thread_id, found in latest.items() for write in found.pending
         }
@@ -233,10 +232,10 @@ class Inbox:
         if stale:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
-    def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
-        """The latest checkpoint of each thread's root namespace. Threads without a visible one are left out."""
+    def _latest(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
+        """The latest checkpoint of each thread's root namespace, by thread; without those that have no visible one."""
         places: list[tuple[State, Group]] = []
-        for state, groups in threads.values():
+        for state, groups in threads:
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
             if group is not None:
                 places.append((state, group))

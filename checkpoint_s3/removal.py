@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,7 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, each
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, without
+from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
@@ -156,7 +155,7 @@ class Remover:
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         """Replace the ledger that ``state`` has. False if it has been changed since."""
-        ledger = replace(ledger, nonce=os.urandom(8))
+        ledger = replace(ledger, nonce=new_nonce())
         key = self._surveyor.keys.ledger(thread_id)
         done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
         # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -32,8 +31,6 @@ from checkpoint_s3.vanished import again_if_vanished
 
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 """Makes the content of an object that holds these writes."""
-
-_NONCE_BYTES = 8
 
 
 class Writer:
@@ -171,7 +168,7 @@ class Writer:
         def body(some: Sequence[WriteRecord]) -> bytes:
             needed, _ = closure((write.value for write in some), state, brought)
             own = [chunk for id_, chunk in needed.items() if id_ not in state]
-            return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
+            return writes_object(key, some, own)
 
         yield from self._put_objects(key, writes, body)
         if asking and surveyor.elapsed() >= marked_at + surveyor.grace:

@@ -54,7 +54,7 @@ class Reader:
             CorruptCheckpoint: one cannot be read; those that can are remembered.
             SchemaMismatch: one has a later format.
         """
-        known = self.memory.heads([each.key for each in checkpoints])
+        known = self.memory.heads.known(each.key for each in checkpoints)
         unknown = {each.key: each for each in checkpoints if each.key not in known}
         bodies = yield from self.beginnings([*unknown])
         damage: CorruptCheckpoint | None = None
@@ -63,7 +63,7 @@ class Reader:
                 known[key] = read_head(body, each.checkpoint_key)
             except CorruptCheckpoint as error:
                 damage = damage or error
-        self.memory.remember_heads(known)
+        self.memory.heads.remember(known)
         if damage is not None:
             raise damage
         return [known[each.key] for each in checkpoints]
@@ -168,7 +168,7 @@ class Reader:
 
     def _noted_times(self, objects_: Sequence[WritesObject]) -> Operation[Mapping[tuple[str, str], int]]:
         """When each object's latest write was made, as its writer noted it, by key and ETag."""
-        known = self.memory.write_times([(each.key, each.etag) for each in objects_])
+        known = self.memory.write_times.known((each.key, each.etag) for each in objects_)
         unknown = [each for each in objects_ if (each.key, each.etag) not in known]
         bodies = yield from self.beginnings([each.key for each in unknown])
         for each, body in zip(unknown, bodies, strict=True):
@@ -176,7 +176,7 @@ class Reader:
                 known[each.key, each.etag] = read_writes_place(body, each.name)[2]
             except CorruptCheckpoint:
                 known[each.key, each.etag] = int(each.modified * 1_000_000)
-        self.memory.remember_write_times(known)
+        self.memory.write_times.remember(known)
         return known
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:

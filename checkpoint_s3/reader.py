@@ -57,15 +57,15 @@ class Reader:
         known = self.memory.heads.known(each.key for each in checkpoints)
         unknown = {each.key: each for each in checkpoints if each.key not in known}
         bodies = yield from self.beginnings([*unknown])
-        damage: CorruptCheckpoint | None = None
+        first: CorruptCheckpoint | None = None
         for (key, each), body in zip(unknown.items(), bodies, strict=True):
             try:
                 known[key] = read_head(body, each.checkpoint_key)
             except CorruptCheckpoint as error:
-                damage = damage or error
+                first = first or error
         self.memory.heads.remember(known)
-        if damage is not None:
-            raise damage
+        if first is not None:
+            raise first
         return [known[each.key] for each in checkpoints]
 
     def readable_heads(self, checkpoints: Sequence[CheckpointObject]) -> Operation[Sequence[Head | None]]:

@@ -53,8 +53,12 @@ class Snapshot:
     segments: tuple[Segment, ...]
     live: frozenset[ChunkId]
 
-    def chunk(self, id_: ChunkId) -> Chunk | None:
-        return next((found for segment in self.segments if (found := segment.items.chunks.get(id_))), None)
+    @property
+    def chunks(self) -> dict[ChunkId, Chunk]:
+        """The chunks that it needs, by id."""
+        return {
+            id_: chunk for segment in self.segments for id_, chunk in segment.items.chunks.items() if id_ in self.live
+        }
 
 
 @dataclass(frozen=True, slots=True)

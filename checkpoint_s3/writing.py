@@ -160,7 +160,7 @@ class Writer:
             yield Batch(self._inbox.marker(key, task_id) for task_id in asking)
         yield from surveyor.renew(key.thread_id)
         snapshot = memory.snapshot(key)
-        state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
+        state = snapshot.chunks if snapshot else {}
         brought = {**memory.drafts(key.namespace), **chunks}
         if missing := missing_chunks(writes, state, brought):
             return Missing(frozenset(missing))

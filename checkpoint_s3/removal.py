@@ -110,9 +110,12 @@ class Remover:
 
     def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
         """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
-        root = [group for group in groups if group.space == space_segment("") and group.visible]
-        latest = max((group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None)
-        if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
+        root = space_segment("")
+        visible = (group.checkpoint_id for group in groups if group.space == root and group.visible)
+        latest = max(
+            (group for group in kept if group.space == root), key=lambda group: group.checkpoint_id, default=None
+        )
+        if latest is not None and max(visible) > latest.checkpoint_id:
             yield from self._inbox.mark_again(latest)
 
     def amend(

@@ -387,6 +387,25 @@ def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are
     assert places.looks <= 2 * 50
 
 
+def test_removing_the_checkpoints_of_a_run_compares_none_of_a_thread_with_all_others(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        put(saver, {"n": number}, run_id=str(number % 20))
+    compared = 0
+    equal = Group.__eq__
+
+    def counting(group: Group, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(group, other)
+
+    monkeypatch.setattr(Group, "__eq__", counting)
+    saver.delete_for_runs(["1"])
+    assert len(list(saver.list(CONFIG))) == 38
+    assert compared <= 40
+
+
 # A chat
 
 

@@ -255,7 +255,8 @@ class Inbox:
                 writes, chunks = read_all_writes(group.writes, bodies)
             except CorruptCheckpoint:
                 damaged = [each for each in group.writes if not has_writes(bodies[each.key])]
-                writes, chunks = read_all_writes([each for each in group.writes if each not in damaged], bodies)
+                readable = [each for each in group.writes if has_writes(bodies[each.key])]
+                writes, chunks = read_all_writes(readable, bodies)
             # One for a task, as questions are. Of the task's id, only the digest is known.
             asked_at = {each.parsed.task: int(each.modified * 1_000_000) for each in damaged if each.parsed.kind == "x"}
             writes += [unreadable_question(*place) for place in asked_at.items()]

@@ -9,10 +9,10 @@ from checkpoint_base.keys import NamespaceKey
 from checkpoint_base.records import Ancestry, Chunk, ChunkId, ValueRecord, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head, Items
-from checkpoint_s3.groups import Group, grouped, objects
-from checkpoint_s3.layout import space_segment
-from checkpoint_s3.reader import Reader, entries_of, read_all_writes
-from checkpoint_s3.stack import closure
+from checkpoint_s3.groups import Group
+from checkpoint_s3.reader import Reader, read_all_writes
+from checkpoint_s3.stack import missing_chunks
+from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import List
 
 FIRST_HEADS = 16
@@ -29,32 +29,21 @@ class _Ancestor:
 
 
 def follow(
-    reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
+    surveyor: Surveyor, reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
 ) -> Operation[Ancestry]:
     """`CheckpointStore.ancestry`."""
-    groups = yield from _listed(reader, key)
+    listed = yield from surveyor.first_groups(key.thread_id, List(surveyor.keys.space(key)))
+    groups = {group.checkpoint_id: group for group in listed if group.checkpoint is not None}  # newest first
     if checkpoint_id is None:
         checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)
     if checkpoint_id is None or checkpoint_id not in groups:
         return Ancestry()
-    chain = yield from _chain(reader, key.thread_id, groups, checkpoint_id, channels)
-    return (yield from _collected(reader, key.thread_id, chain))
-
-
-def _listed(reader: Reader, key: NamespaceKey) -> Operation[Mapping[str, Group]]:
-    """The checkpoints of a namespace by id, newest first."""
-    folder = reader.keys.folder(key.thread_id)
-    prefix = folder + space_segment(key.checkpoint_ns)
-    state, page = yield from reader.listed(key.thread_id, List(prefix))
-    pages = [page]
-    while pages[-1].last is not None:
-        pages.append((yield List(prefix, after=pages[-1].last)))
-    found = grouped(objects(entries_of(pages), folder), state.ledger)
-    return {group.checkpoint_id: group for group in found if group.checkpoint is not None}
+    chain = yield from _chain(reader, groups, checkpoint_id, channels)
+    return (yield from _collected(reader, chain))
 
 
 def _chain(
-    reader: Reader, thread_id: str, groups: Mapping[str, Group], checkpoint_id: str, channels: Collection[str]
+    reader: Reader, groups: Mapping[str, Group], checkpoint_id: str, channels: Collection[str]
 ) -> Operation[Sequence[_Ancestor]]:
     """The ancestors of a checkpoint, beginning with its parent, until no channel is open any more."""
     ids = [*groups]
@@ -66,7 +55,7 @@ def _chain(
         if wanted not in heads:
             at = ids.index(wanted)
             some = [id_ for id_ in ids[at:] if id_ not in heads][:at_once]
-            found = yield from reader.heads([(thread_id, groups[id_].existing) for id_ in some])
+            found = yield from reader.heads([groups[id_].existing for id_ in some])
             heads.update(zip(some, found, strict=True))
             at_once *= 4
         if wanted != checkpoint_id:
@@ -81,13 +70,10 @@ def _chain(
     return chain
 
 
-def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Operation[Ancestry]:
+def _collected(reader: Reader, chain: Sequence[_Ancestor]) -> Operation[Ancestry]:
     """Read the writes of all ancestors, and the states that have a wanted value: usually in one request."""
-    folder = reader.keys.folder(thread_id)
-    keys = [folder + each.name for ancestor in chain for each in ancestor.group.writes]
-    keys += [
-        folder + part.text() for ancestor in chain if ancestor.seeds for part in ancestor.group.existing.parsed.stack()
-    ]
+    keys = [each.key for ancestor in chain for each in ancestor.group.writes]
+    keys += [key for ancestor in chain if ancestor.seeds for key in ancestor.group.existing.state_keys]
     bodies = yield from reader.bodies([*dict.fromkeys(keys)])
     writes: list[tuple[WriteRecord, ...]] = []
     values: dict[str, ValueRecord] = {}
@@ -95,20 +81,16 @@ def _collected(reader: Reader, thread_id: str, chain: Sequence[_Ancestor]) -> Op
     items: dict[str, Items] = {}
     for ancestor in chain:
         group, opened = ancestor.group, ancestor.opened
-        found, brought = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
+        found, brought = read_all_writes(group.writes, bodies)
         kept = opened if group.retired is None else opened & group.retired
         writes.append(tuple(write for write in found if write.channel in kept))
         chunks.update(brought)
         if ancestor.seeds:
-            state = reader.read(thread_id, replace(group, writes=[]), bodies, items)
+            state = reader.read(replace(group, writes=[]), bodies, items)
             values |= {channel: state.values[channel] for channel in ancestor.seeds}
             chunks.update(state.chunks)
     # Writes may refer to chunks of their checkpoint's state.
-    lacking = [
-        (thread_id, ancestor.group)
-        for ancestor, some in zip(chain, writes, strict=True)
-        if closure((id_ for write in some for id_ in write.value.chunk_ids), chunks)[1]
-    ]
+    lacking = [ancestor.group for ancestor, some in zip(chain, writes, strict=True) if missing_chunks(some, chunks)]
     states = yield from reader.contents(lacking)
     for stored in states:
         chunks.update(stored.chunks)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import orjson
 
 from checkpoint_base.errors import SchemaMismatch, UnsupportedOperation
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import FORMAT
-from checkpoint_s3.layout import Keys
+from checkpoint_s3.layout import Keys, nonce
 from checkpoint_s3.transport import Batch, Delete, Get, List, Put
 
 APPLICATION = "checkpoint-backends"
@@ -54,7 +52,7 @@ def _check(content: bytes, where: str) -> None:
 
 
 def _probe(keys: Keys, bucket: str) -> Operation[None]:
-    folder = keys.probe(os.urandom(8).hex())
+    folder = keys.probe(nonce())
     probes = [folder + name for name in _PROBES]
     try:
         for key in probes:

@@ -2,121 +2,239 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
+from checkpoint_base.records import Chunk, ChunkId
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Ledger, checkpoint_digest, read_writes, read_writes_place, without, writes_object
+from checkpoint_s3.format import (
+    Ledger,
+    checkpoint_digest,
+    new_nonce,
+    read_writes,
+    read_writes_place,
+    without,
+    writes_object,
+)
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import CheckpointName, Label, WritesName, space_segment
-from checkpoint_s3.reader import Changed, Reader, State, Vanished, read_all_writes
+from checkpoint_s3.layout import CheckpointName, Label, space_segment
+from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
+from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Copy, Put
+from checkpoint_s3.vanished import Changed, Vanished
 
 _SALT_BYTES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Copies:
-    """What to copy, and what the copy's ledger will say of it.
+    """The checkpoints to copy, and what the copy's ledger will say of them.
 
-    ``objects`` has the copies' names by those of the originals. ``hidden`` has the digests of objects that stay hidden:
+    ``names`` has the copies' names by those of the originals. ``hidden`` has the digests of objects that stay hidden:
     copies that only hold state for others, and checkpoints of the target that copies replace.
     """
 
-    objects: Mapping[str, CheckpointName]
+    names: Mapping[str, CheckpointName]
     hidden: frozenset[bytes]
     retired: Mapping[bytes, frozenset[str]]
 
 
-def copy(reader: Reader, inbox: Inbox, remover: Remover, source: str, target: str) -> Operation[bool]:
-    """`CheckpointStore.copy_thread`."""
-    (theirs, originals), (_, present) = yield from reader.survey([source, target])
-    if not any(group.checkpoint or group.writes for group in originals):
-        return True
-    known = {(group.space, group.checkpoint_id) for group in originals if group.visible}
-    mine = {(group.space, group.checkpoint_id): group for group in present}
-    if any(group.visible and place not in known for place, group in mine.items()):
-        return False
-    token = os.urandom(8)
-    copies = _copies(originals, mine, token[:_SALT_BYTES])
-    writes = yield from _writes_to_add(reader, (source, target), originals, mine)
-    if not copies.objects and not writes:
-        return True
-    ((created_at, updated_at),) = yield from reader.times([(source, theirs, originals)])
-    yield from reader.name_thread(target)
-    folders = reader.keys.folder(source), reader.keys.folder(target)
-    names = {name.text() for name in copies.objects.values()} | {put.key.removeprefix(folders[1]) for put in writes}
-    veil = frozenset(map(checkpoint_digest, names))
-    kept = {name for group in present for name in names_of([replace(group, others=[])])}
+@dataclass(frozen=True, slots=True)
+class _Veil:
+    """Hides a copy in the target's ledger while it is being made.
 
-    def veiled(state: State, groups: Sequence[Group]) -> Operation[Ledger]:
-        yield from ()
-        there = {each.name for group in groups for each in group.writes}
-        if there & names:  # another copy, say, has stored them meanwhile: a veil would hide them
-            raise Changed(target)
-        return replace(state.ledger, veiled={**state.ledger.veiled, token: (state.now, veil)})
+    ``token`` tells it from those of other copies. ``added`` are the names of what is copied, ``kept`` those of what the
+    target has already. The times are the source's.
+    """
 
-    def lifted(state: State, groups: Sequence[Group]) -> Operation[Ledger]:
-        yield from ()
-        if token not in state.ledger.veiled:
-            raise StoreUnavailable(f"copying thread {source!r} took so long that what had been copied was swept up")
-        removed = state.ledger.removed
+    source: str
+    target: str
+    token: bytes
+    copies: _Copies
+    added: frozenset[str]
+    kept: frozenset[str]
+    created_at: int | None
+    updated_at: int
+
+    @property
+    def digests(self) -> frozenset[bytes]:
+        return frozenset(map(checkpoint_digest, self.added))
+
+    def drawn(self, state: State, groups: Sequence[Group]) -> Ledger:
+        """The ledger that hides the copy, before anything of it is stored."""
+        if any(each.name in self.added for group in groups for each in group.writes):
+            raise Changed(self.target)  # another copy, say, has stored them meanwhile: a veil would hide them
+        return replace(state.ledger, veiled={**state.ledger.veiled, self.token: (state.now, self.digests)})
+
+    def lifted(self, state: State, groups: Sequence[Group]) -> Ledger:
+        """The ledger that reveals the copy, when all of it is stored."""
+        ledger = state.ledger
+        if self.token not in ledger.veiled:
+            raise StoreUnavailable(
+                f"copying thread {self.source!r} took so long that what had been copied was swept up"
+            )
+        removed = ledger.removed
         there = {name for name, object_ in names_of(groups).items() if object_.digest not in removed}
-        if not there >= names | kept:  # somebody has removed a part of the target meanwhile
-            raise Changed(target)
+        if not there >= self.added | self.kept:  # somebody has removed a part of the target meanwhile
+            raise Changed(self.target)
         return replace(
-            state.ledger,
-            created_at=created_at,
-            updated_at=max(updated_at, state.ledger.updated_at),
-            hidden=(*state.ledger.hidden, (state.now, copies.hidden)),
-            retired={**state.ledger.retired, **copies.retired},
+            ledger,
+            created_at=self.created_at,
+            updated_at=max(self.updated_at, ledger.updated_at),
+            hidden=(*ledger.hidden, (state.now, self.copies.hidden)),
+            retired={**ledger.retired, **self.copies.retired},
             # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
             # empty batch tells readers that something has just appeared.
-            veiled={**without(state.ledger.veiled, veil), token: (state.now, frozenset())},
+            veiled={**without(ledger.veiled, self.digests), self.token: (state.now, frozenset())},
         )
 
-    yield from remover.amend(target, veiled)
-    if copies.objects:
-        done = yield Batch(
-            Copy(folders[0] + name, folders[1] + copied.text()) for name, copied in copies.objects.items()
-        )
-        if lost := [name for name, copied in zip(copies.objects, done, strict=True) if not copied]:
-            raise Vanished(reader.named(folders[0] + lost[0]))
-    if writes:
-        yield from _put_writes(reader, remover, target, writes)
-    yield from _mark(inbox, source, target, originals)
-    yield from remover.amend(target, lifted)
-    return True
+
+class Copier:
+    """Copies threads.
+
+    Args:
+        surveyor, reader: what the store lists and reads with.
+        inbox: marks waiting tasks in the target.
+        remover: changes the target's ledger.
+    """
+
+    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox, remover: Remover) -> None:
+        self._surveyor = surveyor
+        self._reader = reader
+        self._inbox = inbox
+        self._remover = remover
+
+    def copy(self, source: str, target: str) -> Operation[bool]:
+        """`CheckpointStore.copy_thread`."""
+        (theirs, originals), (_, present) = yield from self._surveyor.survey([source, target])
+        if not any(group.current for group in originals):
+            return True
+        known = {group.place for group in originals if group.visible}
+        if any(group.visible and group.place not in known for group in present):
+            return False
+        mine = {group.place: group for group in present}
+        token = new_nonce()
+        copies = _copies(originals, mine, token[:_SALT_BYTES])
+        writes = yield from self._writes_to_add(target, originals, mine)
+        if not copies.names and not writes:
+            return True
+        ((created_at, updated_at),) = yield from self._reader.times([(theirs, originals)])
+        yield from self._surveyor.name_thread(target)
+        folder = self._surveyor.keys.folder(target)
+        added = [*(name.text() for name in copies.names.values()), *(put.key.removeprefix(folder) for put in writes)]
+        kept = frozenset(object_.name for group in present for object_ in group.current)
+        veil = _Veil(source, target, token, copies, frozenset(added), kept, created_at, updated_at)
+        yield from self._remover.amend(target, veil.drawn)
+        yield from self._copy_checkpoints(source, target, copies.names)
+        yield from self._put_writes(target, writes)
+        yield from self._mark(target, originals)
+        yield from self._remover.amend(target, veil.lifted)
+        return True
+
+    def _writes_to_add(
+        self, target: str, originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
+    ) -> Operation[list[Put]]:
+        """The writes that the target does not have, as new objects."""
+        pairs = [(group, mine.get(group.place, Group(target, *group.place))) for group in originals if group.writes]
+        bodies = yield from self._reader.bodies([each.key for pair in pairs for group in pair for each in group.writes])
+        # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
+        changed = [group for group, _ in pairs if group.replaced]
+        replaced = yield from self._reader.replaced(changed)
+        older = {group.place: chunks for group, chunks in zip(changed, replaced, strict=True)}
+        return [put for group, own in pairs for put in self._added(group, own, older.get(group.place, {}), bodies)]
+
+    def _added(
+        self, group: Group, own: Group, older: Mapping[ChunkId, Chunk], bodies: Mapping[str, bytes]
+    ) -> Iterator[Put]:
+        """The writes of a checkpoint that the target's ``own`` does not have, numbered after those it has.
+
+        ``older`` has chunks that they may refer to without bringing them along.
+        """
+        stored, _ = read_all_writes(own.writes, bodies)
+        taken = {(write.task_id, write.idx) for write in stored}
+        hidden = [other for other in own.others if isinstance(other, WritesObject)]
+        numbers = _numbers([*own.writes, *hidden])
+        for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
+            where = self._reader.named(each.key)
+            found, chunks = read_writes(bodies[each.key], where)
+            rest = [write for write in found if (write.task_id, write.idx) not in taken]
+            if not rest:
+                continue
+            taken.update((write.task_id, write.idx) for write in rest)
+            name, etag = each.parsed, None
+            if name.kind == "x":
+                # The target's object of this name must be a hidden one: a visible one is in `taken`.
+                etag = next((other.etag for other in hidden if other.parsed == name), None)
+            else:
+                numbers[name.task] = numbers.get(name.task, -1) + 1
+                name = replace(name, number=numbers[name.task])
+            needed, _ = closure((write.value for write in rest), chunks, older)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], where)
+            key = CheckpointKey(own.thread_id, checkpoint_ns, checkpoint_id)
+            body = writes_object(key, rest, needed.values())
+            folder = self._surveyor.keys.folder(own.thread_id)
+            yield Put(folder + name.text(), body, if_absent=etag is None, if_match=etag)
+
+    def _copy_checkpoints(self, source: str, target: str, names: Mapping[str, CheckpointName]) -> Operation[None]:
+        if not names:
+            return
+        theirs, ours = self._surveyor.keys.folder(source), self._surveyor.keys.folder(target)
+        done = yield Batch(Copy(theirs + name, ours + copied.text()) for name, copied in names.items())
+        for name, is_done in zip(names, done, strict=True):
+            if not is_done:
+                raise Vanished(self._reader.named(theirs + name))
+
+    def _put_writes(self, target: str, puts: Sequence[Put]) -> Operation[None]:
+        if not puts:
+            return
+        done = yield Batch(puts)
+        refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
+        stored = yield from self._reader.bodies([put.key for put in refused])
+        folder = self._surveyor.keys.folder(target)
+        taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
+        if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
+            yield from self._remover.unveil(target, taken)
+            raise Changed(target)
+
+    def _mark(self, target: str, originals: Sequence[Group]) -> Operation[None]:
+        """Mark in the target the tasks that may be waiting on its latest checkpoint, or on one that has yet to arrive.
+
+        The writes say which. The source may have lost its markers, because it has gone on since.
+        """
+        root = [group for group in originals if group.space == space_segment("")]
+        latest = max((group.checkpoint_id for group in root if group.visible), default="")
+        for group in root:
+            if group.checkpoint_id >= latest:
+                yield from self._inbox.mark_again(group, copied_to=target)
 
 
 def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], salt: bytes) -> _Copies:
     """Decide which objects to copy under which names: never one that the target has had, which its ledger may hide."""
-    objects: dict[str, CheckpointName] = {}
+    names: dict[str, CheckpointName] = {}
     seen: set[str] = set()
     retired: dict[bytes, frozenset[str]] = {}
     replaced: set[bytes] = set()
     for group in originals:
         if group.checkpoint is None:
             continue
-        own = mine.get((group.space, group.checkpoint_id))
+        own = mine.get(group.place)
         if own is not None and own.checkpoint is not None:
             if _moment(own.checkpoint) == _moment(group.checkpoint):
                 continue  # copied before
             replaced.add(own.checkpoint.digest)
         for part in group.checkpoint.parsed.stack():
-            objects[part.text()] = _renamed(part, salt)
-        copied = objects[group.checkpoint.name].text()
+            names[part.text()] = _renamed(part, salt)
+        copied = names[group.checkpoint.name].text()
         seen.add(copied)
         if group.retired is not None:
             retired[checkpoint_digest(copied)] = group.retired
-    carried = {checkpoint_digest(name.text()) for name in objects.values() if name.text() not in seen}
-    return _Copies(objects, frozenset(carried | replaced), retired)
+    carried = {checkpoint_digest(name.text()) for name in names.values() if name.text() not in seen}
+    return _Copies(names, frozenset(carried | replaced), retired)
 
 
 def _moment(checkpoint: CheckpointObject) -> bytes:
@@ -132,80 +250,10 @@ def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
     return CheckpointName(name.space, salted(name.label), tuple(salted(label) for label in name.older))
 
 
-def _writes_to_add(
-    reader: Reader, threads: tuple[str, str], originals: Sequence[Group], mine: Mapping[tuple[str, str], Group]
-) -> Operation[list[Put]]:
-    """The writes that the target does not have, as new objects numbered after those it has."""
-    source, target = threads
-    folders = reader.keys.folder(source), reader.keys.folder(target)
-    places = [group for group in originals if group.writes]
-    present = [own.writes if (own := mine.get((group.space, group.checkpoint_id))) else [] for group in places]
-    keys = [folders[0] + writes.name for group in places for writes in group.writes]
-    keys += [folders[1] + writes.name for some in present for writes in some]
-    bodies = yield from reader.bodies(keys)
-    # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
-    changed = [group for group in places if len(group.checkpoints) > (group.checkpoint is not None)]
-    replaced = yield from reader.replaced([(source, group) for group in changed])
-    older = {(group.space, group.checkpoint_id): chunks for group, chunks in zip(changed, replaced, strict=True)}
-    puts: list[Put] = []
-    for group, some in zip(places, present, strict=True):
-        before = older.get((group.space, group.checkpoint_id), {})
-        stored, _ = read_all_writes([(each, bodies[folders[1] + each.name]) for each in some], target)
-        taken = {(write.task_id, write.idx) for write in stored}
-        own = mine.get((group.space, group.checkpoint_id))
-        others = [other for other in own.others if isinstance(other, WritesObject)] if own else []
-        numbers = _numbers([*own.writes, *others] if own else [])
-        for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
-            body = bodies[folders[0] + each.name]
-            found, chunks = read_writes(body, reader.named(folders[0] + each.name))
-            rest = [write for write in found if (write.task_id, write.idx) not in taken]
-            if not rest:
-                continue
-            taken.update((write.task_id, write.idx) for write in rest)
-            name = each.parsed
-            etag = None
-            if name.kind == "x":
-                # The target's object of this name must be a hidden one: a visible one is in `taken`.
-                etag = next((other.etag for other in others if other.parsed == name), None)
-            else:
-                number = numbers.get(name.task, -1) + 1
-                numbers[name.task] = number
-                name = WritesName(name.space, name.checkpoint_id, "w", name.task, number)
-            needed, _ = closure((id_ for write in rest for id_ in write.value.chunk_ids), chunks, before)
-            checkpoint_ns, checkpoint_id, _ = read_writes_place(body, reader.named(folders[0] + each.name))
-            key = CheckpointKey(target, checkpoint_ns, checkpoint_id)
-            object_ = writes_object(key, rest, needed.values(), os.urandom(8))
-            puts.append(Put(folders[1] + name.text(), object_, if_absent=etag is None, if_match=etag))
-    return puts
-
-
-def _put_writes(reader: Reader, remover: Remover, target: str, puts: Sequence[Put]) -> Operation[None]:
-    done = yield Batch(puts)
-    refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
-    stored = yield from reader.bodies([put.key for put in refused])
-    folder = reader.keys.folder(target)
-    taken = [put.key.removeprefix(folder) for put in refused if stored[put.key] != put.body]
-    if taken:  # by another writer, whose objects must not stay hidden; otherwise only the answer was lost
-        yield from remover.unveil(target, taken)
-        raise Changed(target)
-
-
-def _mark(inbox: Inbox, source: str, target: str, originals: Sequence[Group]) -> Operation[None]:
-    """Mark in the target the tasks that may be waiting on its latest checkpoint, or on one that has yet to arrive.
-
-    The writes say which. The source may have lost its markers, because it has gone on since.
-    """
-    root = [group for group in originals if group.space == space_segment("")]
-    latest = max((group.checkpoint_id for group in root if group.visible), default="")
-    for group in root:
-        if group.checkpoint_id >= latest:
-            yield from inbox.mark_again(source, group, copied_to=target)
-
-
-def _numbers(found: Collection[WritesObject]) -> dict[str, int]:
-    """The greatest number among the objects of each task's ordinary writes, hidden or not."""
+def _numbers(objects_: Sequence[WritesObject]) -> dict[str, int]:
+    """The greatest number among the objects of each task's ordinary writes."""
     numbers: dict[str, int] = {}
-    for object_ in found:
+    for object_ in objects_:
         if object_.parsed.kind == "w":
             numbers[object_.parsed.task] = max(object_.parsed.number, numbers.get(object_.parsed.task, -1))
     return numbers

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,7 +83,12 @@ class Ledger:
 
     @property
     def unseen(self) -> frozenset[bytes]:
-        return self.removed.union(*(digests for _, digests in self.veiled.values()))
+        return self.removed | names_in(self.veiled)
+
+
+def names_in(veiled: Veils) -> frozenset[bytes]:
+    """Return the digests of all names that are veiled."""
+    return frozenset[bytes]().union(*(digests for _, digests in veiled.values()))
 
 
 def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
@@ -98,6 +104,11 @@ def checkpoint_digest(name: str) -> bytes:
 def writes_digest(name: str, etag: str) -> bytes:
     """Identify an object of writes in a ledger. The ETag is needed, because a later object may have the same name."""
     return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def new_nonce() -> bytes:
+    """Return random bytes that tell a ledger, an object of writes or a copy from all others."""
+    return os.urandom(8)
 
 
 # Writing
@@ -121,7 +132,8 @@ def checkpoint_object(head: Head, items: Items) -> bytes:
     return _framed(CHECKPOINT, parts, [values, _packed_chunks(items.chunks.values())])
 
 
-def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk], nonce: bytes) -> bytes:
+def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Iterable[Chunk]) -> bytes:
+    """Return an object of writes. No two are the same, so that no two have the same ETag."""
     latest = max(write.written_at for write in writes)
     rows = [
         (
@@ -137,7 +149,7 @@ def writes_object(key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Ite
         )
         for write in writes
     ]
-    head = [key.checkpoint_ns, key.checkpoint_id, latest, nonce]
+    head = [key.checkpoint_ns, key.checkpoint_id, latest, new_nonce()]
     return _framed(WRITES, head, [rows, _packed_chunks(chunks)])
 
 
@@ -187,8 +199,9 @@ def _head_end(body: bytes, where: str) -> int:
     return end
 
 
-def read_head(body: bytes, key: CheckpointKey, where: str) -> Head:
-    """Read the head of a checkpoint's object. ``key`` has its thread, and the id according to its name."""
+def read_head(body: bytes, key: CheckpointKey) -> Head:
+    """Read the head of a checkpoint's object. ``key`` is what its name tells of the checkpoint's."""
+    where = f"checkpoint {key.place}"
     parts = _head(body, CHECKPOINT, where)
     with _reading(where):
         namespace, id_, parent_id, run_id, caller_id, written_at, terms, opened, channels, header = parts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from checkpoint_base.keys import CheckpointKey
 from checkpoint_s3.format import Ledger, checkpoint_digest, writes_digest
 from checkpoint_s3.layout import CheckpointName, WritesName, parse_name
 from checkpoint_s3.transport import Entry
@@ -12,11 +14,27 @@ from checkpoint_s3.transport import Entry
 
 @dataclass(frozen=True, slots=True)
 class CheckpointObject:
-    """An object that holds a checkpoint; ``name`` is its name below the thread's folder."""
+    """An object that holds a checkpoint; ``name`` is its name in the folder of its thread."""
 
+    thread_id: str
+    folder: str
     name: str
     parsed: CheckpointName
     modified: float
+
+    @property
+    def key(self) -> str:
+        return self.folder + self.name
+
+    @property
+    def state_keys(self) -> list[str]:
+        """The keys of all objects that hold the checkpoint's state: its own, and the older ones that its name lists."""
+        return [self.folder + part.text() for part in self.parsed.stack()]
+
+    @property
+    def checkpoint_key(self) -> CheckpointKey:
+        """The checkpoint's key, but for its namespace, which a name does not always tell."""
+        return CheckpointKey(self.thread_id, "", self.parsed.checkpoint_id)
 
     @property
     def digest(self) -> bytes:
@@ -27,14 +45,23 @@ class CheckpointObject:
 class WritesObject:
     """An object that holds writes of a checkpoint, which itself may not be stored."""
 
+    thread_id: str
+    folder: str
     name: str
     parsed: WritesName
     etag: str
     modified: float
 
     @property
+    def key(self) -> str:
+        return self.folder + self.name
+
+    @property
     def digest(self) -> bytes:
         return writes_digest(self.name, self.etag)
+
+
+ThreadObject: TypeAlias = CheckpointObject | WritesObject
 
 
 @dataclass(slots=True)
@@ -46,12 +73,18 @@ class Group:
     put replaced.
     """
 
+    thread_id: str
     space: str
     checkpoint_id: str
     checkpoint: CheckpointObject | None = None
     retired: frozenset[str] | None = None
     writes: list[WritesObject] = field(default_factory=list)
-    others: list[CheckpointObject | WritesObject] = field(default_factory=list)
+    others: list[ThreadObject] = field(default_factory=list)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where in its thread it is."""
+        return self.space, self.checkpoint_id
 
     @property
     def existing(self) -> CheckpointObject:
@@ -69,34 +102,39 @@ class Group:
         return self.checkpoint if self.retired is None else None
 
     @property
+    def current(self) -> list[ThreadObject]:
+        """All objects but the ``others``."""
+        return [*self.writes] if self.checkpoint is None else [self.checkpoint, *self.writes]
+
+    @property
+    def replaced(self) -> list[CheckpointObject]:
+        """The checkpoints among the ``others``."""
+        return [other for other in self.others if isinstance(other, CheckpointObject)]
+
+    @property
     def checkpoints(self) -> list[CheckpointObject]:
         """Every object that holds the checkpoint, hidden or not; ``checkpoint`` comes first."""
-        others = [other for other in self.others if isinstance(other, CheckpointObject)]
-        return others if self.checkpoint is None else [self.checkpoint, *others]
+        return self.replaced if self.checkpoint is None else [self.checkpoint, *self.replaced]
 
 
-def objects(entries: Iterable[Entry], folder: str) -> Iterator[CheckpointObject | WritesObject]:
+def objects(thread_id: str, folder: str, entries: Iterable[Entry]) -> Iterator[ThreadObject]:
     """The objects of a thread among the entries of a listing. Entries with any other name are skipped."""
     for entry in entries:
         name = entry.key.removeprefix(folder)
         match parse_name(name):
             case CheckpointName() as parsed:
-                yield CheckpointObject(name, parsed, entry.modified)
+                yield CheckpointObject(thread_id, folder, name, parsed, entry.modified)
             case WritesName() as parsed:
-                yield WritesObject(name, parsed, entry.etag, entry.modified)
+                yield WritesObject(thread_id, folder, name, parsed, entry.etag, entry.modified)
 
 
-def grouped(found: Iterable[CheckpointObject | WritesObject], ledger: Ledger) -> list[Group]:
-    """The objects by checkpoint, in the order of the listing: within a namespace, the newest checkpoint comes first."""
+def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
+    """The objects of a thread by checkpoint, in the order of the listing: the newest of a namespace comes first."""
     unseen = ledger.unseen
     groups: dict[tuple[str, str], Group] = {}
     for object_ in found:
-        match object_:
-            case CheckpointObject():
-                place = (object_.parsed.space, object_.parsed.label.checkpoint_id)
-            case WritesObject():
-                place = (object_.parsed.space, object_.parsed.checkpoint_id)
-        group = groups.setdefault(place, Group(*place))
+        place = (object_.parsed.space, object_.parsed.checkpoint_id)
+        group = groups.setdefault(place, Group(object_.thread_id, *place))
         # A copy hides writes by their names alone, because it does so before it stores them.
         if object_.digest in unseen or checkpoint_digest(object_.name) in unseen:
             group.others.append(object_)
@@ -119,10 +157,6 @@ def carriers(groups: Iterable[Group], going: Collection[str]) -> set[str]:
     return {part.text() for checkpoint in staying for part in checkpoint.parsed.stack()}
 
 
-def names_of(groups: Iterable[Group]) -> Mapping[str, CheckpointObject | WritesObject]:
+def names_of(groups: Iterable[Group]) -> Mapping[str, ThreadObject]:
     """Every object of the groups by its name."""
-    return {
-        object_.name: object_
-        for group in groups
-        for object_ in (*([group.checkpoint] if group.checkpoint else ()), *group.writes, *group.others)
-    }
+    return {object_.name: object_ for group in groups for object_ in (*group.current, *group.others)}

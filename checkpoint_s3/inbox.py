@@ -23,10 +23,11 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import has_writes
-from checkpoint_s3.groups import Group, WritesObject
+from checkpoint_s3.groups import Group
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
-from checkpoint_s3.reader import Reader, State, entries_of, growing, read_all_writes
-from checkpoint_s3.stack import closure
+from checkpoint_s3.reader import Reader, growing, read_all_writes
+from checkpoint_s3.stack import closure, missing_chunks
+from checkpoint_s3.survey import State, Surveyor, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 
 _ROOT = space_segment("")
@@ -78,22 +79,25 @@ class Inbox:
     """Lists threads and interrupts.
 
     A marker that is older than the grace period and has no question is taken to be left over from a crash.
+
+    Args:
+        surveyor, reader: what the store lists and reads with.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, surveyor: Surveyor, reader: Reader) -> None:
+        self._surveyor = surveyor
         self._reader = reader
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
         """The request that marks a task which is about to ask. Each marker has a name of its own."""
         name = f"{id_segment(key.checkpoint_id)}.{task_digest(task_id)}.{nonce()}"
-        return Put(self._reader.keys.markers(key.thread_id) + name, b"")
+        return Put(self._surveyor.keys.markers(key.thread_id) + name, b"")
 
-    def mark_again(self, thread_id: str, group: Group, *, copied_to: str | None = None) -> Operation[None]:
+    def mark_again(self, group: Group, *, copied_to: str | None = None) -> Operation[None]:
         """Put new markers for a checkpoint that becomes the latest, or for its copy: old ones may have been deleted."""
-        folder = self._reader.keys.folder(thread_id)
-        bodies = yield from self._reader.bodies([folder + each.name for each in group.writes])
-        writes, _ = read_all_writes([(each, bodies[folder + each.name]) for each in group.writes], thread_id)
-        key = CheckpointKey(copied_to or thread_id, "", group.checkpoint_id)
+        bodies = yield from self._reader.bodies([each.key for each in group.writes])
+        writes, _ = read_all_writes(group.writes, bodies)
+        key = CheckpointKey(copied_to or group.thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
         if asking:
             yield Batch(self.marker(key, task_id) for task_id in asking)
@@ -102,12 +106,12 @@ class Inbox:
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         if query.thread_id is None:
-            surveyed = yield from self._reader.survey_all(damaged=True)
+            surveyed = yield from self._surveyor.survey_all(damaged=True)
         else:
-            ((state, groups),) = yield from self._reader.survey([query.thread_id], damaged=True)
+            ((state, groups),) = yield from self._surveyor.survey([query.thread_id], damaged=True)
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
-        times = yield from self._reader.times([(thread_id, *place) for thread_id, place in listed.items()])
+        times = yield from self._reader.times([*listed.values()])
         positions = [
             (updated_at, thread_id, created_at or updated_at)
             for thread_id, (created_at, updated_at) in zip(listed, times, strict=True)
@@ -121,7 +125,7 @@ class Inbox:
             some = [*islice(rest, max(room, next(at_once)))]
             if not some:
                 break
-            found = yield from self._latest({thread_id: listed[thread_id] for _, thread_id, _ in some})
+            found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some])
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)
                 if latest is None:
@@ -136,16 +140,34 @@ class Inbox:
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         """One page or several: to find one takes finding all that wait."""
-        (pages,) = yield from self._reader.everything([self._reader.keys.markers(query.thread_id)])
+        waiting = yield from self._waiting(query)
+        found: list[InterruptRecord] = []
+        size = 0
+        for start in range(0, len(waiting), query.limit):
+            page = waiting[start : start + query.limit]
+            lacking = {each.thread_id: each.group for each, write in page if missing_chunks([write], each.chunks)}
+            states = yield from self._states(lacking)
+            for each, write in page:
+                # A question may refer to chunks of the state in which it was asked.
+                chunks, _ = closure([write.value], each.chunks, states.get(each.thread_id, {}))
+                size += sum(len(chunk.body) for chunk in chunks.values())
+                found.append(InterruptRecord(each.record, write, chunks))
+            # A lower limit is the caller's, who wants no more.
+            if query.limit < MAX_PAGE or size >= PAGE_BYTES:
+                break
+        return found
+
+    def _waiting(self, query: InboxQuery) -> Operation[Sequence[tuple[_Latest, WriteRecord]]]:
+        """All pending questions from where a query's page begins, in its order. Stale markers are deleted, too."""
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
-        ids = yield from self._reader.thread_ids({marker.thread for marker in markers})
+        ids = yield from self._surveyor.thread_ids({marker.thread for marker in markers})
         if query.thread_id is not None:
             ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
-        surveyed = yield from self._reader.survey([*ids.values()], damaged=True)
-        latest = yield from self._latest(dict(zip(ids.values(), surveyed, strict=True)))
-        groups = {id_: place[1] for id_, place in zip(ids.values(), surveyed, strict=True)}
-        yield from self._repair(markers, ids, groups, latest, now)
+        surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
+        latest = yield from self._latest(surveyed)
+        yield from self._repair(markers, ids, [group for _, groups in surveyed for group in groups], latest, now)
         waiting = [
             (each, write)
             for each in latest.values()
@@ -157,28 +179,12 @@ class Inbox:
             key=lambda found: (found[1].written_at, found[0].thread_id, found[1].task_id),
             reverse=query.order == "newest",
         )
-        found: list[InterruptRecord] = []
-        size = 0
-        for start in range(0, len(waiting), query.limit):
-            page = waiting[start : start + query.limit]
-            lacking = {
-                each.thread_id: each.group for each, write in page if closure(write.value.chunk_ids, each.chunks)[1]
-            }
-            states = yield from self._states(lacking)
-            for each, write in page:
-                # A question may refer to chunks of the state in which it was asked.
-                chunks, _ = closure(write.value.chunk_ids, each.chunks, states.get(each.thread_id, {}))
-                size += sum(len(chunk.body) for chunk in chunks.values())
-                found.append(InterruptRecord(each.record, write, chunks))
-            # A lower limit is the caller's, who wants no more.
-            if query.limit < MAX_PAGE or size >= PAGE_BYTES:
-                break
-        return found
+        return waiting
 
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
         try:
-            states = yield from self._reader.contents([*groups.items()])
+            states = yield from self._reader.contents([*groups.values()])
         except CorruptCheckpoint:
             found: dict[str, Mapping[ChunkId, Chunk]] = {}
             if len(groups) > 1:
@@ -190,7 +196,7 @@ class Inbox:
     def _markers(self, entries: Iterable[Entry]) -> list[_Marker]:
         markers = []
         for entry in entries:
-            thread, _, name = entry.key.removeprefix(self._reader.keys.markers()).partition("/")
+            thread, _, name = entry.key.removeprefix(self._surveyor.keys.markers()).partition("/")
             if (parsed := parse_marker(name)) is not None:
                 markers.append(_Marker(entry, thread, *parsed))
         return markers
@@ -199,24 +205,19 @@ class Inbox:
         self,
         markers: Sequence[_Marker],
         ids: Mapping[str, str],
-        groups: Mapping[str, Sequence[Group]],
+        groups: Sequence[Group],
         latest: Mapping[str, _Latest],
         now: int,
     ) -> Operation[None]:
         """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
         # Thousands of tasks of one thread may have a marker.
-        written = {
-            (thread_id, group.checkpoint_id)
-            for thread_id, some in groups.items()
-            for group in some
-            if group.space == _ROOT and group.writes
-        }
+        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == _ROOT and group.writes}
         waiting = {
             (thread_id, task_digest(write.task_id)) for thread_id, found in latest.items() for write in found.pending
         }
         stale = []
         for marker in markers:
-            if marker.entry.age(now) < self._reader.grace:
+            if marker.entry.age(now) < self._surveyor.grace:
                 continue  # its question may be on its way
             thread_id = ids.get(marker.thread, "")
             found = latest.get(thread_id)
@@ -231,41 +232,38 @@ class Inbox:
         if stale:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
-    def _latest(self, threads: Mapping[str, tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
-        """The latest checkpoint of each thread's root namespace. Threads without a visible one are left out."""
-        places: list[tuple[str, Group, bool]] = []
-        for thread_id, (state, groups) in threads.items():
+    def _latest(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
+        """The latest checkpoint of each thread's root namespace, by thread; without those that have no visible one."""
+        places: list[tuple[State, Group]] = []
+        for state, groups in threads:
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
             if group is not None:
-                places.append((thread_id, group, state.is_damaged))
+                places.append((state, group))
         found: dict[str, _Latest] = {}
         for start in range(0, len(places), _THREADS_AT_ONCE):
             found |= yield from self._read_latest(places[start : start + _THREADS_AT_ONCE])
         return found
 
-    def _read_latest(self, places: Sequence[tuple[str, Group, bool]]) -> Operation[dict[str, _Latest]]:
-        """These checkpoints, each given with its thread and whether that has a damaged ledger."""
-        heads = yield from self._reader.readable_heads([(thread_id, group.existing) for thread_id, group, _ in places])
-        bodies = yield from self._reader.bodies(
-            [self._reader.keys.folder(thread_id) + each.name for thread_id, group, _ in places for each in group.writes]
-        )
+    def _read_latest(self, places: Sequence[tuple[State, Group]]) -> Operation[dict[str, _Latest]]:
+        """These checkpoints, each given with the state of its thread."""
+        heads = yield from self._reader.readable_heads([group.existing for _, group in places])
+        bodies = yield from self._reader.bodies([each.key for _, group in places for each in group.writes])
         found = {}
-        for (thread_id, group, is_ledger_damaged), head in zip(places, heads, strict=True):
-            folder = self._reader.keys.folder(thread_id)
-            objects = [(each, bodies[folder + each.name]) for each in group.writes]
-            damaged: list[WritesObject] = []
+        for (state, group), head in zip(places, heads, strict=True):
+            damaged = []
             try:
-                writes, chunks = read_all_writes(objects, thread_id)
+                writes, chunks = read_all_writes(group.writes, bodies)
             except CorruptCheckpoint:
-                damaged = [each for each, body in objects if not has_writes(body)]
-                writes, chunks = read_all_writes([place for place in objects if has_writes(place[1])], thread_id)
+                damaged = [each for each in group.writes if not has_writes(bodies[each.key])]
+                readable = [each for each in group.writes if has_writes(bodies[each.key])]
+                writes, chunks = read_all_writes(readable, bodies)
             # One for a task, as questions are. Of the task's id, only the digest is known.
             asked_at = {each.parsed.task: int(each.modified * 1_000_000) for each in damaged if each.parsed.kind == "x"}
             writes += [unreadable_question(*place) for place in asked_at.items()]
             telling = [write for write in writes if write.questions or write.settles]
-            asked, _ = closure((id_ for write in writes if write.questions for id_ in write.value.chunk_ids), chunks)
-            is_damaged = head is None or bool(damaged) or is_ledger_damaged
-            key = CheckpointKey(thread_id, "", group.checkpoint_id)
+            asked, _ = closure((write.value for write in writes if write.questions), chunks)
+            is_damaged = head is None or bool(damaged) or state.is_damaged
+            key = CheckpointKey(group.thread_id, "", group.checkpoint_id)
             record = unreadable(key) if head is None or is_damaged else head.record
-            found[thread_id] = _Latest(group, record, telling, asked, is_damaged)
+            found[group.thread_id] = _Latest(group, record, telling, asked, is_damaged)
         return found

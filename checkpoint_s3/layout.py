@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import quote, unquote
 from uuid import UUID
 
+from checkpoint_base.keys import NamespaceKey
+
 MAX_KEY_BYTES = 1024
 MAX_PREFIX_BYTES = 128
 
@@ -103,9 +105,13 @@ class CheckpointName:
     label: Label
     older: tuple[Label, ...]
 
+    @property
+    def checkpoint_id(self) -> str:
+        return self.label.checkpoint_id
+
     def text(self) -> str:
         references = "".join(f".{label.text()}" for label in self.older)
-        return f"{self.space}{id_segment(self.label.checkpoint_id)}/c{text64(self.label.tag)}{references}"
+        return f"{self.space}{id_segment(self.checkpoint_id)}/c{text64(self.label.tag)}{references}"
 
     def stack(self) -> tuple[CheckpointName, ...]:
         """Return the names of this object and of the older ones, newest first."""
@@ -223,6 +229,11 @@ class Keys:
     def folder(self, thread_id: str) -> str:
         """The prefix of a thread's checkpoints and writes."""
         return f"{self.folders}{thread_segment(thread_id)}/"
+
+    def space(self, key: NamespaceKey, checkpoint_id: str | None = None) -> str:
+        """The prefix of a namespace's checkpoints and writes, or of one checkpoint and its writes."""
+        prefix = self.folder(key.thread_id) + space_segment(key.checkpoint_ns)
+        return prefix if checkpoint_id is None else f"{prefix}{id_segment(checkpoint_id)}/"
 
     @property
     def ledgers(self) -> str:

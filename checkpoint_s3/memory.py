@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import Chunk, ChunkId
@@ -61,15 +61,41 @@ class Thread:
     is_named: bool = False
 
 
+class Recent(Generic[K, V]):
+    """Facts that stay true, of which the last ``most`` are remembered."""
+
+    def __init__(self, most: int) -> None:
+        self._lock = Lock()
+        self._facts: OrderedDict[K, V] = OrderedDict()
+        self._most = most
+
+    def known(self, keys: Iterable[K]) -> dict[K, V]:
+        """What is remembered of these keys."""
+        with self._lock:
+            return {key: self._facts[key] for key in keys if key in self._facts}
+
+    def remember(self, facts: Mapping[K, V]) -> None:
+        with self._lock:
+            for key, fact in facts.items():
+                self._facts[key] = fact
+                self._facts.move_to_end(key)
+            while len(self._facts) > self._most:
+                self._facts.popitem(last=False)
+
+
 class Memory:
-    """What one process knows of the threads that it has worked on lately. Losing it costs requests, never data."""
+    """What one process knows of the threads that it has worked on lately. Losing it costs requests, never data.
+
+    ``heads`` are by key, which never gets another object. ``write_times`` are those of the latest write in an object,
+    by its key and ETag.
+    """
 
     def __init__(self) -> None:
+        self.heads = Recent[str, Head](HEADS)
+        self.write_times = Recent[tuple[str, str], int](WRITE_TIMES)
         self._lock = Lock()
         self._threads: OrderedDict[str, Thread] = OrderedDict()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._heads: OrderedDict[str, Head] = OrderedDict()
-        self._write_times: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._size = 0
 
     def thread(self, thread_id: str) -> Thread:
@@ -77,14 +103,14 @@ class Memory:
             thread = self._threads.setdefault(thread_id, Thread())
             self._threads.move_to_end(thread_id)
             if len(self._threads) > THREADS:
-                self._drop(next(iter(self._threads)))
+                self._forget_spaces(*self._threads.popitem(last=False))
             return thread
 
     def forget(self, thread_id: str) -> None:
         """Forget all checkpoints and writes of a thread."""
         with self._lock:
             if thread := self._threads.get(thread_id):
-                self._drop_spaces(thread_id, thread)
+                self._forget_spaces(thread_id, thread)
 
     def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
         """Forget what a thread's ledger hides."""
@@ -142,24 +168,6 @@ class Memory:
         with self._lock:
             return dict(space.drafts)
 
-    def heads(self, keys: Collection[str]) -> dict[str, Head]:
-        """The known heads of the objects with these keys. They stay valid, because a key never gets another object."""
-        with self._lock:
-            return {key: self._heads[key] for key in keys if key in self._heads}
-
-    def write_times(self, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
-        """The known times of the latest write in objects, which are given by key and ETag."""
-        with self._lock:
-            return {place: self._write_times[place] for place in objects if place in self._write_times}
-
-    def remember_heads(self, heads: Mapping[str, Head]) -> None:
-        with self._lock:
-            _keep(self._heads, heads, HEADS)
-
-    def remember_write_times(self, times: Mapping[tuple[str, str], int]) -> None:
-        with self._lock:
-            _keep(self._write_times, times, WRITE_TIMES)
-
     def _weigh(self, key: NamespaceKey) -> None:
         """Note a namespace's size, and that it was just used. Forget the least recently used ones beyond the limits."""
         place = (key.thread_id, key.checkpoint_ns)
@@ -176,20 +184,8 @@ class Memory:
                 self._size -= size
                 self._threads[thread_id].spaces.pop(checkpoint_ns, None)
 
-    def _drop(self, thread_id: str) -> None:
-        """Forget a thread; the lock is held."""
-        self._drop_spaces(thread_id, self._threads.pop(thread_id))
-
-    def _drop_spaces(self, thread_id: str, thread: Thread) -> None:
+    def _forget_spaces(self, thread_id: str, thread: Thread) -> None:
+        """Forget what a thread's namespaces hold; the lock is held."""
         for checkpoint_ns in thread.spaces:
             self._size -= self._sizes.pop((thread_id, checkpoint_ns), 0)
         thread.spaces.clear()
-
-
-def _keep(known: OrderedDict[K, V], more: Mapping[K, V], most: int) -> None:
-    """Add ``more`` to what is known, and forget the oldest beyond ``most``."""
-    for key, value in more.items():
-        known[key] = value
-        known.move_to_end(key)
-    while len(known) > most:
-        known.popitem(last=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,12 +10,14 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, each
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, without
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, carriers, names_of, objects
+from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
+from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
-from checkpoint_s3.reader import Reader, State, Vanished, entries_of
+from checkpoint_s3.reader import Reader
+from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
+from checkpoint_s3.vanished import Vanished
 
 CHANGING_SECONDS = 60
 """A change of a ledger may take effect this long after the time that it records."""
@@ -24,29 +25,31 @@ CHANGING_SECONDS = 60
 COPYING_SECONDS = 24 * 3600
 """A copy that is still incomplete this long after it began is swept up."""
 
-_MICROSECONDS = 1_000_000
 _ATTEMPTS = 50
+"""How often a change of a ledger is tried that others get ahead of."""
+
+_MICROSECONDS = 1_000_000
 
 
 class Remover:
     """Hides objects of threads, and deletes them later.
 
     Args:
-        reader: what the store reads with.
+        surveyor, reader: what the store lists and reads with.
         inbox: marks waiting tasks when a removal makes an older checkpoint the latest.
     """
 
-    def __init__(self, reader: Reader, inbox: Inbox) -> None:
+    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox) -> None:
+        self._surveyor = surveyor
         self._reader = reader
         self._inbox = inbox
-        self._delay = reader.grace + min(reader.grace, CHANGING_SECONDS)
+        self._delay = surveyor.grace + min(surveyor.grace, CHANGING_SECONDS)
         """How many seconds lie between the time that a removal records and the deletion of its objects, at least."""
 
     # Removing
 
     def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
-        def everything(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            yield from ()
+        def everything(state: State, groups: Sequence[Group]) -> Ledger | None:
             return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
@@ -67,18 +70,18 @@ class Remover:
     def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
         """The threads that have visible checkpoints of these runs, or may have some that cannot be read."""
         digests = {run_digest(run_id) for run_id in run_ids}
-        surveyed = yield from self._reader.survey_all(damaged=True)
+        surveyed = yield from self._surveyor.survey_all(damaged=True)
         suspects = [
-            (thread_id, visible)
-            for thread_id, (_, groups) in surveyed.items()
+            visible
+            for _, groups in surveyed.values()
             for group in groups
             if (visible := group.visible) and visible.parsed.label.run in digests
         ]
         heads = yield from self._reader.readable_heads(suspects)
         threads = {
-            thread_id
-            for (thread_id, _), head in zip(suspects, heads, strict=True)
-            if head is None or (head.record.run_id is not None and head.record.run_id in run_ids)
+            suspect.thread_id
+            for suspect, head in zip(suspects, heads, strict=True)
+            if head is None or head.record.run_id in run_ids
         }
         return sorted(threads)
 
@@ -88,38 +91,35 @@ class Remover:
         ``choosing`` is told all checkpoints of the thread.
         """
 
-        def decide(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+        def retaining(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
-            heads = yield from self._reader.heads([(thread_id, group.existing) for group in present])
+            heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
-            hidden += [
-                other
-                for group in present
-                for other in group.others
-                if isinstance(other, CheckpointObject) and other.digest not in state.ledger.unseen
-            ]
+            unseen = state.ledger.unseen
+            hidden += [other for group in present for other in group.replaced if other.digest not in unseen]
             if not hidden and retired == dict(state.ledger.retired):
                 return None
-            root = [group for group in groups if group.space == space_segment("") and group.visible]
-            latest = max(
-                (group for group in root if group in kept), key=lambda group: group.checkpoint_id, default=None
-            )
-            if latest is not None and any(group.checkpoint_id > latest.checkpoint_id for group in root):
-                yield from self._inbox.mark_again(thread_id, latest)
-            ((created_at, updated_at),) = yield from self._reader.times([(thread_id, state, groups)])
+            yield from self._mark_latest(groups, kept)
+            ((created_at, updated_at),) = yield from self._reader.times([(state, groups)])
             return _hiding(
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
-        yield from self.amend(thread_id, decide)
+        yield from self._amend(thread_id, retaining)
+
+    def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
+        """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
+        root = space_segment("")
+        visible = (group.checkpoint_id for group in groups if group.space == root and group.visible)
+        latest = max(
+            (group for group in kept if group.space == root), key=lambda group: group.checkpoint_id, default=None
+        )
+        if latest is not None and max(visible) > latest.checkpoint_id:
+            yield from self._inbox.mark_again(latest)
 
     def amend(
-        self,
-        thread_id: str,
-        change: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
-        *,
-        damaged: bool = False,
+        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, damaged: bool = False
     ) -> Operation[None]:
         """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
 
@@ -129,10 +129,25 @@ class Remover:
         Raises:
             ConflictError: others kept changing it.
         """
-        note = Put(self._reader.keys.note(thread_id), b"")
+
+        def changing(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+            yield from ()  # a change that takes no requests
+            return change(state, groups)
+
+        yield from self._amend(thread_id, changing, damaged=damaged)
+
+    def _amend(
+        self,
+        thread_id: str,
+        changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        *,
+        damaged: bool = False,
+    ) -> Operation[None]:
+        """`amend`, with a change that may take requests."""
+        note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._reader.survey([thread_id], damaged=damaged)
-            ledger = yield from change(state, groups)
+            ((state, groups),) = yield from self._surveyor.survey([thread_id], damaged=damaged)
+            ledger = yield from changing(state, groups)
             if ledger is None:
                 return
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
@@ -143,30 +158,29 @@ class Remover:
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         """Replace the ledger that ``state`` has. False if it has been changed since."""
-        ledger = replace(ledger, nonce=os.urandom(8))
-        key = self._reader.keys.ledger(thread_id)
+        ledger = replace(ledger, nonce=new_nonce())
+        key = self._surveyor.keys.ledger(thread_id)
         done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
         # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.
-        now = yield from self._reader.state(thread_id)
+        now = yield from self._surveyor.state(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(checkpoint_digest, names))
 
-        def unveiled(state: State, _: Sequence[Group]) -> Operation[Ledger]:
-            yield from ()
+        def unveiled(state: State, _: Sequence[Group]) -> Ledger:
             return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
 
         yield from self.amend(thread_id, unveiled)
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
-        (pages,) = yield from self._reader.everything([self._reader.keys.markers(thread_id)])
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
         old = [
             Delete(entry.key)
             for page in pages
             for entry in page.entries
-            if self._is_over(self._reader.grace, entry, page)
+            if self._is_over(self._surveyor.grace, entry, page)
         ]
         if old:
             yield Batch(old)
@@ -179,16 +193,16 @@ class Remover:
 
     def sweep(self) -> Operation[None]:
         """Delete, in all threads, the objects that were removed so long ago that nobody can still be reading them."""
-        notes = self._reader.keys.notes
-        (pages,) = yield from self._reader.everything([notes])
+        notes = self._surveyor.keys.notes
+        (pages,) = yield from self._surveyor.everything([notes])
         due: dict[str, list[Entry]] = {}
         for page in pages:
             for entry in page.entries:
                 if self._is_over(self._delay, entry, page):
                     due.setdefault(entry.key.removeprefix(notes).partition("/")[0], []).append(entry)
-        for segment, thread_id in (yield from self._reader.thread_ids(due)).items():
+        for segment, thread_id in (yield from self._surveyor.thread_ids(due)).items():
             try:
-                ((state, groups),) = yield from self._reader.survey([thread_id])
+                ((state, groups),) = yield from self._surveyor.survey([thread_id])
                 is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
             except (CorruptCheckpoint, SchemaMismatch, Vanished):
                 continue  # readers of this thread are told; other threads must still be swept
@@ -198,53 +212,51 @@ class Remover:
 
     def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
         """Delete what is due of one thread. False while the ledger has copies that may leave something to sweep up."""
-        due_before = state.now - int(self._delay * _MICROSECONDS)
-        ledger = state.ledger
-        due = frozenset[bytes]().union(*(digests for since, digests in ledger.hidden if since <= due_before))
-        late = {
-            token for token, (since, _) in ledger.veiled.items() if since <= state.now - COPYING_SECONDS * _MICROSECONDS
+        ledger, now = state.ledger, state.now
+        due_before = now - int(self._delay * _MICROSECONDS)
+        due = {digest for since, digests in ledger.hidden if since <= due_before for digest in digests}
+        copying = {
+            token: (since, names)
+            for token, (since, names) in ledger.veiled.items()
+            if since > now - COPYING_SECONDS * _MICROSECONDS
         }
-        left_over = frozenset[bytes]().union(*(ledger.veiled[token][1] for token in late))
-        left_over -= frozenset[bytes]().union(*(names for t, (_, names) in ledger.veiled.items() if t not in late))
-        folder = self._reader.keys.folder(thread_id)
+        left_over = names_in(ledger.veiled) - names_in(copying)
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
-        needed = carriers(groups, going.keys() - (yield from self._under_writes(thread_id, groups, going)))
-        deleted = [object_ for name, object_ in going.items() if name not in needed]
-        if deleted:
-            yield Batch(
-                Delete(folder + object_.name, object_.etag if isinstance(object_, WritesObject) else None)
-                for object_ in deleted
-            )
-        (pages,) = yield from self._reader.everything([folder])
-        left = {object_.digest for object_ in objects(entries_of(pages), folder)}
+        yield from self._delete(groups, going)
+        (pages,) = yield from self._surveyor.everything([self._surveyor.keys.folder(thread_id)])
+        left = {object_.digest for object_ in self._surveyor.objects(thread_id, pages)}
         hidden = tuple(
             (since, rest)
             for since, digests in ledger.hidden
             if (rest := digests & left if since <= due_before else digests)
         )
         veiled = {
-            token: batch
-            for token, batch in ledger.veiled.items()
-            if token not in late and (batch[1] or batch[0] > state.now - 2 * CHANGING_SECONDS * _MICROSECONDS)
+            token: (since, names)
+            for token, (since, names) in copying.items()
+            if names or since > now - 2 * CHANGING_SECONDS * _MICROSECONDS
         }
-        swept = replace(ledger, hidden=hidden, veiled=veiled)
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
-            yield from self.replace(thread_id, state, swept)
+            yield from self.replace(thread_id, state, replace(ledger, hidden=hidden, veiled=veiled))
         return not veiled
 
-    def _under_writes(
-        self, thread_id: str, groups: Sequence[Group], going: Collection[str]
-    ) -> Operation[frozenset[str]]:
+    def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject]) -> Operation[None]:
+        """Delete these objects of a thread, given by name, but for those that hold a part of what stays."""
+        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
+        deleted = [object_ for name, object_ in going.items() if name not in needed]
+        if deleted:
+            yield Batch(
+                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None) for object_ in deleted
+            )
+
+    def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
-        suspects = [
-            (thread_id, group) for group in groups if group.writes and any(c.name in going for c in group.checkpoints)
-        ]
+        suspects = [group for group in groups if group.writes and any(c.name in going for c in group.checkpoints)]
         lacking = yield from self._reader.lacking(suspects)
-        return frozenset(each.name for _, group in lacking for each in group.checkpoints)
+        return frozenset(each.name for group in lacking for each in group.checkpoints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +286,9 @@ class _Place:
 
 def _retained(
     places: Sequence[_Place], choose: Choice
-) -> tuple[list[CheckpointObject | WritesObject], dict[bytes, frozenset[str]], list[Group]]:
+) -> tuple[list[ThreadObject], dict[bytes, frozenset[str]], list[Group]]:
     """Decide which objects of a thread to hide, which checkpoints to retire (as in a ledger), and which to keep."""
-    hidden: list[CheckpointObject | WritesObject] = []
+    hidden: list[ThreadObject] = []
     retired: dict[bytes, frozenset[str]] = {}
     kept: list[Group] = []
     spaces: dict[str, dict[str, _Place]] = {}
@@ -287,7 +299,7 @@ def _retained(
         decided = retain({id_: place.skeleton for id_, place in here.items()}, stored, choose)
         for id_, place in here.items():
             if id_ in decided.removed:
-                hidden += [place.group.existing, *place.group.writes]
+                hidden += place.group.current
             elif id_ in decided.retired:
                 retired[place.group.existing.digest] = decided.retired[id_]
             else:
@@ -297,7 +309,7 @@ def _retained(
 
 def _hiding(
     state: State,
-    objects_: Iterable[CheckpointObject | WritesObject],
+    objects_: Iterable[ThreadObject],
     *,
     retired: Mapping[bytes, frozenset[str]],
     created_at: int | None,

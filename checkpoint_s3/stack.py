@@ -8,7 +8,8 @@ the life of a long thread, and what nobody needs any more is left behind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from checkpoint_base.records import (
@@ -20,6 +21,7 @@ from checkpoint_base.records import (
     Missing,
     StoredCheckpoint,
     ValueRecord,
+    WriteRecord,
 )
 from checkpoint_s3.format import Items, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
@@ -29,6 +31,9 @@ MAX_OBJECTS = 9
 
 SPARE_BYTES = 64 * 1024
 """Older objects are left behind when what nobody needs in them exceeds what is needed by more than this."""
+
+_BROUGHT = -1
+"""Stands for what a new object brings, where segments are numbered from 0, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,12 @@ class Snapshot:
     segments: tuple[Segment, ...]
     live: frozenset[ChunkId]
 
-    def chunk(self, id_: ChunkId) -> Chunk | None:
-        return next((found for segment in self.segments if (found := segment.items.chunks.get(id_))), None)
+    @property
+    def chunks(self) -> dict[ChunkId, Chunk]:
+        """The chunks that it needs, by id."""
+        return {
+            id_: chunk for segment in self.segments for id_, chunk in segment.items.chunks.items() if id_ in self.live
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +80,28 @@ def plan(
     base: Sequence[Segment],
 ) -> Plan:
     """Decide how to store a checkpoint on top of the objects of another one, usually its parent."""
-    brought = {(value.channel, value.version): value.value for value in values}
-    wanted: dict[ChannelVersion, tuple[int, ValueRecord]] = {pair: (-1, value) for pair, value in brought.items()}
+    wanted: dict[ChannelVersion, tuple[int, ValueRecord]] = {
+        (value.channel, value.version): (_BROUGHT, value.value) for value in values
+    }
     missing_versions = set()
     for pair in record.channels:
-        if pair in brought:
+        if pair in wanted:
             continue
         found = next(((at, seg.items.values[pair]) for at, seg in enumerate(base) if pair in seg.items.values), None)
         if found is not None:
             wanted[pair] = found
         elif pair in unchanged:
             missing_versions.add(pair)
-    needed, missing_chunks = _needed(
-        (id_ for _, value in wanted.values() for id_ in value.chunk_ids), chunks, [seg.items.chunks for seg in base]
-    )
-    if missing_chunks or missing_versions:
-        return Plan(Missing(frozenset(missing_chunks), frozenset(missing_versions)))
-    sizes = [0] * (len(base) + 1)  # of what is needed from each segment; the last is of what was brought (-1)
+    sources = [*enumerate(segment.items.chunks for segment in base), (_BROUGHT, chunks)]
+    needed, missing_ids = _needed((value for _, value in wanted.values()), sources)
+    if missing_ids or missing_versions:
+        return Plan(Missing(frozenset(missing_ids), frozenset(missing_versions)))
+    sizes: Counter[int] = Counter()  # of what is needed from each
     for at, value in wanted.values():
         sizes[at] += value_size(value)
     for at, chunk in needed.values():
         sizes[at] += chunk_size(chunk)
-    taken = _taken(sizes[:-1], sizes[-1], base, room_for_references(record.key.checkpoint_id))
+    taken = _taken(sizes, base, room_for_references(record.key.checkpoint_id))
     return Plan(
         Missing(),
         stored=frozenset(wanted),
@@ -105,38 +114,46 @@ def plan(
     )
 
 
-def closure(ids: Iterable[ChunkId], *sources: Mapping[ChunkId, Chunk]) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
-    """The chunks with these ids and all that they refer to, down to the leaves, and the ids that no source has."""
-    needed, missing = _needed(ids, {}, sources)
+def closure(
+    values: Iterable[ValueRecord], *sources: Mapping[ChunkId, Chunk]
+) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
+    """The chunks that these values consist of, down to the leaves, and the ids of those that no source has."""
+    needed, missing = _needed(values, [*enumerate(sources)])
     return {id_: chunk for id_, (_, chunk) in needed.items()}, missing
 
 
+def missing_chunks(writes: Iterable[WriteRecord], *sources: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
+    """The ids of the chunks that writes refer to and that no source has."""
+    return closure((write.value for write in writes), *sources)[1]
+
+
 def _needed(
-    ids: Iterable[ChunkId], brought: Mapping[ChunkId, Chunk], sources: Sequence[Mapping[ChunkId, Chunk]]
+    values: Iterable[ValueRecord], sources: Sequence[tuple[int, Mapping[ChunkId, Chunk]]]
 ) -> tuple[dict[ChunkId, tuple[int, Chunk]], set[ChunkId]]:
-    """Each needed chunk with the number of its source, -1 if only ``brought`` has it; and the ids that are nowhere."""
+    """Each needed chunk with the number of the first source that has it, and the ids of those that none has."""
     needed: dict[ChunkId, tuple[int, Chunk]] = {}
     missing: set[ChunkId] = set()
-    at_hand = list(ids)
+    at_hand = [id_ for value in values for id_ in value.chunk_ids]
     while at_hand:
         id_ = at_hand.pop()
         if id_ in needed or id_ in missing:
             continue
-        for at, source in enumerate(sources):
+        for at, source in sources:
             if id_ in source:
                 needed[id_] = (at, source[id_])
+                at_hand.extend(source[id_].children)
                 break
         else:
-            if id_ not in brought:
-                missing.add(id_)
-                continue
-            needed[id_] = (-1, brought[id_])
-        at_hand.extend(needed[id_][1].children)
+            missing.add(id_)
     return needed, missing
 
 
-def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) -> int:
-    """From how many of the segments, newest first, the new object takes over what is needed."""
+def _taken(sizes: Mapping[int, int], base: Sequence[Segment], room: int) -> int:
+    """From how many of the segments, newest first, the new object takes over what is needed.
+
+    ``sizes`` are of what is needed from each, and of what was brought.
+    """
+    own, live = sizes[_BROUGHT], [sizes[at] for at in range(len(base))]
     characters = [reference_characters(segment.label) for segment in base]
     taken = 0
     while taken < len(base) and (
@@ -149,15 +166,8 @@ def _taken(live: Sequence[int], own: int, base: Sequence[Segment], room: int) ->
     return len(base) if dead > alive + SPARE_BYTES else taken
 
 
-def snapshot_of(name: CheckpointName, segments: tuple[Segment, ...], stored: StoredCheckpoint) -> Snapshot:
-    """The snapshot of a checkpoint that has been read."""
-    ids = (id_ for value in stored.values.values() for id_ in value.chunk_ids)
-    needed, _ = closure(ids, stored.chunks)
+def snapshot_of(name: CheckpointName, held: Iterable[Items], stored: StoredCheckpoint) -> Snapshot:
+    """The snapshot of a checkpoint that has been read, given what its objects hold, newest first."""
+    segments = tuple(Segment(part.label, items, items.size) for part, items in zip(name.stack(), held, strict=True))
+    needed, _ = closure(stored.values.values(), stored.chunks)
     return Snapshot(name, segments, frozenset(needed))
-
-
-def segments_of(name: CheckpointName, items: Mapping[str, Items]) -> Iterator[Segment]:
-    """The segments of a checkpoint, given what its objects hold by their names."""
-    for part in name.stack():
-        held = items[part.text()]
-        yield Segment(part.label, held, held.size)

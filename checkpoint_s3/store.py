@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from operator import itemgetter
-from typing import TypeAlias, TypeVar
 
-from checkpoint_base.errors import damage, kept_changing
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
 from checkpoint_base.perprocess import PerProcess
@@ -35,39 +29,17 @@ from checkpoint_base.store import CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_s3.ancestry import follow
 from checkpoint_s3.bucket import prepare
-from checkpoint_s3.copying import copy
-from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, grouped, objects
+from checkpoint_s3.copying import Copier
+from checkpoint_s3.groups import Group
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import (
-    CheckpointName,
-    Keys,
-    Kind,
-    Label,
-    WritesName,
-    id_segment,
-    label_of,
-    segment_text,
-    space_segment,
-    task_digest,
-)
+from checkpoint_s3.layout import Keys, segment_text
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import JUST_NOW_SECONDS, Changed, Reader, Vanished, entries_of, growing, read_all_writes
+from checkpoint_s3.reader import Reader, growing
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import Segment, Snapshot, closure, plan
-from checkpoint_s3.transport import Batch, List, Put, S3Transport
-
-T = TypeVar("T")
-
-Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
-"""Makes the content of an object that holds these writes."""
-
-_ATTEMPTS = 5
-_PAGE = 1000
-_NEWEST = 32
-"""Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
-
-_NONCE_BYTES = 8
+from checkpoint_s3.survey import Surveyor
+from checkpoint_s3.transport import List, S3Transport
+from checkpoint_s3.vanished import again_if_vanished
+from checkpoint_s3.writing import Writer
 
 
 class S3Store(CheckpointStore):
@@ -81,16 +53,20 @@ class S3Store(CheckpointStore):
 
     def __init__(self, transport: S3Transport, prefix: str, grace: float) -> None:
         self._transport = transport
-        self._reader = Reader(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
-        self._inbox = Inbox(self._reader)
-        self._remover = Remover(self._reader, self._inbox)
+        keys, memories = Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory)
+        self._surveyor = Surveyor(keys, memories, grace)
+        self._reader = Reader(keys, memories)
+        self._inbox = Inbox(self._surveyor, self._reader)
+        self._remover = Remover(self._surveyor, self._reader, self._inbox)
+        self._writer = Writer(self._surveyor, self._reader, self._inbox, self._remover)
+        self._copier = Copier(self._surveyor, self._reader, self._inbox, self._remover)
 
     @property
     def transport(self) -> S3Transport:
         return self._transport
 
     def setup(self) -> Operation[None]:
-        yield from prepare(self._reader.keys, self._transport.bucket)
+        yield from prepare(self._surveyor.keys, self._transport.bucket)
         yield from self._remover.sweep()
 
     # Writing
@@ -102,237 +78,25 @@ class S3Store(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
-        key, reader, memory = checkpoint.key, self._reader, self._reader.memory
-        # These requests come before the look at the thread's ledger, which can be relied on only for a while.
-        yield from reader.name_thread(key.thread_id)
-        written_at = yield from self._moment(checkpoint)
-        if checkpoint.open_channels and checkpoint.parent_id:
-            if not (yield from self._can_be_parent(checkpoint)):
-                return Missing(parent=True)
-        else:
-            yield from reader.renew(key.thread_id)
-        known = replace(memory.thread(key.thread_id))
-        drafts = memory.drafts(checkpoint.key.namespace)
-        base = yield from self._base(checkpoint, values, {**drafts, **chunks}, unchanged)
-        planned = plan(checkpoint, values, {**drafts, **chunks}, unchanged, base)
-        if planned.missing:
-            return planned.missing
-        body = checkpoint_object(Head(checkpoint, planned.stored), planned.own)
-        older = tuple(segment.label for segment in planned.behind)
-        name = self._name(checkpoint, written_at, body, older)
-        yield Put(reader.keys.folder(key.thread_id) + name.text(), body)
-        if older and (yield from reader.is_overtaken(key.thread_id, known)):
-            # What it refers to may be gone: put it once more, as a later one.
-            later = replace(checkpoint, written_at=written_at + 1)
-            return (yield from self.put(later, values, chunks, unchanged))
-        segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
-        memory.remember(key, Snapshot(name, segments, planned.live))
-        return Missing()
-
-    def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
-        """The time of writing for the name of a checkpoint's object: later than of any put of its id known here."""
-        key = checkpoint.key
-        known = self._reader.memory.snapshot(key)
-        earlier = [] if known is None else [known.name.label.written_at]
-        if time.time_ns() // 1000 - checkpoint.written_at > JUST_NOW_SECONDS * 1_000_000:
-            # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
-            (pages,) = yield from self._reader.everything([f"{self._place(key)}c"])
-            present = objects(entries_of(pages), self._reader.keys.folder(key.thread_id))
-            earlier += [each.parsed.label.written_at for each in present if isinstance(each, CheckpointObject)]
-        return max([checkpoint.written_at, *(moment + 1 for moment in earlier)])
-
-    def _name(
-        self, checkpoint: CheckpointRecord, written_at: int, body: bytes, older: tuple[Label, ...]
-    ) -> CheckpointName:
-        """A name for a checkpoint's object that the ledger does not hide: a removed object may have had the same."""
-        key = checkpoint.key
-        unseen = self._reader.memory.thread(key.thread_id).unseen
-        while True:
-            label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
-            name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
-            if checkpoint_digest(name.text()) not in unseen:
-                return name
-            written_at += 1
+        return self._writer.put(checkpoint, values, chunks, unchanged)
 
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        reader, memory = self._reader, self._reader.memory
-        yield from reader.name_thread(key.thread_id)
-        asking = sorted({write.task_id for write in writes if write.questions}) if key.checkpoint_ns == "" else []
-        if asking:
-            # Before the question itself: a marker without a question is recognised, but a question without a marker is
-            # never found.
-            marked_at = reader.elapsed()
-            yield Batch(self._inbox.marker(key, task_id) for task_id in asking)
-        yield from reader.renew(key.thread_id)
-        snapshot = memory.snapshot(key)
-        state = {id_: chunk for id_ in snapshot.live if (chunk := snapshot.chunk(id_))} if snapshot else {}
-        drafts = memory.drafts(key.namespace)
-        brought = {**drafts, **chunks}
-        _, missing = closure((id_ for write in writes for id_ in write.value.chunk_ids), state, brought)
-        if missing:
-            return Missing(frozenset(missing))
-
-        def body(some: Sequence[WriteRecord]) -> bytes:
-            ids = (id_ for write in some for id_ in write.value.chunk_ids)
-            needed, _ = closure(ids, state, brought)
-            own = [chunk for id_, chunk in needed.items() if id_ not in state]
-            return writes_object(key, some, own, os.urandom(_NONCE_BYTES))
-
-        yield from self._put_objects(key, writes, body)
-        if asking and reader.elapsed() >= marked_at + reader.grace:
-            # The process was suspended, say: a listing may have taken the markers to be left over from a crash.
-            yield Batch(self._inbox.marker(key, task_id) for task_id in asking)
-        memory.remember_writes(key, chunks)
-        return Missing()
-
-    def _put_objects(self, key: CheckpointKey, writes: Sequence[WriteRecord], body: Body) -> Operation[None]:
-        """Store each special write as an object of its own, and the ordinary ones of each task as one more."""
-        calls = [
-            Put(self._writes_key(key, "x", write.task_id, -write.idx), body([write]))
-            for write in writes
-            if write.idx < 0
-        ]
-        by_task: dict[str, list[WriteRecord]] = {}
-        for write in writes:
-            if write.idx >= 0:
-                by_task.setdefault(write.task_id, []).append(write)
-        unsure = []
-        tried = []
-        written = self._reader.memory.space(key.namespace).written
-        for task_id, some in by_task.items():
-            number, known = written.get((key.checkpoint_id, task_id), (0, set()))
-            if known.issuperset(write.idx for write in some):
-                unsure.append(task_id)  # stored already, unless somebody has removed it since
-                continue
-            tried.append((task_id, number))
-            calls.append(Put(self._writes_key(key, "w", task_id, number), body(some), if_absent=True))
-        folder = self._reader.keys.folder(key.thread_id)
-        names = [call.key.removeprefix(folder) for call in calls]
-        unseen = self._reader.memory.thread(key.thread_id).unseen
-        if veiled := [name for name in names if checkpoint_digest(name) in unseen]:
-            yield from self._remover.unveil(key.thread_id, veiled)
-        answers = yield Batch(calls)
-        for (task_id, number), etag in zip(tried, answers[len(calls) - len(tried) :], strict=True):
-            if etag is None:
-                unsure.append(task_id)
-            else:
-                known = written.get((key.checkpoint_id, task_id), (0, set()))[1]
-                indices = {write.idx for write in by_task[task_id]}
-                written[key.checkpoint_id, task_id] = (number + 1, known | indices)
-        for task_id in unsure:
-            yield from _again_if_vanished(partial(self._add_writes, key, task_id, by_task[task_id], body))
-
-    def _add_writes(
-        self, key: CheckpointKey, task_id: str, writes: Sequence[WriteRecord], body: Body
-    ) -> Operation[None]:
-        """Store those ordinary writes of a task that are not stored yet, as an object numbered after those that are."""
-        folder, task = self._reader.keys.folder(key.thread_id), task_digest(task_id)
-        prefix = f"{self._place(key)}w{task}."
-        memory = self._reader.memory.space(key.namespace).written
-        while True:
-            state = yield from self._reader.state(key.thread_id)
-            (pages,) = yield from self._reader.everything([prefix])
-            found = grouped(objects(entries_of(pages), folder), state.ledger)
-            kept = [object_ for group in found for object_ in group.writes]
-            numbers = [
-                object_.parsed.number
-                for group in found
-                for object_ in (*group.writes, *group.others)
-                if isinstance(object_, WritesObject)
-            ]
-            bodies = yield from self._reader.bodies([folder + object_.name for object_ in kept])
-            stored, _ = read_all_writes([(object_, bodies[folder + object_.name]) for object_ in kept], key.thread_id)
-            indices = {write.idx for write in stored}
-            following = max(numbers, default=-1) + 1
-            memory[key.checkpoint_id, task_id] = (following, indices)
-            rest = [write for write in writes if write.idx not in indices]
-            if not rest:
-                return
-            name = self._writes_key(key, "w", task_id, following)
-            while checkpoint_digest(name.removeprefix(folder)) in state.ledger.unseen:
-                following += 1
-                name = self._writes_key(key, "w", task_id, following)
-            if (yield Put(name, body(rest), if_absent=True)) is not None:
-                memory[key.checkpoint_id, task_id] = (following + 1, indices | {write.idx for write in rest})
-                return
-
-    def _base(
-        self,
-        checkpoint: CheckpointRecord,
-        values: Sequence[ChannelValue],
-        chunks: Mapping[ChunkId, Chunk],
-        unchanged: Collection[ChannelVersion],
-    ) -> Operation[Sequence[Segment]]:
-        """The objects that a new checkpoint may refer to: its parent's, which are read first if they are unknown."""
-        if checkpoint.parent_id is None:
-            return ()
-        parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id)
-        known = self._reader.memory.snapshot(parent)
-        if known is None and plan(checkpoint, values, chunks, unchanged, ()).missing:
-            yield from self.load(checkpoint.key.namespace, checkpoint.parent_id)
-            known = self._reader.memory.snapshot(parent)
-        return known.segments if known else ()
-
-    def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
-        """Whether the parent still has the writes to a checkpoint's open channels: a retired one has kept only some."""
-        parent = CheckpointKey(checkpoint.key.thread_id, checkpoint.key.checkpoint_ns, checkpoint.parent_id or "")
-        state = yield from self._reader.state(parent.thread_id)
-        known = self._reader.memory.snapshot(parent)
-        if known is not None:  # if the ledger hid it, it would have been forgotten
-            retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
-            return retired is None or retired.issuperset(checkpoint.open_channels)
-        (pages,) = yield from self._reader.everything([self._place(parent)])
-        folder = self._reader.keys.folder(parent.thread_id)
-        for group in grouped(objects(entries_of(pages), folder), state.ledger):
-            if group.checkpoint is not None:
-                return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
-        return False
-
-    def _place(self, key: CheckpointKey) -> str:
-        space = space_segment(key.checkpoint_ns)
-        return f"{self._reader.keys.folder(key.thread_id)}{space}{id_segment(key.checkpoint_id)}/"
-
-    def _writes_key(self, key: CheckpointKey, kind: Kind, task_id: str, number: int) -> str:
-        name = WritesName(space_segment(key.checkpoint_ns), key.checkpoint_id, kind, task_digest(task_id), number)
-        return self._reader.keys.folder(key.thread_id) + name.text()
+        return self._writer.put_writes(key, writes, chunks)
 
     # Reading
 
+    @again_if_vanished
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
-        def attempt() -> Operation[StoredCheckpoint | None]:
-            group = yield from self._find(key, checkpoint_id)
-            if group is None:
-                return None
-            (stored,) = yield from self._reader.contents([(key.thread_id, group)], remember=True)
-            return stored
+        group = yield from self._surveyor.find(key, checkpoint_id)
+        if group is None:
+            return None
+        (stored,) = yield from self._reader.contents([group], remember=True)
+        return stored
 
-        return _again_if_vanished(attempt)
-
-    def _find(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[Group | None]:
-        """One checkpoint of a namespace, or its latest: usually one request."""
-        folder = self._reader.keys.folder(key.thread_id)
-        prefix = folder + space_segment(key.checkpoint_ns)
-        if checkpoint_id is not None:
-            prefix += f"{id_segment(checkpoint_id)}/"
-        limit = _NEWEST
-        state, page = yield from self._reader.listed(key.thread_id, List(prefix, limit=limit))
-        found = list(objects(page.entries, folder))
-        while True:
-            groups = grouped(found, state.ledger)
-            seen = next((group for group in groups if group.visible), None)
-            # The writes of the last checkpoint on a page may continue on the next one.
-            if page.last is None or (seen is not None and seen is not groups[-1]):
-                return seen
-            limit = min(4 * limit, _PAGE)
-            page = yield List(prefix, after=page.last, limit=limit)
-            found += objects(page.entries, folder)
-
+    @again_if_vanished
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        return _again_if_vanished(lambda: self._list(query))
-
-    def _list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
         at_once = growing() if query.terms else repeat(0)
@@ -341,50 +105,40 @@ class S3Store(CheckpointStore):
             if not some:
                 break
             if query.terms or not query.contents:
-                heads = yield from self._reader.heads([(thread_id, group.existing) for thread_id, group in some])
+                heads = yield from self._reader.heads([group.existing for group in some])
                 matching = [
-                    (place, head.record)
-                    for place, head in zip(some, heads, strict=True)
+                    (group, head.record)
+                    for group, head in zip(some, heads, strict=True)
                     if has_terms(head.record.terms, query.terms)
                 ]
                 if not query.contents:
                     page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
                     continue
-                some = [place for place, _ in matching[:room]]
+                some = [group for group, _ in matching[:room]]
             page += yield from self._reader.contents(some)
         return page
 
-    def _listing(self, query: ListQuery) -> Operation[Iterator[tuple[str, Group]]]:
-        """The visible checkpoints that match a query except for its terms, in its order, each with its thread."""
-        surveyed: Mapping[str, Sequence[Group]]
-        if query.thread_id is None:
-            everything = yield from self._reader.survey_all()
-            surveyed = {thread_id: groups for thread_id, (_, groups) in everything.items()}
-        elif query.checkpoint_ns is not None:
-            surveyed = {query.thread_id: (yield from self._space_groups(query))}
-        elif query.checkpoint_id is not None or query.terms:
-            ((_, groups),) = yield from self._reader.survey([query.thread_id])
-            surveyed = {query.thread_id: groups}
-        else:
-            surveyed = {query.thread_id: (yield from self._thread_groups(query.thread_id, query))}
-        visible = [(thread_id, group) for thread_id, groups in surveyed.items() for group in groups if group.visible]
+    def _listing(self, query: ListQuery) -> Operation[Iterator[Group]]:
+        """The visible checkpoints that match a query except for its terms, in its order."""
+        surveyed = yield from self._surveyed(query)
+        visible = [group for group in surveyed if group.visible]
         after = _order(query.after) if query.after else None
         # Where a segment is only a digest, an object tells its namespace. That matters only to the order of those with
         # the same id, and a thread may have thousands of namespaces.
-        ids = Counter((group.checkpoint_id, thread_id) for thread_id, group in visible)
+        ids = Counter((group.checkpoint_id, group.thread_id) for group in visible)
         if after is not None:
             ids[after[:2]] += 1
         examples = {
-            (thread_id, group.space): group.existing
-            for thread_id, group in visible
-            if ids[group.checkpoint_id, thread_id] > 1 and segment_text(group.space) is None
+            (group.thread_id, group.space): group.existing
+            for group in visible
+            if ids[group.checkpoint_id, group.thread_id] > 1 and segment_text(group.space) is None
         }
-        heads = yield from self._reader.heads([(thread_id, example) for (thread_id, _), example in examples.items()])
+        heads = yield from self._reader.heads([*examples.values()])
         namespaces = {place: head.record.key.checkpoint_ns for place, head in zip(examples, heads, strict=True)}
         found = []
-        for thread_id, group in visible:
-            namespace = namespaces.get((thread_id, group.space)) or segment_text(group.space) or ""
-            position = (group.checkpoint_id, thread_id, namespace)
+        for group in visible:
+            namespace = namespaces.get((group.thread_id, group.space)) or segment_text(group.space) or ""
+            position = (group.checkpoint_id, group.thread_id, namespace)
             if (
                 query.checkpoint_id in (None, group.checkpoint_id)
                 and (query.before is None or group.checkpoint_id < query.before)
@@ -392,78 +146,56 @@ class S3Store(CheckpointStore):
             ):
                 found.append((position, group))
         found.sort(key=itemgetter(0), reverse=True)
-        return iter([(position[1], group) for position, group in found])
+        return iter([group for _, group in found])
 
-    def _space_groups(self, query: ListQuery) -> Operation[Sequence[Group]]:
+    def _surveyed(self, query: ListQuery) -> Operation[Sequence[Group]]:
+        """Checkpoints among which are those of a page: all that match, or enough of the first."""
+        if query.thread_id is None:
+            surveyed = yield from self._surveyor.survey_all()
+            return [group for _, groups in surveyed.values() for group in groups]
+        if query.checkpoint_ns is not None:
+            return (yield from self._space_groups(query.thread_id, query))
+        if query.checkpoint_id is None and not query.terms:
+            # One more, because the first of them may be the last of the page before.
+            return (yield from self._surveyor.survey_newest(query.thread_id, query.below, query.limit + 1))
+        ((_, groups),) = yield from self._surveyor.survey([query.thread_id])
+        return groups
+
+    def _space_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
         """Enough checkpoints of one namespace for a page, from where it starts; all of them if the query has terms."""
-        thread_id = query.thread_id or ""
-        folder = self._reader.keys.folder(thread_id)
-        prefix = folder + space_segment(query.checkpoint_ns or "")
-        after = f"{prefix}{id_segment(query.below)}/~" if query.below else ""
-        if query.checkpoint_id is not None:
-            prefix, after = f"{prefix}{id_segment(query.checkpoint_id)}/", ""
-        state, page = yield from self._reader.listed(thread_id, List(prefix, after=after, limit=_PAGE))
-        found = [*objects(page.entries, folder)]
-        while True:
-            groups = grouped(found, state.ledger)
-            complete = groups if page.last is None else groups[:-1]
-            enough = not query.terms and sum(group.visible is not None for group in complete) >= query.limit
-            if page.last is None or enough:
-                return complete
-            page = yield List(prefix, after=page.last, limit=_PAGE)
-            found += objects(page.entries, folder)
+        key, keys = NamespaceKey(thread_id, query.checkpoint_ns or ""), self._surveyor.keys
+        after = f"{keys.space(key, query.below)}~" if query.below and query.checkpoint_id is None else ""
+        call = List(keys.space(key, query.checkpoint_id), after=after)
+        return (yield from self._surveyor.first_groups(thread_id, call, enough=None if query.terms else query.limit))
 
-    def _thread_groups(self, thread_id: str, query: ListQuery) -> Operation[Sequence[Group]]:
-        """Enough checkpoints of a thread for a page in all its namespaces, from where it starts."""
-        root = f"{self._reader.keys.folder(thread_id)}{space_segment('')}"
-        # From this id on, which another namespace may have as well: the root namespace's comes last.
-        start = f"{root}{id_segment(query.below)}" if query.below else ""
-
-        def enough(groups: Sequence[Group]) -> bool:
-            return sum(group.visible is not None for group in groups) > query.limit
-
-        return (yield from self._reader.survey_newest(thread_id, root, start, enough))
-
+    @again_if_vanished
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return _again_if_vanished(lambda: follow(self._reader, key, checkpoint_id, channels))
+        return follow(self._surveyor, self._reader, key, checkpoint_id, channels)
 
+    @again_if_vanished
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
-        return _again_if_vanished(lambda: self._inbox.threads(query))
+        return self._inbox.threads(query)
 
+    @again_if_vanished
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
-        return _again_if_vanished(lambda: self._inbox.interrupts(query))
+        return self._inbox.interrupts(query)
 
     # Removing and copying
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
-        yield from self._remover.delete(thread_ids)
+        return self._remover.delete(thread_ids)
 
+    @again_if_vanished
     def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.delete_runs(frozenset(run_ids), thread_id))
+        return self._remover.delete_runs(frozenset(run_ids), thread_id)
 
+    @again_if_vanished
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
-        return _again_if_vanished(lambda: copy(self._reader, self._inbox, self._remover, source, target))
+        return self._copier.copy(source, target)
 
+    @again_if_vanished
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        yield from _again_if_vanished(lambda: self._remover.prune(thread_ids, keep))
-
-
-def _again_if_vanished(attempt: Callable[[], Operation[T]]) -> Operation[T]:
-    """Start an operation again when a listed object is gone, because somebody has removed it since.
-
-    Raises:
-        ConflictError: at the last attempt, too, somebody has changed the thread meanwhile.
-        CorruptCheckpoint: an object is still missing at the last attempt.
-    """
-    vanished: Vanished | None = None
-    for _ in range(_ATTEMPTS):
-        try:
-            return (yield from attempt())
-        except Vanished as error:
-            vanished = error
-    if isinstance(vanished, Changed):
-        raise kept_changing(str(vanished), "written") from vanished
-    raise damage(f"{vanished} is missing from the bucket") from vanished
+        return self._remover.prune(thread_ids, keep)
 
 
 def _order(key: CheckpointKey) -> tuple[str, str, str]:

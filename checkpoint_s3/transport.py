@@ -25,6 +25,9 @@ from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, t
 PART_BYTES = 16 * 1024 * 1024
 """An object larger than this is uploaded in parts of this size, several at the same time."""
 
+PAGE = 1000
+"""The most keys that a store lists in one answer."""
+
 SILENT_SECONDS = 5.0
 """A call that has waited for a thread fails if for so long the store has answered none of those before it.
 
@@ -75,7 +78,7 @@ class List:
 
     prefix: str
     after: str = ""
-    limit: int = 1000
+    limit: int = PAGE
 
 
 Call: TypeAlias = Get | Put | Copy | Delete | List

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from checkpoint_s3.connections import make_client
-from checkpoint_s3.reader import Reader
+from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import Found, Page, S3Transport
 from tests.servers import s3
 
@@ -84,7 +84,7 @@ def moto_url(moto_endpoint: str) -> str:
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets seconds go by, as far as a store tells in its answers and a process on its clock."""
     leaps: list[tuple[float, float]] = []
-    get, list_, elapsed = S3Transport._get, S3Transport._list, Reader.elapsed
+    get, list_, elapsed = S3Transport._get, S3Transport._list, Surveyor.elapsed
 
     def told(moment: float) -> float:
         return moment + sum(seconds for at, seconds in leaps if moment >= at)
@@ -107,5 +107,5 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     monkeypatch.setattr(S3Transport, "_get", aged)
     monkeypatch.setattr(S3Transport, "_list", aged_page)
-    monkeypatch.setattr(Reader, "elapsed", staticmethod(lambda: elapsed() + sum(seconds for _, seconds in leaps)))
+    monkeypatch.setattr(Surveyor, "elapsed", staticmethod(lambda: elapsed() + sum(seconds for _, seconds in leaps)))
     return pass_by

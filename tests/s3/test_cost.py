@@ -378,13 +378,32 @@ def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are
     def place(number: int) -> Any:
         key = CheckpointKey("thread", f"sub:{number}", f"id {number}")
         name = CheckpointName(space_segment(key.checkpoint_ns), Label(key.checkpoint_id, bytes(12)), ())
-        group = Group(name.space, key.checkpoint_id, CheckpointObject(name.text(), name, 0.0))
+        group = Group("thread", name.space, key.checkpoint_id, CheckpointObject("thread", "", name.text(), name, 0.0))
         return removal._Place(group, Head(CheckpointRecord(key, None, b"", (), (), b"", None, None, 0), frozenset()))
 
     places = Places(map(place, range(50)))
     _, _, kept = removal._retained(places, the_latest(1, []))
     assert len(kept) == 50
     assert places.looks <= 2 * 50
+
+
+def test_removing_the_checkpoints_of_a_run_compares_none_of_a_thread_with_all_others(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        put(saver, {"n": number}, run_id=str(number % 20))
+    compared = 0
+    equal = Group.__eq__
+
+    def counting(group: Group, other: object) -> bool:
+        nonlocal compared
+        compared += 1
+        return equal(group, other)
+
+    monkeypatch.setattr(Group, "__eq__", counting)
+    saver.delete_for_runs(["1"])
+    assert len(list(saver.list(CONFIG))) == 38
+    assert compared <= 40
 
 
 # A chat

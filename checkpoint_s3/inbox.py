@@ -162,9 +162,11 @@ class Inbox:
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(query.thread_id)])
         markers = self._markers(entries_of(pages))
         now = max(page.now for page in pages)
-        ids = yield from self._surveyor.thread_ids({marker.thread for marker in markers})
-        if query.thread_id is not None:
-            ids = dict.fromkeys({marker.thread for marker in markers}, query.thread_id)
+        segments = {marker.thread for marker in markers}
+        if query.thread_id is None:
+            ids = yield from self._surveyor.thread_ids(segments)
+        else:
+            ids = dict.fromkeys(segments, query.thread_id)
         surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
         latest = yield from self._latest(surveyed)
         yield from self._repair(markers, ids, [group for _, groups in surveyed for group in groups], latest, now)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Send
 
 from checkpoint_base import SQLiteSaver
+from conformance_tests import values
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
@@ -49,11 +56,13 @@ class Collected:
 
     def __init__(self, suite: type[SaverConformance]) -> None:
         self.pairs: list[tuple[Case, Colour]] = []
+        self.marks: list[list[str]] = []
         suite().pytest_generate_tests(self)  # type: ignore[arg-type]
 
     def parametrize(self, names: tuple[str, ...], parameters: list[Any]) -> None:
         assert names == ("case", "colour")
         self.pairs = [parameter.values for parameter in parameters]
+        self.marks = [[mark.name for mark in parameter.marks] for parameter in parameters]
 
 
 def test_a_class_runs_every_declared_case_in_every_colour_or_once() -> None:
@@ -68,6 +77,21 @@ def test_a_class_runs_every_declared_case_in_every_colour_or_once() -> None:
     assert [case for case, _ in once] == list(all_cases())
     assert all(colour is Colour.MIXED for case, colour in once if Colour.MIXED in case.colours)
     assert {colour for _, colour in once} == set(Colour)
+
+
+def test_a_class_runs_only_what_it_declares_and_marks_what_takes_seconds() -> None:
+    class Few(SaverConformance):
+        capabilities = frozenset({Capability.ASYNC, Capability.PRUNE})
+
+    few = Collected(Few)
+    assert few.pairs == [
+        (case, Colour.ASYNC)
+        for case in all_cases()
+        if Colour.ASYNC in case.colours and {*case.clause.needs, case.needs} <= {*Few.capabilities, None}
+    ]
+    assert {"PUT-1", "PRUNE-1"} <= {case.clause.id for case, _ in few.pairs}
+    assert few.marks == [["conformance_long"] if case.long else [] for case, _ in few.pairs]
+    assert {case.long for case, _ in few.pairs} == {True, False}
 
 
 def test_a_class_without_a_colour_is_refused() -> None:
@@ -101,6 +125,43 @@ def test_a_failure_says_so_if_the_factory_opens_another_storage_each_time(tmp_pa
     with pytest.raises(ConformanceFailure) as told:
         OnNothing().test_clause(case, Colour.SYNC, partial(StoresARepeatedPutAgain, tmp_path / "c.db"), None)
     assert not hasattr(told.value, "__notes__")
+
+
+MADE_IN_BERLIN = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (1, True),
+        (0.0, -0.0),
+        (1.0, math.nan),
+        (complex(1, 0.0), complex(1, -0.0)),
+        (MADE_IN_BERLIN.replace(tzinfo=timezone(timedelta(hours=2))), MADE_IN_BERLIN),
+        (MADE_IN_BERLIN.astimezone(UTC), MADE_IN_BERLIN),
+        (Decimal("1.1"), Decimal("1.10")),
+        ((1, 2.0), (1, 2)),
+        ([1, 2], [1, 2, 3]),
+        ({True}, {1}),
+        (frozenset({1.0}), frozenset({1})),
+        ({True: "a"}, {1: "a"}),
+        ({"a": 1, "b": 2.0}, {"a": 1, "b": 2}),
+        ({"a": 1}, {"a": 1, "b": None}),
+        (values.Level.HIGH, 3),
+        (values.Access.READ, values.Access.WRITE),
+        (Send("node", 1.0), Send("node", 1)),
+        (values.Outer(name="a", anything=1.0), values.Outer(name="a", anything=1)),
+        (values.Point((1, 2), label=True), values.Point((1, 2), label=1)),
+        (values.Fixed((1, 2)), values.Fixed((1, 3))),
+    ],
+    ids=repr,
+)
+def test_a_value_that_came_back_changed_is_told_even_if_it_equals_the_one_that_was_put(
+    found: Any, expected: Any
+) -> None:
+    for nested in (lambda value: value, lambda value: [0, value], lambda value: {"a": {"b": (value,)}}):
+        assert values.difference(nested(expected), nested(deepcopy(expected))) is None
+        assert "came back as" in (values.difference(nested(found), nested(expected)) or "")
 
 
 class ListsEveryNamespace(SQLiteSaver):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -17,12 +19,13 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Send
 
 from checkpoint_base import SQLiteSaver
-from conformance_tests import values
+from conformance_tests import values, worker
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
 from conformance_tests.suite import SaverConformance
 from conformance_tests.trial import Colour, ConformanceFailure
+from conformance_tests.worker import KILLED, Processes
 from tests.broken_savers import broken_savers
 from tests.broken_savers.list import RefusesKeysWithSigns, TakesNoNamespaceForTheRoot
 from tests.broken_savers.process import open_broken
@@ -253,6 +256,83 @@ def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
     )
     assert results
     assert [result.finding for result in results if result.outcome == "failed"] == []
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
+    """Processes that open the saver on a file of the test."""
+    monkeypatch.setenv("BROKEN_SAVER", "checkpoint_base:SQLiteSaver")
+    monkeypatch.setenv("BROKEN_SAVER_PATH", str(tmp_path / "checkpoints.db"))
+    return Processes("tests.broken_savers.process:open_broken")
+
+
+@pytest.mark.parametrize("colour", [Colour.SYNC, Colour.ASYNC])
+def test_a_process_is_killed_before_during_or_after_the_call_that_its_job_names(
+    processes: Processes, tmp_path: Path, colour: Colour
+) -> None:
+    moments = {"before": KILLED[0], "during": KILLED[1], "after": KILLED[0], "never": 0}
+    jobs = [
+        {
+            "do": "run",
+            "colour": colour,
+            "thread": moment,
+            "journal": str(tmp_path / moment),
+            "kill": {"moment": moment, "call": 2, "methods": ["put"], "seconds": 1e-6},
+        }
+        for moment in moments
+    ]
+    assert [answer.exit for answer in processes.do(*jobs)] == [*moments.values()]
+    acknowledged = {}
+    with SQLiteSaver(tmp_path / "checkpoints.db") as saver:
+        for moment in moments:
+            ids = [each["id"] for each in worker.entries(str(tmp_path / moment)) if each.get("stored") == "put"]
+            there = {each.checkpoint_id for each in saver.history({"configurable": {"thread_id": moment}})}
+            assert there >= set(ids)
+            acknowledged[moment] = len(ids)
+    never = acknowledged.pop("never")
+    assert acknowledged == {"before": 1, "during": 1, "after": 2}
+    assert never > 2
+
+
+def test_what_was_acknowledged_and_is_gone_is_told_by_the_run_that_goes_on(
+    processes: Processes, tmp_path: Path
+) -> None:
+    job = {"do": "run", "colour": "sync", "thread": "t", "journal": str(tmp_path / "journal"), "pause": True}
+    assert processes.do(job)[0].result == {"asks": ["go on?"]}
+    stored = [entry for entry in worker.entries(job["journal"]) if "stored" in entry]
+    with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as db, db:
+        assert db.execute("DELETE FROM writes WHERE channel = '__interrupt__'").rowcount > 0
+    [answer] = processes.do({**job, "pause": False})
+    assert answer.result["state"] == worker.FINAL
+    assert [entry for entry in stored if entry["stored"] == "put_writes" and "__interrupt__" in entry["channels"]] == (
+        answer.result["missing"]
+    )
+
+
+class Interrupted:
+    """A worker's output, at the reading of which a signal arrives."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def readline(self) -> str:
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+
+def test_the_answer_to_an_interrupted_request_is_not_taken_for_that_to_the_next(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"do": "run", "colour": "sync", "journal": str(tmp_path / "journal")}
+    process = worker._worker()._process
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "stdout", Interrupted(process.stdout))
+        with pytest.raises(KeyboardInterrupt):
+            processes.do({**job, "thread": "one", "pause": True}, {**job, "thread": "two", "pause": True})
+    [answer] = processes.do({**job, "thread": "three"})
+    assert answer.result["state"] == worker.FINAL
 
 
 @pytest.mark.parametrize(("clause_id", "broken"), PAIRS, ids=[f"{id_}-{broken.__name__}" for id_, broken in PAIRS])

@@ -239,8 +239,8 @@ class HasNoSyncMethods(SQLiteSaver):
     get_tuple = list = put = put_writes = delete_thread = get_delta_channel_history = _refuse
 
 
-@pytest.mark.parametrize("clause_id", ["PROCESS-1", "CRASH-1", "CRASH-2"])
-def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
+@pytest.mark.parametrize("clause_id", ["PUT-1", "LIST-1", "LIST-9", "DELTA-1", "PROCESS-1", "CRASH-1", "CRASH-2"])
+def test_a_saver_with_async_methods_only_passes_in_this_process_and_in_others(
     clause_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BROKEN_SAVER", f"{__name__}:{HasNoSyncMethods.__name__}")
@@ -249,7 +249,7 @@ def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
     results = list(
         run_all(
             open_broken,
-            {Capability.ASYNC, Capability.PROCESSES},
+            {Capability.ASYNC, Capability.DELTA, Capability.PROCESSES},
             "tests.broken_savers.process:open_broken",
             cases=cases,
         )

@@ -309,6 +309,16 @@ def test_what_was_acknowledged_and_is_gone_is_told_by_the_run_that_goes_on(
     )
 
 
+def test_an_error_in_another_process_is_told(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKEN_SAVER", f"{__name__}:{HasNoSyncMethods.__name__}")
+    job = {"do": "run", "thread": "t", "journal": str(tmp_path / "journal"), "pause": True}
+    refused, paused = processes.do({**job, "colour": "sync"}, {**job, "colour": "async"})
+    assert (refused.error, refused.result) == ("NotImplementedError: does not support sync methods", None)
+    assert (paused.error, paused.result) == (None, {"asks": ["go on?"]})
+
+
 class Interrupted:
     """A worker's output, at the reading of which a signal arrives."""
 

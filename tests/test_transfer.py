@@ -10,6 +10,7 @@ import sqlite3
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,21 @@ def test_copying_again_sends_what_came_since(source: SQLiteSaver, target: SQLite
     # The one that waited has a write more.
     assert transfer(source, target, "t") == total - first + 1
     assert_same(source, target)
+
+
+@pytest.mark.parametrize("column", ["header", "terms", "channels", "run_id", "written_at"])
+def test_copying_again_sends_a_checkpoint_that_has_changed_in_the_target(
+    column: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    one_question(source).invoke({"log": []}, THREAD | {"metadata": {"run_id": "run"}})
+    transfer(source, target, "t")
+    value = {"written_at": "written_at + 1", "run_id": "'other'", "channels": "'[]'"}.get(column, "x'00'")
+    with closing(sqlite3.connect(tmp_path / "target.db")) as db, db:
+        newest = "(SELECT max(checkpoint) FROM checkpoints)"
+        assert db.execute(f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint = {newest}").rowcount == 1
+    assert transfer(source, target, "t") == 1
+    assert_same(source, target)
+    assert transfer(source, target, "t") == 0
 
 
 @pytest.mark.parametrize("pruned", [False, True])

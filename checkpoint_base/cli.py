@@ -365,7 +365,7 @@ def prune(
             rendering.print_plans(plan for plan in plans if plan["removed"])
         verb = "Would remove" if dry_run else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
-    rendering.report(damaged, "could not be read and lost nothing; `checkpoints delete` removes a damaged thread")
+    rendering.report(damaged, "could not be pruned and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
 def _pruned(saver: CheckpointSaver, thread: str, since: datetime | None, strategy: str, keep: int) -> str | None:
@@ -518,7 +518,8 @@ def _space(ns: str) -> str:
 def _require(saver: CheckpointSaver, threads: Iterable[str], outcome: str = "") -> None:
     missing = [thread for thread in threads if not _exists(saver, thread)]
     if missing:
-        raise Failure(f"there is no {thread_names(missing)}{outcome}")
+        be = "is" if len(missing) == 1 else "are"
+        raise Failure(f"there {be} no {thread_names(missing)}{outcome}")
 
 
 def _exists(saver: CheckpointSaver, thread: str) -> bool:

@@ -272,15 +272,16 @@ def _described(error: BaseException) -> str:
 def _print(report: Report, as_json: bool, html: Path | None) -> None:
     from conformance_tests.report import document, page
 
-    if html:
-        try:
+    try:
+        if html:
             html.write_text(page(report, _circumstances(report)), encoding="utf-8")
-        except OSError as error:
-            raise Failure(f"the page cannot be written to {str(html)!r}: {error}") from error
-    if as_json:
-        print_json(document(report))
-    elif report.ran:
-        _print_for_people(report)
+    except OSError as error:
+        raise Failure(f"the page cannot be written to {str(html)!r}: {error}") from error
+    finally:  # a run takes minutes: what it found is not lost with the page
+        if as_json:
+            print_json(document(report))
+        elif report.ran:
+            _print_for_people(report)
 
 
 def _circumstances(report: Report) -> str:

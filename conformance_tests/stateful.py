@@ -57,7 +57,7 @@ WRITES = st.one_of(
 FILTERS = st.one_of(st.none(), st.fixed_dictionaries({}, optional={"source": SOURCES, "step": STEPS, "run_id": RUNS}))
 WHICH = st.integers(min_value=0, max_value=7)
 
-LENGTH = 20
+LENGTH = 40
 """The number of operations in a sequence."""
 
 COMPARE_ALL = 5
@@ -109,6 +109,7 @@ class _Operations(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """Put a few checkpoints in two namespaces of a thread. Chance alone would not put as many before the end."""
         self.model = Model()
         self.names: dict[str, str] = {}
         self.changes = 0
@@ -116,6 +117,9 @@ class _Operations(RuleBasedStateMachine):
         self.steps = 0
         self.changed: set[str] = set()
         self.reopen()
+        for number, (ns, run) in enumerate((("", "run-1"), ("child:1", "run-1"), ("", "run-2"), ("", "run-3")), 1):
+            metadata = {"source": "loop", "step": 1, "run_id": run}
+            self._put(Place("a", ns), 1000 * number, 1, {"x": number}, metadata)
 
     def teardown(self) -> None:
         if opening := self.__dict__.pop("opening", None):

@@ -9,7 +9,9 @@ import pty
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
@@ -74,6 +76,11 @@ def fails_in_many_parts(t: Trial) -> None:
 
 def fails_at_length(t: Trial) -> None:
     t.fail(f"began{'.' * 10_000}ended")
+
+
+def opens_and_fails(t: Trial) -> None:
+    t.open()
+    t.fail("opened")
 
 
 def leaves(t: Trial) -> None:
@@ -264,6 +271,94 @@ def test_the_table_and_the_json_document_agree(serve: Callable[..., str], only: 
     assert {each["finding"] for each in failed["cases"]} == {"", HOSTILE, "something else"}
     assert "PUT-2 idempotency (async, mixed, sync)\n" in table.stdout
     assert "  1 other case of this clause failed, too" in table.stdout
+
+
+def test_every_clause_that_failed_is_told_with_what_was_found(
+    serve: Callable[..., str], only: Callable[..., None]
+) -> None:
+    only(made("PUT-2", fails_again), made("PUT-3", passes), made("GET-1", fails_in_many_parts))
+    table = call(serve(capabilities=["sync"])).stdout
+    assert "\nPUT-2 idempotency (sync)\n  something else\n" in table
+    assert f"\nGET-1 {CLAUSES['GET-1'].title} (sync)\n  part 0 <b>; " in table
+    assert "PUT-3" not in table
+
+
+def test_a_clause_of_which_some_cases_are_not_declared_has_passed_if_the_others_have(
+    serve: Callable[..., str], only: Callable[..., None]
+) -> None:
+    only(made("COPY-1", passes), replace(made("COPY-1", fails), needs=Capability.PRUNE))
+    for capabilities, outcome in ((["sync", "copy_thread"], "passed"), (["sync", "copy_thread", "prune"], "failed")):
+        code, printed = document(serve(capabilities=capabilities))
+        assert (code, outcomes(printed)) == (int(outcome == "failed"), {"COPY-1": outcome})
+
+
+def test_the_document_tells_how_long_each_case_took_and_how_many_clauses_have_none(
+    serve: Callable[..., str], only: Callable[..., None]
+) -> None:
+    only(made("PUT-1", passes), made("PUT-2", opens_and_fails), made("PRUNE-1", passes))
+    printed = document(serve())[1]
+    took = [each["seconds"] for clause in printed["clauses"][:2] for each in clause["cases"]]
+    assert len(took) == 2 * len(COLOURS)
+    assert min(took) > 0
+    assert printed["summary"]["seconds"] == pytest.approx(sum(took), abs=0.01)
+    assert printed["summary"]["untested"] == len(CLAUSES) - 3
+
+
+def test_the_page_and_the_json_document_agree(
+    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
+) -> None:
+    only(
+        made("PUT-1", passes),
+        made("PUT-2", passes),
+        made("PUT-2", fails, colours=[Colour.ASYNC, Colour.MIXED]),
+        made("PUT-3", fails_again, colours=[Colour.SYNC]),
+        made("GET-1", passes, colours=[Colour.SYNC]),
+        made("COPY-1", passes),
+    )
+    printed = document(serve(), "--html", "report.html")[1]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    shown = {"passed": "✓ passed", "failed": "✗ failed", "undeclared": "– not declared", "untested": "○ not tested"}
+    by_area = {area: Counter[str]() for area in AREAS}
+    for clause in printed["clauses"]:
+        by_area[clause["area"]][clause["outcome"]] += 1
+        outcome = clause["outcome"]
+        title = f'<span class="{outcome}">{shown[outcome]}</span> <b>{clause["id"]}</b>'
+        listed = page.partition(title)[2].partition("</details>")[0]
+        assert re.findall(r'<li><span class="(\w+)">(.) ([\w ]+)</span> <small>(\w*)', listed) == [
+            (each["outcome"], shown[each["outcome"]][0], each["name"].replace("_", " "), each["colour"] or "")
+            for each in clause["cases"]
+        ]
+    for area, counts in by_area.items():
+        row = page.partition(f'<a href="#{area}">')[2].partition("</tr>")[0]
+        assert {outcome: int(count) for outcome, count in re.findall(r'<td class="(\w+)">(\d+)</td>', row)} == counts
+    totals = re.findall(r"<td>(\d+)</td>", page.partition("<tfoot>")[2].partition("</tfoot>")[0])
+    assert [int(total) for total in totals] == [printed["summary"][outcome] for outcome in shown]
+    headings = re.findall(r"<h4>(\w+(?: \w+)*) (.*)</h4>", page)
+    assert [(name, re.findall(r">(\w+)</span>", pills)) for name, pills in headings] == [
+        ("fails", ["async", "mixed"]),
+        ("fails again", ["sync"]),
+    ]
+    assert re.findall(r"<li><b>(\w+)</b>: .*\. (.*)</li>", page) == [("copy_thread", "COPY-1")]
+    missing = page.partition("<small>not declared</small>")[2].partition("</p>")[0]
+    assert re.findall(r">(\w+)</span>", missing) == [each for each in Capability if each not in ("sync", "async")]
+
+
+def test_what_was_found_is_not_lost_with_a_page_that_cannot_be_written(
+    serve: Callable[..., str], only: Callable[..., None], tmp_path: Path
+) -> None:
+    def takes_its_place(t: Trial) -> None:
+        (tmp_path / "report.html").mkdir(exist_ok=True)
+
+    only(made("PUT-1", takes_its_place))
+    name = serve()
+    result = call(name, "--html", "report.html")
+    (tmp_path / "report.html").rmdir()
+    printed = call(name, "--html", "report.html", "--json")
+    for ended in (result, printed):
+        assert ended.exit_code == 1
+        assert "Error: the page cannot be written to 'report.html': " in ended.stderr
+    assert result.stdout.splitlines()[-1].startswith("Conforms: ")
+    assert json.loads(printed.stdout)["summary"]["conforms"] is True
 
 
 class Page(HTMLParser):
@@ -485,12 +580,16 @@ def test_a_clause_that_needs_several_capabilities_is_named_with_those_that_are_m
         assert sorted(line.strip() for line in lines if line.startswith("  ")) == sorted(told)
 
 
-def test_an_interrupt_ends_with_130(serve: Callable[..., str], only: Callable[..., None]) -> None:
-    def interrupted(t: Trial) -> None:
+def test_an_interrupt_ends_with_130(serve: Callable[..., str], only: Callable[..., None], tmp_path: Path) -> None:
+    def interrupted(*_: Trial) -> None:
         raise KeyboardInterrupt
 
+    (tmp_path / "interrupted_when_imported.py").write_text("raise KeyboardInterrupt")
     only(made("PUT-1", interrupted))
-    assert call(serve(capabilities=["sync"])).exit_code == 130
+    for name in (serve(capabilities=["sync"]), "interrupted_when_imported:factory"):
+        assert call(name).exit_code == 130
+    only(made("PUT-1", passes))
+    assert call(serve(interrupted, capabilities=["sync"])).exit_code == 130
 
 
 def test_without_the_extra_an_error_says_how_to_install_it(

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Send
 
 from checkpoint_base import SQLiteSaver
+from conformance_tests import values, worker
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import AREAS, CLAUSES, Capability, markdown
 from conformance_tests.runner import run_all
 from conformance_tests.suite import SaverConformance
 from conformance_tests.trial import Colour, ConformanceFailure
+from conformance_tests.worker import KILLED, Processes
 from tests.broken_savers import broken_savers
 from tests.broken_savers.list import RefusesKeysWithSigns, TakesNoNamespaceForTheRoot
 from tests.broken_savers.process import open_broken
@@ -49,11 +59,13 @@ class Collected:
 
     def __init__(self, suite: type[SaverConformance]) -> None:
         self.pairs: list[tuple[Case, Colour]] = []
+        self.marks: list[list[str]] = []
         suite().pytest_generate_tests(self)  # type: ignore[arg-type]
 
     def parametrize(self, names: tuple[str, ...], parameters: list[Any]) -> None:
         assert names == ("case", "colour")
         self.pairs = [parameter.values for parameter in parameters]
+        self.marks = [[mark.name for mark in parameter.marks] for parameter in parameters]
 
 
 def test_a_class_runs_every_declared_case_in_every_colour_or_once() -> None:
@@ -68,6 +80,21 @@ def test_a_class_runs_every_declared_case_in_every_colour_or_once() -> None:
     assert [case for case, _ in once] == list(all_cases())
     assert all(colour is Colour.MIXED for case, colour in once if Colour.MIXED in case.colours)
     assert {colour for _, colour in once} == set(Colour)
+
+
+def test_a_class_runs_only_what_it_declares_and_marks_what_takes_seconds() -> None:
+    class Few(SaverConformance):
+        capabilities = frozenset({Capability.ASYNC, Capability.PRUNE})
+
+    few = Collected(Few)
+    assert few.pairs == [
+        (case, Colour.ASYNC)
+        for case in all_cases()
+        if Colour.ASYNC in case.colours and {*case.clause.needs, case.needs} <= {*Few.capabilities, None}
+    ]
+    assert {"PUT-1", "PRUNE-1"} <= {case.clause.id for case, _ in few.pairs}
+    assert few.marks == [["conformance_long"] if case.long else [] for case, _ in few.pairs]
+    assert {case.long for case, _ in few.pairs} == {True, False}
 
 
 def test_a_class_without_a_colour_is_refused() -> None:
@@ -101,6 +128,43 @@ def test_a_failure_says_so_if_the_factory_opens_another_storage_each_time(tmp_pa
     with pytest.raises(ConformanceFailure) as told:
         OnNothing().test_clause(case, Colour.SYNC, partial(StoresARepeatedPutAgain, tmp_path / "c.db"), None)
     assert not hasattr(told.value, "__notes__")
+
+
+MADE_IN_BERLIN = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (1, True),
+        (0.0, -0.0),
+        (1.0, math.nan),
+        (complex(1, 0.0), complex(1, -0.0)),
+        (MADE_IN_BERLIN.replace(tzinfo=timezone(timedelta(hours=2))), MADE_IN_BERLIN),
+        (MADE_IN_BERLIN.astimezone(UTC), MADE_IN_BERLIN),
+        (Decimal("1.1"), Decimal("1.10")),
+        ((1, 2.0), (1, 2)),
+        ([1, 2], [1, 2, 3]),
+        ({True}, {1}),
+        (frozenset({1.0}), frozenset({1})),
+        ({True: "a"}, {1: "a"}),
+        ({"a": 1, "b": 2.0}, {"a": 1, "b": 2}),
+        ({"a": 1}, {"a": 1, "b": None}),
+        (values.Level.HIGH, 3),
+        (values.Access.READ, values.Access.WRITE),
+        (Send("node", 1.0), Send("node", 1)),
+        (values.Outer(name="a", anything=1.0), values.Outer(name="a", anything=1)),
+        (values.Point((1, 2), label=True), values.Point((1, 2), label=1)),
+        (values.Fixed((1, 2)), values.Fixed((1, 3))),
+    ],
+    ids=repr,
+)
+def test_a_value_that_came_back_changed_is_told_even_if_it_equals_the_one_that_was_put(
+    found: Any, expected: Any
+) -> None:
+    for nested in (lambda value: value, lambda value: [0, value], lambda value: {"a": {"b": (value,)}}):
+        assert values.difference(nested(expected), nested(deepcopy(expected))) is None
+        assert "came back as" in (values.difference(nested(found), nested(expected)) or "")
 
 
 class ListsEveryNamespace(SQLiteSaver):
@@ -175,8 +239,8 @@ class HasNoSyncMethods(SQLiteSaver):
     get_tuple = list = put = put_writes = delete_thread = get_delta_channel_history = _refuse
 
 
-@pytest.mark.parametrize("clause_id", ["PROCESS-1", "CRASH-1", "CRASH-2"])
-def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
+@pytest.mark.parametrize("clause_id", ["PUT-1", "LIST-1", "LIST-9", "DELTA-1", "PROCESS-1", "CRASH-1", "CRASH-2"])
+def test_a_saver_with_async_methods_only_passes_in_this_process_and_in_others(
     clause_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BROKEN_SAVER", f"{__name__}:{HasNoSyncMethods.__name__}")
@@ -185,13 +249,100 @@ def test_a_saver_with_async_methods_only_passes_the_clauses_of_processes(
     results = list(
         run_all(
             open_broken,
-            {Capability.ASYNC, Capability.PROCESSES},
+            {Capability.ASYNC, Capability.DELTA, Capability.PROCESSES},
             "tests.broken_savers.process:open_broken",
             cases=cases,
         )
     )
     assert results
     assert [result.finding for result in results if result.outcome == "failed"] == []
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processes:
+    """Processes that open the saver on a file of the test."""
+    monkeypatch.setenv("BROKEN_SAVER", "checkpoint_base:SQLiteSaver")
+    monkeypatch.setenv("BROKEN_SAVER_PATH", str(tmp_path / "checkpoints.db"))
+    return Processes("tests.broken_savers.process:open_broken")
+
+
+@pytest.mark.parametrize("colour", [Colour.SYNC, Colour.ASYNC])
+def test_a_process_is_killed_before_during_or_after_the_call_that_its_job_names(
+    processes: Processes, tmp_path: Path, colour: Colour
+) -> None:
+    moments = {"before": KILLED[0], "during": KILLED[1], "after": KILLED[0], "never": 0}
+    jobs = [
+        {
+            "do": "run",
+            "colour": colour,
+            "thread": moment,
+            "journal": str(tmp_path / moment),
+            "kill": {"moment": moment, "call": 2, "methods": ["put"], "seconds": 1e-6},
+        }
+        for moment in moments
+    ]
+    assert [answer.exit for answer in processes.do(*jobs)] == [*moments.values()]
+    acknowledged = {}
+    with SQLiteSaver(tmp_path / "checkpoints.db") as saver:
+        for moment in moments:
+            ids = [each["id"] for each in worker.entries(str(tmp_path / moment)) if each.get("stored") == "put"]
+            there = {each.checkpoint_id for each in saver.history({"configurable": {"thread_id": moment}})}
+            assert there >= set(ids)
+            acknowledged[moment] = len(ids)
+    never = acknowledged.pop("never")
+    assert acknowledged == {"before": 1, "during": 1, "after": 2}
+    assert never > 2
+
+
+def test_what_was_acknowledged_and_is_gone_is_told_by_the_run_that_goes_on(
+    processes: Processes, tmp_path: Path
+) -> None:
+    job = {"do": "run", "colour": "sync", "thread": "t", "journal": str(tmp_path / "journal"), "pause": True}
+    assert processes.do(job)[0].result == {"asks": ["go on?"]}
+    stored = [entry for entry in worker.entries(job["journal"]) if "stored" in entry]
+    with closing(sqlite3.connect(tmp_path / "checkpoints.db")) as db, db:
+        assert db.execute("DELETE FROM writes WHERE channel = '__interrupt__'").rowcount > 0
+    [answer] = processes.do({**job, "pause": False})
+    assert answer.result["state"] == worker.FINAL
+    assert [entry for entry in stored if entry["stored"] == "put_writes" and "__interrupt__" in entry["channels"]] == (
+        answer.result["missing"]
+    )
+
+
+def test_an_error_in_another_process_is_told(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROKEN_SAVER", f"{__name__}:{HasNoSyncMethods.__name__}")
+    job = {"do": "run", "thread": "t", "journal": str(tmp_path / "journal"), "pause": True}
+    refused, paused = processes.do({**job, "colour": "sync"}, {**job, "colour": "async"})
+    assert (refused.error, refused.result) == ("NotImplementedError: does not support sync methods", None)
+    assert (paused.error, paused.result) == (None, {"asks": ["go on?"]})
+
+
+class Interrupted:
+    """A worker's output, at the reading of which a signal arrives."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+
+    def readline(self) -> str:
+        raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pipe, name)
+
+
+def test_the_answer_to_an_interrupted_request_is_not_taken_for_that_to_the_next(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"do": "run", "colour": "sync", "journal": str(tmp_path / "journal")}
+    process = worker._worker()._process
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "stdout", Interrupted(process.stdout))
+        with pytest.raises(KeyboardInterrupt):
+            processes.do({**job, "thread": "one", "pause": True}, {**job, "thread": "two", "pause": True})
+    [answer] = processes.do({**job, "thread": "three"})
+    assert answer.result["state"] == worker.FINAL
 
 
 @pytest.mark.parametrize(("clause_id", "broken"), PAIRS, ids=[f"{id_}-{broken.__name__}" for id_, broken in PAIRS])

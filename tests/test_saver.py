@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -26,17 +28,21 @@ from checkpoint_base import (
     ConflictError,
     CorruptCheckpoint,
     ExactSerializer,
+    InvalidKey,
     SchemaMismatch,
     SerializationError,
     SQLiteSaver,
     StoreUnavailable,
+    UnsupportedOperation,
     codec,
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import version_of
 from checkpoint_base.msgpack import element_ends
+from checkpoint_base.records import Missing
 from checkpoint_base.sqlite.transport import Transaction
 from checkpoint_base.store import THREADS_AT_ONCE
+from checkpoint_base.transport import Operation
 from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -381,6 +387,8 @@ def test_an_encrypted_store_holds_no_plain_text_and_is_still_filtered(path: Path
             assert len(list(saver.threads(metadata={"team": "hidden team"}))) == 0
     content = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"hidden" not in content
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT DISTINCT terms FROM checkpoints").fetchall() == [(b"",)]  # no digest to compare
 
 
 def test_the_wrong_key_is_an_error_and_not_an_empty_thread(path: Path) -> None:
@@ -399,6 +407,16 @@ def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
     found = saver.get_tuple(stored)
     assert found is not None
     assert found.pending_writes == [("task", "__error__", "ValueError('no')")]
+
+
+def test_an_error_that_cannot_be_described_is_kept_as_its_class(saver: SQLiteSaver) -> None:
+    class Spiteful(Exception):
+        def __repr__(self) -> str:
+            raise KeyError("no")
+
+    stored = put(saver, {"a": 1})
+    saver.put_writes(stored, [("__error__", Spiteful())], "task")
+    assert saver.get_tuple(stored).pending_writes == [("task", "__error__", "<Spiteful>")]  # type: ignore[union-attr]
 
 
 # Threads that are removed while a run goes on
@@ -427,6 +445,60 @@ def test_many_threads_are_pruned_in_several_requests(
     left = {found.config["configurable"]["thread_id"]: found for found in saver.list(None)}
     assert sorted(left) == ([] if strategy == "delete" else sorted(names))
     assert all(found.checkpoint["channel_values"] == {"a": 1} for found in left.values())
+
+
+def test_a_text_in_the_place_of_several_ids_removes_nothing(saver: SQLiteSaver) -> None:
+    for name in "abc":
+        put(saver, {"a": 1}, config_of(name, checkpoint_ns=""), run_id=name)
+    removals: list[Callable[[Any], None]] = [
+        saver.prune,
+        saver.delete_for_runs,
+        lambda ids: saver.prune(ids, strategy="delete"),
+        lambda ids: asyncio.run(saver.aprune(ids, strategy="delete")),
+        lambda ids: asyncio.run(saver.adelete_for_runs(ids)),
+    ]
+    for remove in removals:
+        with pytest.raises(InvalidKey, match="must be a sequence of ids, not a text"):
+            remove("ab")
+    assert {found.thread_id for found in saver.threads()} == {*"abc"}
+
+
+@pytest.mark.parametrize("keep", [True, 1.0, "1", None, 0, -1, 2**31])
+def test_a_number_to_keep_that_is_none_removes_nothing(saver: SQLiteSaver, keep: Any) -> None:
+    put(saver, {"a": 2}, put(saver, {"a": 1}))
+    with pytest.raises(UnsupportedOperation, match="pass how many checkpoints of each namespace to keep"):
+        saver.prune(["thread"], keep=keep)
+    assert len(list(saver.history(CONFIG))) == 2
+
+
+def test_an_order_that_is_none_is_refused(saver: SQLiteSaver) -> None:
+    order: Any = "latest"
+    for listing in (saver.threads, saver.interrupts):
+        with pytest.raises(UnsupportedOperation, match="unknown order 'latest': use 'newest' or 'oldest'"):
+            list(listing(order=order))
+
+
+def test_what_is_removed_again_and_again_while_it_is_stored_is_a_conflict(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = put(saver, {"a": 1})
+    attempts: list[str] = []
+
+    def removed(name: str) -> Callable[..., Operation[Missing]]:
+        def store(*_: Any) -> Operation[Missing]:
+            yield from ()
+            attempts.append(name)
+            return Missing(chunks=frozenset({b"0" * 16}))
+
+        return store
+
+    for name in ("put", "put_writes"):
+        monkeypatch.setattr(saver.store, name, removed(name))
+    with pytest.raises(ConflictError, match="could not be stored: its thread is being removed at the same time"):
+        put(saver, {"a": 2}, first)
+    with pytest.raises(ConflictError, match="could not be stored: their thread is being removed at the same time"):
+        saver.put_writes(first, [("a", "x" * 3000)], "task")
+    assert attempts == ["put", "put", "put_writes", "put_writes"]
 
 
 def test_a_run_whose_thread_is_deleted_stores_its_whole_state_again(saver: SQLiteSaver, path: Path) -> None:

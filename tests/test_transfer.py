@@ -10,6 +10,7 @@ import sqlite3
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,24 @@ def test_delta_channels_are_rebuilt_from_what_was_pruned(
         assert list(saver.threads()) == []
 
 
+def test_a_checkpoint_that_a_clock_put_behind_its_parent_is_copied_with_what_it_is_rebuilt_from(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    for id_, values, opened in (("2", {"delta": ["x"]}, ()), ("1", {}, CHANNELS)):
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_values": values}
+        checkpoint["channel_versions"] = {"delta": f"{len(opened) + 1}.1"}
+        metadata: Any = {"counters_since_delta_snapshot": dict.fromkeys(opened, (1, 1))}
+        config = source.put(config, checkpoint, metadata, checkpoint["channel_versions"])
+        source.put_writes(config, [("delta", [f"of {id_}"])], "task")
+    expected = {"delta": {"seed": ["x"], "writes": [("task", "delta", ["of 2"])]}}
+    assert transfer(source, target, "t") == 2
+    for saver in (source, target):
+        assert saver.get_delta_channel_history(config=config, channels=CHANNELS) == expected
+    assert list(target.list(THREAD)) == list(source.list(THREAD))
+    assert transfer(source, target, "t") == 0
+
+
 def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSaver, target: SQLiteSaver) -> None:
     graph = one_question(source)
     graph.invoke({"log": []}, THREAD)
@@ -193,6 +212,21 @@ def test_copying_again_sends_what_came_since(source: SQLiteSaver, target: SQLite
     # The one that waited has a write more.
     assert transfer(source, target, "t") == total - first + 1
     assert_same(source, target)
+
+
+@pytest.mark.parametrize("column", ["header", "terms", "channels", "run_id", "written_at"])
+def test_copying_again_sends_a_checkpoint_that_has_changed_in_the_target(
+    column: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    one_question(source).invoke({"log": []}, THREAD | {"metadata": {"run_id": "run"}})
+    transfer(source, target, "t")
+    value = {"written_at": "written_at + 1", "run_id": "'other'", "channels": "'[]'"}.get(column, "x'00'")
+    with closing(sqlite3.connect(tmp_path / "target.db")) as db, db:
+        newest = "(SELECT max(checkpoint) FROM checkpoints)"
+        assert db.execute(f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint = {newest}").rowcount == 1
+    assert transfer(source, target, "t") == 1
+    assert_same(source, target)
+    assert transfer(source, target, "t") == 0
 
 
 @pytest.mark.parametrize("pruned", [False, True])

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from checkpoint_base import StoreUnavailable, UnsupportedOperation
+from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.perloop import OneLoop, PerLoop
-from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, run
+from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, each, run
 
 Drive: TypeAlias = Callable[[Operation[Any], Transport], Any]
 
@@ -28,7 +28,7 @@ in_both_colours = pytest.mark.parametrize(
 class Echo:
     """Answers with the request; fails as often as it is told to."""
 
-    def __init__(self, failures: int = 0, error: Exception | None = None) -> None:
+    def __init__(self, failures: int = 0, error: BaseException | None = None) -> None:
         self.failures = failures
         self.error = error or StoreUnavailable("not now")
         self.attempts = 0
@@ -75,6 +75,39 @@ def test_an_error_of_the_transport_is_raised_through_the_operation() -> None:
         run(adding(1), Echo(1))
     with pytest.raises(StoreUnavailable):
         asyncio.run(arun(adding(1), Echo(1)))
+
+
+@in_both_colours
+def test_what_ends_a_request_is_raised_in_the_operation_even_if_it_is_no_exception(drive: Drive) -> None:
+    class Stopped(BaseException):
+        pass
+
+    told: list[type] = []
+
+    def operation() -> Operation[None]:
+        try:
+            yield 1
+        except BaseException as error:
+            told.append(type(error))
+            raise
+
+    with pytest.raises(Stopped):
+        drive(operation(), Echo(1, Stopped()))
+    assert told == [Stopped]
+
+
+@in_both_colours
+def test_damage_of_one_keeps_no_other_from_its_turn_and_the_first_is_told(drive: Drive) -> None:
+    done: list[int] = []
+
+    def act(number: int) -> Operation[None]:
+        done.append((yield number))
+        if number % 2:
+            raise CorruptCheckpoint(f"{number} is damaged")
+
+    with pytest.raises(CorruptCheckpoint, match=r"^1 is damaged$"):
+        drive(each(range(5), act), Echo())
+    assert done == [0, 1, 2, 3, 4]
 
 
 @in_both_colours
@@ -213,6 +246,36 @@ def test_closing_waits_for_what_is_being_made_though_its_caller_has_gone() -> No
     assert closed == ["resource"]
     assert not asyncio.all_tasks(loop)
     loop.close()
+
+
+@pytest.mark.timeout(20)
+def test_closing_does_not_wait_for_what_another_loop_is_making() -> None:
+    is_making, go_on, closed = threading.Event(), threading.Event(), list[str]()
+
+    async def make() -> str:
+        is_making.set()
+        await asyncio.to_thread(go_on.wait)
+        return "resource"
+
+    async def close(resource: str) -> None:
+        closed.append(resource)
+
+    each = PerLoop(make, close, lambda _: None)
+
+    async def work() -> None:
+        with pytest.raises(UnsupportedOperation, match="closed in the meantime"):
+            await each.get()
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    is_making.wait()
+    try:
+        asyncio.run(each.aclose())
+        assert closed == []
+    finally:
+        go_on.set()
+        thread.join()
+    assert closed == ["resource"]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

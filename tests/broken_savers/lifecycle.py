@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver
 from tests.broken_savers import breaks
@@ -60,3 +61,43 @@ class WritesNothingToPrunedThreads(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         if config["configurable"]["thread_id"] not in self.__dict__.get("pruned", ()):
             super().put_writes(config, writes, task_id, task_path)
+
+
+@breaks("LIFECYCLE-4")
+class ListsWritesOfOneTask(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        for found in super().list(config, **options):
+            writes = found.pending_writes or []
+            yield found._replace(pending_writes=[write for write in writes if write[0] == writes[0][0]])
+
+
+@breaks("LIFECYCLE-4")
+class GetsTheLatestOfADeletedThread(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if config["configurable"].get("checkpoint_id"):
+            return found
+        latest = self.__dict__.setdefault("latest", {})
+        place = (config["configurable"]["thread_id"], config["configurable"].get("checkpoint_ns", ""))
+        latest[place] = found or latest.get(place)
+        return latest[place]
+
+
+@breaks("LIFECYCLE-4")
+class ListsWhatDoesNotMatch(SQLiteSaver):
+    def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
+        yield from super().list(config, **options)
+
+
+@breaks("LIFECYCLE-4")
+class WritesToTheCopiesOfAThread(SQLiteSaver):
+    copies: ClassVar[dict[str, set[str]]] = {}
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        super().copy_thread(source_thread_id, target_thread_id)
+        self.copies.setdefault(source_thread_id, set()).add(target_thread_id)
+
+    def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        named = config["configurable"]
+        for thread_id in (named["thread_id"], *self.copies.get(named["thread_id"], ())):
+            super().put_writes({"configurable": {**named, "thread_id": thread_id}}, writes, task_id, task_path)

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, CorruptCheckpoint, InvalidKey, cli, codec, open_saver
+from checkpoint_base import CheckpointSaver, ConflictError, CorruptCheckpoint, InvalidKey, cli, codec, open_saver
 from checkpoint_base.sqlite.store import SQLiteStore
 from conformance_tests import graphs
 from tests.cli.conftest import (
@@ -369,7 +369,7 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         assert result.stdout.endswith("in 4 threads.\n")
         first, last = result.stderr.splitlines()
         assert re.match(r"checkpoint \S+ of thread 'bob-1': ", first)
-        assert last.startswith("Error: 1 thread could not be read and lost nothing")
+        assert last.startswith("Error: 1 thread could not be pruned and lost nothing")
     assert {thread: len(checkpoints(url, thread)) for thread in EVERY_THREAD if thread != "bob-1"} == {
         "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
     }  # fmt: skip
@@ -379,6 +379,61 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         left = file.execute("SELECT count(*) FROM checkpoints WHERE header = x'00'").fetchone()
     file.close()
     assert left == (len(before["bob-1"]),)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_thread_whose_pruning_fails_is_told_at_the_end_and_not_counted(
+    call: Callable[..., Result], url: str, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    before = everything(url)
+    prune = SQLiteStore.prune
+
+    def conflicting(store: SQLiteStore, thread_ids: Sequence[str], keep: int) -> Any:
+        if "bob-1" in thread_ids:
+            raise ConflictError("thread 'bob-1' is being changed at the same time")
+        return prune(store, thread_ids, keep)
+
+    monkeypatch.setattr(SQLiteStore, "prune", conflicting)
+    result = call("prune", "--all", "--yes", *form)
+    after = everything(url)
+    removed = sum(len(before[thread]) - len(after[thread]) for thread in EVERY_THREAD)
+    assert after["bob-1"] == before["bob-1"]
+    assert (result.exit_code, removed > 0) == (1, True)
+    first, last = result.stderr.splitlines()
+    assert first == "thread 'bob-1' is being changed at the same time"
+    assert last.startswith("Error: 1 thread could not be pruned and lost nothing")
+    if form:
+        document = json.loads(result.stdout)
+        assert document["removed"] == removed
+        assert {each["thread_id"]: each["removed"] for each in document["threads"]}["bob-1"] == 0
+        assert [each["thread_id"] for each in document["damaged"]] == ["bob-1"]
+    else:
+        assert result.stdout.startswith(f"Removed {removed} of ")
+
+
+def test_threads_that_are_named_twice_are_pruned_and_copied_once(
+    ask: Callable[..., Any], url: str, tmp_path: Path
+) -> None:
+    count = len(checkpoints(url, "ann-1"))
+    for command in (["prune", "--dry-run"], ["prune", "--yes"]):
+        document = ask(*command, "ann-1", "bob-1", "ann-1")
+        assert [each["thread_id"] for each in document["threads"]] == ["ann-1", "bob-1"]
+        assert document["threads"][0]["checkpoints"] == count
+    document = ask("transfer", "ann-1", "ann-1", "--to", f"sqlite:///{tmp_path}/other.db")
+    assert [each["thread_id"] for each in document["threads"]] == ["ann-1"]
+
+
+def test_of_many_threads_the_first_are_named_and_the_others_counted(call: Callable[..., Result], url: str) -> None:
+    with open_saver(url) as saver:
+        for number in range(7):
+            saver.copy_thread("ann-1", f"copy {number}")
+    names = [f"copy {number}" for number in range(7)]
+    result = call("delete", *names, "--yes", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["threads"]) == (0, names)
+    result = call("delete", *names, "--yes")
+    assert result.stderr.startswith(
+        "Error: there are no threads 'copy 0', 'copy 1', 'copy 2', 'copy 3', 'copy 4' and 2 more;"
+    )
 
 
 def test_what_a_later_version_stored_keeps_no_other_thread_from_being_pruned_and_can_be_deleted(

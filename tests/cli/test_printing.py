@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -381,7 +382,11 @@ def test_every_command_with_json_is_on_the_page() -> None:
     [
         (b"\x00\xff", {"base64": "AP8="}),
         (2**70, str(2**70)),
+        (2**64, str(2**64)),
+        (2**64 - 1, 2**64 - 1),
         (-(2**63), -(2**63)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (True, True),
         (float("nan"), "nan"),
         (float("-inf"), "-inf"),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05+00:00"),
@@ -391,6 +396,8 @@ def test_every_command_with_json_is_on_the_page() -> None:
         (HttpUrl("https://a.example/b"), "https://a.example/b"),
         ({1: "a", "1": "b", (2, 3): None, "\ud800": 0}, {"1": "a", "'1'": "b", "(2, 3)": None, "\\ud800": 0}),
         ({3, 1, 2}, [1, 2, 3]),
+        ({"b", 1, None}, ["b", 1, None]),
+        (deque([1, (2,)]), [1, [2]]),
         ((1, [2, (3,)]), [1, [2, [3]]]),
         (Colour.RED, "red"),
         (Point(3), {"x": 3}),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointSaver, open_saver
 from conformance_tests import graphs
@@ -122,6 +123,30 @@ def test_interrupts_can_be_those_of_one_thread_or_of_some_metadata(ask: Callable
     ]
 
 
+def test_a_listing_tells_which_threads_and_questions_cannot_be_read(call: Callable[..., Result], url: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db, db:
+        spaces = "SELECT namespace FROM namespaces JOIN threads USING (thread) WHERE thread_id = 'bob-1'"
+        assert db.execute(f"UPDATE checkpoints SET header = x'00' WHERE namespace IN ({spaces})").rowcount
+        assert db.execute(f"UPDATE writes SET root = x'00' WHERE namespace IN ({spaces})").rowcount
+    threads, questions = (call(command) for command in ("threads", "interrupts"))
+    assert (threads.exit_code, questions.exit_code) == (0, 0)
+    told = [line for line in threads.stdout.splitlines() if "cannot be read" in line]
+    assert [line.split()[0] for line in told] == ["bob-1"]
+    told = [line for line in questions.stdout.splitlines() if "cannot be read: " in line]
+    assert [line.split()[0] for line in told] == ["bob-1"]
+    assert questions.stdout.count('{"publish":"bread"}') == 2
+
+
+def test_times_are_shown_in_utc_whatever_zone_a_checkpoint_names(call: Callable[..., Result], url: str) -> None:
+    with open_saver(url) as saver:
+        config: Any = {"configurable": {"thread_id": "zones", "checkpoint_ns": ""}}
+        for ts in ("2026-01-02T03:04:05+05:30", "0001-01-01T00:00:00+05:30"):
+            config = saver.put(config, {**empty_checkpoint(), "ts": ts}, {"source": "loop"}, {})
+    _, _, last, first = call("history", "zones").stdout.splitlines()
+    assert first.split()[1:3] == ["2026-01-01", "21:34:05"]
+    assert last.split()[1:3] == ["0001-01-01", "00:00:00"]  # in UTC, it would be in the year 0
+
+
 def test_an_empty_listing_says_so(call: Callable[..., Result], ask: Callable[..., Any]) -> None:
     assert call("threads", "--metadata", "user=nobody").stdout == "No threads.\n"
     assert call("interrupts", "--thread", "done").stdout == "Nothing waits for an answer.\n"
@@ -158,6 +183,9 @@ def test_show_has_the_latest_checkpoint_whole(call: Callable[..., Result], ask: 
     table = call("show", "ann-1").stdout
     for seen in (shown["checkpoint_id"], shown["parent_id"], question.task_id, question.interrupt_id, "user = ann"):
         assert seen in table
+    asked = table.partition("pending interrupt")[2].splitlines()[2]
+    time = f"{question.created_at:%Y-%m-%d %H:%M:%S}"
+    assert asked.split() == [question.interrupt_id, *time.split(), '{"publish":"bread"}']
 
 
 def test_show_has_what_a_delta_channel_is_rebuilt_from(

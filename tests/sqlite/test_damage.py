@@ -231,6 +231,18 @@ def test_another_caller_of_a_subgraph_is_noticed(path: Path, saver: SQLiteSaver)
         reader.get_tuple(stored)
 
 
+@pytest.mark.parametrize(
+    "change", ["questions = 7", "settles = 1 - settles", "idx = 7", "task_path = 7", "task_id = 7"]
+)
+def test_a_write_whose_place_or_meaning_has_changed_is_noticed(path: Path, saver: SQLiteSaver, change: str) -> None:
+    stored = put(saver, {"n": 1})
+    saver.put_writes(stored, [("n", 2)], "1", "1")
+    with closing(sqlite3.connect(path)) as db, db:
+        assert db.execute(f"UPDATE writes SET {change}").rowcount == 1
+    with SQLiteSaver(path) as reader, pytest.raises(CorruptCheckpoint, match=r"of thread 'thread'.*checksum"):
+        reader.get_tuple(stored)
+
+
 def test_a_lost_chunk_is_an_error_that_names_the_place(path: Path, broken: sqlite3.Connection) -> None:
     broken.execute("DELETE FROM chunks WHERE chunk = (SELECT max(chunk) FROM chunks WHERE NOT node)")
     with SQLiteSaver(path) as saver, pytest.raises(CorruptCheckpoint, match=r"thread 'thread'.*missing"):

@@ -60,6 +60,9 @@ WHICH = st.integers(min_value=0, max_value=7)
 LENGTH = 40
 """The number of operations in a sequence."""
 
+PHASES = (Phase.generate, Phase.shrink)
+"""Hypothesis finds a sequence that goes wrong, then a shorter one, which may take a minute."""
+
 COMPARE_ALL = 5
 """The interval, in steps, at which everything is compared and not only what changed. It divides LENGTH."""
 
@@ -90,7 +93,7 @@ def _run(machine: type[_Operations], t: Trial, examples: int) -> None:
                 print_blob=False,
                 # Several bugs are raised as a group, whose message names none of them.
                 report_multiple_bugs=False,
-                phases=(Phase.generate, Phase.shrink),
+                phases=PHASES,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -396,7 +396,7 @@ def test_every_command_with_json_is_on_the_page() -> None:
         (HttpUrl("https://a.example/b"), "https://a.example/b"),
         ({1: "a", "1": "b", (2, 3): None, "\ud800": 0}, {"1": "a", "'1'": "b", "(2, 3)": None, "\\ud800": 0}),
         ({3, 1, 2}, [1, 2, 3]),
-        ({"b", 1, None}, ["b", 1, None]),
+        ({*"gfedcba", None}, [*"abcdefg", None]),
         (deque([1, (2,)]), [1, [2]]),
         ((1, [2, (3,)]), [1, [2, [3]]]),
         (Colour.RED, "red"),
@@ -413,7 +413,7 @@ def test_every_value_has_a_form_in_json(tmp_path: Path, value: Any, shown: Any) 
         start(saver, "a", value)
     result = CliRunner().invoke(cli.main, ["--store", url, "show", "a", "--json"])
     document = json.loads(result.stdout)
-    assert document["channels"]["topic"] == shown
+    assert repr(document["channels"]["topic"]) == repr(shown)  # True is not 1
     assert document["pending_interrupts"][0]["value"] == {"publish": shown}
     assert CliRunner().invoke(cli.main, ["--store", url, "show", "a"]).exit_code == 0
 

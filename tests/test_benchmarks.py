@@ -143,7 +143,8 @@ def test_what_a_saver_hands_to_its_store_is_counted(path: Path) -> None:
     assert [steps for _, steps, _ in found] == [1] * 5
     # A message of 1 KB is new in the write of its node, and shared by the channel that it is added to.
     assert all(1000 < new < 2000 for kind, _, new in found if kind == "put_writes")
-    assert all(new < 20_000 for _, _, new in found)
+    # Ids of messages are random, and now and then they complete a pack, which may have 24 KB.
+    assert sum(new > 20_000 for _, _, new in found) <= 1
 
 
 # Traffic

@@ -488,8 +488,9 @@ def test_what_stands_in_for_what_was_pruned_is_retired_without_a_look_at_other_t
         for thread_id in ids:
             config: Any = {"configurable": {"thread_id": thread_id}}
             assert [*target.list(config)] == [*source.list(config)]
-    # The first one sets the target up.
-    assert {*calls[1:]} == {calls[1]}, calls
+    # The first one sets the target up. S3 asks for a ledger again when some seconds have passed. Looking at the threads
+    # before would take six more for the last one than for the second, at least.
+    assert max(calls[1:]) - min(calls[1:]) <= 4, calls
 
 
 def test_runs_of_a_thread_that_is_named_are_removed_there_only(backend: Backend) -> None:

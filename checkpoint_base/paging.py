@@ -27,14 +27,17 @@ MAX_PAGE = 100
 FIRST_PAGE = 25
 """The length of a first page of checkpoints with contents. Each may hold 10 MB, which is known only once it is read."""
 
-LONGEST_PAGE = 100 * MAX_PAGE
+LONGEST_PAGE = 16 * MAX_PAGE
 """The most threads or checkpoints without contents on a page; the first has `MAX_PAGE`."""
 
 GROWTH = 4
 """How many times longer than a page the next one is at most. To find a page, S3 lists the names of all objects."""
 
 PAGE_BYTES = 16 * 1024 * 1024
-"""About how much the further pages of a listing hold."""
+"""About how much the further pages of a listing hold, if they are like the one before."""
+
+_CHANNEL_BYTES = 300
+"""What a channel and its version take in memory."""
 
 
 class Listing(Generic[Item]):
@@ -101,10 +104,10 @@ class Listing(Generic[Item]):
 
 
 def _size(page: Sequence[Record]) -> int:
-    """About how many bytes a page holds that grow with it: headers, and the chunks of checkpoints."""
-    headers = sum(len(record.header) for record in map(_record, page) if record is not None)
+    """About how many bytes a page holds: records, and the chunks of checkpoints. Questions are taken to be short."""
+    records = sum(len(record.header) + _CHANNEL_BYTES * len(record.channels) for record in map(_record, page) if record)
     chunks = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}  # may be shared
-    return headers + sum(len(chunk.body) for some in chunks.values() for chunk in some.values())
+    return records + sum(len(chunk.body) for some in chunks.values() for chunk in some.values())
 
 
 def _record(found: Record) -> CheckpointRecord | None:

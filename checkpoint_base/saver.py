@@ -364,7 +364,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
         that changes meanwhile may be missed, or be yielded again: with the oldest first, each time it has changed.
-        It is as old as its page, which may have 10,000 threads: ask for a thread by its id before you act on it.
+        It is as old as its page, which may have 1,600 threads: ask for a thread by its id before you act on it.
         """
         return self._listed("threads", self._operations.threads(thread_id, metadata, order, limit, after))
 

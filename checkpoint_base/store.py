@@ -103,7 +103,7 @@ class CheckpointStore(ABC):
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         """Return one page of checkpoints, ``query.limit`` of them unless it is the last.
 
-        Those are 100 at most, or 10,000 without ``query.contents``.
+        Those are 100 at most, or 1,600 without ``query.contents``.
         A page with a damaged checkpoint has it with a record that cannot be read, or is an error.
         """
 
@@ -157,7 +157,7 @@ class CheckpointStore(ABC):
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``.
 
-        ``query.limit`` is 10,000 at most, and only the last page is shorter.
+        ``query.limit`` is 1,600 at most, and only the last page is shorter.
         What is damaged ends no page: `checkpoint_base.records.unreadable` stands for it, whatever the terms.
         """
 

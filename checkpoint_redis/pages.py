@@ -32,7 +32,7 @@ class Source(Generic[T]):
 
     ``make_call`` gets the source, the most items to return, and the most entries to look at. The next answer goes on
     from ``bound``. The source is asked for ``share`` items at first, while ``is_first``; ``is_cut`` says that its last
-    answer had as many as it was asked for.
+    answer had items, and had no room for more.
     """
 
     make_call: Callable[[Source[T], int, int], Call]
@@ -98,7 +98,7 @@ def merged(
             replies = yield [source.make_call(source, most, looks) for source, most in asked]
             for (source, most), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False
-                source.is_cut = len(items) >= most
+                source.is_cut = len(items) >= most or (bound is not None and len(items) > 0)
                 source.items.extend(read(item, chunks) for item in items)
                 if bound is None:
                     source.is_done = True

@@ -104,7 +104,10 @@ class Listing(Generic[Item]):
 
 
 def _size(page: Sequence[Record]) -> int:
-    """About how many bytes a page holds: records, and the chunks of checkpoints. Questions are taken to be short."""
+    """About how many bytes a page holds: records, and the chunks of checkpoints. Questions are taken to be short.
+
+    Otherwise S3, which returns several pages of them at once, would take a shorter page for what the caller wants.
+    """
     records = sum(len(record.header) + _CHANNEL_BYTES * len(record.channels) for record in map(_record, page) if record)
     chunks = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}  # may be shared
     return records + sum(len(chunk.body) for some in chunks.values() for chunk in some.values())
@@ -117,4 +120,4 @@ def _record(found: Record) -> CheckpointRecord | None:
         case ThreadRecord():
             return found.latest
         case InterruptRecord():
-            return found.checkpoint
+            return None

@@ -96,9 +96,9 @@ def merged(
             looks = LOOKS // len(asked)
             asked = [(source, min(most, looks)) for source, most in asked]
             replies = yield [source.make_call(source, most, looks) for source, most in asked]
-            for (source, most), (bound, *items) in zip(asked, replies, strict=True):
+            for (source, _), (bound, *items) in zip(asked, replies, strict=True):
                 source.is_first = False
-                source.is_cut = len(items) >= most or (bound is not None and len(items) > 0)
+                source.is_cut = bound is not None and len(items) > 0
                 source.items.extend(read(item, chunks) for item in items)
                 if bound is None:
                     source.is_done = True

@@ -143,7 +143,7 @@ class Surveyor:
         found = [*self.objects(thread_id, [page])]
         limit = call.limit
         while page.last is not None:
-            if enough is not None:
+            if enough is not None and _may_have(found, enough):
                 groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
                 if _visible(groups) >= enough:
                     return groups
@@ -258,14 +258,16 @@ class Surveyor:
         others = [rest]
         while others[-1].last is not None:
             others.append((yield List(folder, after=others[-1].last)))
-        pages = [page]
-        groups = grouped(self.objects(thread_id, pages), state.ledger)
+        pages, found = [page], [*self.objects(thread_id, [page])]
         while pages[-1].last is not None:
-            groups = groups[:-1]  # the last may continue on the next page
-            if _visible(groups) >= enough:
-                break
+            if _may_have(found, enough):
+                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
+                if _visible(groups) >= enough:
+                    break
             pages.append((yield List(root, after=pages[-1].last)))
-            groups = grouped(self.objects(thread_id, pages), state.ledger)
+            found += self.objects(thread_id, pages[-1:])
+        else:
+            groups = grouped(found, state.ledger)
         return [*pages, *others], [*groups, *grouped(self.objects(thread_id, others), state.ledger)]
 
     def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
@@ -330,6 +332,11 @@ def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
 
 def _etag(found: Found | None) -> str | None:
     return found.etag if found else None
+
+
+def _may_have(found: Iterable[ThreadObject], enough: int) -> bool:
+    """Whether these objects may hold so many visible checkpoints. Grouping them all for each page takes long."""
+    return sum(isinstance(object_, CheckpointObject) for object_ in found) >= enough
 
 
 def _visible(groups: Iterable[Group]) -> int:

@@ -21,7 +21,7 @@ from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import CheckpointRecord
 from checkpoint_base.retention import the_latest
 from checkpoint_base.transport import Retrying
-from checkpoint_s3 import S3Saver, inbox, removal
+from checkpoint_s3 import S3Saver, inbox, removal, survey
 from checkpoint_s3.format import Head
 from checkpoint_s3.groups import CheckpointObject, Group
 from checkpoint_s3.layout import CheckpointName, Label, space_segment
@@ -250,6 +250,30 @@ def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_u
             assert [_id(each) for each in listing(thread, before=config_with(ids[75]), limit=10)] == ids[74:64:-1]
             assert transport.kinds["List"] <= 3
             assert [_id(each) for each in listing(thread)] == ids[::-1]
+
+
+@pytest.mark.parametrize("ns", [{}, {"checkpoint_ns": ""}], ids=["thread", "namespace"])
+def test_a_long_page_of_many_lists_looks_at_no_object_more_than_twice(
+    ns: dict[str, str], saver: S3Saver, radosgw_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config: Any = CONFIG
+    for number in range(100):
+        config = put(saver, {"n": number}, config)
+    looks = 0
+    grouped = survey.grouped
+
+    def counting(found: Any, ledger: Any) -> Any:
+        nonlocal looks
+        found = list(found)
+        looks += len(found)
+        return grouped(found, ledger)
+
+    monkeypatch.setattr(survey, "grouped", counting)
+    with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted_in_short(reader)
+        assert len(list(reader.history({"configurable": {"thread_id": "thread", **ns}}, limit=90))) == 90
+        assert transport.kinds["List"] >= 5
+    assert looks <= 2 * 100
 
 
 def test_a_page_of_a_thread_with_many_namespaces_reads_the_heads_of_its_own_checkpoints(

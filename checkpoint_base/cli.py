@@ -127,8 +127,8 @@ _listing_options: list[Callable[[Any], Any]] = [
         metavar="KEY=VALUE",
         multiple=True,
         callback=arguments.metadata_entries,
-        help="Only those with this entry in their metadata; may be repeated. VALUE is read as JSON if possible, else "
-        "as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
+        help="Only those with this entry in the metadata of the thread's latest checkpoint; may be repeated. VALUE is "
+        "read as JSON if possible, else as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
     ),
     click.option(
         "--order",
@@ -298,7 +298,7 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     "since",
     metavar="TIME",
     callback=arguments.time_ago,
-    help="Prune every thread that has not changed for so long: a number with m, h, d or w behind it, such as 30d.",
+    help="Prune every thread that has not changed for this time: a number followed by m, h, d or w, such as 30d.",
 )
 @click.option(
     "--strategy",
@@ -308,7 +308,14 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     help="Keep the latest checkpoints of every namespace, or delete whole threads; with --idle, those that wait for "
     "an answer stay.",
 )
-@click.option("--keep", metavar="N", type=_LIMIT, default=1, show_default=True, help="How many checkpoints to keep.")
+@click.option(
+    "--keep",
+    metavar="N",
+    type=_LIMIT,
+    default=1,
+    show_default=True,
+    help="How many checkpoints of each namespace to keep.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and change nothing.")
 @_yes_option
 @_json_option
@@ -407,8 +414,8 @@ def _idle_threads(saver: CheckpointSaver, since: datetime, strategy: str, thread
     "since",
     metavar="TIME",
     callback=arguments.time_ago,
-    help="Copy every thread that has changed within this time, or that the other store lacks: a number with m, h, d "
-    "or w behind it, such as 2h.",
+    help="Copy every thread that has changed within this time, or that the other store lacks: a number followed by m, "
+    "h, d or w, such as 2h.",
 )
 @click.option(
     "--to",
@@ -430,8 +437,10 @@ def transfer_command(
 
     Every checkpoint is copied as it is, with its metadata, pending writes and times, and read back from the other
     store. The store that is copied does not change. The command can be stopped and repeated; it then sends only what
-    the other store lacks. So copy once while the application is running, then stop it, copy again with --changed what
-    has changed since the first copy began, and start it with the new URL.
+    the other store lacks.
+
+    To move an application: copy everything while it is running. Then stop it, copy again with --changed and the time
+    since the first copy began, and start it with the new URL.
     """
     if [bool(threads), everything, since is not None].count(True) != 1:
         raise click.UsageError(
@@ -475,8 +484,8 @@ def transfer_command(
 def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: ARG001  # there is one so far
     """Print the SQL that sets a backend up.
 
-    It is for an administrator, where an application may not create tables. BACKEND is postgres, the only one with SQL
-    of its own to run.
+    It is for an administrator, if the application may not create tables. BACKEND is postgres, the only one that needs
+    SQL to be run.
 
     Example: checkpoints schema postgres --grant-to app | psql --set ON_ERROR_STOP=1 app
     """

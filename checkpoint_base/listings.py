@@ -29,7 +29,7 @@ class PendingInterrupt:
 
     ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
     is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed. If its
-    time is damaged, ``created_at`` is the last time that there is.
+    time is damaged, ``created_at`` is the latest time that a `datetime` can have.
     """
 
     thread_id: str
@@ -52,7 +52,7 @@ class ThreadInfo:
     ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
     clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one. ``error`` says
     why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing. Or it says that a time is damaged,
-    which is then the last that there is.
+    which is then the latest that a `datetime` can have.
     """
 
     thread_id: str

@@ -50,8 +50,9 @@ class SaverOptions(TypedDict, total=False):
 class CheckpointSaver(BaseCheckpointSaver[str]):
     """A LangGraph checkpointer on any `CheckpointStore`, for sync and async callers alike.
 
-    One saver may be used from any number of threads and event loops at once. It is a context manager in both colours;
-    entering sets the store up, leaving closes what the saver opened. Without ``with``, the first call sets it up.
+    One saver may be used from any number of threads and event loops at once. It is a context manager for ``with`` and
+    ``async with``: entering sets the store up, leaving closes what the saver opened. Otherwise, the first call sets the
+    store up.
 
     Errors of every method: `InvalidKey` for ids that cannot be used, `SerializationError` for values that cannot be
     stored or rebuilt exactly, `CorruptCheckpoint` for damaged data, `StoreUnavailable` when the store does not answer
@@ -63,7 +64,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         serde: LangGraph serializer to use instead of `ExactSerializer`; it may change values where that would not.
         strict: rebuild only the classes that LangGraph lists as safe; others come back as plain data.
         compression: ``"zstd"`` to store less and take longer; see `Codec`.
-        deadline: seconds during which a request is repeated while the store is unavailable.
+        deadline: seconds during which a request is repeated while the store is unavailable. An attempt that has begun
+            is not cut short.
 
     Attributes:
         store: as it was given.
@@ -325,8 +327,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     ) -> Iterator[PendingInterrupt]:
         """Yield every pending interrupt of every thread by the time it was asked, through an index, page by page.
 
-        What is asked meanwhile comes at the end if the oldest is first. So a slow caller should stop at the time at
-        which it began: otherwise a listing lasts for as long as questions are asked.
+        With the oldest first, what is asked during the listing comes at its end. So a slow caller should stop at the
+        time at which it began: otherwise the listing lasts for as long as questions are asked.
 
         Static breakpoints (``interrupt_before``, ``interrupt_after``) ask nothing and are not listed.
 
@@ -364,7 +366,8 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         The arguments are those of `interrupts`; ``metadata`` is compared with the thread's latest checkpoint. A thread
         that changes meanwhile may be missed, or be yielded again: with the oldest first, each time it has changed.
-        It is as old as its page, which may have 1,600 threads: ask for a thread by its id before you act on it.
+        What is yielded is as old as its page, which may have 1,600 threads: ask for a thread by its id before you act
+        on it.
         """
         return self._listed("threads", self._operations.threads(thread_id, metadata, order, limit, after))
 

@@ -49,14 +49,14 @@ def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -
     copied.
 
     Repeating it sends only what the target lacks, so it can be stopped at any time, and repeated when the source thread
-    has continued. If that continues during the copy, the checkpoints that it had at first are copied. Nothing should
+    has continued. If it continues during the copy, the checkpoints that it had at first are copied. Nothing should
     use the thread in the target meanwhile.
 
     Raises:
         ConflictError: the target has checkpoints of this thread that the source lacks; or some were removed from the
             source during the copy, which must be repeated. What was sent until then can be read.
         CorruptCheckpoint: the source has lost something that a checkpoint needs.
-        UnsupportedOperation: source and target have one store.
+        UnsupportedOperation: source and target are the same store.
     """
     return transfer_counting(source, target, thread_id).sent
 

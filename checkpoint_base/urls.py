@@ -20,11 +20,12 @@ OptionReader: TypeAlias = Callable[[str, str], Any]
 
 
 def open_saver(url: str, **options: Any) -> CheckpointSaver:
-    """Return the saver for a URL, to be used in ``with`` or ``async with``; opening it sets the store up.
+    """Return the saver for a URL, to be used in ``with`` or ``async with``; entering it sets the store up.
 
     Args:
-        url: ``sqlite:///file.db``, ``sqlite://`` (in memory), or any scheme that an installed package registers under
-            the entry point group ``checkpoint_backends`` as a callable ``(url, **options) -> CheckpointSaver``.
+        url: ``sqlite:///file.db``, ``sqlite://`` (in memory), ``postgresql://``, ``redis://`` or ``s3://`` with the
+            extra of that backend, or any scheme that an installed package registers under the entry point group
+            ``checkpoint_backends`` as a callable ``(url, **options) -> CheckpointSaver``.
         options: those of the saver: ``strict``, ``compression``, ``deadline``, ``serde``, and the adapter's own. All
             but ``serde`` may be in the URL's query instead: ``sqlite:///file.db?strict=true&deadline=5``.
 

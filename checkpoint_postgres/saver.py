@@ -34,8 +34,8 @@ class PostgresSaver(CheckpointSaver):
     """A `CheckpointSaver` in one schema of a PostgreSQL database, for any number of processes.
 
     From a connection string, the saver makes a pool for sync callers and one for each event loop, when first needed. A
-    pool or connection of yours serves callers of its own colour only and stays open. It may have autocommit on or off:
-    every call commits what it stored. A lost connection of yours is not replaced.
+    pool or connection of yours serves callers of its own kind (sync or async) only, and stays open. It may have
+    autocommit on or off: every call commits what it stored. A lost connection of yours is not replaced.
 
     Args:
         conn: a connection string as libpq takes it (URL or keywords), or a pool or connection of psycopg. Our own

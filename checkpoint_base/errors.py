@@ -13,7 +13,10 @@ class CheckpointError(Exception):
 
 
 class StoreUnavailable(CheckpointError):
-    """The store did not answer in time. Nothing is known to be lost: try again later."""
+    """The store did not answer in time, or refuses for now, because it is full, for example.
+
+    Nothing is known to be lost: try again later.
+    """
 
 
 class ConflictError(CheckpointError):

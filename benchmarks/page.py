@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.measure import exponent, growth
 from benchmarks.plot import Line, chart
 from benchmarks.results import Results, Row
-from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING, Backend
+from benchmarks.sides import BACKENDS, BARE, OURS, SERIALIZING, Backend
 from benchmarks.targets import Outcome, outcomes, overhead
 from benchmarks.workloads.chat import AWAY, TARGET, target
 from benchmarks.workloads.graphs import MEMORY
@@ -87,10 +87,10 @@ def _charts(results: Results) -> Mapping[str, str]:
 
 
 def _time_lines(results: Results, backend: Backend, operation: str) -> Iterator[Line]:
-    for name in (*_sides(backend), SERIALISING, BARE):
+    for name in (*_sides(backend), SERIALIZING, BARE):
         points = _points(results, backend.name, name, operation, lambda row: row.p50)
         shown = backend.bare_name if name == BARE else name
-        yield Line(shown, points, is_ours=name == OURS, is_floor=name in (SERIALISING, BARE))
+        yield Line(shown, points, is_ours=name == OURS, is_floor=name in (SERIALIZING, BARE))
 
 
 def _headline(results: Results, backends: Sequence[Backend]) -> str:
@@ -154,7 +154,7 @@ def _targets(results: Results) -> Iterator[str]:
     reached = sum(outcome.is_reached for outcome in found)
     yield "## The figures to reach"
     yield ""
-    yield f"{reached} of {len(found)} are reached. *Overhead* is the time of an operation less that of serialising its"
+    yield f"{reached} of {len(found)} are reached. *Overhead* is the time of an operation less that of serializing its"
     yield "values with LangGraph's own serializer, which every saver pays. *None* means that our saver was quicker than"
     yield "that serializer alone."
     if (length := target(results.quick)) != TARGET:
@@ -202,7 +202,7 @@ def _chat(results: Results, backend: Backend) -> Iterator[str]:
     yield f"| call | side | p50 | overhead | p99 | calls/s | client CPU | {wire} | received | round trips |"
     yield "| --- | --- | --: | --: | --: | --: | --: | --: | --: | --: |"
     for operation in (*_CALLS, *_AWAY_CALLS):
-        for name in (*_sides(backend), SERIALISING, BARE):
+        for name in (*_sides(backend), SERIALIZING, BARE):
             row = results.find("chat", backend.name, name, operation, size)
             if row is None or row.p50 is None:
                 continue
@@ -378,7 +378,7 @@ def _how(results: Results) -> Iterator[str]:
     yield ""
     yield "- **p50, p99** are wall times of single calls; **client CPU** is that of the whole process, per call."
     yield "- **Round trips** count how often a client sent something after it had received something."
-    yield f"- **{SERIALISING}** is LangGraph's own serializer on the values that the call stores or returns."
+    yield f"- **{SERIALIZING}** is LangGraph's own serializer on the values that the call stores or returns."
     yield f"- A **{BARE}** only stores as many bytes as are new to our saver in that call."
     yield ""
     system = results.system

@@ -1,10 +1,10 @@
-"""Line charts as SVG, with logarithmic axes, and each line's name at its end."""
+"""Line charts as SVG, with logarithmic axes, and each line's name and last value beside them."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import cycle
@@ -26,6 +26,17 @@ class Line:
     points: Sequence[tuple[float, float]]
     is_ours: bool = False
     is_floor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What is said of a line that ends at (x, y) on the page."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    is_ours: bool
 
 
 def chart(
@@ -54,7 +65,7 @@ def chart(
         *(part for x in xs for part in _x_tick(x_scale(x), f"{x:g}")),
         _text((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, x_title, anchor="middle", colour=_FAINT),
     ]
-    labels: list[tuple[float, float, str, str, str, bool]] = []
+    labels: list[_Label] = []
     ours, others, floors = cycle(_OURS), cycle(_OTHERS), cycle(_FLOORS)
     for line in lines:
         colour = next(ours if line.is_ours else floors if line.is_floor else others)
@@ -65,8 +76,10 @@ def chart(
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"{dashes}/>')
         radius = 4 if line.is_ours else 3
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{colour}"/>' for x, y in places]
-        labels.append((places[-1][1], places[-1][0], line.name, y_text(line.points[-1][1]), colour, line.is_ours))
-    parts += _labels(labels)
+        last_x, last_y = line.points[-1]
+        at = "" if last_x == xs[-1] else f" at {last_x:g}"
+        labels.append(_Label(*places[-1], f"{line.name}: {y_text(last_y)}{at}", colour, line.is_ours))
+    parts += _labelled(labels)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -108,14 +121,18 @@ def _x_tick(x: float, text: str) -> Iterator[str]:
     yield _text(x, bottom + 19, text, anchor="middle", colour=_FAINT)
 
 
-def _labels(labels: Sequence[tuple[float, float, str, str, str, bool]]) -> Iterator[str]:
-    """The lines' names next to their ends, moved apart where they would overlap."""
-    below = -_LABEL_GAP
-    for y, x, name, value, colour, is_ours in sorted(labels):
-        place = max(y + 4, below + _LABEL_GAP)
-        below = place
-        weight = 600 if is_ours else 400
-        yield _text(x + 10, place, f"{name}: {value}", colour=colour, size=12, weight=weight)
+def _labelled(labels: Iterable[_Label]) -> Iterator[str]:
+    """The labels in a column beside the chart, moved apart where they would overlap."""
+    edge, below = _WIDTH - _RIGHT, -_LABEL_GAP
+    for label in sorted(labels, key=lambda label: label.y):
+        place = below = max(label.y + 4, below + _LABEL_GAP)
+        if label.x < edge:  # the line ends within the chart
+            yield (
+                f'<line x1="{label.x:.1f}" y1="{label.y:.1f}" x2="{edge + 6}" y2="{place - 4:.1f}" '
+                f'stroke="{label.colour}" stroke-width="0.8" stroke-dasharray="1 3"/>'
+            )
+        weight = 600 if label.is_ours else 400
+        yield _text(edge + 10, place, label.text, colour=label.colour, size=12, weight=weight)
 
 
 def _text(

@@ -30,7 +30,7 @@ from tests.servers.redis import redis, redis_stack
 from tests.servers.s3 import ACCESS_KEY, REGION, SECRET_KEY, radosgw, s3_url
 
 OURS = "checkpoint-backends"
-SERIALISING = "serialising alone"
+SERIALIZING = "serializing alone"
 BARE = "bare write"
 
 POOL = 16
@@ -319,7 +319,7 @@ def _port(url: str) -> int:
 # Floors
 
 
-class Serialising:
+class Serializing:
     """Only serialises the values of a call, or loads those that it returns, with LangGraph's own serializer."""
 
     def __init__(self) -> None:

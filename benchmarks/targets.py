@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.results import Results, Row
-from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING
+from benchmarks.sides import BACKENDS, BARE, OURS, SERIALIZING
 from benchmarks.workloads.chat import AWAY, target
 from benchmarks.workloads.concurrency import DISTANCE, THREADS
 
@@ -42,9 +42,9 @@ def outcomes(results: Results) -> list[Outcome]:
 
 
 def overhead(results: Results, backend: str, side: str, operation: str, size: int, where: str = "") -> float | None:
-    """The p50 of an operation, less the p50 of serialising its values with LangGraph's serializer."""
+    """The p50 of an operation, less the p50 of serializing its values with LangGraph's serializer."""
     row = results.find("chat", backend, side, f"{operation}{where}", size)
-    floor = results.find("chat", backend, SERIALISING, operation, size)
+    floor = results.find("chat", backend, SERIALIZING, operation, size)
     if row is None or floor is None or row.p50 is None or floor.p50 is None:
         return None
     return row.p50 - floor.p50
@@ -95,7 +95,7 @@ def _postgres(results: Results, size: int) -> Iterator[Outcome]:
 
 def _sent(results: Results, backend: str, size: int) -> Iterator[Outcome]:
     put = results.find("chat", backend, OURS, "put, counted", size)
-    value = results.find("chat", backend, SERIALISING, "messages", size)
+    value = results.find("chat", backend, SERIALIZING, "messages", size)
     if put and put.sent and value and value.new_bytes:
         yield Outcome(f"{backend}: bytes sent by put, against the whole value", put.sent / value.new_bytes, 1 / 50)
 

@@ -19,12 +19,12 @@ from xml.etree import ElementTree as ET
 import pytest
 from redis import Redis
 
-from benchmarks import page, run
+from benchmarks import page, plot, run
 from benchmarks.inside import looking_into
 from benchmarks.measure import exponent, growth, percentile
 from benchmarks.peers import STORAGE, in_memory_saver
 from benchmarks.results import Results, Row
-from benchmarks.sides import BACKENDS, BARE, OURS, SERIALISING, Serialising
+from benchmarks.sides import BACKENDS, BARE, OURS, SERIALIZING, Serializing
 from benchmarks.targets import outcomes, overhead
 from benchmarks.traffic import PROFILE_BYTES, Put, PutWrites, chat, latest, replayed
 from benchmarks.wire import counting, distant
@@ -172,7 +172,7 @@ def test_the_recorded_chat_is_what_the_graph_asked_for(path: Path) -> None:
 
 def test_the_floor_serialises_what_a_call_brings() -> None:
     dumped: list[Any] = []
-    floor = Serialising()
+    floor = Serializing()
     floor._serde.dumps_typed = lambda value: dumped.append(value) or ("null", b"")  # type: ignore[method-assign,func-returns-value]
     turn = chat(4)[-1]
     for call in turn.calls:
@@ -226,7 +226,7 @@ def test_a_run_finds_every_figure_of_each_call(results: Results) -> None:
     assert counted.new_bytes is not None
     assert counted.sent is not None
     assert counted.sent > counted.new_bytes
-    assert results.find("chat", "SQLite", SERIALISING, "get_tuple", 40) is not None
+    assert results.find("chat", "SQLite", SERIALIZING, "get_tuple", 40) is not None
     listed = results.find("list", "SQLite", OURS, "list")
     assert listed is not None
     assert listed.note == "60 checkpoints"
@@ -263,6 +263,13 @@ def test_the_page_and_its_charts_are_made_of_the_results(results: Results, tmp_p
     assert sorted(links) == sorted(chart.stem for chart in charts)
 
 
+def test_what_a_chart_says_of_a_line_is_beside_the_chart_wherever_the_line_ends() -> None:
+    lines = [plot.Line("long", [(10, 1), (1000, 100)]), plot.Line("short", [(10, 1), (100, 10)])]
+    drawn = ET.fromstring(plot.chart("title", "subtitle", lines, x_title="x", y_text="{:g} s".format))
+    said = {text.text: float(text.attrib["x"]) for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert said["short: 10 s at 100"] == said["long: 100 s"]
+
+
 def _tables(text: str) -> Iterator[list[list[str]]]:
     table: list[list[str]] = []
     for line in [*text.splitlines(), ""]:
@@ -276,7 +283,7 @@ def _tables(text: str) -> Iterator[list[list[str]]]:
 def test_a_target_is_reached_or_not_by_its_figures() -> None:
     found = Results(quick=True)
     common = {"workload": "chat", "backend": "SQLite", "size": chat_workload.target(quick=True)}
-    for side, p50 in ((OURS, 0.003), ("langgraph-checkpoint-sqlite", 0.004), (SERIALISING, 0.002)):
+    for side, p50 in ((OURS, 0.003), ("langgraph-checkpoint-sqlite", 0.004), (SERIALIZING, 0.002)):
         found.add(**common, side=side, operation="put", p50=p50)
     [outcome] = outcomes(found)
     assert outcome.found == pytest.approx(0.5)

@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from benchmarks.inside import Seen, looking_into
 from benchmarks.measure import Timings, settle
 from benchmarks.results import Results, said, timed
-from benchmarks.sides import BARE, SERIALISING, Backend, Bare, Serialising
+from benchmarks.sides import BARE, SERIALIZING, Backend, Bare, Serializing
 from benchmarks.traffic import Put, Turn, chat, latest, replayed
 from benchmarks.wire import NOTHING, Said, distant
 from benchmarks.workloads.contenders import Contender, all_of, settled
@@ -119,12 +119,12 @@ def _times(
         if (row := results.find("chat", backend.name, running[0].side.name, f"{kind}, counted", length))
         and row.new_bytes
     }
-    floors: dict[str, Any] = {SERIALISING: Serialising(), BARE: Bare(write, sizes)}
+    floors: dict[str, Any] = {SERIALIZING: Serializing(), BARE: Bare(write, sizes)}
     savers = {contender.side.name: contender.saver for contender in running} | floors
     timings = _in_turns(backend, savers, turns[:wanted])
     whole = len(JsonPlusSerializer().dumps_typed(_state(turns[0])["messages"])[1])
     common = {"workload": "chat", "backend": backend.name, "size": length}
-    results.add(**common, side=SERIALISING, operation="messages", new_bytes=whole)
+    results.add(**common, side=SERIALIZING, operation="messages", new_bytes=whole)
     for name, kinds in timings.items():
         for kind, times in kinds.items():
             results.add(**common, side=name, operation=kind, **timed(times))
@@ -167,7 +167,7 @@ def _in_turns(backend: Backend, savers: Mapping[str, Any], turns: Sequence[Turn]
 
 
 def _time_turn(turn: Turn, name: str, saver: Any, timings: dict[str, Timings]) -> None:
-    if isinstance(saver, Serialising):
+    if isinstance(saver, Serializing):
         saver.prepare(_state(turn))
     for kind, act in _acts(turn, saver):
         if name != BARE or kind in ("put", "put_writes"):

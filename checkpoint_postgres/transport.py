@@ -8,10 +8,11 @@ from typing import Any, ClassVar, TypeAlias
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_postgres.arrays import register_arrays
+from checkpoint_postgres.arrays import ADAPTERS
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
 from checkpoint_postgres.errors import translated
 
@@ -109,9 +110,7 @@ class PostgresTransport:
 
     def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
         _check_encoding(connection)
-        register_arrays(connection)
-        # Not connection.cursor(), whose cursor and row classes may be the user's.
-        cursor = Cursor(connection, row_factory=tuple_row)
+        cursor = _Cursor(connection, row_factory=tuple_row)
         if request.script:
             cursor.execute(request.sql)
         else:
@@ -142,14 +141,31 @@ class PostgresTransport:
 
     async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         _check_encoding(connection)
-        register_arrays(connection)
-        cursor = AsyncCursor(connection, row_factory=tuple_row)
+        cursor = _AsyncCursor(connection, row_factory=tuple_row)
         if request.script:
             await cursor.execute(request.sql)
         else:
             prepare = False if request.varies else self._prepare
             await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
         return await cursor.fetchall() if cursor.description else []
+
+
+class _OwnAdapters:
+    """A cursor that sends and reads values in one way, whatever the user of a given connection has registered there."""
+
+    __slots__ = ()
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return ADAPTERS
+
+
+class _Cursor(_OwnAdapters, Cursor[tuple[Any, ...]]):
+    __slots__ = ()
+
+
+class _AsyncCursor(_OwnAdapters, AsyncCursor[tuple[Any, ...]]):
+    __slots__ = ()
 
 
 def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:

@@ -17,7 +17,6 @@ from checkpoint_base.errors import (
     InvalidKey,
     SchemaMismatch,
     SerializationError,
-    UnsupportedOperation,
     damage,
 )
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -106,11 +105,7 @@ class PostgresStore(CheckpointStore):
         """Create or upgrade the schema, unless somebody else did so while we waited for the lock."""
         yield Statement(self._sql.read_committed)
         yield Statement(self._sql.setup_lock)
-        [(is_utf8, has_schema, has_version)] = yield Statement(self._sql.situation)
-        if not is_utf8:
-            raise UnsupportedOperation(
-                "the database's encoding is not UTF8, which ids need: use a database that has it"
-            )
+        [(has_schema, has_version)] = yield Statement(self._sql.situation)
         if not has_schema:
             yield Statement(self._sql.create_schema)
         if has_version:

@@ -169,7 +169,12 @@ class _AsyncCursor(_OwnAdapters, AsyncCursor[tuple[Any, ...]]):
 
 
 def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:
-    """Refuse a connection that does not use UTF8: ids would not arrive, or not come back as text."""
+    """Refuse what is not in UTF8: ids would not arrive, not come back as text, or not be sorted by code point."""
+    database = connection.pgconn.parameter_status(b"server_encoding")
+    if database not in (b"UTF8", None):  # None from a pooler that does not pass it on
+        raise UnsupportedOperation(
+            f"the database's encoding is {database.decode()}, and ids need UTF8: use a database that has it"
+        )
     encoding = connection.pgconn.parameter_status(b"client_encoding")
     if encoding != b"UTF8":
         raise UnsupportedOperation(

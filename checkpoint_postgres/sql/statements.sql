@@ -27,8 +27,7 @@ SELECT pg_advisory_xact_lock({lock}, -1)
 SET LOCAL lock_timeout = '3s'
 
 -- name: situation
-SELECT current_setting('server_encoding') = 'UTF8',
-       EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),
        EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
                WHERE nspname = {name} AND relname = 'schema_version')
 

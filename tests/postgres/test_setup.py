@@ -200,6 +200,25 @@ def test_another_program_s_tables_are_refused_and_left_alone(place: Place, their
     assert layout(place) == before
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_JP"])
+def test_a_database_of_another_encoding_is_refused_whoever_has_set_it_up(place: Place, encoding: str) -> None:
+    place.query(f"CREATE DATABASE \"{place.schema}\" TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'")
+    try:
+        url = place.in_database(place.schema)
+        saver = PostgresSaver.from_conn_string(url, schema=place.schema)
+        with closing(saver), pytest.raises(UnsupportedOperation, match=f"encoding is {encoding}, and ids need UTF8"):
+            saver.setup()
+        with psycopg.connect(url, autocommit=True, client_encoding="UTF8") as admin:
+            admin.execute(printed(place.schema))  # type: ignore[call-overload]  # ours
+        with (
+            psycopg.connect(url, client_encoding="UTF8") as given,
+            pytest.raises(UnsupportedOperation, match=f"encoding is {encoding}, and ids need UTF8"),
+        ):
+            put_values(PostgresSaver(given, schema=place.schema), {"a": 1})
+    finally:
+        place.query(f'DROP DATABASE "{place.schema}" WITH (FORCE)')
+
+
 # What an administrator does
 
 

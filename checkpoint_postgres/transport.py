@@ -15,6 +15,7 @@ from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_postgres.arrays import ADAPTERS
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
 from checkpoint_postgres.errors import translated
+from checkpoint_postgres.punctual import AsyncPunctual, Punctual
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 
@@ -65,7 +66,8 @@ class PostgresTransport:
 
     def execute(self, request: Statement | Transaction) -> Any:
         try:
-            with self._connections.lent(takes_long=request.takes_long) as connection:
+            with self._connections.lent() as connection:
+                _make_ready(connection, request)
                 if isinstance(request, Transaction):
                     return self._transact(connection, request)
                 return self._fetch(connection, request)
@@ -74,7 +76,8 @@ class PostgresTransport:
 
     async def aexecute(self, request: Statement | Transaction) -> Any:
         try:
-            async with self._connections.alent(takes_long=request.takes_long) as connection:
+            async with self._connections.alent() as connection:
+                _make_ready(connection, request)
                 if isinstance(request, Transaction):
                     return await self._atransact(connection, request)
                 return await self._afetch(connection, request)
@@ -109,7 +112,6 @@ class PostgresTransport:
                 rows = self._rows(connection, statement)
 
     def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
-        _check_encoding(connection)
         cursor = _Cursor(connection, row_factory=tuple_row)
         if request.script:
             cursor.execute(request.sql)
@@ -140,7 +142,6 @@ class PostgresTransport:
                 rows = await self._arows(connection, statement)
 
     async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
-        _check_encoding(connection)
         cursor = _AsyncCursor(connection, row_factory=tuple_row)
         if request.script:
             await cursor.execute(request.sql)
@@ -166,6 +167,12 @@ class _Cursor(_OwnAdapters, Cursor[tuple[Any, ...]]):
 
 class _AsyncCursor(_OwnAdapters, AsyncCursor[tuple[Any, ...]]):
     __slots__ = ()
+
+
+def _make_ready(connection: AnyConnection | AnyAsyncConnection, request: Statement | Transaction) -> None:
+    _check_encoding(connection)
+    if isinstance(connection, (Punctual, AsyncPunctual)):  # one of the user's waits as its user has it wait
+        connection.takes_long = request.takes_long
 
 
 def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:

@@ -152,7 +152,7 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         put_values(saver, {"a": 1})
         transport = saver.store.transport
         assert (transport._prepare, saver.transport.deadline) == (False, 7)
-        with transport._connections.lent(takes_long=False) as connection:
+        with transport._connections.lent() as connection:
             shown = connection.execute("SELECT current_setting('work_mem'), current_setting('my.setting')").fetchone()
             assert shown == ("5MB", "a+b")  # libpq's plus is no blank
             assert connection.info.get_parameters()["connect_timeout"] == "4"
@@ -314,7 +314,7 @@ def test_a_password_file_is_read_for_each_new_connection(place: Place, tmp_path:
             passwords.chmod(0o600)
             place.terminate()
             assert saver.get_tuple(CONFIG) is None
-            with saver.store.transport._connections.lent(takes_long=False) as connection:
+            with saver.store.transport._connections.lent() as connection:
                 seen.append(connection.info.password)
     assert seen == ["first", "second"]
 
@@ -327,7 +327,7 @@ def test_a_pool_whose_connections_are_all_busy_says_so(
     with open_saver(f"{place.url}&max_size=1", deadline=0) as narrow:
         assert isinstance(narrow, PostgresSaver)
         with (
-            narrow.store.transport._connections.lent(takes_long=False),
+            narrow.store.transport._connections.lent(),
             pytest.raises(StoreUnavailable, match="busy for 0 seconds: raise max_size=1"),
         ):
             narrow.get_tuple(CONFIG)
@@ -345,9 +345,9 @@ def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
         read = narrow.aget_tuple if colour == "async" else partial(asyncio.to_thread, narrow.get_tuple)
         async with AsyncExitStack() as lent:
             if colour == "async":
-                await lent.enter_async_context(lending.alent(takes_long=False))
+                await lent.enter_async_context(lending.alent())
             else:
-                lent.enter_context(lending.lent(takes_long=False))
+                lent.enter_context(lending.lent())
             before = proxy.accepted
             tried = await asyncio.gather(*(read(CONFIG) for _ in range(5)), return_exceptions=True)
             assert ["busy for 0 seconds" in str(error) for error in tried] == [True] * 5

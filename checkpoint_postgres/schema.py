@@ -18,6 +18,10 @@ MIGRATIONS = {100: ("tables.sql", "functions.sql", "removal.sql")}
 
 _SQL = statements("checkpoint_postgres", "statements.sql")
 _FRAGMENTS = statements("checkpoint_postgres", "fragments.sql")
+_DIRECTIONS = {
+    "newest": {"way": sql.SQL("DESC"), "beyond": sql.SQL("<")},
+    "oldest": {"way": sql.SQL("ASC"), "beyond": sql.SQL(">")},
+}
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
 # The name stands in function bodies, which a dollar sign could end, and psycopg would take a percent sign for a
@@ -52,8 +56,10 @@ class Schema:
         self.statements = SimpleNamespace()
         for key, text in vars(_SQL).items():
             if "{matches}" in text:
-                setattr(self.statements, key, self._composed(text, matches=sql.SQL("IS NOT NULL")))
-                setattr(self.statements, f"{key}_matching", self._composed(text))
+                for order, direction in _DIRECTIONS.items():
+                    unfiltered = self._composed(text, **direction, matches=sql.SQL("IS NOT NULL"))
+                    setattr(self.statements, f"{key}_{order}", unfiltered)
+                    setattr(self.statements, f"{key}_{order}_matching", self._composed(text, **direction))
             elif key != "grants":
                 setattr(self.statements, key, self._composed(text))
         self._scripts = {

@@ -76,7 +76,7 @@ class Schema:
     def script(self, role: str | None) -> str:
         """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""
         statements = self.statements
-        create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
+        create = [statements.begin, statements.setup_lock, statements.create_schema, statements.create_version]
         parts = [b"BEGIN", *create, *self.lacking(0), statements.set_version]
         if role is not None:
             parts.append(self._composed(_SQL.grants, role=sql.Identifier(role)))

@@ -103,7 +103,7 @@ class PostgresStore(CheckpointStore):
 
     def _migrate(self) -> Generator[Statement, Rows, None]:
         """Create or upgrade the schema, unless somebody else did so while we waited for the lock."""
-        yield Statement(self._sql.read_committed)
+        yield Statement(self._sql.begin, script=True)
         yield Statement(self._sql.setup_lock)
         [(has_schema, has_version)] = yield Statement(self._sql.situation)
         if not has_schema:

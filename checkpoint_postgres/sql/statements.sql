@@ -17,8 +17,9 @@ SELECT version, EXISTS (
     WHERE nspname = {name} AND proname = 'put_writes' AND pg_catalog.strpos(prosrc, {table}) = 0)
 FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
 
--- name: read_committed
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+-- name: begin
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp
 
 -- name: setup_lock
 SELECT pg_advisory_xact_lock({lock}, -1)

@@ -4,8 +4,6 @@
 -- otherwise a digest of checkpoint_ns. What the saver should compress is compressed already: STORAGE EXTERNAL keeps
 -- PostgreSQL from trying again.
 
-SET LOCAL search_path = pg_catalog, pg_temp;
-
 CREATE TABLE {schema}.threads (
     thread_id text COLLATE "C" PRIMARY KEY,
     created_at bigint,              -- NULL until the first checkpoint: writes may come before it

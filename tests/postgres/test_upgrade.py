@@ -161,6 +161,16 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
             assert version_of(place) == 101
 
 
+def test_an_upgrade_takes_nothing_of_others_for_the_server_s_own(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(place.url):
+        pass
+    later(monkeypatch, "CREATE TABLE {schema}.seen AS SELECT current_setting('search_path') AS path;")
+    with open_saver(f"{place.url}&options=-csearch_path%3Dpublic"):
+        assert place.query("SELECT path FROM {s}.seen") == [("pg_catalog, pg_temp",)]
+
+
 def test_an_upgrade_that_fails_is_an_error_that_changes_nothing(
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,7 +155,10 @@ class OwnPools(Connections):
         pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **self._sizes)
         # Waits, because a caller that came before the first connection would make the pool begin a second one in vain,
         # which the end of a short-lived loop would cut off.
-        await pool.open(wait=True, timeout=POOL_SECONDS)
+        try:
+            await pool.open(wait=True, timeout=POOL_SECONDS)
+        except PoolTimeout as timeout:
+            raise psycopg.OperationalError(pool.connecting.trouble or str(timeout)) from timeout
         return pool
 
     def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:

@@ -294,6 +294,20 @@ def test_why_a_pool_could_not_connect_is_told(place: Place, monkeypatch: pytest.
         place.query(f'DROP ROLE "{place.schema}"')
 
 
+def test_why_an_async_pool_does_not_get_as_many_connections_as_it_keeps_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
+    place.query(f'CREATE ROLE "{place.schema}" LOGIN CONNECTION LIMIT 1')
+    saver = open_saver(place.url.replace("postgres@", f"{place.schema}@", 1), min_size=2, deadline=0)
+    try:
+        with pytest.raises(StoreUnavailable, match="too many connections for role"):
+            asyncio.run(saver.aget_tuple(CONFIG))
+    finally:
+        saver.close()
+        place.query(f'DROP ROLE "{place.schema}"')
+
+
 def test_why_a_pool_could_not_connect_is_told_while_it_tries_again() -> None:
     connecting = Connecting()
     with pytest.raises(OSError, match="expired"), connecting.attempt():

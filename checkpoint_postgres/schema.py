@@ -62,16 +62,13 @@ class Schema:
                     setattr(self.statements, f"{key}_{order}_matching", self._composed(text, **direction))
             elif key != "grants":
                 setattr(self.statements, key, self._composed(text))
-        self._scripts = {
-            version: [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in names]
-            for version, names in sorted(MIGRATIONS.items())
-        }
 
     def lacking(self, version: int) -> Iterator[bytes]:
         """What brings a schema of an earlier version up to date."""
-        for later, scripts in self._scripts.items():
+        for later, names in sorted(MIGRATIONS.items()):
             if later > version:
-                yield from scripts
+                for name in names:
+                    yield self._composed(_FOLDER.joinpath(name).read_text(encoding="utf-8"))
 
     def script(self, role: str | None) -> str:
         """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,10 +84,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("colour", QUICK_STARTS)
 def test_langgraph_s_quick_start_runs_with_only_the_import_changed(place: Place, colour: str) -> None:
-    place.query(f'CREATE DATABASE "{place.schema}"')
-    try:
+    with place.database() as url:
         ran = subprocess.run(
-            [sys.executable, "-c", GRAPH + QUICK_STARTS[colour], place.in_database(place.schema)],
+            [sys.executable, "-c", GRAPH + QUICK_STARTS[colour], url],
             capture_output=True,
             text=True,
             timeout=100,
@@ -98,8 +97,6 @@ def test_langgraph_s_quick_start_runs_with_only_the_import_changed(place: Place,
             "1",
             "{'said': ['hello', 'yes', 'again', 'yes']}",
         ]
-    finally:
-        place.query(f'DROP DATABASE "{place.schema}" WITH (FORCE)')
 
 
 def test_a_saver_from_a_connection_string_serves_both_colours_and_closes_what_it_opened(place: Place) -> None:
@@ -281,31 +278,24 @@ def test_a_server_that_is_not_there_is_unavailable_and_the_reason_is_told(place:
 
 def test_why_a_pool_could_not_connect_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
-    place.query(f'CREATE ROLE "{place.schema}" LOGIN SUPERUSER')
-    try:
-        with open_saver(place.url.replace("postgres@", f"{place.schema}@", 1), deadline=2) as saver:
-            put_values(saver, {"a": 1})
-            place.query(f'ALTER ROLE "{place.schema}" NOLOGIN')
-            place.terminate()
-            with pytest.raises(UnsupportedOperation, match="is not permitted to log in"):
-                saver.get_tuple(CONFIG)
-    finally:
-        place.query("DROP SCHEMA {s} CASCADE")
-        place.query(f'DROP ROLE "{place.schema}"')
+    with place.role("SUPERUSER") as url, open_saver(url, deadline=2) as saver:
+        put_values(saver, {"a": 1})
+        place.query(f'ALTER ROLE "{place.schema}" NOLOGIN')
+        place.terminate()
+        with pytest.raises(UnsupportedOperation, match="is not permitted to log in"):
+            saver.get_tuple(CONFIG)
 
 
 def test_why_an_async_pool_does_not_get_as_many_connections_as_it_keeps_is_told(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
-    place.query(f'CREATE ROLE "{place.schema}" LOGIN CONNECTION LIMIT 1')
-    saver = open_saver(place.url.replace("postgres@", f"{place.schema}@", 1), min_size=2, deadline=0)
-    try:
-        with pytest.raises(StoreUnavailable, match="too many connections for role"):
-            asyncio.run(saver.aget_tuple(CONFIG))
-    finally:
-        saver.close()
-        place.query(f'DROP ROLE "{place.schema}"')
+    with (
+        place.role("CONNECTION LIMIT 1") as url,
+        closing(open_saver(url, min_size=2, deadline=0)) as saver,
+        pytest.raises(StoreUnavailable, match="too many connections for role"),
+    ):
+        asyncio.run(saver.aget_tuple(CONFIG))
 
 
 def test_why_a_pool_could_not_connect_is_told_while_it_tries_again() -> None:

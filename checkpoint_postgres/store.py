@@ -127,11 +127,10 @@ class PostgresStore(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
-        for channel, version in checkpoint.channels:
-            if len(channel) + len(version) > MAX_CHANNEL_BYTES // 4:
-                _check_length(channel, version)
         key = checkpoint.key
         values = sorted(values, key=lambda value: (value.channel, value.version))
+        for value in values:
+            _check_length(value.channel, value.version)
         size = _checked_size(key, (value.value for value in values), chunks)
         rows: Rows = yield Statement(
             self._sql.put,
@@ -326,6 +325,8 @@ def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:
 
 
 def _check_length(channel: str, version: str) -> None:
+    if len(channel) + len(version) <= MAX_CHANNEL_BYTES // 4:  # however many bytes its characters take
+        return
     if len(channel.encode()) + len(version.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidKey(
             f"channel {channel[:40]!r}… and its version are longer than {MAX_CHANNEL_BYTES} bytes: shorten its name"

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from random import Random
+from string import ascii_letters
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +23,15 @@ from langgraph.types import Interrupt
 from psycopg import connection_async
 from psycopg_pool import ConnectionPool
 
-from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base import CorruptCheckpoint, InvalidKey, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base.keys import version_key
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
 from checkpoint_postgres.pools import Connecting, TrackingPool
 from checkpoint_postgres.punctual import AsyncPunctual
+from checkpoint_postgres.store import MAX_CHANNEL_BYTES
 from tests.faults.proxy import Proxy
-from tests.postgres.conftest import CONFIG, Place, put_values
+from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 GRAPH = """
 import asyncio, operator, sys
@@ -506,6 +510,22 @@ def test_a_caller_that_is_cancelled_while_its_pool_opens_leaves_the_pool_to_the_
 
     asyncio.run(main())
     assert len(pools) == 1
+
+
+def test_the_name_of_a_channel_is_as_long_as_an_index_can_hold_or_refused(saver: PostgresSaver) -> None:
+    random = Random(1)  # or the server would compress it
+    config: Any = {"configurable": {"thread_id": "".join(random.choices(ascii_letters, k=512)), "checkpoint_ns": ""}}
+    checkpoint, versions = checkpoint_of(saver, {"a": 1})
+    name = "".join(random.choices(ascii_letters, k=MAX_CHANNEL_BYTES - len(version_key(versions["a"]))))
+    for channel in (name, name[:-2] + "é"):
+        checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
+        saver.put(config, checkpoint, {}, {channel: versions["a"]})
+        assert saver.get_tuple(config).checkpoint["channel_values"] == {channel: 1}
+    for channel in (name + "a", name[:-1] + "é"):
+        checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
+        for known in (checkpoint, {**checkpoint, "channel_versions": {}}):
+            with pytest.raises(InvalidKey, match="are longer than 2000 bytes: shorten its name"):
+                saver.put(config, known, {}, {channel: versions["a"]})
 
 
 def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(

@@ -103,7 +103,7 @@ class PostgresStore(CheckpointStore):
 
     def _migrate(self) -> Generator[Statement, Rows, None]:
         """Create or upgrade the schema, unless somebody else did so while we waited for the lock."""
-        yield Statement(self._sql.begin, script=True)
+        yield Statement(self._sql.begin)
         yield Statement(self._sql.setup_lock)
         [(has_schema, has_version)] = yield Statement(self._sql.situation)
         if not has_schema:
@@ -117,7 +117,7 @@ class PostgresStore(CheckpointStore):
             if version:
                 yield Statement(self._sql.upgrade_patience)
             for script in self._schema.lacking(version):
-                yield Statement(script, script=True)
+                yield Statement(script)
             yield Statement(self._sql.set_version)
 
     def put(

@@ -24,16 +24,15 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 class Statement:
     """A request: one statement in a transaction of its own. Its response is its rows.
 
-    ``varies``: the best plan depends on the parameters, so the statement is never prepared. ``takes_long``: the server
-    may need minutes, because the work grows with the data. ``script``: the text is several statements, which have no
-    parameters and return nothing.
+    Without parameters, it may be a script of several statements that return nothing. ``varies``: the best plan
+    depends on the parameters, so the statement is never prepared. ``takes_long``: the server may need minutes, because
+    the work grows with the data.
     """
 
     sql: bytes
     parameters: Sequence[Any] | Mapping[str, Any] = ()
     varies: bool = False
     takes_long: bool = False
-    script: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +112,11 @@ class PostgresTransport:
 
     def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
         cursor = _Cursor(connection, row_factory=tuple_row)
-        if request.script:
-            cursor.execute(request.sql)
-        else:
+        if request.parameters:
             prepare = False if request.varies else self._prepare
             cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        else:
+            cursor.execute(request.sql)
         return cursor.fetchall() if cursor.description else []
 
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
@@ -143,11 +142,11 @@ class PostgresTransport:
 
     async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         cursor = _AsyncCursor(connection, row_factory=tuple_row)
-        if request.script:
-            await cursor.execute(request.sql)
-        else:
+        if request.parameters:
             prepare = False if request.varies else self._prepare
             await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        else:
+            await cursor.execute(request.sql)
         return await cursor.fetchall() if cursor.description else []
 
 

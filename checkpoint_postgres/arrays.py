@@ -11,12 +11,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from psycopg import ProgrammingError
+import psycopg
 from psycopg.abc import AdaptContext
-from psycopg.adapt import Dumper, PyFormat
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.pq import Format
-
-from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection
 
 _EMPTY = struct.Struct(">iii")  # dimensions, whether there are NULLs, element type
 _HEAD = struct.Struct(">iiiii")  # the same, number of elements, index of the first one
@@ -86,10 +84,8 @@ class _ArrayDumper(Dumper):
         return b"".join(parts)
 
 
-def register_arrays(connection: AnyConnection | AnyAsyncConnection) -> None:
-    """Let a connection, even one of the user's, take these arrays as parameters. Repeating it changes nothing."""
-    try:
-        connection.adapters.get_dumper(Texts, PyFormat.BINARY)
-    except ProgrammingError:
-        for kind in (Texts, Blobs, Booleans, Integers, BigIntegers):
-            connection.adapters.register_dumper(kind, _ArrayDumper)
+ADAPTERS = AdaptersMap(psycopg.adapters)
+"""Those of psycopg, and one for these arrays."""
+
+for _kind in (Texts, Blobs, Booleans, Integers, BigIntegers):
+    ADAPTERS.register_dumper(_kind, _ArrayDumper)

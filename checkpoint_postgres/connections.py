@@ -70,14 +70,11 @@ class Connections(Closable, ABC):
     """Lends connections to any number of threads and event loops, each to one caller at a time, until closed."""
 
     @abstractmethod
-    def lent(self, *, takes_long: bool) -> AbstractContextManager[AnyConnection]:
-        """Lend a connection without an open transaction for the duration of the context.
-
-        ``takes_long`` says that the server may need minutes for the request.
-        """
+    def lent(self) -> AbstractContextManager[AnyConnection]:
+        """Lend a connection without an open transaction for the duration of the context."""
 
     @abstractmethod
-    def alent(self, *, takes_long: bool) -> AbstractAsyncContextManager[AnyAsyncConnection]:
+    def alent(self) -> AbstractAsyncContextManager[AnyAsyncConnection]:
         """`lent`, for the running event loop."""
 
 
@@ -110,19 +107,18 @@ class OwnPools(Connections):
         self._pools = PerProcess(partial(ProcessPools, self._make_pool, self._make_async_pool))
 
     @contextmanager
-    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:
+    def lent(self) -> Iterator[AnyConnection]:
         self._check_open()
         pools = self._pools.get()
         pool = pools.blocking.get("PostgreSQL has not accepted a connection", seconds=POOL_SECONDS)
         try:
             with pools.renewals.lent(pool, seconds=POOL_SECONDS) as connection:
-                connection.takes_long = takes_long
                 yield connection
         except PoolTimeout as timeout:
             raise self._timed_out(pool.connecting) from timeout
 
     @asynccontextmanager
-    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:
+    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
         self._check_open()
         pools = self._pools.get()
         pool = await pools.per_loop.get()
@@ -131,7 +127,6 @@ class OwnPools(Connections):
                 pool.turns.turn(seconds=POOL_SECONDS),
                 pools.renewals.alent(pool, seconds=POOL_SECONDS) as connection,
             ):
-                connection.takes_long = takes_long
                 yield connection
         except (PoolTimeout, NoTurn) as timeout:
             raise self._timed_out(pool.connecting) from timeout
@@ -160,7 +155,10 @@ class OwnPools(Connections):
         pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **self._sizes)
         # Waits, because a caller that came before the first connection would make the pool begin a second one in vain,
         # which the end of a short-lived loop would cut off.
-        await pool.open(wait=True, timeout=POOL_SECONDS)
+        try:
+            await pool.open(wait=True, timeout=POOL_SECONDS)
+        except PoolTimeout as timeout:
+            raise psycopg.OperationalError(pool.connecting.trouble or str(timeout)) from timeout
         return pool
 
     def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:
@@ -200,7 +198,7 @@ class GivenPool(_Given):
         self._renewals = Renewals()
 
     @contextmanager
-    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002  # its owner sets its timeouts
+    def lent(self) -> Iterator[AnyConnection]:
         self._check_usable()
         if not isinstance(self._pool, ConnectionPool):
             raise _wrong_colour("an AsyncConnectionPool", "a…")
@@ -208,7 +206,7 @@ class GivenPool(_Given):
             yield connection
 
     @asynccontextmanager
-    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
+    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
         self._check_usable()
         if not isinstance(self._pool, AsyncConnectionPool):
             raise _wrong_colour("a ConnectionPool", "sync")
@@ -235,7 +233,7 @@ class GivenConnection(_Given):
         self._lending, self._turns = _TURNS.setdefault(connection, (threading.Lock(), Turns(1)))
 
     @contextmanager
-    def lent(self, *, takes_long: bool) -> Iterator[AnyConnection]:  # noqa: ARG002
+    def lent(self) -> Iterator[AnyConnection]:
         self._check_usable()
         if not isinstance(self._connection, Connection):
             raise _wrong_colour("an AsyncConnection", "a…")
@@ -249,7 +247,7 @@ class GivenConnection(_Given):
             yield self._connection
 
     @asynccontextmanager
-    async def alent(self, *, takes_long: bool) -> AsyncIterator[AnyAsyncConnection]:  # noqa: ARG002
+    async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
         self._check_usable()
         if not isinstance(self._connection, AsyncConnection):
             raise _wrong_colour("a Connection", "sync")

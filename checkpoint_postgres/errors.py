@@ -61,7 +61,7 @@ _NOT_RESOLVED_YET = (f"[Errno {int(socket.EAI_AGAIN)}]", "Temporary failure in n
 def translated(error: Exception) -> CheckpointError:
     """Return our error to raise from one of psycopg, its pool or the operating system."""
     code = getattr(error, "sqlstate", None)
-    text = str(error).strip()
+    text = _said(error)
     if isinstance(error, PoolClosed):
         return UnsupportedOperation(f"the connection pool is closed: {text}")
     if code is None and isinstance(error, psycopg.OperationalError):
@@ -79,6 +79,14 @@ def translated(error: Exception) -> CheckpointError:
     if code == "0A000" and isinstance(error, psycopg.Error) and error.diag.source_function == "RevalidateCachedQuery":
         return NotSetUp(f"the schema was changed while it was in use ({text}): {_SET_UP}")
     return _by_sqlstate(code, text)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong. The context, statements within functions, is left to the cause."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
+        return ". ".join(part.rstrip(".") for part in parts if part)
+    return str(error).strip()
 
 
 def _by_sqlstate(code: str, text: str) -> CheckpointError:

@@ -18,6 +18,10 @@ MIGRATIONS = {100: ("tables.sql", "functions.sql", "removal.sql")}
 
 _SQL = statements("checkpoint_postgres", "statements.sql")
 _FRAGMENTS = statements("checkpoint_postgres", "fragments.sql")
+_DIRECTIONS = {
+    "newest": {"way": sql.SQL("DESC"), "beyond": sql.SQL("<")},
+    "oldest": {"way": sql.SQL("ASC"), "beyond": sql.SQL(">")},
+}
 _FOLDER = files("checkpoint_postgres").joinpath("sql")
 
 # The name stands in function bodies, which a dollar sign could end, and psycopg would take a percent sign for a
@@ -52,25 +56,24 @@ class Schema:
         self.statements = SimpleNamespace()
         for key, text in vars(_SQL).items():
             if "{matches}" in text:
-                setattr(self.statements, key, self._composed(text, matches=sql.SQL("IS NOT NULL")))
-                setattr(self.statements, f"{key}_matching", self._composed(text))
+                for order, direction in _DIRECTIONS.items():
+                    unfiltered = self._composed(text, **direction, matches=sql.SQL("IS NOT NULL"))
+                    setattr(self.statements, f"{key}_{order}", unfiltered)
+                    setattr(self.statements, f"{key}_{order}_matching", self._composed(text, **direction))
             elif key != "grants":
                 setattr(self.statements, key, self._composed(text))
-        self._scripts = {
-            version: [self._composed(_FOLDER.joinpath(file).read_text(encoding="utf-8")) for file in names]
-            for version, names in sorted(MIGRATIONS.items())
-        }
 
     def lacking(self, version: int) -> Iterator[bytes]:
         """What brings a schema of an earlier version up to date."""
-        for later, scripts in self._scripts.items():
+        for later, names in sorted(MIGRATIONS.items()):
             if later > version:
-                yield from scripts
+                for name in names:
+                    yield self._composed(_FOLDER.joinpath(name).read_text(encoding="utf-8"))
 
     def script(self, role: str | None) -> str:
         """Return the SQL of `setup` on an empty database as a script for psql, with grants to the role if given."""
         statements = self.statements
-        create = [statements.read_committed, statements.setup_lock, statements.create_schema, statements.create_version]
+        create = [statements.begin, statements.setup_lock, statements.create_schema, statements.create_version]
         parts = [b"BEGIN", *create, *self.lacking(0), statements.set_version]
         if role is not None:
             parts.append(self._composed(_SQL.grants, role=sql.Identifier(role)))

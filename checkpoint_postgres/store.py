@@ -17,7 +17,6 @@ from checkpoint_base.errors import (
     InvalidKey,
     SchemaMismatch,
     SerializationError,
-    UnsupportedOperation,
     damage,
 )
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -104,13 +103,9 @@ class PostgresStore(CheckpointStore):
 
     def _migrate(self) -> Generator[Statement, Rows, None]:
         """Create or upgrade the schema, unless somebody else did so while we waited for the lock."""
-        yield Statement(self._sql.read_committed)
+        yield Statement(self._sql.begin)
         yield Statement(self._sql.setup_lock)
-        [(is_utf8, has_schema, has_version)] = yield Statement(self._sql.situation)
-        if not is_utf8:
-            raise UnsupportedOperation(
-                "the database's encoding is not UTF8, which ids need: use a database that has it"
-            )
+        [(has_schema, has_version)] = yield Statement(self._sql.situation)
         if not has_schema:
             yield Statement(self._sql.create_schema)
         if has_version:
@@ -122,7 +117,7 @@ class PostgresStore(CheckpointStore):
             if version:
                 yield Statement(self._sql.upgrade_patience)
             for script in self._schema.lacking(version):
-                yield Statement(script, script=True)
+                yield Statement(script)
             yield Statement(self._sql.set_version)
 
     def put(
@@ -132,11 +127,10 @@ class PostgresStore(CheckpointStore):
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
-        for channel, version in checkpoint.channels:
-            if len(channel) + len(version) > MAX_CHANNEL_BYTES // 4:
-                _check_length(channel, version)
         key = checkpoint.key
         values = sorted(values, key=lambda value: (value.channel, value.version))
+        for value in values:
+            _check_length(value.channel, value.version)
         size = _checked_size(key, (value.value for value in values), chunks)
         rows: Rows = yield Statement(
             self._sql.put,
@@ -331,6 +325,8 @@ def _inbox_parameters(query: InboxQuery) -> dict[str, Any]:
 
 
 def _check_length(channel: str, version: str) -> None:
+    if len(channel) + len(version) <= MAX_CHANNEL_BYTES // 4:  # however many bytes its characters take
+        return
     if len(channel.encode()) + len(version.encode()) > MAX_CHANNEL_BYTES:
         raise InvalidKey(
             f"channel {channel[:40]!r}… and its version are longer than {MAX_CHANNEL_BYTES} bytes: shorten its name"

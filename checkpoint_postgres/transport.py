@@ -8,12 +8,14 @@ from typing import Any, ClassVar, TypeAlias
 
 import psycopg
 from psycopg import AsyncCursor, Cursor
+from psycopg.adapt import AdaptersMap
 from psycopg.rows import tuple_row
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_postgres.arrays import register_arrays
+from checkpoint_postgres.arrays import ADAPTERS
 from checkpoint_postgres.connections import AnyAsyncConnection, AnyConnection, Connections
 from checkpoint_postgres.errors import translated
+from checkpoint_postgres.punctual import AsyncPunctual, Punctual
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 
@@ -22,16 +24,15 @@ Rows: TypeAlias = list[tuple[Any, ...]]
 class Statement:
     """A request: one statement in a transaction of its own. Its response is its rows.
 
-    ``varies``: the best plan depends on the parameters, so the statement is never prepared. ``takes_long``: the server
-    may need minutes, because the work grows with the data. ``script``: the text is several statements, which have no
-    parameters and return nothing.
+    Without parameters, it may be a script of several statements that return nothing. ``varies``: the best plan
+    depends on the parameters, so the statement is never prepared. ``takes_long``: the server may need minutes, because
+    the work grows with the data.
     """
 
     sql: bytes
     parameters: Sequence[Any] | Mapping[str, Any] = ()
     varies: bool = False
     takes_long: bool = False
-    script: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class PostgresTransport:
 
     def execute(self, request: Statement | Transaction) -> Any:
         try:
-            with self._connections.lent(takes_long=request.takes_long) as connection:
+            with self._connections.lent() as connection:
+                _make_ready(connection, request)
                 if isinstance(request, Transaction):
                     return self._transact(connection, request)
                 return self._fetch(connection, request)
@@ -73,7 +75,8 @@ class PostgresTransport:
 
     async def aexecute(self, request: Statement | Transaction) -> Any:
         try:
-            async with self._connections.alent(takes_long=request.takes_long) as connection:
+            async with self._connections.alent() as connection:
+                _make_ready(connection, request)
                 if isinstance(request, Transaction):
                     return await self._atransact(connection, request)
                 return await self._afetch(connection, request)
@@ -108,15 +111,12 @@ class PostgresTransport:
                 rows = self._rows(connection, statement)
 
     def _rows(self, connection: AnyConnection, request: Statement) -> Rows:
-        _check_encoding(connection)
-        register_arrays(connection)
-        # Not connection.cursor(), whose cursor and row classes may be the user's.
-        cursor = Cursor(connection, row_factory=tuple_row)
-        if request.script:
-            cursor.execute(request.sql)
-        else:
+        cursor = _Cursor(connection, row_factory=tuple_row)
+        if request.parameters:
             prepare = False if request.varies else self._prepare
             cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        else:
+            cursor.execute(request.sql)
         return cursor.fetchall() if cursor.description else []
 
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
@@ -141,19 +141,46 @@ class PostgresTransport:
                 rows = await self._arows(connection, statement)
 
     async def _arows(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
-        _check_encoding(connection)
-        register_arrays(connection)
-        cursor = AsyncCursor(connection, row_factory=tuple_row)
-        if request.script:
-            await cursor.execute(request.sql)
-        else:
+        cursor = _AsyncCursor(connection, row_factory=tuple_row)
+        if request.parameters:
             prepare = False if request.varies else self._prepare
             await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
+        else:
+            await cursor.execute(request.sql)
         return await cursor.fetchall() if cursor.description else []
 
 
+class _OwnAdapters:
+    """A cursor that sends and reads values in one way, whatever the user of a given connection has registered there."""
+
+    __slots__ = ()
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return ADAPTERS
+
+
+class _Cursor(_OwnAdapters, Cursor[tuple[Any, ...]]):
+    __slots__ = ()
+
+
+class _AsyncCursor(_OwnAdapters, AsyncCursor[tuple[Any, ...]]):
+    __slots__ = ()
+
+
+def _make_ready(connection: AnyConnection | AnyAsyncConnection, request: Statement | Transaction) -> None:
+    _check_encoding(connection)
+    if isinstance(connection, (Punctual, AsyncPunctual)):  # one of the user's waits as its user has it wait
+        connection.takes_long = request.takes_long
+
+
 def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:
-    """Refuse a connection that does not use UTF8: ids would not arrive, or not come back as text."""
+    """Refuse what is not in UTF8: ids would not arrive, not come back as text, or not be sorted by code point."""
+    database = connection.pgconn.parameter_status(b"server_encoding")
+    if database not in (b"UTF8", None):  # None from a pooler that does not pass it on
+        raise UnsupportedOperation(
+            f"the database's encoding is {database.decode()}, and ids need UTF8: use a database that has it"
+        )
     encoding = connection.pgconn.parameter_status(b"client_encoding")
     if encoding != b"UTF8":
         raise UnsupportedOperation(

@@ -165,7 +165,7 @@ BEGIN
 END $checkpoints$;
 
 CREATE FUNCTION {schema}.delete_threads(p_threads text[]) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $checkpoints$
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $checkpoints$
 BEGIN
     PERFORM {schema}.take_locks(p_threads);
     PERFORM {schema}.remove_thread(thread_id) FROM unnest(p_threads) AS thread_id;

@@ -6,7 +6,9 @@
 -- plain join, the server would take the match of two columns for a rare coincidence, expect no rows, and read all
 -- checkpoints for one page. That a thread has the terms on any checkpoint at all is a separate condition ({matches}): it
 -- shows the server when the terms are rare enough to begin with them. Without terms it is left out, because a server that
--- has last counted its rows when there were few may read every checkpoint for each thread.
+-- has last counted its rows when there were few may read every checkpoint for each thread. A waiting task comes with the
+-- checkpoint it waits on, its question, and the chunks of that. {way} and {beyond} are DESC and < where the newest come
+-- first, ASC and > where the oldest do.
 
 -- The version, and whether the schema was renamed: its functions still name the old one.
 -- name: version
@@ -15,8 +17,9 @@ SELECT version, EXISTS (
     WHERE nspname = {name} AND proname = 'put_writes' AND pg_catalog.strpos(prosrc, {table}) = 0)
 FROM {schema}.schema_version WHERE application = 'checkpoint-backends'
 
--- name: read_committed
-SET TRANSACTION ISOLATION LEVEL READ COMMITTED
+-- name: begin
+SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET LOCAL search_path = pg_catalog, pg_temp
 
 -- name: setup_lock
 SELECT pg_advisory_xact_lock({lock}, -1)
@@ -27,8 +30,7 @@ SELECT pg_advisory_xact_lock({lock}, -1)
 SET LOCAL lock_timeout = '3s'
 
 -- name: situation
-SELECT current_setting('server_encoding') = 'UTF8',
-       EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),
+SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = {name}),
        EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
                WHERE nspname = {name} AND relname = 'schema_version')
 
@@ -131,7 +133,7 @@ WITH page AS MATERIALIZED (
         ORDER BY checkpoint_id USING OPERATOR(pg_catalog.~>~), thread_id DESC, checkpoint_ns DESC LIMIT %(limit)b) AS sorted)
 {checkpoints_of_page}
 
--- name: threads_newest
+-- name: threads
 SELECT known.thread_id, created_at, updated_at,
        (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
        checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, caller_id, written_at
@@ -140,26 +142,12 @@ LEFT JOIN LATERAL (
     SELECT * FROM {schema}.checkpoints
     WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
 WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
-  AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) < (%(after_time)b, %(after_thread)b))
+  AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) {beyond} (%(after_time)b, %(after_thread)b))
   AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
   AND known.thread_id {matches}
-ORDER BY updated_at DESC, known.thread_id DESC LIMIT %(limit)b
+ORDER BY updated_at {way}, known.thread_id {way} LIMIT %(limit)b
 
--- name: threads_oldest
-SELECT known.thread_id, created_at, updated_at,
-       (SELECT coalesce(sum(questions), 0) FROM {schema}.waiting WHERE waiting.thread_id = known.thread_id),
-       checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, open_channels, terms, run_id, caller_id, written_at
-FROM {schema}.threads AS known
-LEFT JOIN LATERAL (
-    SELECT * FROM {schema}.checkpoints
-    WHERE checkpoints.thread_id = known.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest ON true
-WHERE created_at IS NOT NULL AND (%(thread_id)b::text IS NULL OR known.thread_id = %(thread_id)b)
-  AND (%(after_time)b::bigint IS NULL OR (updated_at, known.thread_id) > (%(after_time)b, %(after_thread)b))
-  AND (pg_catalog.cardinality(%(terms)b::bigint[]) = 0 OR terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[])
-  AND known.thread_id {matches}
-ORDER BY updated_at, known.thread_id LIMIT %(limit)b
-
--- name: interrupts_newest
+-- name: interrupts
 WITH page AS MATERIALIZED (
     SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
     FROM {schema}.waiting
@@ -171,28 +159,20 @@ WITH page AS MATERIALIZED (
     WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
       AND (%(after_time)b::bigint IS NULL
            OR (waiting.written_at, waiting.thread_id, waiting.task_id)
-              < (%(after_time)b, %(after_thread)b, %(after_task)b))
+              {beyond} (%(after_time)b, %(after_thread)b, %(after_task)b))
       AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
       AND waiting.thread_id {matches}
-    ORDER BY waiting.written_at DESC, waiting.thread_id DESC, waiting.task_id DESC LIMIT %(limit)b)
-{questions_of_page}
-ORDER BY page.written_at DESC, page.thread_id DESC, page.task_id DESC
-
--- name: interrupts_oldest
-WITH page AS MATERIALIZED (
-    SELECT waiting.thread_id, waiting.task_id, waiting.written_at, latest
-    FROM {schema}.waiting
-    CROSS JOIN LATERAL (
-        SELECT latest FROM {schema}.threads WHERE threads.thread_id = waiting.thread_id OFFSET 0) AS known
-    CROSS JOIN LATERAL (
-        SELECT terms FROM {schema}.checkpoints
-        WHERE checkpoints.thread_id = waiting.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
-    WHERE (%(thread_id)b::text IS NULL OR waiting.thread_id = %(thread_id)b)
-      AND (%(after_time)b::bigint IS NULL
-           OR (waiting.written_at, waiting.thread_id, waiting.task_id)
-              > (%(after_time)b, %(after_thread)b, %(after_task)b))
-      AND terms OPERATOR(pg_catalog.@>) %(terms)b::bigint[]
-      AND waiting.thread_id {matches}
-    ORDER BY waiting.written_at, waiting.thread_id, waiting.task_id LIMIT %(limit)b)
-{questions_of_page}
-ORDER BY page.written_at, page.thread_id, page.task_id
+    ORDER BY waiting.written_at {way}, waiting.thread_id {way}, waiting.task_id {way} LIMIT %(limit)b)
+SELECT page.thread_id, newest.checkpoint_ns, newest.checkpoint_id, parent_id, header, channels, versions, open_channels,
+       terms, run_id, caller_id, newest.written_at,
+       asked.task_id, idx, channel, task_path, asked.questions, settles, page.written_at, root, refs, below.*
+FROM page
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.checkpoints
+    WHERE checkpoints.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest OFFSET 0) AS newest
+CROSS JOIN LATERAL (
+    SELECT * FROM {schema}.writes
+    WHERE writes.thread_id = page.thread_id AND ns = '' AND checkpoint_id = latest AND writes.task_id = page.task_id
+      AND questions > 0 OFFSET 0) AS asked
+CROSS JOIN LATERAL {schema}.chunks_below(ARRAY[page.thread_id], ARRAY[refs]) AS below
+ORDER BY page.written_at {way}, page.thread_id {way}, page.task_id {way}

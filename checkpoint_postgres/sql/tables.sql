@@ -4,8 +4,6 @@
 -- otherwise a digest of checkpoint_ns. What the saver should compress is compressed already: STORAGE EXTERNAL keeps
 -- PostgreSQL from trying again.
 
-SET LOCAL search_path = pg_catalog, pg_temp;
-
 CREATE TABLE {schema}.threads (
     thread_id text COLLATE "C" PRIMARY KEY,
     created_at bigint,              -- NULL until the first checkpoint: writes may come before it
@@ -35,10 +33,10 @@ ALTER TABLE {schema}.checkpoints ALTER header SET STORAGE EXTERNAL;
 -- So that the planner can tell rare terms from common ones. With the default of 100, its estimates for terms in between
 -- were off by a factor of 50.
 ALTER TABLE {schema}.checkpoints ALTER terms SET STATISTICS 1000;
--- For a page of all threads, and for one of a thread in all its namespaces, of which it may have thousands. With these
--- operators (~<~), which mean the same, the order is no use to a query for the latest checkpoint of a namespace: to a
--- server that believes that there is one thread only, or one namespace, the indexes would seem as good as the primary key.
--- So would the first one with thread_id in it, for all of a thread.
+-- For a page of all threads, and for one of a thread in all its namespaces, of which it may have thousands. They are in
+-- the order of ~<~, which means the same as <, but serves no query for the latest checkpoint of a namespace: a server that
+-- believes that there is one thread only, or one namespace, would take them for as good as the primary key. For the same
+-- reason the first one does not hold thread_id: it would seem as good for reading all of a thread.
 -- The second one adds 3 % to the server's work for a put, and 100 bytes.
 CREATE INDEX checkpoints_by_id ON {schema}.checkpoints (checkpoint_id text_pattern_ops);
 CREATE INDEX checkpoints_by_thread ON {schema}.checkpoints (thread_id, checkpoint_id text_pattern_ops);

@@ -90,9 +90,24 @@ class Place:
             cursor = other.execute(text, parameters)
             return cursor.fetchall() if cursor.description else []
 
-    def in_database(self, name: str) -> str:
-        """The URL of another database of the server."""
-        return urlsplit(self.server_url)._replace(path=f"/{name}").geturl()
+    @contextmanager
+    def database(self, options: str = "") -> Iterator[str]:
+        """The URL of another database of the server, which lasts as long as the context."""
+        self.query(f'CREATE DATABASE "{self.schema}" {options}')
+        try:
+            yield urlsplit(self.server_url)._replace(path=f"/{self.schema}").geturl()
+        finally:
+            self.query(f'DROP DATABASE "{self.schema}" WITH (FORCE)')
+
+    @contextmanager
+    def role(self, attributes: str = "") -> Iterator[str]:
+        """The URL of this place for a role that is named as the schema. In the end it goes, and the schema with it."""
+        self.query(f'CREATE ROLE "{self.schema}" LOGIN {attributes}')
+        try:
+            yield self.url.replace("postgres@", f"{self.schema}@", 1)
+        finally:
+            self.query("DROP SCHEMA IF EXISTS {s} CASCADE")
+            self.query(f'DROP ROLE "{self.schema}"')
 
     @contextmanager
     def proxied(self) -> Iterator[tuple[Proxy, str]]:
@@ -107,6 +122,16 @@ class Place:
     def sessions(self) -> int:
         """How many connections this test has to the server."""
         return self.query("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [self.application])[0][0]
+
+    def waiting(self) -> list[int]:
+        """The sessions of this test that wait for a lock, by their process ids."""
+        return [
+            pid
+            for (pid,) in self.query(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'",
+                [self.application],
+            )
+        ]
 
     def terminate(self) -> int:
         """End every connection of this test, as an administrator may; how many there were."""
@@ -146,6 +171,13 @@ def saver(place: Place) -> Iterator[PostgresSaver]:
     with open_saver(place.url) as opened:
         assert isinstance(opened, PostgresSaver)
         yield opened
+
+
+def eventually(is_so: Callable[[], Any]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import psycopg
 import pytest
+from langgraph.types import Interrupt
 from psycopg import AsyncConnection, Connection, IsolationLevel
 from psycopg.rows import dict_row
+from psycopg.types.numeric import Int8BinaryLoader
+from psycopg.types.string import TextBinaryLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base import CheckpointError, StoreUnavailable, UnsupportedOperation
@@ -257,6 +261,36 @@ def test_a_given_connection_of_another_encoding_is_refused(place: Place, encodin
 
     with pytest.raises(UnsupportedOperation, match=f"speaks {encoding}: .* client_encoding=UTF8"):
         asyncio.run(use())
+
+
+class Shouted(TextBinaryLoader):
+    def load(self, data: Any) -> str:
+        return str(super().load(data)).upper()
+
+
+class Halved(Int8BinaryLoader):
+    def load(self, data: Any) -> Any:
+        return super().load(data) / 2
+
+
+def test_how_the_user_of_a_given_connection_has_values_loaded_is_their_own_affair(place: Place) -> None:
+    def saver_on(given: Connection | AsyncConnection) -> PostgresSaver:
+        for type_, loader in {"text": Shouted, "int8": Halved}.items():
+            given.adapters.register_loader(type_, loader)
+        return PostgresSaver(given, schema=place.schema)
+
+    async def use() -> None:
+        async with await AsyncConnection.connect(place.server_url) as given:
+            assert (await saver_on(given).aget_tuple(CONFIG)).checkpoint["channel_values"] == {"a": "quiet"}
+
+    with Connection.connect(place.server_url) as given:
+        saver = saver_on(given)
+        config = put_values(saver, {"a": "quiet"})
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": "quiet"}
+        assert [(each.thread_id, each.pending_interrupts) for each in saver.threads()] == [("thread", 1)]
+        assert given.execute("SELECT 'loud', 3::int8", binary=True).fetchone() == ("LOUD", 1.5)
+    asyncio.run(use())
 
 
 def test_a_lost_given_connection_is_told_and_a_closed_one_is_too(place: Place) -> None:

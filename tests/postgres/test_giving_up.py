@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,9 +14,7 @@ from psycopg import Connection
 from checkpoint_base import CheckpointError, StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver, punctual
 from checkpoint_postgres.errors import translated
-from tests.postgres.conftest import CONFIG, Place, put_values
-
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+from tests.postgres.conftest import CONFIG, Place, eventually, put_values
 
 LONGEST_WAIT = (
     "SELECT (regexp_match(setting, '^lock_timeout=(\\d+)s$'))[1]::int FROM pg_proc, unnest(proconfig) AS setting "
@@ -34,17 +31,6 @@ def locked(place: Place) -> Iterator[None]:
         other.rollback()
 
 
-def waiting(place: Place) -> int:
-    return place.query(WAITING, [place.application])[0][0]
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.01)
-
-
 def resumed(saver: Any, config: Any) -> Any:
     return saver.get_tuple(config).pending_writes
 
@@ -59,7 +45,7 @@ def test_a_write_that_was_given_up_is_not_stored_over_one_that_came_later(
         for number in range(3):
             with pytest.raises(StoreUnavailable, match="has not answered"):
                 give_up(place.url, config, [("__resume__", number)], colour)
-            eventually(lambda: waiting(place) == 0)
+            eventually(lambda: not place.waiting())
     saver.put_writes(config, [("__resume__", "later")], "task")
     assert resumed(saver, config) == [("task", "__resume__", "later")]
     assert place.query("SELECT count(*) FROM {s}.writes") == [(1,)]
@@ -86,7 +72,7 @@ def test_a_reader_that_gives_up_leaves_nobody_waiting_in_the_server(
         other.execute(f'LOCK TABLE "{place.schema}".checkpoints')  # type: ignore[call-overload]  # as VACUUM FULL does
         with pytest.raises(StoreUnavailable, match="has not answered"):
             reader.get_tuple(CONFIG)
-        eventually(lambda: waiting(place) == 0)
+        eventually(lambda: not place.waiting())
         other.rollback()
         assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
 
@@ -131,7 +117,7 @@ def test_the_server_gives_up_a_write_before_its_caller_does(place: Place, saver:
             ):
                 with pytest.raises(StoreUnavailable, match="lock timeout"):
                     act()
-            assert waiting(place) == 0
+            assert not place.waiting()
         patient.put_writes(config, [("__resume__", "later")], "task")
         assert resumed(patient, config) == [("task", "__resume__", "later")]
     assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(1,)]

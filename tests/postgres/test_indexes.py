@@ -410,6 +410,20 @@ def test_a_long_history_among_many_short_threads_takes_a_few_pages_for_each_ance
         assert len(found.writes) == 3 * LONG - 1
 
 
+def test_a_thread_is_deleted_by_an_index_though_its_plan_is_from_when_there_were_few_others(server: Server) -> None:
+    with _growing(server) as (place, connection, store):
+        _execute(connection, place, "SELECT {s}.grow('first', 3, false)")
+        _execute(connection, place, COUNTED)
+        for _ in range(8):  # now the server keeps its plans
+            run(store.delete_threads(["no such thread"]), store.transport)
+        _execute(connection, place, "SELECT {s}.grow('long', %s, false)", LONG)
+        connection.execute(EXPLAINED)
+        explained = Explained(store)
+        connection.add_notice_handler(explained.notice)
+        explained.run(store.delete_threads(["first"]))
+        explained.check()
+
+
 WIDE = """
 INSERT INTO {s}.threads VALUES ('wide', 1, 1, {s}.id_of(0));
 INSERT INTO {s}.checkpoints (thread_id, ns, checkpoint_id, checkpoint_ns, parent_id, run_id, written_at, retired,

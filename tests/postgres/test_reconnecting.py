@@ -19,7 +19,7 @@ from checkpoint_base import StoreUnavailable, open_saver
 from checkpoint_postgres import PostgresSaver
 from checkpoint_postgres.pools import RENEWED_EVERY
 from tests.faults.proxy import Proxy
-from tests.postgres.conftest import Place, place_on
+from tests.postgres.conftest import Place, eventually, place_on
 from tests.servers.postgres import Cluster, cluster, installations
 from tests.servers.processes import HOST, ServerUnavailable
 
@@ -185,7 +185,7 @@ def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place
             del inner.execute
             assert len(attempts) <= 2
             saver.store.transport._connections._pools.get().blocking.made.wait()
-            _eventually(lambda: place.sessions() == 12)
+            eventually(lambda: place.sessions() == 12)
             threading.Event().wait(1.1)  # an idle pool is renewed once in a second at most
 
 
@@ -222,11 +222,3 @@ def test_a_pool_that_was_led_to_a_standby_leaves_it_once_its_name_leads_to_the_p
 
         asyncio.run(use())
         Place(primary.url, primary.url, schema, "").query("DROP SCHEMA {s} CASCADE")
-
-
-def _eventually(is_so: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if is_so():
-            return
-        threading.Event().wait(0.02)
-    assert is_so()

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
+from random import Random
+from string import ascii_letters
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,13 +23,15 @@ from langgraph.types import Interrupt
 from psycopg import connection_async
 from psycopg_pool import ConnectionPool
 
-from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base import CorruptCheckpoint, InvalidKey, StoreUnavailable, UnsupportedOperation, open_saver
+from checkpoint_base.keys import version_key
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver, connections
 from checkpoint_postgres.errors import translated
 from checkpoint_postgres.pools import Connecting, TrackingPool
 from checkpoint_postgres.punctual import AsyncPunctual
+from checkpoint_postgres.store import MAX_CHANNEL_BYTES
 from tests.faults.proxy import Proxy
-from tests.postgres.conftest import CONFIG, Place, put_values
+from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
 
 GRAPH = """
 import asyncio, operator, sys
@@ -84,10 +88,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("colour", QUICK_STARTS)
 def test_langgraph_s_quick_start_runs_with_only_the_import_changed(place: Place, colour: str) -> None:
-    place.query(f'CREATE DATABASE "{place.schema}"')
-    try:
+    with place.database() as url:
         ran = subprocess.run(
-            [sys.executable, "-c", GRAPH + QUICK_STARTS[colour], place.in_database(place.schema)],
+            [sys.executable, "-c", GRAPH + QUICK_STARTS[colour], url],
             capture_output=True,
             text=True,
             timeout=100,
@@ -98,8 +101,6 @@ def test_langgraph_s_quick_start_runs_with_only_the_import_changed(place: Place,
             "1",
             "{'said': ['hello', 'yes', 'again', 'yes']}",
         ]
-    finally:
-        place.query(f'DROP DATABASE "{place.schema}" WITH (FORCE)')
 
 
 def test_a_saver_from_a_connection_string_serves_both_colours_and_closes_what_it_opened(place: Place) -> None:
@@ -152,7 +153,7 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         put_values(saver, {"a": 1})
         transport = saver.store.transport
         assert (transport._prepare, saver.transport.deadline) == (False, 7)
-        with transport._connections.lent(takes_long=False) as connection:
+        with transport._connections.lent() as connection:
             shown = connection.execute("SELECT current_setting('work_mem'), current_setting('my.setting')").fetchone()
             assert shown == ("5MB", "a+b")  # libpq's plus is no blank
             assert connection.info.get_parameters()["connect_timeout"] == "4"
@@ -281,17 +282,24 @@ def test_a_server_that_is_not_there_is_unavailable_and_the_reason_is_told(place:
 
 def test_why_a_pool_could_not_connect_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
-    place.query(f'CREATE ROLE "{place.schema}" LOGIN SUPERUSER')
-    try:
-        with open_saver(place.url.replace("postgres@", f"{place.schema}@", 1), deadline=2) as saver:
-            put_values(saver, {"a": 1})
-            place.query(f'ALTER ROLE "{place.schema}" NOLOGIN')
-            place.terminate()
-            with pytest.raises(UnsupportedOperation, match="is not permitted to log in"):
-                saver.get_tuple(CONFIG)
-    finally:
-        place.query("DROP SCHEMA {s} CASCADE")
-        place.query(f'DROP ROLE "{place.schema}"')
+    with place.role("SUPERUSER") as url, open_saver(url, deadline=2) as saver:
+        put_values(saver, {"a": 1})
+        place.query(f'ALTER ROLE "{place.schema}" NOLOGIN')
+        place.terminate()
+        with pytest.raises(UnsupportedOperation, match="is not permitted to log in"):
+            saver.get_tuple(CONFIG)
+
+
+def test_why_an_async_pool_does_not_get_as_many_connections_as_it_keeps_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
+    with (
+        place.role("CONNECTION LIMIT 1") as url,
+        closing(open_saver(url, min_size=2, deadline=0)) as saver,
+        pytest.raises(StoreUnavailable, match="too many connections for role"),
+    ):
+        asyncio.run(saver.aget_tuple(CONFIG))
 
 
 def test_why_a_pool_could_not_connect_is_told_while_it_tries_again() -> None:
@@ -314,7 +322,7 @@ def test_a_password_file_is_read_for_each_new_connection(place: Place, tmp_path:
             passwords.chmod(0o600)
             place.terminate()
             assert saver.get_tuple(CONFIG) is None
-            with saver.store.transport._connections.lent(takes_long=False) as connection:
+            with saver.store.transport._connections.lent() as connection:
                 seen.append(connection.info.password)
     assert seen == ["first", "second"]
 
@@ -327,7 +335,7 @@ def test_a_pool_whose_connections_are_all_busy_says_so(
     with open_saver(f"{place.url}&max_size=1", deadline=0) as narrow:
         assert isinstance(narrow, PostgresSaver)
         with (
-            narrow.store.transport._connections.lent(takes_long=False),
+            narrow.store.transport._connections.lent(),
             pytest.raises(StoreUnavailable, match="busy for 0 seconds: raise max_size=1"),
         ):
             narrow.get_tuple(CONFIG)
@@ -345,9 +353,9 @@ def test_those_who_wait_in_vain_for_a_busy_pool_open_no_connections(
         read = narrow.aget_tuple if colour == "async" else partial(asyncio.to_thread, narrow.get_tuple)
         async with AsyncExitStack() as lent:
             if colour == "async":
-                await lent.enter_async_context(lending.alent(takes_long=False))
+                await lent.enter_async_context(lending.alent())
             else:
-                lent.enter_context(lending.lent(takes_long=False))
+                lent.enter_context(lending.lent())
             before = proxy.accepted
             tried = await asyncio.gather(*(read(CONFIG) for _ in range(5)), return_exceptions=True)
             assert ["busy for 0 seconds" in str(error) for error in tried] == [True] * 5
@@ -502,6 +510,22 @@ def test_a_caller_that_is_cancelled_while_its_pool_opens_leaves_the_pool_to_the_
 
     asyncio.run(main())
     assert len(pools) == 1
+
+
+def test_the_name_of_a_channel_is_as_long_as_an_index_can_hold_or_refused(saver: PostgresSaver) -> None:
+    random = Random(1)  # or the server would compress it
+    config: Any = {"configurable": {"thread_id": "".join(random.choices(ascii_letters, k=512)), "checkpoint_ns": ""}}
+    checkpoint, versions = checkpoint_of(saver, {"a": 1})
+    name = "".join(random.choices(ascii_letters, k=MAX_CHANNEL_BYTES - len(version_key(versions["a"]))))
+    for channel in (name, name[:-2] + "é"):
+        checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
+        saver.put(config, checkpoint, {}, {channel: versions["a"]})
+        assert saver.get_tuple(config).checkpoint["channel_values"] == {channel: 1}
+    for channel in (name + "a", name[:-1] + "é"):
+        checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
+        for known in (checkpoint, {**checkpoint, "channel_versions": {}}):
+            with pytest.raises(InvalidKey, match="are longer than 2000 bytes: shorten its name"):
+                saver.put(config, known, {}, {channel: versions["a"]})
 
 
 def test_a_node_that_names_itself_is_damage_and_does_not_keep_the_server_busy(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
 from checkpoint_base.cli import main
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver
 from checkpoint_postgres.schema import MIGRATIONS
-from tests.postgres.conftest import CONFIG, URL_VARIABLE, Place, put_values
+from tests.postgres.conftest import CONFIG, URL_VARIABLE, Place, eventually, put_values
 from tests.servers.postgres import installations
 from tests.servers.processes import ServerUnavailable
 
@@ -140,13 +139,11 @@ def waiting_for_setup(place: Place) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen(
             [sys.executable, "-c", SETTING_UP, url, place.schema], stdout=subprocess.PIPE, text=True
         ) as program:
-            blocked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
-            for _ in range(600):
-                if place.query(f"{blocked} AND pg_sleep(0.05) IS NOT NULL", [place.application]) == [(1,)]:
-                    break
-            else:
-                program.send_signal(signal.SIGKILL)
-                raise AssertionError("it did not come to wait")
+            try:
+                eventually(place.waiting)
+            except AssertionError:
+                program.kill()
+                raise
             yield program
         other.rollback()
 
@@ -200,6 +197,21 @@ def test_another_program_s_tables_are_refused_and_left_alone(place: Place, their
     assert layout(place) == before
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "EUC_JP"])
+def test_a_database_of_another_encoding_is_refused_whoever_has_set_it_up(place: Place, encoding: str) -> None:
+    with place.database(f"TEMPLATE template0 LOCALE 'C' ENCODING '{encoding}'") as url:
+        saver = PostgresSaver.from_conn_string(url, schema=place.schema)
+        with closing(saver), pytest.raises(UnsupportedOperation, match=f"encoding is {encoding}, and ids need UTF8"):
+            saver.setup()
+        with psycopg.connect(url, autocommit=True, client_encoding="UTF8") as admin:
+            admin.execute(printed(place.schema))  # type: ignore[call-overload]  # ours
+        with (
+            psycopg.connect(url, client_encoding="UTF8") as given,
+            pytest.raises(UnsupportedOperation, match=f"encoding is {encoding}, and ids need UTF8"),
+        ):
+            put_values(PostgresSaver(given, schema=place.schema), {"a": 1})
+
+
 # What an administrator does
 
 
@@ -237,15 +249,12 @@ def test_a_dump_of_the_schema_is_restored_in_place_of_the_lost_one_and_in_anothe
         put_values(saver, {"a": ["long " * 1000]})
     do("pg_dump", f"--schema={place.schema}", "--format=custom", f"--file={file}", place.server_url)
     place.query("DROP SCHEMA {s} CASCADE")
-    place.query(f'CREATE DATABASE "{place.schema}"')
-    try:
-        for database in (place.server_url, place.in_database(place.schema)):
+    with place.database() as url:
+        for database in (place.server_url, url):
             do("pg_restore", "--dbname", database, file)
             with PostgresSaver.from_conn_string(database, schema=place.schema) as saver:
                 assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": ["long " * 1000]}
                 put_values(saver, {"a": ["and on"]})
-    finally:
-        place.query(f'DROP DATABASE "{place.schema}" WITH (FORCE)')
 
 
 def test_the_printed_sql_runs_once_and_in_one_transaction(place: Place) -> None:
@@ -272,16 +281,13 @@ def test_the_sql_is_printed_without_a_store_and_for_the_schema_that_was_named() 
 
 
 def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(place: Place) -> None:
-    role = place.schema
-    url = place.url.replace("postgres@", f"{role}@", 1)
-    place.query(f'CREATE ROLE "{role}" LOGIN')
-    try:
+    with place.role() as url:
         with pytest.raises(
             UnsupportedOperation, match=r"permission denied .* what `checkpoints schema postgres` prints"
         ):
             open_saver(url).__enter__()
         with psycopg.connect(place.server_url, autocommit=True) as admin:
-            admin.execute(printed(place.schema, "--grant-to", role))  # type: ignore[call-overload]
+            admin.execute(printed(place.schema, "--grant-to", place.schema))  # type: ignore[call-overload]
         with open_saver(url) as saver:
             config = put_values(saver, {"a": ["x" * 3000]}, run_id="run")
             saver.put_writes(config, [("b", 1)], "task")
@@ -298,37 +304,28 @@ def test_a_role_that_may_create_nothing_works_in_what_an_administrator_made(plac
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     theirs.execute(psycopg.sql.SQL(forbidden).format(s=psycopg.sql.Identifier(place.schema)))
-    finally:
-        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
-        place.query(f'DROP ROLE "{role}"')
 
 
 def test_the_grants_are_enough_where_functions_are_nobody_s_by_default(place: Place) -> None:
-    role = place.schema
-    place.query(f'CREATE ROLE "{role}" LOGIN')
-    try:
-        with psycopg.connect(place.server_url, autocommit=True) as admin:
-            admin.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
-            admin.execute(printed(place.schema, "--grant-to", role))  # type: ignore[call-overload]
-        with open_saver(place.url.replace("postgres@", f"{role}@", 1)) as saver:
-            put_values(saver, {"a": ["x" * 3000]}, run_id="run")
-            assert [each.thread_id for each in saver.threads()] == ["thread"]
-            saver.delete_for_runs(["run"])
-        assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]
-    finally:
-        place.query("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
-        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
-        place.query(f'DROP ROLE "{role}"')
+    with place.role() as url:
+        try:
+            with psycopg.connect(place.server_url, autocommit=True) as admin:
+                admin.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+                admin.execute(printed(place.schema, "--grant-to", place.schema))  # type: ignore[call-overload]
+            with open_saver(url) as saver:
+                put_values(saver, {"a": ["x" * 3000]}, run_id="run")
+                assert [each.thread_id for each in saver.threads()] == ["thread"]
+                saver.delete_for_runs(["run"])
+            assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]
+        finally:
+            place.query("ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC")
 
 
 def test_a_role_that_is_granted_what_the_page_says_works_in_what_another_set_up(place: Place) -> None:
-    role = place.schema
     page = Path("docs/postgres.md").read_text(encoding="utf-8")
     [grants] = re.findall(r"```sql\n(GRANT .*?)```", page, re.DOTALL)
-    grants = grants.replace("checkpoint_backends", f'"{place.schema}"').replace(" app;", f' "{role}";')
-    url = place.url.replace("postgres@", f"{role}@", 1)
-    place.query(f'CREATE ROLE "{role}" LOGIN')
-    try:
+    grants = grants.replace("checkpoint_backends", f'"{place.schema}"').replace(" app;", f' "{place.schema}";')
+    with place.role() as url:
         with open_saver(place.url):
             pass
         with pytest.raises(UnsupportedOperation, match=r"(?s)permission denied .* Have an administrator grant"):
@@ -340,9 +337,6 @@ def test_a_role_that_is_granted_what_the_page_says_works_in_what_another_set_up(
             saver.prune(["thread"])
             saver.delete_for_runs(["run"])
             assert list(saver.threads()) == []
-    finally:
-        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
-        place.query(f'DROP ROLE "{role}"')
 
 
 def test_the_async_class_sets_up_when_awaited(place: Place) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from checkpoint_base import CheckpointError, SchemaMismatch, StoreUnavailable, U
 from checkpoint_base.cli import main
 from checkpoint_postgres import PostgresSaver
 from checkpoint_postgres.schema import MIGRATIONS
-from tests.postgres.conftest import Place
+from tests.postgres.conftest import Place, eventually
 from tests.upgrades import ANSWERED, CONFIG, answers, asks, assert_told_to_upgrade, graph
 
 TABLES = ("threads", "checkpoints", "channel_values", "writes", "chunks", "waiting")
@@ -96,11 +95,7 @@ def test_who_waits_to_set_up_while_a_later_version_does_leaves_it_at_that(place:
             other.execute(statement)
         saver = open_saver(place.url)
         setting_up = thread.submit(saver.setup)
-        while not place.query(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'",
-            [place.application],
-        ):
-            time.sleep(0.02)
+        eventually(place.waiting)
         for statement in (schema.statements.create_version, *schema.lacking(0), schema.statements.set_version):
             other.execute(statement)
         other.execute(f'UPDATE "{place.schema}".schema_version SET version = 101'.encode())
@@ -128,8 +123,7 @@ def test_an_upgrade_that_is_killed_half_way_has_changed_nothing(
         slow = tmp_path / "slow.sql"
         slow.write_text(ADDITION + "SELECT pg_sleep(60);", encoding="utf-8")
         with subprocess.Popen([sys.executable, "-c", KILLED, place.url, slow]) as program:
-            while not place.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
-                time.sleep(0.02)
+            eventually(lambda: place.query("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
             os.kill(program.pid, signal.SIGKILL)
         place.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
         assert version_of(place) == 100
@@ -147,11 +141,7 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
         dump.execute(f'LOCK TABLE "{place.schema}".checkpoints IN ACCESS SHARE MODE'.encode())  # as pg_dump does
         later(monkeypatch)
         opening = thread.submit(open_saver(place.url, deadline=0).__enter__)
-        while not place.query(
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'",
-            [place.application],
-        ):
-            time.sleep(0.02)
+        eventually(place.waiting)
         assert answers(before) == ANSWERED
         with pytest.raises(StoreUnavailable, match="lock timeout"):
             opening.result(timeout=30)
@@ -159,6 +149,16 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
         dump.rollback()
         with open_saver(place.url):
             assert version_of(place) == 101
+
+
+def test_an_upgrade_takes_nothing_of_others_for_the_server_s_own(
+    place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(place.url):
+        pass
+    later(monkeypatch, "CREATE TABLE {schema}.seen AS SELECT current_setting('search_path') AS path;")
+    with open_saver(f"{place.url}&options=-csearch_path%3Dpublic"):
+        assert place.query("SELECT path FROM {s}.seen") == [("pg_catalog, pg_temp",)]
 
 
 def test_an_upgrade_that_fails_is_an_error_that_changes_nothing(
@@ -191,11 +191,9 @@ def test_a_function_that_returns_something_else_is_no_reason_to_guess(place: Pla
 def test_a_role_that_may_create_nothing_has_its_schema_s_owner_upgrade(
     place: Place, later: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    role = place.schema
-    url = place.url.replace("postgres@", f"{role}@", 1)
-    place.query(f'CREATE ROLE "{role}" LOGIN')
-    try:
-        script = CliRunner().invoke(main, ["schema", "postgres", "--schema", place.schema, "--grant-to", role]).stdout
+    with place.role() as url:
+        printing = ["schema", "postgres", "--schema", place.schema, "--grant-to", place.schema]
+        script = CliRunner().invoke(main, printing).stdout
         with psycopg.connect(place.server_url, autocommit=True) as admin:
             admin.execute(script.encode())
         with open_saver(url) as before:
@@ -208,9 +206,6 @@ def test_a_role_that_may_create_nothing_has_its_schema_s_owner_upgrade(
             with open_saver(place.url), open_saver(url) as after:
                 assert answers(after) == ANSWERED
                 assert before.get_tuple(CONFIG).checkpoint["channel_values"]["log"][1] == "yes"  # type: ignore[union-attr]
-    finally:
-        place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
-        place.query(f'DROP ROLE "{role}"')
 
 
 def test_whoever_uses_a_schema_that_a_later_version_takes_over_is_told_to_upgrade(place: Place) -> None:

@@ -61,7 +61,7 @@ from checkpoint_base.keys import (
 )
 from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
-from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing, Query
+from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
@@ -338,7 +338,7 @@ class Operations:
 
         query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
         is_exact = self._is_exact(metadata)
-        return Listing(_about(self.store.threads), query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
+        return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
 
     def interrupts(
         self,
@@ -393,7 +393,7 @@ class Operations:
 
         query = self._inbox_query(thread_id, metadata, order, cursor)
         behind_cursor = replace(query, after=cursor.within)
-        return Listing(_about(self.store.interrupts), query, read, limit=limit, is_exact=self._is_exact(metadata))
+        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
         self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
@@ -532,7 +532,7 @@ class Operations:
             yield from found
 
         is_exact, most = self._is_exact(filter_), MAX_PAGE if contents else LONGEST_PAGE
-        return Listing(_about(self.store.list), query, read_matching, limit=limit, is_exact=is_exact, most=most)
+        return Listing(self.store.list, query, read_matching, limit=limit, is_exact=is_exact, most=most)
 
     def _inbox_query(
         self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor
@@ -549,11 +549,6 @@ class Operations:
     def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
         """Whether the store itself can apply the whole filter, which it cannot if the metadata is encrypted, say."""
         return len(self._terms(filter_ or {})) == len(filter_ or {})
-
-
-def _about(fetch: Callable[[Query], Operation[Sequence[Any]]]) -> Callable[[Query], Operation[Sequence[Any]]]:
-    """`about`, for a listing that may be of one thread."""
-    return lambda query: about(query.thread_id, fetch(query))
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:

@@ -15,7 +15,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ThreadRecord,
 )
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, about
 
 Query = TypeVar("Query", ListQuery, InboxQuery)
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ class Listing(Generic[Item]):
 
     def next_page(self) -> Operation[Iterator[Item]]:
         """Fetch one page and return its items, which must be used up before the next page is fetched."""
-        page = yield from self._fetch(self._query)
+        page = yield from about(self._query.thread_id, self._fetch(self._query))
         return self._items(page)
 
     def _items(self, page: Sequence[Any]) -> Iterator[Item]:

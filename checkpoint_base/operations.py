@@ -365,18 +365,14 @@ class Operations:
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
-            asking: Sequence[tuple[str, Any, Any]] = ()
+            associated = _associated_with_write(found.write)
             try:
-                questions = questions_in(
-                    self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
-                )
-                asking = [asked(question, where) for question in questions]
+                written = self._decode(found.write.value, found.chunks, where, associated=associated)
+                asking = [asked(question, where) for question in questions_in(written)]
             except UNREADABLE as unreadable:
-                error = str(unreadable)
-            for number, (interrupt_id, value, schema) in enumerate(asking or [("", None, None)], 1):
-                if number <= skip:
-                    continue
-                is_last = number == len(asking) or not asking
+                asking, error = [("", None, None)], str(unreadable)
+            for number, (interrupt_id, value, schema) in enumerate(asking[skip:], skip + 1):
+                is_last = number == len(asking)
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation, damage
 from checkpoint_base.keys import CheckpointKey, thread_key
-from checkpoint_base.paging import PAGE_BYTES
+from checkpoint_base.paging import fitting
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -28,6 +28,7 @@ from checkpoint_base.transport import Operation, Transport, about, arun, run
 T = TypeVar("T")
 
 _FIRST = 2  # checkpoints read at once with their contents, before it is known how much they hold
+_GROWTH = 2  # how many times as many are read next
 _WHOLE = 20  # the most of these, if they hold little
 _BARE = 500  # checkpoints read at once without them
 
@@ -300,7 +301,7 @@ class _Copy:
         here = yield from _read(self._source, window, above)
         if gone := [key for key in window if key not in here]:
             raise ConflictError(f"{gone[0].place} {_CHANGED}")
-        following = _fitting(here.values())
+        following = fitting(here.values(), growth=_GROWTH, most=_WHOLE)
         missing = yield from self._missing(here, window, above)
         for key in missing:
             yield from self._send(here[key])
@@ -400,15 +401,7 @@ def _read(
         is_last = len(page) < query.limit or _place(page[-1].position) <= _place(window[0])
         if is_last or len(found) == len(window):
             return found
-        query = replace(query, after=page[-1].position, limit=_fitting(page))
-
-
-def _fitting(page: Collection[StoredCheckpoint]) -> int:
-    """How many checkpoints to read after these: twice as many, unless that is more than one page should hold."""
-    mappings = {id(stored.chunks): stored.chunks for stored in page}  # those of a page may be the same
-    bodies = {id(chunk.body): chunk.body for chunks in mappings.values() for chunk in chunks.values()}
-    size = sum(map(len, bodies.values()))
-    return max(1, min(_WHOLE, 2 * len(page), len(page) * PAGE_BYTES // max(size, 1)))
+        query = replace(query, after=page[-1].position, limit=fitting(page, growth=_GROWTH, most=_WHOLE))
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from checkpoint_base.cache import SeenChunks
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation, damage
-from checkpoint_base.keys import CheckpointKey, thread_key
+from checkpoint_base.keys import CheckpointKey, shown, thread_key
 from checkpoint_base.paging import fitting
 from checkpoint_base.records import (
     Ancestry,
@@ -131,7 +131,7 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     if foreign := there - records.keys():
         raise ConflictError(
             f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
-            f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
+            f"{shown(max(key.checkpoint_id for key in foreign))}: delete it there first, or leave it as it is"
         )
     created_at = yield from _created_at(source, thread_id)
     copy = _Copy(source, target, thread_id, records, there, created_at, has_stand_ins=bool(left_over))

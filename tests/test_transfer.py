@@ -525,6 +525,12 @@ def test_a_thread_that_went_its_own_way_in_the_target_is_a_conflict(source: SQLi
     assert read(target) == before
 
 
+def test_an_id_in_the_target_adds_no_line_to_the_conflict(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    target.put(THREAD, {**empty_checkpoint(), "id": "an id\nERROR: a line"}, {}, {})
+    with pytest.raises(ConflictError, match=r"'an id\\nERROR: a line'"):
+        transfer(source, target, "t")
+
+
 def test_a_thread_that_does_not_exist_copies_nothing(source: SQLiteSaver, target: SQLiteSaver) -> None:
     assert transfer(source, target, "nobody") == 0
     assert list(target.threads()) == []

@@ -70,12 +70,10 @@ def thread_record(row: Sequence[Any]) -> ThreadRecord:
     return ThreadRecord(str(thread_id), time_of(created_at), time_of(updated_at), latest, int(questions))
 
 
-def namespace_of(row: Sequence[Any]) -> int:
-    return int(row[11])  # a column of visible_checkpoints
-
-
-def thread_of(row: Sequence[Any]) -> int:
-    return int(row[12])  # a column of visible_checkpoints
+def place_of(row: Sequence[Any]) -> tuple[int, int]:
+    """The numbers of the thread and the namespace in a row of visible_checkpoints."""
+    namespace, thread = row[11:13]
+    return int(thread), int(namespace)
 
 
 def write_record(row: Sequence[Any]) -> WriteRecord:

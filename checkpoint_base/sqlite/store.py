@@ -40,10 +40,9 @@ from checkpoint_base.sqlite.rows import (
     listed_checkpoint,
     listed_question,
     names_of,
-    namespace_of,
     other_type,
     pairs_of,
-    thread_of,
+    place_of,
     thread_record,
     time_of,
     value_record,
@@ -457,8 +456,8 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
     found = []
     for row in rows:
         write, newest = listed_question(row[:9]), row[9:]
-        chunks = _load_chunks(db, thread_of(newest), [write.value])
-        found.append(InterruptRecord(listed_checkpoint(newest), write, chunks))
+        thread, _ = place_of(newest)
+        found.append(InterruptRecord(listed_checkpoint(newest), write, _load_chunks(db, thread, [write.value])))
     return found if query.thread_id is None else query.page(found)
 
 
@@ -482,19 +481,14 @@ def _with_contents(
     contents = []
     values_of_thread: dict[int, list[ValueRecord]] = {}
     for row in rows:
-        record = read(row)
-        place = {
-            "namespace": namespace_of(row),
-            "checkpoint_id": record.key.checkpoint_id,
-            "channels": json_text(record.channels),
-        }
-        values = {
-            channel: value_record(root, refs) for channel, root, refs in db.execute(_SQL.load_values, place).fetchall()
-        }
+        record, (thread, namespace) = read(row), place_of(row)
+        stored = db.execute(_SQL.load_values, {"namespace": namespace, "channels": json_text(record.channels)})
+        values = {channel: value_record(root, refs) for channel, root, refs in stored.fetchall()}
+        place = {"namespace": namespace, "checkpoint_id": record.key.checkpoint_id}
         with damage_of(record.key.thread_id):
             writes = tuple(write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
-        contents.append((record, values, writes, thread_of(row)))
-        values_of_thread.setdefault(thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
+        contents.append((record, values, writes, thread))
+        values_of_thread.setdefault(thread, []).extend((*values.values(), *(write.value for write in writes)))
     chunks = {thread: _load_chunks(db, thread, values) for thread, values in values_of_thread.items()}
     return [StoredCheckpoint(record, values, writes, chunks[thread]) for record, values, writes, thread in contents]
 

@@ -267,6 +267,19 @@ def test_a_damaged_file_is_an_error(path: Path, broken: sqlite3.Connection) -> N
         saver.get_tuple(CONFIG)
 
 
+@pytest.mark.parametrize("use", [lambda saver: saver.get_tuple(CONFIG), lambda saver: saver.copy_thread("thread", "t")])
+def test_a_damaged_schema_that_no_message_of_sqlite_can_quote_is_an_error(
+    use: Callable[[SQLiteSaver], object], path: Path, broken: sqlite3.Connection
+) -> None:
+    broken.execute("PRAGMA writable_schema = ON")
+    view = "FROM sqlite_schema WHERE name = 'visible_checkpoints'"
+    [(schema,)] = broken.execute(f"SELECT CAST(sql AS BLOB) {view}")
+    damaged = schema.replace(b"checkpoint_ns", b"checkpoint_n\xff")
+    broken.execute("UPDATE sqlite_schema SET sql = CAST(? AS TEXT) WHERE name = 'visible_checkpoints'", (damaged,))
+    with SQLiteSaver(path) as saver, pytest.raises(CorruptCheckpoint, match=r"is damaged: .* Restore it from a backup"):
+        use(saver)
+
+
 @pytest.mark.parametrize("column", ["created_at", "updated_at"])
 @pytest.mark.parametrize("time", [1 << 60, -1, 253_402_300_800_000_000])
 def test_a_thread_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other(

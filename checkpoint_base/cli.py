@@ -67,9 +67,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except StoreUnavailable as error:
+            raise _Unavailable(f"the store is unavailable: {error}") from error
         except CheckpointError as error:
-            if isinstance(error, StoreUnavailable):
-                raise _Unavailable(f"the store is unavailable: {error}") from error
             raise Failure(str(error)) from error
         except click.NoSuchOption as error:
             if error.option_name == "--store":

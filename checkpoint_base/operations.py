@@ -59,7 +59,7 @@ from checkpoint_base.keys import (
     version_key,
     version_of,
 )
-from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
+from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, damage_of_times, instant
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
 from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
@@ -323,7 +323,7 @@ class Operations:
     ) -> Listing[ThreadInfo]:
         def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
             latest, error = self._listed_metadata(found.latest)
-            error = error or _damaged_time(found.created_at, found.updated_at)
+            error = error or damage_of_times(found.created_at, found.updated_at)
             if error or matches(latest, metadata):
                 yield ThreadInfo(
                     thread_id=found.thread_id,
@@ -361,7 +361,7 @@ class Operations:
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
             waiting, error = self._listed_metadata(found.checkpoint)
-            error = error or _damaged_time(found.write.written_at)
+            error = error or damage_of_times(found.write.written_at)
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
@@ -604,12 +604,6 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
     return None if run_id is None else run_key(run_id)
-
-
-def _damaged_time(*times: int) -> str | None:
-    """Why a listing cannot show these times, if it cannot."""
-    damaged = [str(each) for each in times if is_damaged_time(each)]
-    return f"a stored time is damaged: {', '.join(damaged)} microseconds since 1970" if damaged else None
 
 
 def _time(text: Any) -> datetime | None:

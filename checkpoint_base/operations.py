@@ -351,12 +351,14 @@ class Operations:
         # A store continues behind a record, which may hold several questions. To continue between two of them, a cursor
         # names the record before theirs, and how many questions to skip.
         cursor = Cursor.parse(after)
+        query = self._inbox_query(thread_id, metadata, order, cursor)
+        behind_cursor = replace(query, after=cursor.within)
         previous = cursor.after
 
         def read(found: InterruptRecord) -> Iterator[PendingInterrupt]:
             nonlocal previous
             if found.position != cursor.within and not behind_cursor.is_behind(found.position):
-                return  # asked since, before the first record, in which the cursor is
+                return  # asked since the cursor was made, and before the record in which it is
             key = found.checkpoint.key
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
@@ -387,8 +389,6 @@ class Operations:
                     error=error,
                 )
 
-        query = self._inbox_query(thread_id, metadata, order, cursor)
-        behind_cursor = replace(query, after=cursor.within)
         return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(

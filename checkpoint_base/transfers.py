@@ -125,6 +125,9 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     yield from _on(source, source.store.setup())
     yield from _on(target, target.store.setup())
     records = yield from _index(source, thread_id)
+    for key, record in records.items():
+        if not record.header:
+            raise damage(f"{key.place} cannot be read. If a transfer into the source was stopped, repeat that; if not")
     found = yield from _index(target, thread_id)
     left_over = {key for key, record in found.items() if not record.header}  # stand-ins of a copy that was stopped
     there = found.keys() - left_over

@@ -18,6 +18,11 @@ from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.urls import open_saver, split_url
 
 
+def wrong_usage(message: str) -> click.UsageError:
+    """The error that ends a command and names its help."""
+    return click.UsageError(message, click.get_current_context())
+
+
 def metadata_entries(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
     """The entries that are written KEY=VALUE."""
     entries: dict[str, Any] = {}
@@ -47,15 +52,13 @@ def time_ago(ctx: click.Context, param: click.Parameter, text: str | None) -> da
 def existing_store(url: str | None) -> CheckpointSaver:
     """Open a store; a file that does not exist is not made."""
     if not url:
-        raise click.UsageError(
+        raise wrong_usage(
             "no store is named: write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE, to a URL such as "
-            "sqlite:///app.db",
-            click.get_current_context(),
+            "sqlite:///app.db"
         )
     if is_in_memory(url):
-        raise click.UsageError(
-            "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL",
-            click.get_current_context(),
+        raise wrong_usage(
+            "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL"
         )
     path = _path(url)
     if path and not os.path.exists(path):  # opening it would create it

@@ -67,9 +67,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except StoreUnavailable as error:
+            raise _Unavailable(f"the store is unavailable: {error}") from error
         except CheckpointError as error:
-            if isinstance(error, StoreUnavailable):
-                raise _Unavailable(f"the store is unavailable: {error}") from error
             raise Failure(str(error)) from error
         except click.NoSuchOption as error:
             if error.option_name == "--store":
@@ -279,7 +279,7 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     Example: checkpoints copy customer-7 customer-7-experiment
     """
     if source == target:
-        raise click.UsageError("SOURCE and TARGET are the same thread", click.get_current_context())
+        raise arguments.wrong_usage("SOURCE and TARGET are the same thread")
     with arguments.existing_store(store) as saver:
         _require(saver, [source])
         before = _count(saver, target)
@@ -339,11 +339,9 @@ def prune(
     To remove threads that nobody uses any more: --idle 30d --strategy delete
     """
     if [bool(threads), everything, since is not None].count(True) != 1:
-        raise click.UsageError(
-            "name the threads to prune, or pass either --all or --idle instead", click.get_current_context()
-        )
+        raise arguments.wrong_usage("name the threads to prune, or pass either --all or --idle instead")
     if strategy == "delete" and keep != 1:
-        raise click.UsageError("--keep with the strategy delete, which keeps nothing", click.get_current_context())
+        raise arguments.wrong_usage("--keep with the strategy delete, which keeps nothing")
     with arguments.existing_store(store) as saver:
         _require(saver, threads, "; nothing was removed")
         listed = _all_threads(saver) if since is None else _idle_threads(saver, since, strategy)
@@ -443,19 +441,14 @@ def transfer_command(
     since the first copy began, and start it with the new URL.
     """
     if [bool(threads), everything, since is not None].count(True) != 1:
-        raise click.UsageError(
-            "name the threads to copy, or pass either --all or --changed instead", click.get_current_context()
-        )
+        raise arguments.wrong_usage("name the threads to copy, or pass either --all or --changed instead")
     if arguments.is_in_memory(target):
-        raise click.UsageError(
-            "a store in memory ends with this command: write --to sqlite:///file.db, or another URL",
-            click.get_current_context(),
+        raise arguments.wrong_usage(
+            "a store in memory ends with this command: write --to sqlite:///file.db, or another URL"
         )
     # Otherwise every thread would be reported as there already, as after a move.
     if store and arguments.is_same(store, target):
-        raise click.UsageError(
-            "--to names the store that is copied: write the URL of another one", click.get_current_context()
-        )
+        raise arguments.wrong_usage("--to names the store that is copied: write the URL of another one")
     with arguments.existing_store(store) as saver, arguments.any_store(target) as other:
         _require(saver, threads, "; nothing was copied")
         listed = _all_threads(saver) if since is None else _changed_threads(saver, other, since)

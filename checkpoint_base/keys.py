@@ -170,7 +170,7 @@ def version_key(version: str | float) -> str:
     if isinstance(version, int) and not isinstance(version, bool):
         return f"i{version:d}"
     if isinstance(version, float):
-        return f"f{version!r}"
+        return f"f{float.__repr__(version)}"  # numpy's has the name of its class
     raise InvalidKey(f"a channel version must be a text or a number, not {type(version).__name__}: {version!r}")
 
 

@@ -107,10 +107,16 @@ class Cursor:
 
 def instant(microseconds: int) -> datetime:
     """Convert microseconds since 1970-01-01 UTC. What no time can have becomes the last that there is."""
-    return _LAST if is_damaged_time(microseconds) else _BEGINNING + timedelta(microseconds=microseconds)
+    return _LAST if _is_damaged(microseconds) else _BEGINNING + timedelta(microseconds=microseconds)
 
 
-def is_damaged_time(microseconds: int) -> bool:
+def damage_of_times(*times: int) -> str | None:
+    """Why a listing cannot show these times, in microseconds; None if it can."""
+    damaged = [str(each) for each in times if _is_damaged(each)]
+    return f"a stored time is damaged: {', '.join(damaged)} microseconds since 1970" if damaged else None
+
+
+def _is_damaged(microseconds: int) -> bool:
     return not 0 <= microseconds <= _LAST_MICROSECOND
 
 

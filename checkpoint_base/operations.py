@@ -59,9 +59,9 @@ from checkpoint_base.keys import (
     version_key,
     version_of,
 )
-from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, instant, is_damaged_time
+from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, damage_of_times, instant
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
-from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing, Query
+from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
@@ -323,7 +323,7 @@ class Operations:
     ) -> Listing[ThreadInfo]:
         def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
             latest, error = self._listed_metadata(found.latest)
-            error = error or _damaged_time(found.created_at, found.updated_at)
+            error = error or damage_of_times(found.created_at, found.updated_at)
             if error or matches(latest, metadata):
                 yield ThreadInfo(
                     thread_id=found.thread_id,
@@ -338,7 +338,7 @@ class Operations:
 
         query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
         is_exact = self._is_exact(metadata)
-        return Listing(_about(self.store.threads), query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
+        return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
 
     def interrupts(
         self,
@@ -351,32 +351,30 @@ class Operations:
         # A store continues behind a record, which may hold several questions. To continue between two of them, a cursor
         # names the record before theirs, and how many questions to skip.
         cursor = Cursor.parse(after)
+        query = self._inbox_query(thread_id, metadata, order, cursor)
+        behind_cursor = replace(query, after=cursor.within)
         previous = cursor.after
 
         def read(found: InterruptRecord) -> Iterator[PendingInterrupt]:
             nonlocal previous
             if found.position != cursor.within and not behind_cursor.is_behind(found.position):
-                return  # asked since, before the first record, in which the cursor is
+                return  # asked since the cursor was made, and before the record in which it is
             key = found.checkpoint.key
             skip = cursor.skip if found.position == cursor.within else 0
             before, previous = previous, found.position
             waiting, error = self._listed_metadata(found.checkpoint)
-            error = error or _damaged_time(found.write.written_at)
+            error = error or damage_of_times(found.write.written_at)
             if not (error or matches(waiting, metadata)):
                 return
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
-            asking: Sequence[tuple[str, Any, Any]] = ()
+            associated = _associated_with_write(found.write)
             try:
-                questions = questions_in(
-                    self._decode(found.write.value, found.chunks, where, associated=_associated_with_write(found.write))
-                )
-                asking = [asked(question, where) for question in questions]
+                written = self._decode(found.write.value, found.chunks, where, associated=associated)
+                asking = [asked(question, where) for question in questions_in(written)]
             except UNREADABLE as unreadable:
-                error = str(unreadable)
-            for number, (interrupt_id, value, schema) in enumerate(asking or [("", None, None)], 1):
-                if number <= skip:
-                    continue
-                is_last = number == len(asking) or not asking
+                asking, error = [("", None, None)], str(unreadable)
+            for number, (interrupt_id, value, schema) in enumerate(asking[skip:], skip + 1):
+                is_last = number == len(asking)
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,
@@ -391,9 +389,7 @@ class Operations:
                     error=error,
                 )
 
-        query = self._inbox_query(thread_id, metadata, order, cursor)
-        behind_cursor = replace(query, after=cursor.within)
-        return Listing(_about(self.store.interrupts), query, read, limit=limit, is_exact=self._is_exact(metadata))
+        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
 
     def _tuple(
         self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
@@ -532,7 +528,7 @@ class Operations:
             yield from found
 
         is_exact, most = self._is_exact(filter_), MAX_PAGE if contents else LONGEST_PAGE
-        return Listing(_about(self.store.list), query, read_matching, limit=limit, is_exact=is_exact, most=most)
+        return Listing(self.store.list, query, read_matching, limit=limit, is_exact=is_exact, most=most)
 
     def _inbox_query(
         self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor
@@ -549,11 +545,6 @@ class Operations:
     def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
         """Whether the store itself can apply the whole filter, which it cannot if the metadata is encrypted, say."""
         return len(self._terms(filter_ or {})) == len(filter_ or {})
-
-
-def _about(fetch: Callable[[Query], Operation[Sequence[Any]]]) -> Callable[[Query], Operation[Sequence[Any]]]:
-    """`about`, for a listing that may be of one thread."""
-    return lambda query: about(query.thread_id, fetch(query))
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:
@@ -613,12 +604,6 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
     return None if run_id is None else run_key(run_id)
-
-
-def _damaged_time(*times: int) -> str | None:
-    """Why a listing cannot show these times, if it cannot."""
-    damaged = [str(each) for each in times if is_damaged_time(each)]
-    return f"a stored time is damaged: {', '.join(damaged)} microseconds since 1970" if damaged else None
 
 
 def _time(text: Any) -> datetime | None:

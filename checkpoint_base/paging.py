@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ThreadRecord,
 )
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, about
 
 Query = TypeVar("Query", ListQuery, InboxQuery)
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ class Listing(Generic[Item]):
 
     def next_page(self) -> Operation[Iterator[Item]]:
         """Fetch one page and return its items, which must be used up before the next page is fetched."""
-        page = yield from self._fetch(self._query)
+        page = yield from about(self._query.thread_id, self._fetch(self._query))
         return self._items(page)
 
     def _items(self, page: Sequence[Any]) -> Iterator[Item]:
@@ -93,24 +93,29 @@ class Listing(Generic[Item]):
         if not page or len(page) % self._query.limit:  # a store may return several pages at once
             self.goes_on = False
         else:
-            self._query = replace(self._query, after=page[-1].position, limit=self._needed(self._next_limit(page)))
-
-    def _next_limit(self, page: Sequence[Record]) -> int:
-        return min(self._most, GROWTH * len(page), len(page) * PAGE_BYTES // max(_size(page), 1))
+            limit = self._needed(fitting(page, growth=GROWTH, most=self._most))
+            self._query = replace(self._query, after=page[-1].position, limit=limit)
 
     def _needed(self, limit: int) -> int:
         """A page of at most so many records, and of no more than are still wanted."""
         return max(1, limit if self._left is None or not self._is_exact else min(limit, self._left))
 
 
-def _size(page: Sequence[Record]) -> int:
+def fitting(page: Collection[Record], *, growth: int, most: int) -> int:
+    """How many records to read after these: ``growth`` times as many, unless that is more than one page should hold."""
+    return max(1, min(most, growth * len(page), len(page) * PAGE_BYTES // max(_size(page), 1)))
+
+
+def _size(page: Collection[Record]) -> int:
     """About how many bytes a page holds: records, and the chunks of checkpoints. Questions are taken to be short.
 
     Otherwise S3, which returns several pages of them at once, would take a shorter page for what the caller wants.
     """
     records = sum(len(record.header) + _CHANNEL_BYTES * len(record.channels) for record in map(_record, page) if record)
-    chunks = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}  # may be shared
-    return records + sum(len(chunk.body) for some in chunks.values() for chunk in some.values())
+    # Checkpoints may share their chunks, and even the mapping that holds them.
+    mappings = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}
+    bodies = {id(chunk.body): chunk.body for chunks in mappings.values() for chunk in chunks.values()}
+    return records + sum(map(len, bodies.values()))
 
 
 def _record(found: Record) -> CheckpointRecord | None:

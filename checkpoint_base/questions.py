@@ -38,10 +38,10 @@ def number_of_questions(task_id: str, task_path: str, channel: str, value: Any) 
 
 def questions_in(value: Any) -> Sequence[Any]:
     """The questions in an INTERRUPT write, which langgraph reads as a sequence of them or a single one; each once."""
-    asked = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+    found = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
     # What a `@task` in a subgraph asks is there for the task and again for each caller, under the same id.
-    ids = (getattr(question, "id", _UNSET_ID) for question in asked)
-    return list({at if id_ == _UNSET_ID else repr(id_): asked[at] for at, id_ in enumerate(ids)}.values())
+    ids = (getattr(question, "id", _UNSET_ID) for question in found)
+    return list({at if id_ == _UNSET_ID else repr(id_): found[at] for at, id_ in enumerate(ids)}.values())
 
 
 def asked(question: Any, where: str) -> tuple[str, Any, Any]:

@@ -101,10 +101,10 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
-        """Return one page of checkpoints, ``query.limit`` of them unless it is the last.
+        """Return one page of checkpoints: ``query.limit`` of them, unless it is the last page.
 
-        Those are 100 at most, or 1,600 without ``query.contents``.
-        A page with a damaged checkpoint has it with a record that cannot be read, or is an error.
+        The limit is 100 at most, or 1,600 without ``query.contents``. A damaged checkpoint is on its page with a record
+        that cannot be read, or the whole page raises `CorruptCheckpoint`.
         """
 
     @abstractmethod
@@ -157,8 +157,8 @@ class CheckpointStore(ABC):
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``.
 
-        ``query.limit`` is 1,600 at most, and only the last page is shorter.
-        What is damaged ends no page: `checkpoint_base.records.unreadable` stands for it, whatever the terms.
+        ``query.limit`` is 1,600 at most, and only the last page is shorter. What is damaged ends no page:
+        `checkpoint_base.records.unreadable` stands for it, whatever the terms.
         """
 
     @abstractmethod

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from checkpoint_base.cache import SeenChunks
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation, damage
-from checkpoint_base.keys import CheckpointKey, thread_key
-from checkpoint_base.paging import PAGE_BYTES
+from checkpoint_base.keys import CheckpointKey, shown, thread_key
+from checkpoint_base.paging import fitting
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -28,6 +29,7 @@ from checkpoint_base.transport import Operation, Transport, about, arun, run
 T = TypeVar("T")
 
 _FIRST = 2  # checkpoints read at once with their contents, before it is known how much they hold
+_GROWTH = 2  # how many times as many are read next
 _WHOLE = 20  # the most of these, if they hold little
 _BARE = 500  # checkpoints read at once without them
 
@@ -123,16 +125,19 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     yield from _on(source, source.store.setup())
     yield from _on(target, target.store.setup())
     records = yield from _index(source, thread_id)
+    for key, record in records.items():
+        if not record.header:
+            raise damage(f"{key.place} cannot be read. If a transfer into the source was stopped, repeat that; if not")
     found = yield from _index(target, thread_id)
-    left_over = [key for key, record in found.items() if not record.header]
-    if foreign := found.keys() - records.keys() - set(left_over):
+    left_over = {key for key, record in found.items() if not record.header}  # stand-ins of a copy that was stopped
+    there = found.keys() - left_over
+    if foreign := there - records.keys():
         raise ConflictError(
             f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
-            f"{max(key.checkpoint_id for key in foreign)}: delete it there first, or leave it as it is"
+            f"{shown(max(key.checkpoint_id for key in foreign))}: delete it there first, or leave it as it is"
         )
-    there = found.keys() - set(left_over)
-    copy = _Copy(source, target, thread_id, records, there, (yield from _created_at(source, thread_id)))
-    copy.has_stand_ins = bool(left_over)
+    created_at = yield from _created_at(source, thread_id)
+    copy = _Copy(source, target, thread_id, records, there, created_at, has_stand_ins=bool(left_over))
     try:
         if records and not found:
             yield from copy.begin()
@@ -165,6 +170,7 @@ def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
     return threads[0].created_at if threads else 0
 
 
+@dataclass(slots=True)
 class _Copy:
     """The copying of one thread.
 
@@ -176,24 +182,23 @@ class _Copy:
     both and uses the later one.
     """
 
-    def __init__(
-        self,
-        source: CheckpointSaver,
-        target: CheckpointSaver,
-        thread_id: str,
-        records: Mapping[CheckpointKey, CheckpointRecord],
-        found: Set[CheckpointKey],
-        created_at: int,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._thread_id = thread_id
-        self._records = records
-        self._found = found
-        self._created_at = created_at
-        self._there: set[ChunkId] = set()
-        self._run_id = f"transfer of {thread_id}"
-        self.has_stand_ins = False
+    source: CheckpointSaver
+    target: CheckpointSaver
+    thread_id: str
+    records: Mapping[CheckpointKey, CheckpointRecord]
+    """The checkpoints of the source."""
+    had: Set[CheckpointKey]
+    """Those that the target had at first."""
+    created_at: int
+    has_stand_ins: bool
+    """Whether the target may have any in sight."""
+    seen: SeenChunks = field(default_factory=SeenChunks)
+    """The chunks that the target is known to have."""
+
+    @property
+    def run_id(self) -> str:
+        """The run of the stand-ins."""
+        return f"transfer of {self.thread_id}"
 
     def begin(self) -> Operation[None]:
         """Create the thread in the target with its time of creation, which a store takes from the first put.
@@ -202,40 +207,40 @@ class _Copy:
         it again under its own. It must have no open channels, because those need ancestors. If every one has some, the
         stand-ins are put first, and they have that time as well.
         """
-        if self._records[min(self._records, key=_place)].written_at == self._created_at:
+        if self.records[min(self.records, key=_place)].written_at == self.created_at:
             return
         later = [
             key
-            for key, record in self._records.items()
-            if record.written_at > self._created_at and not record.open_channels
+            for key, record in self.records.items()
+            if record.written_at > self.created_at and not record.open_channels
         ]
         if later:
             first = min(later, key=_place)
-            stored = yield from _on(self._source, self._source.store.load(first.namespace, first.checkpoint_id))
+            stored = yield from _on(self.source, self.source.store.load(first.namespace, first.checkpoint_id))
             if stored is None:
                 raise ConflictError(f"{first.place} {_CHANGED}")
-            yield from self._send(replace(stored, record=replace(stored.record, written_at=self._created_at)))
+            yield from self._send(replace(stored, record=replace(stored.record, written_at=self.created_at)))
 
     def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
         """Send what checkpoints whose parent cannot be read are rebuilt from; return their keys and the channels."""
         opened: dict[str, set[str]] = {}
-        for record in self._records.values():
+        for record in self.records.values():
             opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
         children = []
         passed = set()
-        for key, record in self._records.items():
+        for key, record in self.records.items():
             channels = frozenset(opened[key.checkpoint_ns])
             if record.parent_id is None or not channels:
                 continue
             parent = replace(key, checkpoint_id=record.parent_id)
-            if parent in passed or (parent in self._records and _place(parent) < _place(key)):
+            if parent in passed or (parent in self.records and _place(parent) < _place(key)):
                 continue
-            here = yield from _ancestry(self._source, key, channels)
+            here = yield from _ancestry(self.source, key, channels)
             if not (here.writes or record.open_channels):
                 continue
             passed.add(parent)
             children.append((key, channels))
-            there = yield from _ancestry(self._target, key, channels)
+            there = yield from _ancestry(self.target, key, channels)
             if not there.writes or _contributions(here) != _contributions(there):
                 yield from self._stand_in(parent, here)
         return children
@@ -258,7 +263,7 @@ class _Copy:
                 channels=tuple((value.channel, value.version) for value in values),
                 open_channels=(),
                 terms=b"",
-                run_id=self._run_id,
+                run_id=self.run_id,
                 caller_id=None,
                 written_at=self._stand_in_time(key),
             )
@@ -268,21 +273,21 @@ class _Copy:
 
     def _stand_in_time(self, key: CheckpointKey) -> int:
         """Return the thread's time of creation; or if a checkpoint will replace the stand-in, a time before its own."""
-        if key in self._records:
-            return min(self._created_at, self._records[key].written_at - 1)
-        return self._created_at
+        if key in self.records:
+            return min(self.created_at, self.records[key].written_at - 1)
+        return self.created_at
 
     def retire_stand_ins(self) -> Operation[None]:
         """Hide the stand-ins. Those that something is rebuilt from stay for as long as that needs them."""
         if self.has_stand_ins:
-            yield from _on(self._target, self._target.store.delete_runs([self._run_id], self._thread_id))
+            yield from _on(self.target, self.target.store.delete_runs([self.run_id], self.thread_id))
 
     def checkpoints(self) -> Operation[Transferred]:
         """Send every checkpoint that the target lacks, parents first.
 
         Each may hold tens of MB, which is known only once it is read, so the number read at once begins low.
         """
-        keys = sorted(self._records, key=_place)
+        keys = sorted(self.records, key=_place)
         start = sent = 0
         size = _FIRST
         while start < len(keys):
@@ -297,15 +302,15 @@ class _Copy:
 
         At no time are more than two copies of the window's contents held, and none when it is done.
         """
-        here = yield from _read(self._source, window, above)
+        here = yield from _read(self.source, window, above)
         if gone := [key for key in window if key not in here]:
             raise ConflictError(f"{gone[0].place} {_CHANGED}")
-        following = _fitting(here.values())
+        following = fitting(here.values(), growth=_GROWTH, most=_WHOLE)
         missing = yield from self._missing(here, window, above)
         for key in missing:
             yield from self._send(here[key])
         if missing:
-            there = yield from _read(self._target, window, above)
+            there = yield from _read(self.target, window, above)
             for key in missing:
                 if not _holds(there.get(key), here[key]):
                     raise ConflictError(
@@ -321,18 +326,18 @@ class _Copy:
         above: CheckpointKey | None,
     ) -> Operation[Sequence[CheckpointKey]]:
         """The checkpoints of a window that the target lacks, or has in another state."""
-        if self._found.isdisjoint(window):
+        if self.had.isdisjoint(window):
             return window
-        there = yield from _read(self._target, window, above)
+        there = yield from _read(self.target, window, above)
         for stored in there.values():
-            self._there.update(stored.chunks)
+            self.seen.add(self.thread_id, stored.chunks)
         return [key for key in window if not _holds(there.get(key), here[key])]
 
     def check(self, children: Iterable[tuple[CheckpointKey, frozenset[str]]]) -> Operation[None]:
         """Check that both stores rebuild these checkpoints from the same writes and values."""
         for key, channels in children:
-            here = yield from _ancestry(self._source, key, channels)
-            there = yield from _ancestry(self._target, key, channels)
+            here = yield from _ancestry(self.source, key, channels)
+            there = yield from _ancestry(self.target, key, channels)
             if _contributions(here) != _contributions(there):
                 raise ConflictError(f"the ancestors of {key.place} {_CHANGED}")
 
@@ -350,12 +355,13 @@ class _Copy:
         self, record: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[None]:
         needed = self._needed(record.key, (value.value for value in values), chunks)
-        missing = yield from _on(self._target, self._target.store.put(record, values, self._unsent(needed), ()))
+        unseen = self.seen.unseen(self.thread_id, needed)
+        missing = yield from _on(self.target, self.target.store.put(record, values, unseen, ()))
         if missing.chunks:
-            missing = yield from _on(self._target, self._target.store.put(record, values, needed, ()))
+            missing = yield from _on(self.target, self.target.store.put(record, values, needed, ()))
         if missing:
             raise ConflictError(f"the ancestors of {record.key.place} {_CHANGED}")
-        self._there.update(needed)
+        self.seen.add(self.thread_id, needed)
 
     def _put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
@@ -363,13 +369,11 @@ class _Copy:
         if not writes:
             return
         needed = self._needed(key, (write.value for write in writes), chunks)
-        missing = yield from _on(self._target, self._target.store.put_writes(key, writes, self._unsent(needed)))
+        unseen = self.seen.unseen(self.thread_id, needed)
+        missing = yield from _on(self.target, self.target.store.put_writes(key, writes, unseen))
         if missing:
-            yield from _on(self._target, self._target.store.put_writes(key, writes, needed))
-        self._there.update(needed)
-
-    def _unsent(self, chunks: Mapping[ChunkId, Chunk]) -> Mapping[ChunkId, Chunk]:
-        return {id_: chunk for id_, chunk in chunks.items() if id_ not in self._there}
+            yield from _on(self.target, self.target.store.put_writes(key, writes, needed))
+        self.seen.add(self.thread_id, needed)
 
     def _needed(
         self, key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
@@ -400,15 +404,7 @@ def _read(
         is_last = len(page) < query.limit or _place(page[-1].position) <= _place(window[0])
         if is_last or len(found) == len(window):
             return found
-        query = replace(query, after=page[-1].position, limit=_fitting(page))
-
-
-def _fitting(page: Collection[StoredCheckpoint]) -> int:
-    """How many checkpoints to read after these: twice as many, unless that is more than one page should hold."""
-    mappings = {id(stored.chunks): stored.chunks for stored in page}  # those of a page may be the same
-    bodies = {id(chunk.body): chunk.body for chunks in mappings.values() for chunk in chunks.values()}
-    size = sum(map(len, bodies.values()))
-    return max(1, min(_WHOLE, 2 * len(page), len(page) * PAGE_BYTES // max(size, 1)))
+        query = replace(query, after=page[-1].position, limit=fitting(page, growth=_GROWTH, most=_WHOLE))
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:

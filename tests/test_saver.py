@@ -365,6 +365,15 @@ def test_a_signalling_nan_equals_nothing(path: Path) -> None:
         assert list(saver.list(None, filter={"k": signalling})) == []
 
 
+@pytest.mark.parametrize("version", ["1", 1, 1.5, np.float64(1.5)], ids=repr)
+def test_a_version_is_read_as_one_that_it_equals(saver: SQLiteSaver, version: Any) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "channel_values": {"a": 2}, "channel_versions": {"a": version}}
+    found = saver.get_tuple(saver.put(CONFIG, checkpoint, {}, {"a": version}))
+    assert found
+    assert found.checkpoint["channel_values"] == {"a": 2}
+    assert found.checkpoint["channel_versions"] == {"a": version}
+
+
 def test_a_version_that_is_none_is_damage() -> None:
     for version in ("", "i", "ix", "i" + "9" * 5000, "f", "x"):
         with pytest.raises(CorruptCheckpoint, match="damaged"):

@@ -294,3 +294,20 @@ def storable(value: Any) -> bool:
 def test_an_interruption_is_not_taken_for_a_refusal() -> None:
     with pytest.raises(KeyboardInterrupt):
         SERDE.dumps_typed([shapes.Failing(KeyboardInterrupt())])
+
+
+@pytest.mark.parametrize(
+    "made", [shapes.Point(1), next(iter(shapes.Colour)), shapes.Model()], ids=lambda made: type(made).__name__
+)
+@pytest.mark.parametrize(
+    "around", [lambda value: value, lambda value: [value], lambda value: (value,)], ids=["alone", "list", "tuple"]
+)
+def test_a_value_is_refused_whose_class_was_defined_anew_after_another_was_stored(
+    made: Any, around: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook, whose values outlive the cell that defines their class."""
+    SERDE.dumps_typed(around(made))
+    name = type(made).__name__
+    monkeypatch.setattr(shapes, name, type(name, (), {"__module__": shapes.__name__}))
+    with pytest.raises(SerializationError, match=f"defined anew since.* the current {shapes.__name__}.{name}"):
+        SERDE.dumps_typed(around(made))

@@ -525,6 +525,31 @@ def test_a_thread_that_went_its_own_way_in_the_target_is_a_conflict(source: SQLi
     assert read(target) == before
 
 
+def test_an_id_in_the_target_adds_no_line_to_the_conflict(source: SQLiteSaver, target: SQLiteSaver) -> None:
+    target.put(THREAD, {**empty_checkpoint(), "id": "an id\nERROR: a line"}, {}, {})
+    with pytest.raises(ConflictError, match=r"'an id\\nERROR: a line'"):
+        transfer(source, target, "t")
+
+
+def test_what_a_stopped_copy_has_left_is_copied_no_further(
+    source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    for number in range(3):
+        graphs.delta_graph(source, graphs.LONG).invoke(graphs.both(f"input {number}"), THREAD)
+    source.prune(["t"])
+    target.transport = Retrying(Stopping(target.store.transport, after=8), 0)
+    with pytest.raises(StoreUnavailable):
+        transfer(source, target, "t")
+    target.transport = Retrying(target.store.transport, 0)
+    with SQLiteSaver(tmp_path / "third.db") as third:
+        with pytest.raises(CorruptCheckpoint, match="If a transfer into the source was stopped, repeat that"):
+            transfer(target, third, "t")
+        assert list(third.threads()) == []
+        transfer(source, target, "t")
+        assert transfer(target, third, "t") == len(list(source.history(THREAD)))
+        assert list(third.list(THREAD)) == list(source.list(THREAD))
+
+
 def test_a_thread_that_does_not_exist_copies_nothing(source: SQLiteSaver, target: SQLiteSaver) -> None:
     assert transfer(source, target, "nobody") == 0
     assert list(target.threads()) == []

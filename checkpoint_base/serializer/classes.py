@@ -32,9 +32,16 @@ def form_of(cls: Any) -> Form | None:
     return next((form(cls) for form in _FORMS if form.fits(cls)), None)
 
 
-@lru_cache(maxsize=4096)  # not what is refused: a name that a class lacks now may lead to it later
 def storable_form(cls: Any) -> Form:
     """Return how instances of a class are stored; raise `Refused` if they would not come back as they are."""
+    form = _complete_form(cls)
+    require_name(cls)
+    return form
+
+
+@lru_cache(maxsize=4096)
+def _complete_form(cls: Any) -> Form:
+    """Return how instances of a class are stored; raise `Refused` if they hold more than that."""
     if (form := form_of(cls)) is None:
         raise Refused(advice(cls))
     if isinstance(form, Record | BuiltinSubclass):
@@ -43,6 +50,11 @@ def storable_form(cls: Any) -> Form:
             raise Refused(f"keeps {stray} in __slots__: make them fields of a dataclass")
     if isinstance(form, BuiltinSubclass) and not form.can_be_made:
         raise Refused(f"is of a class that only its own constructor makes: store {form.base.__name__}(value) instead")
+    return form
+
+
+def require_name(cls: type) -> None:
+    """Raise `Refused` unless a class is found by its name. That may change at any time, as in a notebook."""
     if (present := find(sys.modules.get(cls.__module__), cls.__qualname__)) is not cls:
         if "<locals>" in cls.__qualname__:
             raise Refused("is of a class defined inside a function: move the class to module level")
@@ -58,7 +70,6 @@ def storable_form(cls: Any) -> Form:
                 f"{name_of(cls)}"
             )
         raise Refused(f"is of a class that cannot be imported as {name_of(cls)}: give it that name at module level")
-    return form
 
 
 def find(module: types.ModuleType | None, qualname: str) -> Any:

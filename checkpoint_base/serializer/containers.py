@@ -35,6 +35,10 @@ def _pairs(parts: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(each, each, strict=True)
 
 
+def _of_pairs(code: int, make: Callable[[Iterable[tuple[Any, Any]]], Any]) -> Container:
+    return Container(code, flat, lambda parts: make(_pairs(parts)), plain=lambda parts: [*_pairs(parts)])
+
+
 _FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (list, dict, set, int, str, float, bool, tuple)}
 
 
@@ -58,13 +62,9 @@ CONTAINERS: dict[type, Container] = {
     set: Container(codes.SET, list, set, plain=list),
     frozenset: Container(codes.FROZENSET, list, frozenset, plain=list),
     # If any key is not a str; all other dicts are msgpack maps.
-    dict: Container(codes.DICT, flat, lambda parts: dict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]),
-    OrderedDict: Container(
-        codes.ORDERED_DICT, flat, lambda parts: OrderedDict(_pairs(parts)), plain=lambda parts: [*_pairs(parts)]
-    ),
-    Counter: Container(
-        codes.COUNTER, flat, lambda parts: Counter(dict(_pairs(parts))), plain=lambda parts: [*_pairs(parts)]
-    ),
+    dict: _of_pairs(codes.DICT, dict),
+    OrderedDict: _of_pairs(codes.ORDERED_DICT, OrderedDict),
+    Counter: _of_pairs(codes.COUNTER, lambda pairs: Counter(dict(pairs))),
     defaultdict: Container(
         codes.DEFAULT_DICT, _take_defaultdict, _make_defaultdict, plain=lambda parts: [*_pairs(parts[1:])]
     ),

@@ -179,7 +179,12 @@ def _taker(cls: Any) -> tuple[int, Callable[[Any], Any]]:
             return codes.NUMPY_SCALAR, arrays.take_scalar
     form = classes.storable_form(cls)
     head = [cls.__module__, cls.__qualname__]
-    return form.code, lambda obj: head + form.take(obj)
+
+    def take(obj: Any) -> list[Any]:
+        classes.require_name(cls)
+        return head + form.take(obj)
+
+    return form.code, take
 
 
 def _is_text(value: str) -> bool:

@@ -14,6 +14,9 @@ from checkpoint_base.errors import (
     UnsupportedOperation,
 )
 
+RAISED = (sqlite3.Error, UnicodeDecodeError)
+"""What `sqlite3` raises: the latter if SQLite's message quotes a damaged schema."""
+
 NOT_UTF8 = "a text in it is not UTF-8"
 
 _OTHER_TABLES = re.compile(r"no such (table|column|index)\b|table \S+ has ")
@@ -34,7 +37,7 @@ def is_undecodable(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8")
 
 
-def translated(error: sqlite3.Error, path: str) -> CheckpointError:
+def translated(error: sqlite3.Error | UnicodeDecodeError, path: str) -> CheckpointError:
     """What an error on the file at ``path`` means to a caller."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
@@ -42,7 +45,7 @@ def translated(error: sqlite3.Error, path: str) -> CheckpointError:
         return SchemaMismatch(f"{path} is not a SQLite database: choose another file, nothing was changed")
     if primary == sqlite3.SQLITE_CORRUPT:
         return CorruptCheckpoint(f"{path} is damaged: {error}. Restore it from a backup")
-    if is_undecodable(error):
+    if isinstance(error, UnicodeDecodeError) or is_undecodable(error):
         return CorruptCheckpoint(f"{path} is damaged: {NOT_UTF8}. Restore it from a backup")
     if primary == sqlite3.SQLITE_ERROR and _OTHER_TABLES.match(str(error)):
         return SchemaMismatch(
@@ -58,7 +61,7 @@ def translated(error: sqlite3.Error, path: str) -> CheckpointError:
     return CheckpointError(f"{path}: {error}")
 
 
-def _not_opened(error: sqlite3.Error, path: str) -> CheckpointError:
+def _not_opened(error: Exception, path: str) -> CheckpointError:
     target = os.path.realpath(path)  # where a link leads
     folder = os.path.dirname(target)
     if os.path.isdir(target):

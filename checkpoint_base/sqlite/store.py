@@ -8,7 +8,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage, damage_of
 from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
@@ -26,21 +26,26 @@ from checkpoint_base.records import (
     ValueRecord,
     WriteRecord,
     chunks_needed,
-    split_ids,
 )
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest, unreachable
 from checkpoint_base.sql import statements
 from checkpoint_base.sqlite.errors import NOT_UTF8, is_undecodable
 from checkpoint_base.sqlite.rows import (
+    LAST_TIME,
+    blob,
     checkpoint_record,
     hex_texts,
+    ids_of,
     json_text,
-    legible,
+    listed_checkpoint,
+    listed_question,
     names_of,
-    namespace_of,
+    other_type,
     pairs_of,
-    thread_of,
+    place_of,
     thread_record,
+    time_of,
+    value_record,
     write_record,
 )
 from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction, attempt
@@ -60,9 +65,8 @@ APPLICATION_ID = 0x43504253
 _SQL = statements("checkpoint_base.sqlite", "statements.sql")
 _FOLDER = files("checkpoint_base.sqlite").joinpath("sql")
 
-# Greater than every id that `keys` admits, and than every time.
+# Greater than every id that `keys` admits.
 _ABOVE_ALL_IDS = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)
-_ABOVE_ALL_TIMES = 2**63 - 1
 
 
 class SQLiteStore(CheckpointStore):
@@ -347,7 +351,7 @@ def _load(db: sqlite3.Connection, key: NamespaceKey, checkpoint_id: str | None) 
         _SQL.load_checkpoint if checkpoint_id else _SQL.load_latest,
         {"thread_id": key.thread_id, "checkpoint_ns": key.checkpoint_ns, "checkpoint_id": checkpoint_id},
     ).fetchone()
-    return _with_contents(db, [row])[0] if row else None
+    return _with_contents(db, [row], checkpoint_record)[0] if row else None
 
 
 def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint]:
@@ -373,12 +377,11 @@ def _list(db: sqlite3.Connection, query: ListQuery) -> Sequence[StoredCheckpoint
         bounds |= {"thread_id": query.thread_id, "checkpoint_ns": query.checkpoint_ns}
         if query.after:
             bounds["below"] = min(below, query.after.checkpoint_id)
-    rows: Sequence[Sequence[Any]] = db.execute(statement, bounds).fetchall()
-    if query.thread_id is None:
-        rows = [legible(row) for row in rows]
+    rows = db.execute(statement, bounds).fetchall()
+    read = listed_checkpoint if query.thread_id is None else checkpoint_record
     if query.contents:
-        return _with_contents(db, rows)
-    return [StoredCheckpoint(checkpoint_record(row), {}, (), {}) for row in rows]
+        return _with_contents(db, rows, read)
+    return [StoredCheckpoint(read(row), {}, (), {}) for row in rows]
 
 
 def _ancestry(
@@ -416,7 +419,7 @@ def _ancestry(
         for channel in sorted(open_channels & versions.keys()):
             value = db.execute(_SQL.load_value, (namespace, channel, versions[channel])).fetchone()
             if value is not None:
-                seeds[channel] = ValueRecord(*value)
+                seeds[channel] = value_record(*value)
                 open_channels.discard(channel)
     values = [*seeds.values(), *(write.value for generation in writes for write in generation)]
     return Ancestry(tuple(writes), seeds, _load_chunks(db, thread, values))
@@ -446,20 +449,20 @@ def _interrupts(db: sqlite3.Connection, query: InboxQuery) -> Sequence[Interrupt
         rows = db.execute(statement, _inbox_bounds(query)).fetchall()
     else:
         waiting = db.execute(_SQL.waiting_tasks_of_thread, {"thread_id": query.thread_id}).fetchall()
-        page = sorted(filter(query.is_behind, waiting), reverse=query.order == "newest")[: query.limit]
+        positions = ((time_of(written_at), str(thread_id), str(task_id)) for written_at, thread_id, task_id in waiting)
+        page = sorted(filter(query.is_behind, positions), reverse=query.order == "newest")[: query.limit]
         tasks = json_text([task_id for _, _, task_id in page])
         rows = db.execute(_SQL.interrupts_of_tasks, {**_inbox_bounds(query), "tasks": tasks}).fetchall()
     found = []
     for row in rows:
-        write, newest = write_record(row[:9]), legible(row[9:])
-        found.append(
-            InterruptRecord(checkpoint_record(newest), write, _load_chunks(db, thread_of(newest), [write.value]))
-        )
+        write, newest = listed_question(row[:9]), row[9:]
+        thread, _ = place_of(newest)
+        found.append(InterruptRecord(listed_checkpoint(newest), write, _load_chunks(db, thread, [write.value])))
     return found if query.thread_id is None else query.page(found)
 
 
 def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
-    beginning = (_ABOVE_ALL_TIMES, "", "") if query.order == "newest" else (-_ABOVE_ALL_TIMES, "", "")
+    beginning = (LAST_TIME, "", "") if query.order == "newest" else (-LAST_TIME, "", "")
     time, thread_id, task_id = query.after or beginning
     return {
         "thread_id": query.thread_id,
@@ -471,19 +474,21 @@ def _inbox_bounds(query: InboxQuery) -> dict[str, Any]:
     }
 
 
-def _with_contents(db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> Sequence[StoredCheckpoint]:
+def _with_contents(
+    db: sqlite3.Connection, rows: Sequence[Sequence[Any]], read: Callable[[Sequence[Any]], CheckpointRecord]
+) -> Sequence[StoredCheckpoint]:
     """Load the values and writes of checkpoints, and each chunk once, however many of them share it."""
     contents = []
     values_of_thread: dict[int, list[ValueRecord]] = {}
     for row in rows:
-        record = checkpoint_record(row)
-        place = {"namespace": namespace_of(row), "checkpoint_id": row[2], "channels": row[5]}
-        values = {
-            channel: ValueRecord(root, refs) for channel, root, refs in db.execute(_SQL.load_values, place).fetchall()
-        }
-        writes = tuple(write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
-        contents.append((record, values, writes, thread_of(row)))
-        values_of_thread.setdefault(thread_of(row), []).extend((*values.values(), *(write.value for write in writes)))
+        record, (thread, namespace) = read(row), place_of(row)
+        stored = db.execute(_SQL.load_values, {"namespace": namespace, "channels": json_text(record.channels)})
+        values = {channel: value_record(root, refs) for channel, root, refs in stored.fetchall()}
+        place = {"namespace": namespace, "checkpoint_id": record.key.checkpoint_id}
+        with damage_of(record.key.thread_id):
+            writes = tuple(write_record(write) for write in db.execute(_SQL.load_writes, place).fetchall())
+        contents.append((record, values, writes, thread))
+        values_of_thread.setdefault(thread, []).extend((*values.values(), *(write.value for write in writes)))
     chunks = {thread: _load_chunks(db, thread, values) for thread, values in values_of_thread.items()}
     return [StoredCheckpoint(record, values, writes, chunks[thread]) for record, values, writes, thread in contents]
 
@@ -493,7 +498,8 @@ def _load_chunks(db: sqlite3.Connection, thread: int, values: Iterable[ValueReco
     chunks: dict[ChunkId, Chunk] = {}
     wanted = {id_ for value in values for id_ in value.chunk_ids}
     while wanted:
-        found = [Chunk(*row) for row in db.execute(_SQL.load_chunks, {"thread": thread, "ids": b"".join(wanted)})]
+        rows = db.execute(_SQL.load_chunks, {"thread": thread, "ids": b"".join(wanted)})
+        found = [Chunk(id_, blob(body), node) for id_, body, node in rows]
         chunks.update((chunk.id, chunk) for chunk in found)
         wanted = {id_ for chunk in found if chunk.node for id_ in chunk.children if id_ not in chunks}
     return chunks
@@ -541,7 +547,7 @@ def _delete_thread(db: sqlite3.Connection, thread: int) -> None:
 
 def _threads_of_runs(db: sqlite3.Connection, run_ids: Collection[str]) -> Sequence[str]:
     found = {id_ for run_id in run_ids for (id_,) in db.execute(_SQL.threads_of_run, {"run_id": run_id}).fetchall()}
-    return sorted(found)
+    return sorted(found, key=str)  # damage may have made bytes of one
 
 
 def _copy_thread(db: sqlite3.Connection, source: str, target: str) -> bool:
@@ -561,7 +567,10 @@ def _retain(db: sqlite3.Connection, thread: int, choosing: Callable[[Iterable[Pl
 
     ``choosing`` is told all checkpoints of the thread.
     """
-    choose = choosing(db.execute(_SQL.checkpoints_of_thread, {"thread": thread}).fetchall())
+    checkpoints = db.execute(_SQL.checkpoints_of_thread, {"thread": thread}).fetchall()
+    if not all(type(id_) is str for _, id_, _, _ in checkpoints):
+        raise other_type("a checkpoint")
+    choose = choosing(checkpoints)
     for (namespace,) in db.execute(_SQL.namespaces_of_thread, {"thread": thread}).fetchall():
         skeletons = {
             id_: Skeleton(
@@ -591,10 +600,8 @@ def _retain(db: sqlite3.Connection, thread: int, choosing: Callable[[Iterable[Pl
 
 def _collect_chunks(db: sqlite3.Connection, thread: int) -> None:
     """Remove the chunks of a thread that no value or write needs any more."""
-    children = {id_: split_ids(body) for id_, body in db.execute(_SQL.chunks_of_thread, {"thread": thread}).fetchall()}
-    references = (
-        id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in split_ids(refs)
-    )
+    children = {id_: ids_of(body) for id_, body in db.execute(_SQL.chunks_of_thread, {"thread": thread}).fetchall()}
+    references = (id_ for (refs,) in db.execute(_SQL.references_of_thread, {"thread": thread}) for id_ in ids_of(refs))
     db.executemany(_SQL.remove_chunk, [(thread, id_) for id_ in unreachable(children, references)])
 
 

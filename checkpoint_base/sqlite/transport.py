@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.sqlite.connections import Connections, File
-from checkpoint_base.sqlite.errors import translated
+from checkpoint_base.sqlite.errors import RAISED, translated
 from checkpoint_base.sqlite.line import Line, Outcome
 from checkpoint_base.transport import Closable
 
@@ -84,7 +84,7 @@ class _Here:
         return [(result, self._failure(error)) for result, error in outcomes]
 
     def _failure(self, error: BaseException | None) -> BaseException | None:
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, RAISED):
             return error
         failure = translated(error, self._path)
         failure.__cause__ = error
@@ -115,7 +115,7 @@ class SQLiteTransport(Closable):
         try:
             with here.connections.lent() as connection:
                 return _carry_out(connection, request)
-        except sqlite3.Error as error:
+        except RAISED as error:
             raise translated(error, self.path) from error
 
     async def aexecute(self, request: Transaction | Setting) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
@@ -16,7 +16,15 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
 from langgraph.types import Interrupt, interrupt
 
-from checkpoint_base import CheckpointError, CorruptCheckpoint, ExactSerializer, SQLiteSaver
+from checkpoint_base import (
+    CheckpointError,
+    ConflictError,
+    CorruptCheckpoint,
+    ExactSerializer,
+    SQLiteSaver,
+    paging,
+    transfer,
+)
 from checkpoint_base.codec import Codec
 from checkpoint_base.operations import _associated_with
 from checkpoint_base.records import InboxQuery
@@ -259,6 +267,19 @@ def test_a_damaged_file_is_an_error(path: Path, broken: sqlite3.Connection) -> N
         saver.get_tuple(CONFIG)
 
 
+@pytest.mark.parametrize("use", [lambda saver: saver.get_tuple(CONFIG), lambda saver: saver.copy_thread("thread", "t")])
+def test_a_damaged_schema_that_no_message_of_sqlite_can_quote_is_an_error(
+    use: Callable[[SQLiteSaver], object], path: Path, broken: sqlite3.Connection
+) -> None:
+    broken.execute("PRAGMA writable_schema = ON")
+    view = "FROM sqlite_schema WHERE name = 'visible_checkpoints'"
+    [(schema,)] = broken.execute(f"SELECT CAST(sql AS BLOB) {view}")
+    damaged = schema.replace(b"checkpoint_ns", b"checkpoint_n\xff")
+    broken.execute("UPDATE sqlite_schema SET sql = CAST(? AS TEXT) WHERE name = 'visible_checkpoints'", (damaged,))
+    with SQLiteSaver(path) as saver, pytest.raises(CorruptCheckpoint, match=r"is damaged: .* Restore it from a backup"):
+        use(saver)
+
+
 @pytest.mark.parametrize("column", ["created_at", "updated_at"])
 @pytest.mark.parametrize("time", [1 << 60, -1, 253_402_300_800_000_000])
 def test_a_thread_with_a_damaged_time_is_listed_with_an_error_and_hides_no_other(
@@ -303,3 +324,109 @@ def test_a_question_with_a_damaged_time_is_listed_with_an_error_and_hides_no_oth
         db.execute(f"UPDATE writes SET {damaged} namespace IN {spaces}", (DAMAGED,))
     found = {each.thread_id: (each.error or "")[:24] for each in waiting.interrupts()}
     assert found == {**dict.fromkeys(THREADS, ""), DAMAGED: "a stored time is damaged"}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with threads that all wait, of two namespaces each and with values that consist of chunks."""
+    path = tmp_path_factory.mktemp("stored") / "file.db"
+    with SQLiteSaver(path) as saver:
+        for thread_id in THREADS:
+            for ns in ("sub", ""):
+                config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ns}}
+                for step in range(2):
+                    checkpoint: Any = empty_checkpoint()
+                    values = {"n": step, "long": [f"{number} ".ljust(900, ".") for number in range(300)]}
+                    checkpoint.update(channel_values=values, channel_versions={"n": f"{step}", "long": "1"})
+                    config = saver.put(config, checkpoint, {"run_id": "r"}, checkpoint["channel_versions"])
+                    for task in range(3):
+                        saver.put_writes(config, [("__interrupt__", (Interrupt("sure?", id="i"),))], f"task-{task}")
+                        saver.put_writes(config, [("long", ["x" * 2000])], "done")
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM chunks WHERE node").fetchone()[0] > 0
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return path
+
+
+_THREAD = f"(SELECT thread FROM threads WHERE thread_id = '{DAMAGED}')"
+_SPACES = f"(SELECT namespace FROM namespaces WHERE thread = {_THREAD})"
+ROWS = {
+    "threads": f"thread = {_THREAD}",
+    "namespaces": f"thread = {_THREAD} AND checkpoint_ns = ''",
+    "checkpoints": f"checkpoint = (SELECT latest FROM threads WHERE thread = {_THREAD})",
+    "channel_values": f"namespace IN {_SPACES}",
+    "writes": f"namespace IN {_SPACES} AND task_id <> 'task-2'",
+    "chunks": f"thread = {_THREAD}",
+    "waiting": f"thread = {_THREAD} AND task_id <> 'task-2'",
+}
+COLUMNS = {
+    "threads": "thread_id created_at updated_at latest",
+    "namespaces": "checkpoint_ns",
+    "checkpoints": "checkpoint_id parent_id run_id caller_id written_at retired channels open_channels terms header",
+    "channel_values": "channel version root refs",
+    "writes": "checkpoint_id task_id idx channel task_path questions settles written_at root refs",
+    "chunks": "id node body",
+    "waiting": "task_id written_at questions",
+}
+
+
+def transfer_to_another(saver: SQLiteSaver) -> None:
+    with SQLiteSaver() as other:
+        transfer(saver, other, DAMAGED)
+
+
+READS: list[Callable[[SQLiteSaver], object]] = [
+    lambda saver: saver.get_tuple({"configurable": {"thread_id": DAMAGED}}),
+    lambda saver: list(saver.list({"configurable": {"thread_id": DAMAGED}})),
+    lambda saver: list(saver.history({"configurable": {"thread_id": DAMAGED}})),
+    lambda saver: saver.get_delta_channel_history(config={"configurable": {"thread_id": DAMAGED}}, channels=["n"]),
+    lambda saver: list(saver.list(None)),
+    lambda saver: list(saver.history(None)),
+    transfer_to_another,
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [(table, column) for table, names in COLUMNS.items() for column in names.split()]
+)
+def test_what_is_stored_as_another_type_is_damage_and_hides_no_other_thread(
+    table: str, column: str, stored: Path, path: Path
+) -> None:
+    """SQLite keeps the type of each value beside it, where one changed bit makes bytes of a text."""
+    path.write_bytes(stored.read_bytes())
+    with closing(sqlite3.connect(path)) as db, db:
+        other_type = f"CASE typeof({column}) WHEN 'blob' THEN hex({column}) ELSE CAST(ifnull({column}, 0) AS BLOB) END"
+        assert db.execute(f"UPDATE {table} SET {column} = {other_type} WHERE {ROWS[table]}").rowcount
+    others = [thread_id for thread_id in THREADS if thread_id != DAMAGED]
+    with SQLiteSaver(path) as saver:
+        for read in READS:
+            with suppress(CorruptCheckpoint, ConflictError):
+                read(saver)
+        for order in ("oldest", "newest"):
+            expected = others[::-1] if order == "newest" else others
+            for listing in (saver.threads, saver.interrupts):
+                everything = islice(listing(order=order), 100)
+                assert [*dict.fromkeys(each.thread_id for each in everything if each.thread_id in others)] == expected
+                list(listing(order=order, thread_id=DAMAGED))
+        removals = {2: lambda: saver.prune(THREADS), 0: lambda: saver.delete_for_runs(["r"])}
+        for count, remove in removals.items():
+            with suppress(CorruptCheckpoint):
+                remove()
+            left = checkpoints_left(path)
+            assert {left.get(thread_id, 0) for thread_id in others} == {count}
+
+
+@pytest.mark.parametrize("time", ["0.5", "-0.5", "1e300", "-1e300", "x'00'"])
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_a_thread_whose_time_is_no_whole_number_hides_no_other(
+    waiting: SQLiteSaver, path: Path, order: Any, time: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE threads SET updated_at = {time} WHERE thread_id = ?", (DAMAGED,))
+    monkeypatch.setattr(paging, "MAX_PAGE", 1)
+    found = [each.thread_id for each in islice(waiting.threads(order=order), 10)]
+    assert [*dict.fromkeys(thread_id for thread_id in found if thread_id != DAMAGED)] == (
+        ["t0", "t1", "t3"] if order == "oldest" else ["t3", "t1", "t0"]
+    )
+    for each in waiting.threads(order=order):
+        list(waiting.threads(order=order, after=each.cursor))  # it is a cursor

@@ -20,12 +20,15 @@ test: $(VENV)  ## run the tests; ARGS="tests/test_demo.py -x" goes to pytest
 	@$(BIN)/pytest -q -n 3 --dist loadgroup $(ARGS)
 
 # An old version without a wheel for a newer Python is not built: the oldest one with a wheel is taken.
-lowest: $(VENV)  ## run the tests that need no server on the oldest versions of the dependencies that are claimed
+lowest: $(VENV)  ## run the tests of the saver and of each backend on the oldest versions of the dependencies that are claimed
+	@$(BIN)/python -m tests.servers.install
 	@$(UV) venv --quiet --clear build/lowest
 	@$(UV) pip install --quiet --compile-bytecode --python build/lowest --resolution lowest-direct \
-		--only-binary :all: --no-binary checkpoint-backends -e '.[all,conformance]' --group testing
-	@build/lowest/bin/python -m pytest -q -n 2 -m 'not conformance_long' \
-		$(or $(ARGS),tests/cli tests/sqlite $(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer)))
+		--only-binary :all: --no-binary checkpoint-backends -e '.[all,conformance]' --group testing --group servers
+	@build/lowest/bin/python -m pytest -q -n 3 --dist loadgroup -m 'not conformance_long' $(or $(ARGS), \
+		$(addprefix tests/,cli sqlite postgres redis s3) \
+		$(foreach backend,postgres redis s3,--ignore tests/$(backend)/test_conformance.py) \
+		$(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer)))
 
 check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 	@$(BIN)/ruff check --quiet --output-format concise

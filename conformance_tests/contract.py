@@ -379,7 +379,7 @@ CLAUSES: dict[str, Clause] = {
             "`graph.get_state(config).interrupts`, each once and with its `response_schema`.",
             "A question that is shown twice, or after its answer, is worse than no inbox. Not tested: waiting "
             "tasks that `get_state` of langgraph 1.2.22 overlooks, namely an error handler that asks, and a "
-            "task that a `goto` started next to waiting tasks.",
+            "task that `invoke(Command(goto=…))` started.",
             (_C.INTERRUPTS,),
         ),
         Clause(

@@ -115,6 +115,11 @@ def _by_sqlstate(code: str, text: str) -> CheckpointError:
         )
     if code in ("XX001", "XX002"):
         return CorruptCheckpoint(f"PostgreSQL found damage: {text}. Restore the database from a backup")
+    if "statement pooling mode" in text:  # PgBouncer's words, as for a lost connection
+        return UnsupportedOperation(
+            f"PostgreSQL: {text}. Setting up the schema is a transaction: let setup() reach the server directly once, "
+            "or through a pool in transaction mode"
+        )
     if code in ("28000", "28P01", "3D000"):
         return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
     unavailable = (

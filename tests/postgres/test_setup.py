@@ -24,8 +24,9 @@ from checkpoint_base.cli import main
 from checkpoint_postgres import AsyncPostgresSaver, PostgresSaver
 from checkpoint_postgres.schema import MIGRATIONS
 from tests.postgres.conftest import CONFIG, URL_VARIABLE, Place, eventually, put_values
+from tests.servers.pgbouncer import pgbouncer
 from tests.servers.postgres import installations
-from tests.servers.processes import ServerUnavailable
+from tests.servers.processes import Server, ServerUnavailable
 
 TABLES = ["channel_values", "checkpoints", "chunks", "schema_version", "threads", "waiting", "writes"]
 
@@ -394,3 +395,16 @@ def test_an_administrator_may_partition_every_table_by_thread(place: Place) -> N
     for table in ("checkpoints", "chunks", "waiting"):
         counts = [place.query(f"SELECT count(*) FROM {{s}}.{table}_{part}")[0][0] for part in (0, 1)]
         assert all(counts), table
+
+
+def test_behind_pgbouncer_in_statement_mode_a_saver_works_once_it_is_set_up(place: Place, server: Server) -> None:
+    with (
+        pgbouncer(server, mode="statement") as bouncer,
+        closing(open_saver(f"{bouncer.url}?schema={place.schema}", prepare=False)) as saver,
+    ):
+        with pytest.raises(UnsupportedOperation, match=r"statement pooling.*transaction mode"):
+            saver.setup()
+        with closing(open_saver(place.url)) as direct:
+            direct.setup()
+        put_values(saver, {"a": 1})
+        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}

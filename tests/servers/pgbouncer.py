@@ -14,8 +14,8 @@ from tests.servers.processes import HOST, Server, found, free_port, output, runn
 
 
 @contextmanager
-def pgbouncer(server: Server, *, connections: int = 20) -> Iterator[Server]:
-    """PgBouncer in transaction mode: a server connection is lent to a client for one transaction."""
+def pgbouncer(server: Server, *, connections: int = 20, mode: str = "transaction") -> Iterator[Server]:
+    """PgBouncer, which lends a server connection to a client for one transaction, or for what ``mode`` says."""
     program = found("pgbouncer", "pgbouncer")
     parts = urlsplit(server.url)
     password = f" password='{unquote(parts.password)}'" if parts.password else ""
@@ -32,7 +32,7 @@ listen_addr = {HOST}
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {connections}
 max_client_conn = 2000
 server_login_retry = 1

@@ -12,6 +12,7 @@ from checkpoint_base.errors import (
     SchemaMismatch,
     StoreUnavailable,
     UnsupportedOperation,
+    damage,
 )
 
 RAISED = (sqlite3.Error, UnicodeDecodeError)
@@ -45,8 +46,10 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, path: str) -> Checkpoi
         return SchemaMismatch(f"{path} is not a SQLite database: choose another file, nothing was changed")
     if primary == sqlite3.SQLITE_CORRUPT:
         return CorruptCheckpoint(f"{path} is damaged: {error}. Restore it from a backup")
-    if isinstance(error, UnicodeDecodeError) or is_undecodable(error):
+    if isinstance(error, UnicodeDecodeError):
         return CorruptCheckpoint(f"{path} is damaged: {NOT_UTF8}. Restore it from a backup")
+    if is_undecodable(error):
+        return damage(f"{path} is damaged: {NOT_UTF8}")
     if primary == sqlite3.SQLITE_ERROR and _OTHER_TABLES.match(str(error)):
         return SchemaMismatch(
             f"the tables of {path} were changed while it was open ({error}), by a later version of checkpoint-backends "

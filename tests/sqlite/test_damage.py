@@ -133,6 +133,7 @@ def test_what_reads_a_damaged_thread_names_it_and_shows_nothing_of_it(
     with pytest.raises(CorruptCheckpoint) as raised:
         read(waiting)
     assert names_the_thread_only(str(raised.value))
+    assert str(raised.value).endswith("restore it from a backup, or delete the thread")
 
 
 def test_a_damaged_question_hides_no_other(path: Path, waiting: SQLiteSaver) -> None:

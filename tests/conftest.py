@@ -41,6 +41,34 @@ def counted(saver: SQLiteSaver) -> CountingTransport:
     return transport
 
 
+ON_ONE_WORKER = frozenset(f"tests/test_{name}.py" for name in ("benchmarks", "examples", "wheel"))
+"""Modules that make something once that takes long: a small benchmark, every server, environments with the wheel."""
+
+
+# By their names: of marks, the process that distributes tests knows what xdist adds to ids, which pytest 9.2 drops.
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each test to the next free worker, but all tests of some modules to the same one, and those first."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            return module if module in ON_ONE_WORKER else nodeid
+
+    return Scheduling(config, log)
+
+
+@pytest.fixture(scope="module")
+def on_one_worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fails if the tests of a module are distributed all the same."""
+    assert request.node.nodeid in ON_ONE_WORKER
+    if request.config.getoption("loadgroup", False):  # in a worker
+        (tmp_path_factory.getbasetemp().parent / request.node.path.name).touch(exist_ok=False)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the cases of the suite that a class does not want: its ``wants`` takes a case and a colour."""
     left_out = []

@@ -33,7 +33,7 @@ from benchmarks.workloads import inbox
 from checkpoint_base import SQLiteSaver
 from tests.servers.redis import redis
 
-pytestmark = pytest.mark.xdist_group("benchmarks")  # the tiny run is made once
+pytestmark = pytest.mark.usefixtures("on_one_worker")  # the tiny run is made once
 
 SQLITE = replace(BACKENDS["SQLite"], sides=BACKENDS["SQLite"].sides[:1], inbox_threads=2000)
 

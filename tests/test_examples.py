@@ -38,7 +38,7 @@ SECONDS = 100
 
 pytestmark = [
     pytest.mark.anyio,  # for those that are async
-    pytest.mark.xdist_group("examples"),  # every server is started once
+    pytest.mark.usefixtures("on_one_worker"),  # every server is started once
 ]
 
 on_every_backend = pytest.mark.parametrize("store", BACKENDS, indirect=True)

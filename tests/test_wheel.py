@@ -30,7 +30,7 @@ DRIVERS = {
     "conformance": {"pytest", "hypothesis", "langgraph-checkpoint-conformance"},
 }
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("wheel")]  # the environments are made once
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("on_one_worker")]  # the environments are made once
 
 
 def uv(*arguments: object, folder: Path = ROOT) -> str:

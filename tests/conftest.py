@@ -42,8 +42,15 @@ def counted(saver: SQLiteSaver) -> CountingTransport:
     return transport
 
 
-ON_ONE_WORKER = frozenset(f"tests/test_{name}.py" for name in ("benchmarks", "examples", "wheel"))
-"""Modules that make something once that takes long: a small benchmark, every server, environments with the wheel."""
+ON_ONE_WORKER = frozenset(
+    (
+        "tests/postgres/test_indexes.py",  # stores of 100,000 checkpoints
+        "tests/test_benchmarks.py",  # a small run
+        "tests/test_examples.py",  # every server
+        "tests/test_wheel.py",  # environments with the wheel
+    )
+)
+"""Modules that make something once that takes long."""
 
 
 # By their names: of marks, the process that distributes tests knows what xdist adds to ids, which pytest 9.2 drops.

@@ -21,6 +21,8 @@ from checkpoint_postgres.store import PostgresStore
 from tests.postgres.conftest import Place, place_on
 from tests.servers.processes import Server
 
+pytestmark = pytest.mark.usefixtures("on_one_worker")  # the stores are filled once
+
 THREADS = 20_000
 CHECKPOINTS = 100_900
 PAGE = 20

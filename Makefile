@@ -14,10 +14,11 @@ help:  ## list the targets
 demo: $(VENV)  ## pause a graph in one process and resume it in another; STORE=sqlite:///x.db keeps the result
 	@$(BIN)/python -m examples.demo $(if $(STORE),--store '$(STORE)')
 
-# Of two workers, each waited for its servers a quarter of the time: a third one keeps two processors busy.
+# Of two workers, each waited for its servers a quarter of the time: a third one keeps two processors busy. Bytecode is
+# kept even where Python may not: each worker, and each of hundreds of other processes, would compile everything again.
 test: $(VENV)  ## run the tests; ARGS="tests/test_demo.py -x" goes to pytest
 	@$(BIN)/python -m tests.servers.install
-	@$(BIN)/pytest -q -n 3 --dist loadgroup $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n 3 --dist loadgroup $(ARGS)
 
 # An old version without a wheel for a newer Python is not built: the oldest one with a wheel is taken.
 lowest: $(VENV)  ## run the tests of the saver and of each backend on the oldest versions of the dependencies that are claimed

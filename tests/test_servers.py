@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.servers import install
+from tests.servers.processes import free_port
 
 PACKAGES = {
     "initdb": "postgresql",
@@ -76,3 +79,22 @@ def test_who_cannot_install_is_told_what_helps(
     assert f"apt-get install -y -qq --no-install-recommends {gone}" in told
     assert ("start Docker" in told) is offered
     assert ("CHECKPOINT_TEST_S3_URL" in told) is offered
+
+
+ANOTHER_PROCESS = """
+import sys
+from types import SimpleNamespace
+from tests.servers import processes
+ports = iter(map(int, sys.argv[1:]))
+processes._RANDOM = SimpleNamespace(randrange=lambda *_: next(ports))
+print(processes.free_port())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are reserved on Linux alone")
+def test_a_port_that_one_process_was_given_no_other_is_given_while_that_one_lives() -> None:
+    taken = free_port()
+    others = [port for port in range(10_000, 22_000, 500) if port != taken]
+    command = [sys.executable, "-c", ANOTHER_PROCESS, *map(str, (taken, *others))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) in others

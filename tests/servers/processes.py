@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,14 +51,23 @@ class Server:
 def free_port() -> int:
     """A port that nothing uses, and nor does anything the one 10000 above it, which the bus of a Redis Cluster takes.
 
-    Both are below the ports of outgoing connections, of which one may be opened before the server is started.
+    Both are below the ports of outgoing connections, of which one may be opened before the server is started. On Linux,
+    no other process gets the port from here while this one lives: it may start its server later.
     """
     while True:
         port = _RANDOM.randrange(10_000, 22_000)
         with suppress(OSError), socket.socket() as probe, socket.socket() as bus:
             probe.bind((HOST, port))
             bus.bind((HOST, port + 10_000))
+            _reserve(port)
             return port
+
+
+def _reserve(port: int) -> None:
+    if sys.platform == "linux":
+        with socket.socket(socket.AF_UNIX) as mark:
+            mark.bind(f"\0port {port} of a test")  # a name that is no file, and is free again when this process ends
+            mark.detach()
 
 
 def found(program: str, package: str) -> Path:

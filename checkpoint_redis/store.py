@@ -447,11 +447,11 @@ def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple
     shared = chunks.setdefault(thread_id, FoundChunks())
     shared.add_flat(flat)
     # The time is the index's, by which the listing goes on.
-    time, _, task, _ = member[1:].split(b"\0")
+    time, _, task, *_ = member[1:].split(b"\0")  # damage may have cut the task's id in two
     try:
         asked = replace(unpack_write(write), written_at=unpack_time(time))
     except CorruptCheckpoint:
-        asked = unreadable_question(task.decode(), unpack_time(time))
+        asked = unreadable_question(task.decode(errors="replace"), unpack_time(time))
     found = InterruptRecord(_listed_record(thread_id, latest, packed), asked, shared.chunks)
     return found.position, Part(thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 

@@ -71,7 +71,7 @@ def damaged(backend: Backend, *, times: int, seed: str) -> Figures:
             changed = _damaged(cell, chance)
             if changed is None:
                 continue
-            situation = f"{backend.name}: {cell}: {cell.content[:40]!r} became {changed[:40]!r}"
+            situation = _situation(backend, cell, changed)
             backend.overwrite(cell, changed)
             figures.damages += 1
             wrong: dict[str, str] = {}
@@ -104,7 +104,7 @@ def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
             if changed is not None:
                 backend.overwrite(cell, changed)
                 figures.damages += 1
-            situation = f"{backend.name}: {cell}: {cell.content[:40]!r} became {(changed or b'')[:40]!r}"
+            situation = _situation(backend, cell, changed or b"")
             figures.operations += 2
             figures.losses += _misworked(act, saver, thread, situation)
             for name in (thread, f"{thread}-other"):
@@ -116,6 +116,13 @@ def worked_on(backend: Backend, *, times: int, seed: str) -> Figures:
                 figures.losses.append(f"{situation}: after {act.name} the threads were deleted; left are {left}")
                 break
     return figures
+
+
+def _situation(backend: Backend, cell: Cell, changed: bytes) -> str:
+    pairs = enumerate(zip(cell.content, changed, strict=False))
+    at = next((at for at, (was, became) in pairs if was != became), min(len(cell.content), len(changed)))
+    near = slice(max(0, at - 8), at + 32)
+    return f"{backend.name}: {cell}: from byte {near.start} on, {cell.content[near]!r} became {changed[near]!r}"
 
 
 def _cells(backend: Backend) -> list[Cell]:

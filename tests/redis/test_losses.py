@@ -209,6 +209,28 @@ def test_a_damaged_record_hides_no_other_thread_from_the_inbox(
         assert {question.thread_id for question in saver.interrupts()} == {"t1", "t3"}
 
 
+@pytest.mark.parametrize("task", [b"t\xffsk", b"t\0sk"], ids=["no text", "cut in two"])
+@pytest.mark.parametrize("where", ["thread", "index"])
+def test_a_damaged_name_of_a_waiting_task_hides_no_other_question(
+    where: str, task: bytes, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for thread_id in ("t1", "t2", "t3"):
+            config = put(saver, {"a": 1}, config_of(thread_id))
+            saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        thread, index = saver.store._keys("t2")  # type: ignore[attr-defined]
+        if where == "thread":
+            raw.hset(thread, b"m", raw.hget(thread, b"m").replace(b"task", task))
+            questions = list(saver.interrupts(thread_id="t2"))
+        else:
+            [entry] = [entry for entry in raw.zrange(index, 0, -1) if entry.startswith(b"w") and b"t2" in entry]
+            raw.zrem(index, entry)
+            raw.zadd(index, {entry.replace(b"task", task): 0})
+            questions = list(saver.interrupts(order="oldest"))
+            assert [question.thread_id for question in questions] == ["t1", "t2", "t3"]
+        assert [question.thread_id for question in questions if question.error] == ["t2"]
+
+
 @pytest.mark.parametrize("act", ["prune", "delete_for_runs"])
 @pytest.mark.parametrize("damaged", [b"c", b"w", b"p", b"v"], ids=["record", "list of writes", "write", "value"])
 def test_removing_from_a_thread_with_a_damaged_part_that_stays_raises_and_changes_nothing(

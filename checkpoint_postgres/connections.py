@@ -152,13 +152,15 @@ class OwnPools(Connections):
 
     async def _make_async_pool(self) -> TrackingPool:
         await (await AsyncConnection.connect(self._conninfo)).close()
-        pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **self._sizes)
         # Waits, because a caller that came before the first connection would make the pool begin a second one in vain,
-        # which the end of a short-lived loop would cut off.
+        # which the end of a short-lived loop would cut off. The others need not be there for the first caller.
+        first = {**self._sizes, "min_size": min(1, self._sizes["min_size"])}
+        pool = TrackingPool(self._conninfo, open=False, reconnect_timeout=POOL_SECONDS, **first)
         try:
             await pool.open(wait=True, timeout=POOL_SECONDS)
         except PoolTimeout as timeout:
             raise psycopg.OperationalError(pool.connecting.trouble or str(timeout)) from timeout
+        await pool.resize(**self._sizes)
         return pool
 
     def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 from langgraph.types import Interrupt
-from psycopg import connection_async
+from psycopg import AsyncConnection, connection_async
 from psycopg_pool import ConnectionPool
 
 from checkpoint_base import CorruptCheckpoint, InvalidKey, StoreUnavailable, UnsupportedOperation, open_saver
@@ -31,7 +31,7 @@ from checkpoint_postgres.pools import Connecting, TrackingPool
 from checkpoint_postgres.punctual import AsyncPunctual
 from checkpoint_postgres.store import MAX_CHANNEL_BYTES
 from tests.faults.proxy import Proxy
-from tests.postgres.conftest import CONFIG, Place, checkpoint_of, put_values
+from tests.postgres.conftest import CONFIG, Place, checkpoint_of, eventually, put_values
 
 GRAPH = """
 import asyncio, operator, sys
@@ -290,16 +290,38 @@ def test_why_a_pool_could_not_connect_is_told(place: Place, monkeypatch: pytest.
             saver.get_tuple(CONFIG)
 
 
-def test_why_an_async_pool_does_not_get_as_many_connections_as_it_keeps_is_told(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_why_an_async_pool_cannot_connect_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    class TheLast(AsyncConnection[Any]):
+        @classmethod
+        async def connect(cls, *args: Any, **kwargs: Any) -> Any:
+            connection = await super().connect(*args, **kwargs)
+            place.query(f'ALTER ROLE "{place.schema}" CONNECTION LIMIT 0')
+            return connection
+
     monkeypatch.setattr(connections, "POOL_SECONDS", 0.5)
-    with (
-        place.role("CONNECTION LIMIT 1") as url,
-        closing(open_saver(url, min_size=2, deadline=0)) as saver,
-        pytest.raises(StoreUnavailable, match="too many connections for role"),
-    ):
-        asyncio.run(saver.aget_tuple(CONFIG))
+    with place.role("CONNECTION LIMIT 5") as url, closing(open_saver(url, deadline=0)) as saver:
+        monkeypatch.setattr(connections, "AsyncConnection", TheLast)
+        with pytest.raises(StoreUnavailable, match="too many connections for role"):
+            asyncio.run(saver.aget_tuple(CONFIG))
+
+
+def test_a_pool_that_does_not_get_as_many_connections_as_it_keeps_serves_with_fewer(place: Place) -> None:
+    with place.role("CONNECTION LIMIT 1") as url:
+        place.query(f'CREATE SCHEMA {{s}} AUTHORIZATION "{place.schema}"')
+        with closing(open_saver(url, min_size=2)) as saver:
+            assert saver.get_tuple(CONFIG) is None
+        with closing(open_saver(url, min_size=2)) as saver:
+            assert asyncio.run(saver.aget_tuple(CONFIG)) is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_an_async_pool_keeps_as_many_connections_as_it_is_told(place: Place, size: int) -> None:
+    async def run() -> None:
+        async with open_saver(f"{place.url}&min_size={size}") as saver:
+            assert await saver.aget_tuple(CONFIG) is None
+            await asyncio.to_thread(eventually, lambda: place.sessions() == max(1, size))
+
+    asyncio.run(run())
 
 
 def test_why_a_pool_could_not_connect_is_told_while_it_tries_again() -> None:

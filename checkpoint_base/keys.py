@@ -7,15 +7,17 @@ Channel names come from the state and not from the caller, so they are escaped r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 
 from checkpoint_base.errors import InvalidKey, damage
+
+Item = TypeVar("Item")
 
 MAX_ID_BYTES = 512
 
@@ -83,6 +85,18 @@ def run_key(run_id: object) -> str:
     return escape(run_id if isinstance(run_id, str) else str(run_id))
 
 
+def several(name: str, given: Iterable[Item]) -> list[Item]:
+    """Return the items of an argument that takes several ids or names; a text alone would count as its letters.
+
+    Raises:
+        InvalidKey: it is a text, or has no items.
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        example = f"[{given!r}]" if isinstance(given, str) else "['…']"
+        raise InvalidKey(f"{name} must be a sequence of texts, not {type(given).__name__}: pass {example}")
+    return list(given)
+
+
 def text_key(name: str, value: object) -> str:
     """Return a text of any length that LangGraph derives from node names: a namespace or a task path."""
     if not isinstance(value, str):
@@ -110,11 +124,11 @@ def namespace_of(config: Mapping[str, Any]) -> NamespaceKey:
     )
 
 
-def checkpoint_id_of(config: Mapping[str, Any] | None) -> str | None:
+def checkpoint_id_of(config: Mapping[str, Any] | None, name: str = "a config") -> str | None:
     """Read the checkpoint id that a LangGraph config addresses; None when it addresses the latest."""
     if config is None:
         return None
-    checkpoint_id = _configurable(config).get("checkpoint_id")
+    checkpoint_id = _configurable(config, name).get("checkpoint_id")
     return checkpoint_key(checkpoint_id) if checkpoint_id else None
 
 
@@ -210,11 +224,11 @@ def unescape(name: str) -> str:
     return _ESCAPED.sub(lambda found: "\\" if found.group(1) == "\\" else chr(int(found.group(1)[1:], 16)), name)
 
 
-def _configurable(config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _configurable(config: Mapping[str, Any], name: str = "a config") -> Mapping[str, Any]:
     configurable = config.get("configurable") if isinstance(config, Mapping) else None
     if not isinstance(configurable, Mapping):
         raise InvalidKey(
-            "a config must be a mapping with a mapping under 'configurable': {'configurable': {'thread_id': …}}"
+            f"{name} must be a mapping with a mapping under 'configurable': {{'configurable': {{'thread_id': …}}}}"
         )
     return configurable
 

@@ -45,9 +45,9 @@ def has_terms(terms: bytes, wanted: Sequence[bytes]) -> bool:
     return not wanted or {terms[at : at + TERM_BYTES] for at in range(0, len(terms), TERM_BYTES)}.issuperset(wanted)
 
 
-def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any] | None) -> bool:
+def matches(metadata: Mapping[str, Any], filter_: Mapping[str, Any]) -> bool:
     """Whether every entry of the filter equals that of the metadata; None also matches a missing entry."""
-    return all(_equal(metadata.get(key), value) for key, value in (filter_ or {}).items())
+    return all(_equal(metadata.get(key), value) for key, value in filter_.items())
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -34,7 +34,6 @@ from checkpoint_base.errors import (
     UNREADABLE,
     ConflictError,
     CorruptCheckpoint,
-    InvalidKey,
     SchemaMismatch,
     SerializationError,
     UnsupportedOperation,
@@ -51,6 +50,7 @@ from checkpoint_base.keys import (
     escape,
     namespace_of,
     run_key,
+    several,
     shown,
     task_key,
     text_key,
@@ -110,6 +110,8 @@ class Operations:
         new_versions: ChannelVersions,
     ) -> Operation[RunnableConfig]:
         space = namespace_of(config)
+        for name, given in (("checkpoint", checkpoint), ("metadata", metadata), ("new_versions", new_versions)):
+            _require_mapping(name, given)
         key = CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_key(checkpoint.get("id")))
         record = self._record(key, config, checkpoint, metadata)
         if record.parent_id and record.parent_id > key.checkpoint_id:
@@ -226,10 +228,8 @@ class Operations:
         yield from self.store.delete_threads([thread_key(thread_id)])
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> Operation[None]:
-        if isinstance(run_ids, str):
-            raise InvalidKey(f"run_ids must be a sequence of ids, not a text: pass [{run_ids!r}]")
-        if run_ids:
-            yield from self.store.delete_runs([run_key(run_id) for run_id in run_ids])
+        if keys := [run_key(run_id) for run_id in several("run_ids", run_ids)]:
+            yield from self.store.delete_runs(keys)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> Operation[None]:
         source, target = thread_key(source_thread_id), thread_key(target_thread_id)
@@ -242,9 +242,7 @@ class Operations:
             )
 
     def prune(self, thread_ids: Sequence[str], strategy: str, keep: int) -> Operation[None]:
-        if isinstance(thread_ids, str):
-            raise InvalidKey(f"thread_ids must be a sequence of ids, not a text: pass [{thread_ids!r}]")
-        keys = [thread_key(thread_id) for thread_id in thread_ids]
+        keys = [thread_key(thread_id) for thread_id in several("thread_ids", thread_ids)]
         if strategy not in ("keep_latest", "delete"):
             raise UnsupportedOperation(f"unknown strategy {strategy!r}: use 'keep_latest' or 'delete'")
         if type(keep) is not int or not 1 <= keep <= MAX_KEPT:
@@ -276,13 +274,13 @@ class Operations:
         self, config: RunnableConfig, channels: Sequence[str]
     ) -> Operation[Mapping[str, DeltaChannelHistory]]:
         space = namespace_of(config)
-        if not channels:
+        names = {escape(channel): channel for channel in several("channels", channels)}
+        if not names:
             return {}
-        names = {escape(channel): channel for channel in channels}
         ancestry = self.store.ancestry(space, checkpoint_id_of(config), tuple(names))
         found = yield from about(space.thread_id, ancestry)
         where = f"the ancestors in thread {space.thread_id!r}"
-        histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in channels}
+        histories: dict[str, DeltaChannelHistory] = {channel: {"writes": []} for channel in names.values()}
         for generation in reversed(found.writes):
             for write in sorted(generation, key=_write_order):
                 histories[names[write.channel]]["writes"].append(self._pending_write(write, found.chunks, where))
@@ -321,10 +319,12 @@ class Operations:
         limit: int | None,
         after: str | None,
     ) -> Listing[ThreadInfo]:
+        wanted = _entries("metadata", metadata)
+
         def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
             latest, error = self._listed_metadata(found.latest)
             error = error or damage_of_times(found.created_at, found.updated_at)
-            if error or matches(latest, metadata):
+            if error or matches(latest, wanted):
                 yield ThreadInfo(
                     thread_id=found.thread_id,
                     created_at=instant(found.created_at),
@@ -336,8 +336,8 @@ class Operations:
                     error=error,
                 )
 
-        query = self._inbox_query(thread_id, metadata, order, Cursor.parse(after))
-        is_exact = self._is_exact(metadata)
+        query = self._inbox_query(thread_id, wanted, order, Cursor.parse(after))
+        is_exact = self._is_exact(wanted)
         return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
 
     def interrupts(
@@ -350,8 +350,9 @@ class Operations:
     ) -> Listing[PendingInterrupt]:
         # A store continues behind a record, which may hold several questions. To continue between two of them, a cursor
         # names the record before theirs, and how many questions to skip.
+        wanted = _entries("metadata", metadata)
         cursor = Cursor.parse(after)
-        query = self._inbox_query(thread_id, metadata, order, cursor)
+        query = self._inbox_query(thread_id, wanted, order, cursor)
         behind_cursor = replace(query, after=cursor.within)
         previous = cursor.after
 
@@ -364,7 +365,7 @@ class Operations:
             before, previous = previous, found.position
             waiting, error = self._listed_metadata(found.checkpoint)
             error = error or damage_of_times(found.write.written_at)
-            if not (error or matches(waiting, metadata)):
+            if not (error or matches(waiting, wanted)):
                 return
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
             associated = _associated_with_write(found.write)
@@ -389,7 +390,7 @@ class Operations:
                     error=error,
                 )
 
-        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(metadata))
+        return Listing(self.store.interrupts, query, read, limit=limit, is_exact=self._is_exact(wanted))
 
     def _tuple(
         self, stored: StoredCheckpoint, header: dict[str, Any], metadata: dict[str, Any], joined: _Joined
@@ -511,40 +512,53 @@ class Operations:
     ) -> Listing[Item]:
         """A listing of checkpoints, each read from its record, header and metadata."""
         space = namespace_of(config) if config is not None else None
+        wanted = _entries("filter", filter_)
         every_namespace = config is None or config["configurable"].get("checkpoint_ns") is None
         query = ListQuery(
             thread_id=space.thread_id if space else None,
             checkpoint_ns=None if space is None or every_namespace else space.checkpoint_ns,
             checkpoint_id=checkpoint_id_of(config),
-            before=checkpoint_id_of(before),
-            terms=self._terms(filter_ or {}),
+            before=checkpoint_id_of(before, "before"),
+            terms=self._terms(wanted),
             contents=contents,
         )
 
         def read_matching(stored: StoredCheckpoint) -> Iterator[Item]:
             with damage_of(stored.record.key.thread_id):
                 header, metadata = self._header(stored.record)
-                found = [read(stored, header, metadata)] if matches(metadata, filter_) else ()
+                found = [read(stored, header, metadata)] if matches(metadata, wanted) else ()
             yield from found
 
-        is_exact, most = self._is_exact(filter_), MAX_PAGE if contents else LONGEST_PAGE
+        is_exact, most = self._is_exact(wanted), MAX_PAGE if contents else LONGEST_PAGE
         return Listing(self.store.list, query, read_matching, limit=limit, is_exact=is_exact, most=most)
 
     def _inbox_query(
-        self, thread_id: str | None, metadata: Mapping[str, Any] | None, order: Order, cursor: Cursor
+        self, thread_id: str | None, wanted: Mapping[str, Any], order: Order, cursor: Cursor
     ) -> InboxQuery:
         if order not in ("newest", "oldest"):
             raise UnsupportedOperation(f"unknown order {order!r}: use 'newest' or 'oldest'")
         return InboxQuery(
             thread_id=None if thread_id is None else thread_key(thread_id),
-            terms=self._terms(metadata or {}),
+            terms=self._terms(wanted),
             order=order,
             after=cursor.after,
         )
 
-    def _is_exact(self, filter_: Mapping[str, Any] | None) -> bool:
+    def _is_exact(self, wanted: Mapping[str, Any]) -> bool:
         """Whether the store itself can apply the whole filter, which it cannot if the metadata is encrypted, say."""
-        return len(self._terms(filter_ or {})) == len(filter_ or {})
+        return len(self._terms(wanted)) == len(wanted)
+
+
+def _entries(name: str, given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The entries that metadata must have; none if none are asked for."""
+    if given is not None:
+        _require_mapping(name, given)
+    return given or {}
+
+
+def _require_mapping(name: str, given: object) -> None:
+    if not isinstance(given, Mapping):
+        raise UnsupportedOperation(f"{name} must be a mapping, not {type(given).__name__}")
 
 
 def _all_chunks(encodings: Iterable[Encoding]) -> dict[ChunkId, Chunk]:

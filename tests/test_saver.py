@@ -467,7 +467,7 @@ def test_a_text_in_the_place_of_several_ids_removes_nothing(saver: SQLiteSaver) 
         lambda ids: asyncio.run(saver.adelete_for_runs(ids)),
     ]
     for remove in removals:
-        with pytest.raises(InvalidKey, match="must be a sequence of ids, not a text"):
+        with pytest.raises(InvalidKey, match="must be a sequence of texts, not str"):
             remove("ab")
     assert {found.thread_id for found in saver.threads()} == {*"abc"}
 

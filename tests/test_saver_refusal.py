@@ -81,6 +81,39 @@ def test_ids_in_other_arguments_are_checked_too(saver: SQLiteSaver) -> None:
     assert saver.get_tuple(stored) is not None
 
 
+@pytest.mark.parametrize("given", [None, 5, "messages", b"x", 0.5])
+def test_one_thing_in_the_place_of_several_is_refused(given: Any, saver: SQLiteSaver) -> None:
+    stored = put(saver, {"a": 1})
+    for name, call in (
+        ("run_ids", saver.delete_for_runs),
+        ("thread_ids", saver.prune),
+        ("channels", lambda names: saver.get_delta_channel_history(config=stored, channels=names)),
+    ):
+        with pytest.raises(InvalidKey, match=f"{name} must be a sequence of texts, not {type(given).__name__}: pass"):
+            call(given)
+    assert saver.get_tuple(stored) is not None
+
+
+@pytest.mark.parametrize("given", [5, "user", [("user", "ada")]])
+def test_what_must_be_a_mapping_and_is_none_is_refused(given: Any, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    checkpoint = empty_checkpoint()
+    for name, call in (
+        ("filter", lambda: saver.list(CONFIG, filter=given)),
+        ("filter", lambda: saver.history(CONFIG, filter=given)),
+        ("metadata", lambda: saver.threads(metadata=given)),
+        ("metadata", lambda: saver.interrupts(metadata=given)),
+        ("checkpoint", lambda: saver.put(CONFIG, given, {}, {})),
+        ("metadata", lambda: saver.put(CONFIG, checkpoint, given, {})),
+        ("new_versions", lambda: saver.put(CONFIG, checkpoint, {}, given)),
+    ):
+        with pytest.raises(UnsupportedOperation, match=f"^{name} must be a mapping, not {type(given).__name__}$"):
+            call()
+    with pytest.raises(InvalidKey, match=r"^before must be a mapping"):
+        saver.list(CONFIG, before=given)
+    assert len(list(saver.history(CONFIG))) == 1
+
+
 def test_writes_need_a_checkpoint(saver: SQLiteSaver) -> None:
     with pytest.raises(InvalidKey, match="no checkpoint_id"):
         saver.put_writes(CONFIG, [("a", 1)], "task")

@@ -200,7 +200,7 @@ def postgres_saver() -> Iterator[Any]:
     from psycopg_pool import ConnectionPool
 
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    with ConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=True) as pool:
+    with ConnectionPool[Any](os.environ[STORAGE], max_size=20, kwargs=options, open=True) as pool:
         yield PostgresSaver(pool)
 
 
@@ -211,7 +211,7 @@ async def async_postgres_saver() -> AsyncIterator[Any]:
     from psycopg_pool import AsyncConnectionPool
 
     options: dict[str, Any] = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    async with AsyncConnectionPool(os.environ[STORAGE], max_size=20, kwargs=options, open=False) as pool:
+    async with AsyncConnectionPool[Any](os.environ[STORAGE], max_size=20, kwargs=options, open=False) as pool:
         yield AsyncPostgresSaver(pool)
 
 

@@ -10,6 +10,7 @@ from checkpoint_base.errors import (
     StoreUnavailable,
     UnsupportedOperation,
 )
+from checkpoint_base.importing import aimport_thread, import_thread
 from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.serializer import ExactSerializer
@@ -34,7 +35,9 @@ __all__ = [
     "StoreUnavailable",
     "ThreadInfo",
     "UnsupportedOperation",
+    "aimport_thread",
     "atransfer",
+    "import_thread",
     "open_saver",
     "transfer",
 ]

@@ -1,18 +1,20 @@
-"""What the arguments of the command line stand for: stores, times, and entries of metadata."""
+"""What the arguments of the command line stand for: stores, factories, times, and entries of metadata."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote
 
 import click
 import orjson
 
-from checkpoint_base.rendering import Failure
+from checkpoint_base.rendering import Failure, described, visible
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.urls import open_saver, split_url
@@ -20,7 +22,7 @@ from checkpoint_base.urls import open_saver, split_url
 
 def wrong_usage(message: str) -> click.UsageError:
     """The error that ends a command and names its help."""
-    return click.UsageError(message, click.get_current_context())
+    return click.UsageError(visible(message), click.get_current_context())
 
 
 def metadata_entries(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, Any]:
@@ -51,6 +53,14 @@ def time_ago(ctx: click.Context, param: click.Parameter, text: str | None) -> da
 
 def existing_store(url: str | None) -> CheckpointSaver:
     """Open a store; a file that does not exist is not made."""
+    path = _path(url) if url else None
+    if path and path != MEMORY and not os.path.exists(path):  # opening it would create it
+        raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
+    return lasting_store(url)
+
+
+def lasting_store(url: str | None) -> CheckpointSaver:
+    """Open a store that outlives this command; it may be new."""
     if not url:
         raise wrong_usage(
             "no store is named: write checkpoints --store URL COMMAND, or set CHECKPOINT_STORE, to a URL such as "
@@ -60,9 +70,6 @@ def existing_store(url: str | None) -> CheckpointSaver:
         raise wrong_usage(
             "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL"
         )
-    path = _path(url)
-    if path and not os.path.exists(path):  # opening it would create it
-        raise Failure(f"there is no file {path!r} (an absolute path takes four slashes: sqlite:////folder/app.db)")
     return any_store(url)
 
 
@@ -88,3 +95,26 @@ def any_store(url: str) -> CheckpointSaver:
     bare, _, query = url.partition("?")
     kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))
     return open_saver(f"{bare}?{kept}" if kept else bare, strict=True)
+
+
+def factory(name: str) -> Callable[[], Any]:
+    """What is named as PACKAGE.MODULE:FACTORY, imported from the current folder or from what is installed."""
+    module_name, _, attribute = name.partition(":")
+    if not (module_name and attribute.isidentifier()):
+        raise wrong_usage(f"write PACKAGE.MODULE:FACTORY, for example my_package.savers:open_for_tests, not {name!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = import_module(module_name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a module that raises SystemExit(0) must not look like success
+        raise wrong_usage(
+            f"{module_name!r} cannot be imported from the current folder or from what is installed: {described(error)}"
+        ) from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        what = "is not callable" if hasattr(module, attribute) else "does not exist"
+        raise wrong_usage(f"{name} {what}; write the name of a function or class that opens the saver")
+    made: Callable[[], Any] = found
+    return made

@@ -7,7 +7,9 @@ class that they name is imported.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -15,9 +17,11 @@ from typing import Any, TypeVar
 
 import click
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from checkpoint_base import arguments, documents, rendering, transport
 from checkpoint_base.errors import UNREADABLE, CheckpointError, ConflictError, InvalidKey, StoreUnavailable
+from checkpoint_base.importing import AnySaver, import_counting, thread_ids
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.rendering import Failure, number, print_json, say, thread_names
@@ -459,13 +463,81 @@ def transfer_command(
             return {"thread_id": thread, "checkpoints": found.sent + found.there, "sent": found.sent}
 
         done, failed = _each("Copying", named, copied)
+    _report_copied("Copied", done, failed, as_json)
+
+
+@main.command(name="import")
+@click.argument("factory_name", metavar="PACKAGE.MODULE:FACTORY")
+@click.argument("threads", nargs=-1, metavar="[THREAD...]")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Import every thread. To find them, all checkpoints are read with their state, so name the threads of a large "
+    "store.",
+)
+@_json_option
+@click.pass_obj
+def import_command(
+    store: str | None, factory_name: str, threads: Sequence[str], everything: bool, as_json: bool
+) -> None:
+    """Import threads from another LangGraph saver into a store.
+
+    Example: checkpoints --store postgresql://localhost/app import my_app.savers:old --all
+
+    FACTORY is called without arguments. It returns the saver to read, or a context manager of it, such as what
+    from_conn_string returns; its methods that are not async are used.
+
+    Every checkpoint is stored with its metadata, pending writes and time, and can be continued. The saver that is read
+    does not change. The command can be stopped and repeated; it then stores only what is missing. A thread that cannot
+    be imported whole is reported, and is not there in part.
+    """
+    if bool(threads) == everything:
+        raise arguments.wrong_usage("name the threads to import, or pass --all instead")
+    saver = arguments.lasting_store(store)
+    # Standard output is for the result, whatever a saver prints.
+    with redirect_stdout(sys.stderr), _other_saver(factory_name) as other, saver:
+        named = rendering.gathered(threads or thread_ids(other))
+
+        def imported(thread: str) -> dict[str, Any]:
+            found = import_counting(other, saver, thread)
+            if not found.sent + found.there:
+                raise InvalidKey(f"there is no thread {thread!r}")
+            return {"thread_id": thread, "checkpoints": found.sent + found.there, "sent": found.sent}
+
+        done, failed = _each("Importing", named, imported, expected=Exception)  # the other saver raises what it likes
+    _report_copied("Imported", done, failed, as_json)
+
+
+@contextmanager
+def _other_saver(factory_name: str) -> Iterator[AnySaver]:
+    """Open the saver that a factory makes."""
+    factory = arguments.factory(factory_name)
+    try:
+        made = factory()
+        opened = made if isinstance(made, AbstractContextManager) else nullcontext(made)
+        saver = opened.__enter__()
+    except Exception as error:
+        raise Failure(f"{factory_name} cannot open the saver: {rendering.described(error)}") from error
+    try:
+        if not isinstance(saver, BaseCheckpointSaver):
+            raise arguments.wrong_usage(
+                f"{factory_name} opens no LangGraph saver but an instance of {type(saver).__name__}; for one that has "
+                "async methods only, call aimport_thread in a program"
+            )
+        yield saver
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def _report_copied(verb: str, done: Sequence[dict[str, Any]], failed: Sequence[dict[str, str]], as_json: bool) -> None:
     checkpoints, sent = (sum(each[part] for each in done) for part in ("checkpoints", "sent"))
     if as_json:
         print_json({"threads": done, "checkpoints": checkpoints, "sent": sent, "failed": failed})
     else:
         there = f"; {checkpoints - sent} were there already" if checkpoints > sent else ""
-        say(f"Copied {number(sent, 'checkpoint')} of {number(len(done), 'thread')}{there}.")
-    rendering.report(failed, "could not be copied")
+        say(f"{verb} {number(sent, 'checkpoint')} of {number(len(done), 'thread')}{there}.")
+    rendering.report(failed, f"could not be {verb.lower()}")
 
 
 @main.command(name="schema")
@@ -493,7 +565,10 @@ def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: 
 
 
 def _each(
-    doing: str, threads: Sequence[str], act: Callable[[str], Result]
+    doing: str,
+    threads: Sequence[str],
+    act: Callable[[str], Result],
+    expected: type[Exception] | tuple[type[Exception], ...] = (*UNREADABLE, ConflictError, InvalidKey),
 ) -> tuple[list[Result], list[dict[str, str]]]:
     """Act on each thread, even after one that fails for a reason of its own; return results and failures."""
     results: list[Result] = []
@@ -501,8 +576,11 @@ def _each(
     for thread in rendering.tracked(doing, threads):
         try:
             results.append(act(thread))
-        except (*UNREADABLE, ConflictError, InvalidKey) as error:
-            failures.append({"thread_id": thread, "error": str(error)})
+        except StoreUnavailable:
+            raise
+        except expected as error:
+            said = str(error) if isinstance(error, CheckpointError) else rendering.described(error)
+            failures.append({"thread_id": thread, "error": said})
     return results, failures
 
 

@@ -110,6 +110,14 @@ def instant(microseconds: int) -> datetime:
     return _LAST if _is_damaged(microseconds) else _BEGINNING + timedelta(microseconds=microseconds)
 
 
+def time_in(text: Any) -> datetime | None:
+    """The time that LangGraph writes into a checkpoint, or None if a caller has put something else there."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+
+
 def damage_of_times(*times: int) -> str | None:
     """Why a listing cannot show these times, in microseconds; None if it can."""
     damaged = [str(each) for each in times if _is_damaged(each)]

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, TypeAlias, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -59,7 +58,15 @@ from checkpoint_base.keys import (
     version_key,
     version_of,
 )
-from checkpoint_base.listings import CheckpointInfo, Cursor, PendingInterrupt, ThreadInfo, damage_of_times, instant
+from checkpoint_base.listings import (
+    CheckpointInfo,
+    Cursor,
+    PendingInterrupt,
+    ThreadInfo,
+    damage_of_times,
+    instant,
+    time_in,
+)
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
 from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
@@ -91,14 +98,22 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 
 
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """The operations of one saver: its store, how it writes values, and what it remembers."""
+    """The operations of one saver: its store, how it writes values, and what it remembers.
+
+    ``clock`` is the time at which what it puts was written, in microseconds since 1970.
+    """
 
     store: CheckpointStore
     serde: SerializerProtocol
     codec: Codec
     memory: Memory
+    clock: Callable[[], int] = _now
 
     # Writing
 
@@ -179,7 +194,7 @@ class Operations:
             terms=b"".join(self._terms(everything)),
             run_id=_run_id(everything),
             caller_id=caller_id,
-            written_at=_now(),
+            written_at=self.clock(),
         )
 
     def put_writes(
@@ -188,7 +203,7 @@ class Operations:
         key = checkpoint_of(config)
         task_id = task_key(task_id)
         task_path = text_key("task_path", task_path)
-        now = _now()
+        now = self.clock()
         encodings = []
         records: dict[int, WriteRecord] = {}
         for position, (channel, value) in enumerate(writes):
@@ -574,7 +589,7 @@ def _checkpoint_info(
         checkpoint_ns=key.checkpoint_ns,
         checkpoint_id=key.checkpoint_id,
         parent_id=stored.record.parent_id,
-        created_at=_time(header.get("ts")),
+        created_at=time_in(header.get("ts")),
         metadata=metadata,
     )
 
@@ -618,15 +633,3 @@ def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Seq
 def _run_id(metadata: Mapping[str, Any]) -> str | None:
     run_id = metadata.get("run_id")
     return None if run_id is None else run_key(run_id)
-
-
-def _time(text: Any) -> datetime | None:
-    """A checkpoint's time, or None if a caller has put something else there."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def _now() -> int:
-    return time.time_ns() // 1000

@@ -238,6 +238,11 @@ def visible(text: str) -> str:
     return _UNSAFE.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
+def described(error: BaseException) -> str:
+    """What an error says, and of which class it is."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 

@@ -149,11 +149,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         The latest is the one with the greatest id, whichever was put last. ``pending_writes`` are in LangGraph's
         `writes_sort_key` order.
         """
-        return self._run("get_tuple", self._operations.get_tuple(config))
+        return self._run("get_tuple", self.operations.get_tuple(config))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """`get_tuple`, asynchronously."""
-        return await self._arun("get_tuple", self._operations.get_tuple(config))
+        return await self._arun("get_tuple", self.operations.get_tuple(config))
 
     def list(
         self,
@@ -175,7 +175,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             CorruptCheckpoint: as in `history`.
         """
-        return self._listed("list", self._operations.list(config, filter, before, limit))
+        return self._listed("list", self.operations.list(config, filter, before, limit))
 
     def alist(
         self,
@@ -186,7 +186,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """`list`, asynchronously."""
-        return self._alisted("list", self._operations.list(config, filter, before, limit))
+        return self._alisted("list", self.operations.list(config, filter, before, limit))
 
     def put(
         self,
@@ -207,7 +207,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             ConflictError: the thread is being removed at the same time; or what a delta channel would be rebuilt from
                 has been removed since the parent was read. Nothing was stored.
         """
-        return self._run("put", self._operations.put(config, checkpoint, metadata, new_versions))
+        return self._run("put", self.operations.put(config, checkpoint, metadata, new_versions))
 
     async def aput(
         self,
@@ -217,7 +217,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """`put`, asynchronously."""
-        return await self._arun("put", self._operations.put(config, checkpoint, metadata, new_versions))
+        return await self._arun("put", self.operations.put(config, checkpoint, metadata, new_versions))
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -230,13 +230,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             ConflictError: the thread is being removed at the same time. Nothing was stored.
         """
-        self._run("put_writes", self._operations.put_writes(config, writes, task_id, task_path))
+        self._run("put_writes", self.operations.put_writes(config, writes, task_id, task_path))
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """`put_writes`, asynchronously."""
-        await self._arun("put_writes", self._operations.put_writes(config, writes, task_id, task_path))
+        await self._arun("put_writes", self.operations.put_writes(config, writes, task_id, task_path))
 
     def get_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -245,21 +245,21 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
         The number of round trips grows far more slowly than that of the ancestors, and on most stores not at all.
         """
-        return self._run("get_delta_channel_history", self._operations.delta_history(config, channels))
+        return self._run("get_delta_channel_history", self.operations.delta_history(config, channels))
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """`get_delta_channel_history`, asynchronously."""
-        return await self._arun("get_delta_channel_history", self._operations.delta_history(config, channels))
+        return await self._arun("get_delta_channel_history", self.operations.delta_history(config, channels))
 
     def delete_thread(self, thread_id: str) -> None:
         """Remove everything of a thread. A missing thread is ignored."""
-        self._run("delete_thread", self._operations.delete_thread(thread_id))
+        self._run("delete_thread", self.operations.delete_thread(thread_id))
 
     async def adelete_thread(self, thread_id: str) -> None:
         """`delete_thread`, asynchronously."""
-        await self._arun("delete_thread", self._operations.delete_thread(thread_id))
+        await self._arun("delete_thread", self.operations.delete_thread(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints whose metadata has one of these ``run_id``, with their writes, in every thread.
@@ -267,11 +267,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         What the remaining checkpoints need to rebuild a delta channel stays, out of sight. What a run wrote to another
         run's checkpoint stays, too: the answer with which it resumed a thread, say.
         """
-        self._run("delete_for_runs", self._operations.delete_for_runs(run_ids))
+        self._run("delete_for_runs", self.operations.delete_for_runs(run_ids))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """`delete_for_runs`, asynchronously."""
-        await self._arun("delete_for_runs", self._operations.delete_for_runs(run_ids))
+        await self._arun("delete_for_runs", self.operations.delete_for_runs(run_ids))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread with its whole history under another id. Copying a missing source changes nothing.
@@ -279,11 +279,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             ConflictError: the target has checkpoints that the source does not have. Repeating a copy is no conflict.
         """
-        self._run("copy_thread", self._operations.copy_thread(source_thread_id, target_thread_id))
+        self._run("copy_thread", self.operations.copy_thread(source_thread_id, target_thread_id))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """`copy_thread`, asynchronously."""
-        await self._arun("copy_thread", self._operations.copy_thread(source_thread_id, target_thread_id))
+        await self._arun("copy_thread", self.operations.copy_thread(source_thread_id, target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """Remove old checkpoints of these threads. Each thread is pruned atomically; a request prunes up to 64 threads.
@@ -300,11 +300,11 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             UnsupportedOperation: there is no such strategy, or it does not keep so many checkpoints.
         """
-        self._run("prune", self._operations.prune(thread_ids, strategy, keep))
+        self._run("prune", self.operations.prune(thread_ids, strategy, keep))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest", keep: int = 1) -> None:
         """`prune`, asynchronously."""
-        await self._arun("prune", self._operations.prune(thread_ids, strategy, keep))
+        await self._arun("prune", self.operations.prune(thread_ids, strategy, keep))
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:  # noqa: ARG002  # deprecated
         """Return a version that follows ``current`` and differs from every other one, also on a fork's branches.
@@ -339,7 +339,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             limit: the most to yield.
             after: the ``cursor`` of the interrupt behind which to continue.
         """
-        return self._listed("interrupts", self._operations.interrupts(thread_id, metadata, order, limit, after))
+        return self._listed("interrupts", self.operations.interrupts(thread_id, metadata, order, limit, after))
 
     def ainterrupts(
         self,
@@ -351,7 +351,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[PendingInterrupt]:
         """`interrupts`, asynchronously."""
-        return self._alisted("interrupts", self._operations.interrupts(thread_id, metadata, order, limit, after))
+        return self._alisted("interrupts", self.operations.interrupts(thread_id, metadata, order, limit, after))
 
     def threads(
         self,
@@ -369,7 +369,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         What is yielded is as old as its page, which may have 1,600 threads: ask for a thread by its id before you act
         on it.
         """
-        return self._listed("threads", self._operations.threads(thread_id, metadata, order, limit, after))
+        return self._listed("threads", self.operations.threads(thread_id, metadata, order, limit, after))
 
     def athreads(
         self,
@@ -381,7 +381,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         after: str | None = None,
     ) -> AsyncIterator[ThreadInfo]:
         """`threads`, asynchronously."""
-        return self._alisted("threads", self._operations.threads(thread_id, metadata, order, limit, after))
+        return self._alisted("threads", self.operations.threads(thread_id, metadata, order, limit, after))
 
     def history(
         self,
@@ -396,7 +396,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         Raises:
             CorruptCheckpoint: a checkpoint is damaged. `threads` and `interrupts` list its thread with an error.
         """
-        return self._listed("history", self._operations.history(config, filter, before, limit))
+        return self._listed("history", self.operations.history(config, filter, before, limit))
 
     def ahistory(
         self,
@@ -407,12 +407,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointInfo]:
         """`history`, asynchronously."""
-        return self._alisted("history", self._operations.history(config, filter, before, limit))
+        return self._alisted("history", self.operations.history(config, filter, before, limit))
 
     # Running operations
 
     @property
-    def _operations(self) -> Operations:
+    def operations(self) -> Operations:
+        """What the methods above run: LangGraph's meaning on this saver's store, without I/O."""
         # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
         return Operations(self.store, self.serde, self._codec, self._memory.get())
 

@@ -66,31 +66,33 @@ def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -
 def transfer_counting(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Transferred:
     """`transfer`, which also returns how many checkpoints the target had already."""
     key = thread_key(thread_id)
-    return run(about(key, _transfer(source, target, key)), _Directing())
+    return run(about(key, _transfer(source, target, key)), Directing())
 
 
 async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
     """`transfer`, asynchronously."""
     key = thread_key(thread_id)
-    return (await arun(about(key, _transfer(source, target, key)), _Directing())).sent
+    return (await arun(about(key, _transfer(source, target, key)), Directing())).sent
 
 
 # One operation on two stores: each of its requests names the transport that carries it out.
 
 
 @dataclass(frozen=True, slots=True)
-class _Directed:
+class Directed:
+    """A request, and the transport that it is for."""
+
     transport: Transport
     request: Any
 
 
-class _Directing:
+class Directing:
     """Carries out each request on the transport that it names."""
 
-    def execute(self, directed: _Directed) -> Any:
+    def execute(self, directed: Directed) -> Any:
         return directed.transport.execute(directed.request)
 
-    async def aexecute(self, directed: _Directed) -> Any:
+    async def aexecute(self, directed: Directed) -> Any:
         return await directed.transport.aexecute(directed.request)
 
     def close(self) -> None:
@@ -100,13 +102,13 @@ class _Directing:
         """It owns nothing."""
 
 
-def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
+def on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
     """Run an operation of one saver's store as part of an operation that spans two stores."""
     try:
         request = next(operation)
         while True:
             try:
-                response = yield _Directed(saver.transport, request)
+                response = yield Directed(saver.transport, request)
             except BaseException as error:  # noqa: BLE001  # thrown into the operation, which may handle it
                 request = operation.throw(error)
             else:
@@ -122,20 +124,16 @@ def _on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
 def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source.store is target.store:
         raise UnsupportedOperation("source and target are the same store")
-    yield from _on(source, source.store.setup())
-    yield from _on(target, target.store.setup())
-    records = yield from _index(source, thread_id)
+    yield from on(source, source.store.setup())
+    yield from on(target, target.store.setup())
+    records = yield from index(source, thread_id)
     for key, record in records.items():
         if not record.header:
             raise damage(f"{key.place} cannot be read. If a transfer into the source was stopped, repeat that; if not")
-    found = yield from _index(target, thread_id)
+    found = yield from index(target, thread_id)
     left_over = {key for key, record in found.items() if not record.header}  # stand-ins of a copy that was stopped
     there = found.keys() - left_over
-    if foreign := there - records.keys():
-        raise ConflictError(
-            f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
-            f"{shown(max(key.checkpoint_id for key in foreign))}: delete it there first, or leave it as it is"
-        )
+    refuse_foreign(thread_id, there - records.keys())
     created_at = yield from _created_at(source, thread_id)
     copy = _Copy(source, target, thread_id, records, there, created_at, has_stand_ins=bool(left_over))
     try:
@@ -151,12 +149,12 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     return transferred
 
 
-def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
+def index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
     """Read a thread's checkpoints without their contents."""
     found: dict[CheckpointKey, CheckpointRecord] = {}
     query = ListQuery(thread_id, limit=_BARE, contents=False)
     while True:
-        page = yield from _on(saver, saver.store.list(query))
+        page = yield from on(saver, saver.store.list(query))
         # It only matters whether there is a header. The headers themselves are read again with the contents.
         found |= {each.position: replace(each.record, header=each.record.header[:1]) for each in page}
         if len(page) < query.limit:
@@ -164,9 +162,18 @@ def _index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointK
         query = replace(query, after=page[-1].position)
 
 
+def refuse_foreign(thread_id: str, foreign: Set[CheckpointKey]) -> None:
+    """Raise an error if the target has checkpoints of a thread that its source lacks."""
+    if foreign:
+        raise ConflictError(
+            f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
+            f"{shown(max(key.checkpoint_id for key in foreign))}: delete it there first, or leave it as it is"
+        )
+
+
 def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
     """Return when a thread was created; 0 if there is none."""
-    threads = yield from _on(saver, saver.store.threads(InboxQuery(thread_id, limit=1)))
+    threads = yield from on(saver, saver.store.threads(InboxQuery(thread_id, limit=1)))
     return threads[0].created_at if threads else 0
 
 
@@ -207,7 +214,7 @@ class _Copy:
         it again under its own. It must have no open channels, because those need ancestors. If every one has some, the
         stand-ins are put first, and they have that time as well.
         """
-        if self.records[min(self.records, key=_place)].written_at == self.created_at:
+        if self.records[min(self.records, key=by_age)].written_at == self.created_at:
             return
         later = [
             key
@@ -215,8 +222,8 @@ class _Copy:
             if record.written_at > self.created_at and not record.open_channels
         ]
         if later:
-            first = min(later, key=_place)
-            stored = yield from _on(self.source, self.source.store.load(first.namespace, first.checkpoint_id))
+            first = min(later, key=by_age)
+            stored = yield from on(self.source, self.source.store.load(first.namespace, first.checkpoint_id))
             if stored is None:
                 raise ConflictError(f"{first.place} {_CHANGED}")
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self.created_at)))
@@ -233,7 +240,7 @@ class _Copy:
             if record.parent_id is None or not channels:
                 continue
             parent = replace(key, checkpoint_id=record.parent_id)
-            if parent in passed or (parent in self.records and _place(parent) < _place(key)):
+            if parent in passed or (parent in self.records and by_age(parent) < by_age(key)):
                 continue
             here = yield from _ancestry(self.source, key, channels)
             if not (here.writes or record.open_channels):
@@ -280,14 +287,14 @@ class _Copy:
     def retire_stand_ins(self) -> Operation[None]:
         """Hide the stand-ins. Those that something is rebuilt from stay for as long as that needs them."""
         if self.has_stand_ins:
-            yield from _on(self.target, self.target.store.delete_runs([self.run_id], self.thread_id))
+            yield from on(self.target, self.target.store.delete_runs([self.run_id], self.thread_id))
 
     def checkpoints(self) -> Operation[Transferred]:
         """Send every checkpoint that the target lacks, parents first.
 
         Each may hold tens of MB, which is known only once it is read, so the number read at once begins low.
         """
-        keys = sorted(self.records, key=_place)
+        keys = sorted(self.records, key=by_age)
         start = sent = 0
         size = _FIRST
         while start < len(keys):
@@ -356,9 +363,9 @@ class _Copy:
     ) -> Operation[None]:
         needed = self._needed(record.key, (value.value for value in values), chunks)
         unseen = self.seen.unseen(self.thread_id, needed)
-        missing = yield from _on(self.target, self.target.store.put(record, values, unseen, ()))
+        missing = yield from on(self.target, self.target.store.put(record, values, unseen, ()))
         if missing.chunks:
-            missing = yield from _on(self.target, self.target.store.put(record, values, needed, ()))
+            missing = yield from on(self.target, self.target.store.put(record, values, needed, ()))
         if missing:
             raise ConflictError(f"the ancestors of {record.key.place} {_CHANGED}")
         self.seen.add(self.thread_id, needed)
@@ -370,9 +377,9 @@ class _Copy:
             return
         needed = self._needed(key, (write.value for write in writes), chunks)
         unseen = self.seen.unseen(self.thread_id, needed)
-        missing = yield from _on(self.target, self.target.store.put_writes(key, writes, unseen))
+        missing = yield from on(self.target, self.target.store.put_writes(key, writes, unseen))
         if missing:
-            yield from _on(self.target, self.target.store.put_writes(key, writes, needed))
+            yield from on(self.target, self.target.store.put_writes(key, writes, needed))
         self.seen.add(self.thread_id, needed)
 
     def _needed(
@@ -399,19 +406,19 @@ def _read(
     query = ListQuery(window[0].thread_id, after=above, limit=len(window))
     found: dict[CheckpointKey, StoredCheckpoint] = {}
     while True:
-        page = yield from _on(saver, saver.store.list(query))
+        page = yield from on(saver, saver.store.list(query))
         found |= {stored.position: stored for stored in page if stored.position in wanted}
-        is_last = len(page) < query.limit or _place(page[-1].position) <= _place(window[0])
+        is_last = len(page) < query.limit or by_age(page[-1].position) <= by_age(window[0])
         if is_last or len(found) == len(window):
             return found
         query = replace(query, after=page[-1].position, limit=fitting(page, growth=_GROWTH, most=_WHOLE))
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
-    return (yield from _on(saver, saver.store.ancestry(key.namespace, key.checkpoint_id, channels)))
+    return (yield from on(saver, saver.store.ancestry(key.namespace, key.checkpoint_id, channels)))
 
 
-def _place(key: CheckpointKey) -> tuple[str, str]:
+def by_age(key: CheckpointKey) -> tuple[str, str]:
     """Return a key for sorting oldest first, unlike listings. LangGraph's ids grow with time: parents come first."""
     return (key.checkpoint_id, key.checkpoint_ns)
 

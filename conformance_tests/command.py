@@ -5,12 +5,10 @@ This module is imported to list the command, so it imports neither the suite's c
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -22,10 +20,12 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from checkpoint_base import arguments
 from checkpoint_base.rendering import (
     Failure,
     add_row,
     console,
+    described,
     number,
     print_json,
     print_table,
@@ -136,31 +136,8 @@ def _require_extra() -> None:
 def _subject(factory_name: str, capabilities: frozenset[Capability]) -> Subject:
     from conformance_tests.trial import Subject
 
-    factory = _imported(factory_name)
+    factory = arguments.factory(factory_name)
     return Subject(factory, capabilities or _declared_by(factory, factory_name), factory_name)
-
-
-def _imported(factory_name: str) -> Factory:
-    module_name, _, attribute = factory_name.partition(":")
-    if not (module_name and attribute.isidentifier()):
-        raise _usage(
-            f"write PACKAGE.MODULE:FACTORY, for example my_package.savers:open_for_tests, not {factory_name!r}"
-        )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = import_module(module_name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a module that raises SystemExit(0) must not look like success
-        raise _usage(
-            f"{module_name!r} cannot be imported from the current folder or from what is installed: {_described(error)}"
-        ) from error
-    factory: Factory | None = getattr(module, attribute, None)
-    if not callable(factory):
-        what = "is not callable" if hasattr(module, attribute) else "does not exist"
-        raise _usage(f"{factory_name} {what}; write the name of a function or class that opens the saver")
-    return factory
 
 
 def _declared_by(factory: Factory, factory_name: str) -> frozenset[Capability]:
@@ -175,17 +152,15 @@ def _declared_by(factory: Factory, factory_name: str) -> frozenset[Capability]:
     try:
         declared = _declared(None, None, [given] if isinstance(given, str) else [str(name) for name in given])
     except (TypeError, click.BadParameter) as error:
-        raise _usage(
+        raise arguments.wrong_usage(
             f"{factory_name}.capabilities is {given!r}, which does not name capabilities: {error}; "
             "set it to a list like ['sync', 'async'], or pass --declare"
         ) from error
     if not declared:
-        raise _usage(f"{factory_name}.capabilities is empty: name at least sync or async there, or pass --declare")
+        raise arguments.wrong_usage(
+            f"{factory_name}.capabilities is empty: name at least sync or async there, or pass --declare"
+        )
     return declared
-
-
-def _usage(message: str) -> click.UsageError:
-    return click.UsageError(visible(message), click.get_current_context())
 
 
 def _require_opening(subject: Subject) -> None:
@@ -202,7 +177,7 @@ def _require_opening(subject: Subject) -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  # as above
-            errors.setdefault(_described(error), []).append(colour)
+            errors.setdefault(described(error), []).append(colour)
         else:
             if not opens_one_storage(subject, colour):
                 raise Failure(f"{subject.factory_name} {ANOTHER_STORAGE}")
@@ -246,7 +221,7 @@ def _results(case: Case, subject: Subject) -> Iterator[Result]:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, perhaps with success
-        yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {_described(error)}")
+        yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {described(error)}")
 
 
 def _progress() -> Progress:
@@ -260,10 +235,6 @@ def _progress() -> Progress:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 # Printing

@@ -257,7 +257,8 @@ def commands(block: Block) -> list[list[str]]:
             words = words[1:]
         for is_pipe, piped in groupby(words, "|".__eq__):
             if not is_pipe:
-                found.append([*piped])
+                command = [*piped]
+                found.append(command[3:] if command[0] == "xargs" else command)  # behind -d '\\n'
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import sqlite3
 import tracemalloc
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
-from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
@@ -583,61 +581,6 @@ def test_encrypted_threads_are_copied_without_the_key(tmp_path: Path, target: SQ
         with SQLiteSaver(tmp_path / "target.db", serde=serde) as there:
             assert_same(secret, there)
     assert b"secret secret" not in (tmp_path / "target.db").read_bytes() + (tmp_path / "target.db-wal").read_bytes()
-
-
-# From a saver that is not of this project, as docs/moving.md tells
-
-
-def take_along(old: InMemorySaver, new: CheckpointSaver) -> None:
-    """Copy the thread by the recipe of docs/moving.md."""
-    page = (Path(__file__).resolve().parent.parent / "docs" / "moving.md").read_text(encoding="utf-8")
-    found = re.search(r"^def take_along\(.*?\n\n\n", page, flags=re.DOTALL | re.MULTILINE)
-    assert found is not None
-    names: dict[str, Any] = {"BaseCheckpointSaver": InMemorySaver}
-    exec(found[0], names)
-    names["take_along"](old, new, "t")
-
-
-def seen(graph: Any) -> list[tuple[Any, ...]]:
-    """What a graph tells of every checkpoint of the thread."""
-    history = [graph.get_state(THREAD, subgraphs=True), *graph.get_state_history(THREAD)]
-    return [(each.values, each.next, each.config, each.metadata, each.interrupts) for each in history]
-
-
-def test_a_delta_channel_that_depends_on_the_order_of_parallel_tasks_is_taken_along(target: SQLiteSaver) -> None:
-    old = InMemorySaver()
-    graph = graphs.delta_graph(old, graphs.LONG)
-    for number in range(8):  # the ids of tasks, by which they must not be ordered, differ each time
-        graph.invoke(graphs.both(f"input {number}"), THREAD)
-    take_along(old, target)
-    there = graphs.delta_graph(target, graphs.LONG)
-    for state in there.get_state_history(THREAD):
-        assert state.values["delta"] == state.values["plain"]
-    assert seen(there) == seen(graph)
-
-
-@pytest.mark.parametrize("build", SITUATIONS.values(), ids=SITUATIONS)
-def test_a_graph_that_waits_is_taken_along_and_goes_on(
-    build: Callable[[CheckpointSaver, Counter[str]], Any], target: SQLiteSaver
-) -> None:
-    old: Any = InMemorySaver()
-    here = build(old, Counter())
-    here.invoke({"log": []}, THREAD)
-    take_along(old, target)
-    runs: Counter[str] = Counter()
-    there = build(target, runs)
-    assert seen(there) == seen(here)
-    questions = [each.id for each in there.get_state(THREAD).interrupts]
-    assert questions
-    if build is not graphs.tasks_in_a_node:  # whose callers the old saver does not tell
-        assert {each.interrupt_id for each in target.interrupts()} == set(questions)
-    while questions:  # one after another, so that some tasks wait beside others that have gone on
-        for graph in (here, there):
-            graph.invoke(Command(resume={questions[0]: "yes"}), THREAD)
-        assert there.get_state(THREAD).values == here.get_state(THREAD).values
-        questions = [each.id for each in there.get_state(THREAD).interrupts]
-    assert list(target.interrupts()) == []
-    assert set(runs.values()) == {1}  # what had finished in the old store did not run again
 
 
 class Meanwhile(CountingTransport):

@@ -358,12 +358,14 @@ def documented() -> dict[str, tuple[list[str], list[str]]]:
         ["delete", "ann-1", "--yes"],
         ["prune", "--all", "--yes"],
         ["transfer", "--all", "--to", "{url}.copy"],
+        ["import", "conformance_tests.factories:from_environment", "--all"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_the_documents_for_programs_are_those_on_the_page(
-    ask: Callable[..., Any], url: str, arguments: list[str]
+    ask: Callable[..., Any], url: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CHECKPOINT_STORE", url)  # which the factory opens
     document = ask(*(argument.format(url=url) for argument in arguments))
     names, of_an_item = documented()[arguments[0]]
     assert list(document) == names

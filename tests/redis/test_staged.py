@@ -143,7 +143,7 @@ def put_operation(saver: RedisSaver, values: dict[str, Any], config: Any = CONFI
     checkpoint: Any = empty_checkpoint()
     versions: Any = {channel: saver.get_next_version(None, None) for channel in values}
     checkpoint.update(channel_values=values, channel_versions=versions)
-    return saver._operations.put(config, checkpoint, {"source": "loop", "step": 1}, versions)
+    return saver.operations.put(config, checkpoint, {"source": "loop", "step": 1}, versions)
 
 
 def until(script: Script, operation: Any, transport: RedisTransport, *, repeats: int = 1) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoint_base.rendering import number, visible
+from checkpoint_base.cli.rendering import number, visible
 from conformance_tests.contract import AREAS
 from conformance_tests.report import abridged
 

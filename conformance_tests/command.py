@@ -20,8 +20,8 @@ from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from checkpoint_base import arguments
-from checkpoint_base.rendering import (
+from checkpoint_base.cli import arguments
+from checkpoint_base.cli.rendering import (
     Failure,
     add_row,
     console,

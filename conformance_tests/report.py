@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal, TypeAlias
 
-from checkpoint_base.rendering import number, visible
+from checkpoint_base.cli.rendering import number, visible
 from conformance_tests.contract import AREAS, CLAUSES, Capability, Clause
 from conformance_tests.runner import Result
 

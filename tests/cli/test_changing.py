@@ -18,6 +18,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.types import Command
 
 from checkpoint_base import CheckpointSaver, ConflictError, CorruptCheckpoint, InvalidKey, cli, codec, open_saver
+from checkpoint_base.cli import moving
 from checkpoint_base.sqlite.store import SQLiteStore
 from conformance_tests import graphs
 from tests.cli.conftest import (
@@ -494,14 +495,14 @@ def test_transfer_of_a_thread_that_goes_on_counts_what_was_sent_and_what_was_the
     ask: Callable[..., Any], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
-    real = cli.transfer_counting
+    real = moving.transfer_counting
 
     def meanwhile(source: CheckpointSaver, target: CheckpointSaver, thread: str) -> Any:
         with open_saver(url) as service:
             graph(service).update_state({"configurable": {"thread_id": thread}}, {"topic": "rye"})
         return real(source, target, thread)
 
-    monkeypatch.setattr(cli, "transfer_counting", meanwhile)
+    monkeypatch.setattr(moving, "transfer_counting", meanwhile)
     before = len(checkpoints(url, "done"))
     first, second = (ask("transfer", "done", "--to", other) for _ in range(2))
     assert (first["checkpoints"], first["sent"]) == (before + 1, before + 1)
@@ -540,14 +541,14 @@ def test_transfer_goes_on_behind_a_thread_that_differs_and_tells_of_it_at_the_en
 def test_transfer_goes_on_behind_a_thread_that_the_target_cannot_hold(
     call: Callable[..., Result], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = cli.transfer_counting
+    real = moving.transfer_counting
 
     def refusing(source: CheckpointSaver, target: CheckpointSaver, thread: str) -> Any:
         if thread == "bob-1":
             raise InvalidKey("channel 'kkk' is longer than 2000 bytes")
         return real(source, target, thread)
 
-    monkeypatch.setattr(cli, "transfer_counting", refusing)
+    monkeypatch.setattr(moving, "transfer_counting", refusing)
     other = f"sqlite:///{tmp_path}/other.db"
     result = call("transfer", "--all", "--to", other)
     assert result.exit_code == 1

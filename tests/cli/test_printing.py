@@ -24,7 +24,8 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.base import empty_checkpoint
 from pydantic import HttpUrl
 
-from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver, rendering
+from checkpoint_base import CheckpointSaver, StoreUnavailable, cli, open_saver
+from checkpoint_base.cli import rendering
 from tests.cli.conftest import (
     EVERY_THREAD,
     HOSTILE,
@@ -132,7 +133,7 @@ def test_output_that_cannot_be_written_is_an_error(url: str, command: list[str],
 @pytest.mark.parametrize("printed", ["print_json(['x' * 100_000])", "say('x' * 100_000)"])
 def test_output_of_which_a_part_can_be_written_is_an_error(printed: str, unbuffered: str, tmp_path: Path) -> None:
     program = (
-        "import resource; from checkpoint_base import rendering\n"
+        "import resource; from checkpoint_base.cli import rendering\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as on a disk that is nearly full\n"
         "rendering.require_output()\n"
         f"try: rendering.{printed}\n"

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import click
 import orjson
 
-from checkpoint_base.rendering import Failure, described, visible
+from checkpoint_base.cli.rendering import Failure, described, visible
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.sqlite.connections import MEMORY
 from checkpoint_base.urls import open_saver, split_url

@@ -1,0 +1,3 @@
+from checkpoint_base.cli import main
+
+main(prog_name="checkpoints")

@@ -23,18 +23,14 @@ from langgraph.checkpoint.base import (
     PendingWrite,
     writes_sort_key,
 )
-from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import ERROR
 
 from checkpoint_base.cache import Memory
-from checkpoint_base.codec import Codec, Encoding
+from checkpoint_base.codec import Encoding
 from checkpoint_base.errors import (
     UNREADABLE,
     ConflictError,
-    CorruptCheckpoint,
-    SchemaMismatch,
-    SerializationError,
     UnsupportedOperation,
     damage,
     damage_of,
@@ -87,6 +83,7 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation, about, each
+from checkpoint_base.values import Values
 
 _LOG = logging.getLogger(__name__)
 
@@ -110,8 +107,7 @@ class Operations:
     """
 
     store: CheckpointStore
-    serde: SerializerProtocol
-    codec: Codec
+    values: Values
     memory: Memory
     clock: Callable[[], int] = _now
 
@@ -172,6 +168,10 @@ class Operations:
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
         return config_of(key)
 
+    def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
+        previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
+        return self.values.encode(value, f"channel {channel!r} of {key.place}", previous=previous)
+
     def _record(
         self, key: CheckpointKey, config: RunnableConfig, checkpoint: Checkpoint, metadata: CheckpointMetadata
     ) -> CheckpointRecord:
@@ -182,13 +182,12 @@ class Operations:
             (escape(channel), version_key(version)) for channel, version in checkpoint["channel_versions"].items()
         )
         open_channels = tuple(map(escape, rebuilt_channels(checkpoint, everything)))
-        type_, data = self._dump([header, everything], f"checkpoint {key.place}")
         caller_id = caller_of(key.checkpoint_ns, everything)
         associated = _associated_with(key, parent_id, channels, open_channels, caller_id)
         return CheckpointRecord(
             key=key,
             parent_id=parent_id,
-            header=self.codec.encode_whole(type_, data, associated=associated),
+            header=self.values.encode_whole([header, everything], f"checkpoint {key.place}", associated=associated),
             channels=channels,
             open_channels=open_channels,
             terms=b"".join(self._terms(everything)),
@@ -221,7 +220,7 @@ class Operations:
                 written_at=now,
             )
             what = f"write {position} to {channel!r} of task {shown(task_id)} on {key.place}"
-            encoding = self._encode(value, what, associated=_associated_with_write(write))
+            encoding = self.values.encode(value, what, associated=_associated_with_write(write))
             encodings.append(encoding)
             records[write.idx] = replace(write, value=encoding.record)
         if not records:
@@ -300,7 +299,8 @@ class Operations:
             for write in sorted(generation, key=_write_order):
                 histories[names[write.channel]]["writes"].append(self._pending_write(write, found.chunks, where))
         for name, seed in found.seeds.items():
-            histories[names[name]]["seed"] = self._decode(seed, found.chunks, f"channel {names[name]!r} of {where}")
+            channel = names[name]
+            histories[channel]["seed"] = self.values.decode(seed, found.chunks, f"channel {channel!r} of {where}")
         return histories
 
     def list(
@@ -385,7 +385,7 @@ class Operations:
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
             associated = _associated_with_write(found.write)
             try:
-                written = self._decode(found.write.value, found.chunks, where, associated=associated)
+                written = self.values.decode(found.write.value, found.chunks, where, associated=associated)
                 asking = [asked(question, where) for question in questions_in(written)]
             except UNREADABLE as unreadable:
                 asking, error = [("", None, None)], str(unreadable)
@@ -419,8 +419,8 @@ class Operations:
                 what = f"channel {name!r} of {where}"
                 source = (record.key.thread_id, stored.values[channel])
                 if channel not in joined or joined[channel][0] != source:
-                    joined[channel] = source, self._join(stored.values[channel], stored.chunks, what)
-                values[name] = self._rebuild(joined[channel][1], what)
+                    joined[channel] = source, self.values.join(stored.values[channel], stored.chunks, what)
+                values[name] = self.values.rebuild(joined[channel][1], what)
         checkpoint = {
             **header,
             "channel_values": values,
@@ -438,7 +438,7 @@ class Operations:
 
     def _pending_write(self, write: WriteRecord, chunks: Mapping[ChunkId, Chunk], where: str) -> PendingWrite:
         channel = unescape(write.channel)
-        value = self._decode(
+        value = self.values.decode(
             write.value,
             chunks,
             f"write {write.idx} to {channel!r} of task {shown(write.task_id)} on {where}",
@@ -451,7 +451,7 @@ class Operations:
         associated = _associated_with(
             record.key, record.parent_id, record.channels, record.open_channels, record.caller_id
         )
-        match self._decode(ValueRecord(record.header), {}, what, associated=associated):
+        match self.values.decode(ValueRecord(record.header), {}, what, associated=associated):
             case [dict() as header, dict() as metadata]:
                 return header, metadata
         raise damage(f"{what} holds something else")
@@ -465,55 +465,12 @@ class Operations:
         except UNREADABLE as unreadable:
             return {}, str(unreadable)
 
-    # Values and bytes
-
-    def _encode(self, value: Any, what: str, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
-        type_, data = self._dump(value, what)
-        try:
-            return self.codec.encode(type_, data, previous=previous, associated=associated)
-        except ValueError as error:
-            raise SerializationError(f"{what} cannot be stored: {error}") from error
-
-    def _encode_channel(self, key: CheckpointKey, channel: str, value: Any) -> Encoding:
-        previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
-        return self._encode(value, f"channel {channel!r} of {key.place}", previous)
-
-    def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
-        try:
-            type_, data = self.serde.dumps_typed(value)
-        except Exception as error:
-            raise SerializationError(f"{what} cannot be stored: {error}") from error
-        return type_, bytes(data)
-
-    def _decode(
-        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
-    ) -> Any:
-        return self._rebuild(self._join(record, chunks, what, associated=associated), what)
-
-    def _join(
-        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
-    ) -> tuple[str, bytes]:
-        try:
-            return self.codec.decode(record, chunks, associated=associated)
-        except CorruptCheckpoint as error:
-            raise damage(f"{what}: {error}") from error
-        except SchemaMismatch as error:
-            raise SchemaMismatch(f"{what}: {error}") from error
-
-    def _rebuild(self, typed: tuple[str, bytes], what: str) -> Any:
-        try:
-            return self.serde.loads_typed(typed)
-        except CorruptCheckpoint as error:
-            raise damage(f"{what}: {error}") from error
-        except Exception as error:
-            raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
+    # Queries
 
     def _terms(self, metadata: Mapping[str, Any]) -> tuple[bytes, ...]:
         """Digests to filter by; none if the metadata is encrypted, because even a digest would reveal too much."""
         # Not isinstance: of a protocol's subclass that takes 5 microseconds.
-        return () if EncryptedSerializer in type(self.serde).__mro__ else terms_of(metadata)
-
-    # Queries
+        return () if EncryptedSerializer in type(self.values.serde).__mro__ else terms_of(metadata)
 
     def _checkpoints(
         self,

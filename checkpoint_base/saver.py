@@ -31,6 +31,7 @@ from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.store import CheckpointStore
 from checkpoint_base.tracing import span
 from checkpoint_base.transport import Operation, Retrying, arun, run
+from checkpoint_base.values import Values
 
 T = TypeVar("T")
 
@@ -415,7 +416,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     def operations(self) -> Operations:
         """What the methods above run: LangGraph's meaning on this saver's store, without I/O."""
         # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
-        return Operations(self.store, self.serde, self._codec, self._memory.get())
+        return Operations(self.store, Values(self.serde, self._codec), self._memory.get())
 
     def _run(self, name: str, operation: Operation[T]) -> T:
         with span(name, self.store):

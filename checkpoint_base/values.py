@@ -1,0 +1,63 @@
+"""Values as records and back, by the serializer and the codec of one saver. An error names the place of its value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from checkpoint_base.codec import Codec, Encoding
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, SerializationError, damage
+from checkpoint_base.records import Chunk, ChunkId, ValueRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """How one saver writes values. ``what`` is the place of a value, in words; ``associated`` is as in `Codec`."""
+
+    serde: SerializerProtocol
+    codec: Codec
+
+    def encode(self, value: Any, what: str, *, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
+        type_, data = self._dump(value, what)
+        try:
+            return self.codec.encode(type_, data, previous=previous, associated=associated)
+        except ValueError as error:
+            raise SerializationError(f"{what} cannot be stored: {error}") from error
+
+    def encode_whole(self, value: Any, what: str, *, associated: bytes) -> bytes:
+        """Encode a value without chunks."""
+        return self.codec.encode_whole(*self._dump(value, what), associated=associated)
+
+    def decode(
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
+    ) -> Any:
+        return self.rebuild(self.join(record, chunks, what, associated=associated), what)
+
+    def join(
+        self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
+    ) -> tuple[str, bytes]:
+        """Return the serializer's tag and bytes, which `rebuild` takes."""
+        try:
+            return self.codec.decode(record, chunks, associated=associated)
+        except CorruptCheckpoint as error:
+            raise damage(f"{what}: {error}") from error
+        except SchemaMismatch as error:
+            raise SchemaMismatch(f"{what}: {error}") from error
+
+    def rebuild(self, typed: tuple[str, bytes], what: str) -> Any:
+        try:
+            return self.serde.loads_typed(typed)
+        except CorruptCheckpoint as error:
+            raise damage(f"{what}: {error}") from error
+        except Exception as error:
+            raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
+
+    def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
+        try:
+            type_, data = self.serde.dumps_typed(value)
+        except Exception as error:
+            raise SerializationError(f"{what} cannot be stored: {error}") from error
+        return type_, bytes(data)

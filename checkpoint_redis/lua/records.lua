@@ -88,8 +88,8 @@ local function has_terms(terms, wanted)
 end
 
 -- The tasks that wait on a checkpoint of the root namespace, in the form they have in meta; just those in `only`, a set
--- of tasks, if it is given.
-local function waiting_on(hash, checkpoint, listed, only)
+-- of tasks, if it is given. `brought` are writes by their fields that are about to be stored.
+local function waiting_on(hash, checkpoint, listed, only, brought)
     if not checkpoint or not listed then return '' end
     local asked, settled, waiting = {}, {}, {}
     if only then
@@ -99,7 +99,8 @@ local function waiting_on(hash, checkpoint, listed, only)
         end
         listed = table.concat(some)
     end
-    each_field(hash, write_fields('', checkpoint, listed), function(_, body)
+    each_field(hash, write_fields('', checkpoint, listed), function(field, body)
+        body = brought and brought[field] or body
         local write = body and parse_write(body)
         if write and write.settles then settled[write.task] = true end
         if write and write.questions > 0 then asked[#asked + 1] = write end

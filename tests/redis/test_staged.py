@@ -15,7 +15,7 @@ import redis as redis_py
 from langgraph.checkpoint.base import empty_checkpoint
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
+from checkpoint_base import CheckpointSaver, ConflictError, StoreUnavailable, open_saver
 from checkpoint_redis import RedisSaver, scripts, store
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Call, OneAttempt, RedisTransport
@@ -340,6 +340,33 @@ def test_a_writer_that_fails_takes_nothing_that_a_value_holds_meanwhile(redis_ur
         assert left_behind(redis_url, prefix) == {}
         with RedisSaver(redis_url, prefix=prefix) as reader:
             assert [each.checkpoint["channel_values"] for each in reader.list(CONFIG)] == [LARGE, LARGE]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_copy_has_nothing_of_what_a_writer_has_staged(goes_on: bool, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver, RedisSaver(redis_url, prefix=prefix) as other:
+        put(other, {"a": ["x" * 900] * 20})
+        stored = raw.hlen(other.store._keys("thread")[0])  # type: ignore[attr-defined]
+        operation = put_operation(saver, LARGE)
+        request = until(scripts.PUT, operation, saver.store.transport)
+        other.copy_thread("thread", "copy")
+        assert raw.hlen(other.store._keys("copy")[0]) == stored  # type: ignore[attr-defined]
+        assert values_of(other, config_of("copy")) == {"a": ["x" * 900] * 20}
+        if goes_on:
+            with pytest.raises(StopIteration):
+                operation.send(saver.store.transport.execute(request))
+            other.copy_thread("thread", "copy")
+            assert values_of(other, config_of("copy")) == LARGE
+
+
+def test_a_copy_that_is_refused_leaves_nothing(redis_url: str, prefix: str, keys: Callable[[], set[bytes]]) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for thread_id in ("source", "thread"):
+            put(saver, LARGE, config_of(thread_id))
+        before = keys()
+        with pytest.raises(ConflictError):
+            saver.copy_thread("source", "thread")
+        assert keys() == before
 
 
 def test_a_put_that_has_to_come_again_with_more_takes_back_what_came_first(redis_url: str, prefix: str) -> None:

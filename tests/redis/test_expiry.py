@@ -371,6 +371,7 @@ def test_a_copy_of_which_a_part_was_lost_is_made_again(
         saver.copy_thread("thread", "copy")
         assert lost == [5]
         assert values_of(saver, config_of("copy")) == LARGE
+        assert raw.keys(f"{prefix}:*copy:*") == []
 
 
 # Any interleaving

@@ -255,6 +255,17 @@ def test_a_checkpoint_that_is_put_or_copied_again_belongs_to_its_new_run_only(
         assert [found.checkpoint["channel_values"] for found in reader.list(config_of(id_))] == [{"a": 1}]
 
 
+def test_a_run_is_found_by_its_other_checkpoints_when_one_is_put_again_by_another_run(
+    saver: RedisSaver, reader: RedisSaver
+) -> None:
+    put(saver, {"a": 1}, metadata={"source": "loop", "step": 1, "run_id": "first"})
+    checkpoint: Any = empty_checkpoint()
+    for run in ("first", "second"):
+        saver.put(CONFIG, checkpoint, {"source": "loop", "step": 2, "run_id": run}, {})
+    reader.delete_for_runs(["first"])
+    assert [place(found)[0] for found in reader.list(CONFIG)] == [checkpoint["id"]]
+
+
 def test_pieces_of_a_value_that_are_removed_before_they_are_taken_over_are_sent_again(
     saver: RedisSaver, reader: RedisSaver
 ) -> None:

@@ -1,4 +1,4 @@
--- uses: bytes index records thread contents
+-- uses: bytes index records thread contents listing
 -- KEYS: index, and the thread if there is only one
 -- ARGV: t or w, the command that reads the index, its first and second bound, the only thread or nothing, terms, most
 --       items to return, bytes to reply with, most members to look at
@@ -85,33 +85,6 @@ end
 if only ~= '' then
     local meta = thread_of(only)
     if not meta then return why_absent(index, only) or reply end
-    for _, member in ipairs(own_entries(only, meta)) do
-        local problem = add(member)
-        if problem then return problem end
-        if #reply > limit or budget.left <= 0 then
-            reply[1] = '(' .. member
-            return reply
-        end
-    end
-    return reply
+    return add_all(own_entries(only, meta), reply, limit, budget, add) or reply
 end
-
-while true do
-    local size = math.min(looks, 100)
-    local members = redis.call(command, index, from, to, 'LIMIT', 0, size)
-    for _, member in ipairs(members) do
-        from = '(' .. member
-        local problem = add(member)
-        if problem then return problem end
-        if #reply > limit or budget.left <= 0 then
-            reply[1] = from
-            return reply
-        end
-    end
-    if #members < size then return reply end
-    looks = looks - size
-    if looks <= 0 then
-        reply[1] = from
-        return reply
-    end
-end
+return add_range(index, command, from, to, looks, reply, limit, budget, add)

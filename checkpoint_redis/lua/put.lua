@@ -50,7 +50,7 @@ local stored = {'c' .. place, record}
 if is_latest then stored[3], stored[4] = 's' .. ns, checkpoint end
 for at = 13, chunks_end do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, own, ARGV, values_end + 1, chunks_end) end
+if staged then claim_staged(hash, index, thread, staged, own, stored) end
 
 local added = {
     0, checkpoint_entry(thread, checkpoint, ns),

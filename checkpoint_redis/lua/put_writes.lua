@@ -52,7 +52,7 @@ if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
     waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks, brought)
 end
 call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, own, ARGV, writes_end + 1, #ARGV) end
+if staged then claim_staged(hash, index, thread, staged, own, stored) end
 set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, {})
 sweep_expired(index, now)
 return false

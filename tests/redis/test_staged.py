@@ -133,6 +133,17 @@ def test_what_does_not_fit_leaves_a_full_server_with_as_much_room_as_before(
                 assert values_of(other, config_of("new")) is None
 
 
+@pytest.mark.parametrize("act", STORING, ids=lambda act: act.__name__)
+def test_what_is_stored_takes_over_all_that_was_staged_for_it(
+    act: Callable[[CheckpointSaver, str, Any], None], redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, LARGE, config_of("source"))
+        act(saver, "thread", LARGE["large"])
+        assert raw.hlen(saver.store._keys("thread")[0]) > 100  # type: ignore[attr-defined]
+        assert left_behind(redis_url, prefix) == {}
+
+
 class Stop(Exception):
     pass
 

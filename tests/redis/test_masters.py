@@ -219,7 +219,6 @@ def test_a_server_alone_is_not_taken_for_a_cluster(redis_url: str, colour: str) 
 
 
 WRITES: dict[str, Callable[[RedisSaver, Any], Any]] = {
-    "setup": lambda saver, _: saver.setup(),
     "put": lambda saver, _: put(saver, {"a": 2}, config_of("thread")),
     "put_writes": lambda saver, config: saver.put_writes(config, [("a", 1)], "task"),
     "copy_thread": lambda saver, _: saver.copy_thread("thread", "copy"),
@@ -234,15 +233,23 @@ def test_whatever_writes_waits_for_replicas_and_reading_does_not(
     act: str, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "WAIT_MS", 1)
-    with RedisSaver(redis_url, prefix=prefix, deadline=0) as saver:
-        config = put(saver, {"a": 1}, config_of("thread"))
-        monkeypatch.setattr(saver.store.transport, "_replicas", 1)
+    with RedisSaver(redis_url, prefix=prefix) as writer:
+        config = put(writer, {"a": 1}, config_of("thread"))
+    with RedisSaver(redis_url, prefix=prefix, replicas=1, deadline=0) as saver:
         with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
             WRITES[act](saver, config)
         saver.get_tuple(config)
         saver.get_delta_channel_history(config=config, channels=["a"])
         for listing in (saver.list(config), saver.history(config), saver.threads(), saver.interrupts()):
             list(listing)
+
+
+def test_setting_up_waits_for_replicas(redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WAIT_MS", 1)
+    saver = RedisSaver(redis_url, prefix=prefix, replicas=1, deadline=0)
+    with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+        saver.setup()
+    saver.close()
 
 
 @pytest.mark.parametrize("kind", ["Redis", "Valkey"])

@@ -15,7 +15,7 @@ import redis as redis_py
 from langgraph.checkpoint.base import empty_checkpoint
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from checkpoint_base import CheckpointSaver, ConflictError, StoreUnavailable, open_saver
+from checkpoint_base import CheckpointSaver, ConflictError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, scripts, store
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Call, OneAttempt, RedisTransport
@@ -273,6 +273,15 @@ def test_an_operation_that_nobody_goes_on_with_is_closed_in_silence(redis_url: s
         operation.close()
         put(saver, LARGE)
         assert values_of(saver) == LARGE
+
+
+def test_what_cannot_be_taken_back_hides_no_error(redis_url: str, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        operation = put_operation(saver, LARGE)
+        until(scripts.PUT, operation, saver.store.transport)
+        assert isinstance(operation.throw(Stop()), OneAttempt)
+        with pytest.raises(Stop):
+            operation.throw(UnsupportedOperation("refused"))
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

@@ -270,20 +270,29 @@ def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, pr
             assert values_of(reader) == LARGE
 
 
-@pytest.mark.parametrize("by", ["put", "put_writes"])
+@pytest.mark.parametrize("by", ["put", "put_writes", "copy_thread"])
 def test_pieces_that_a_small_value_consists_of_too_stay(by: str, soon: None, redis_url: str, prefix: str) -> None:
     part = LARGE["large"][:300]
     with RedisSaver(redis_url, prefix=prefix) as saver:
         config = put(saver, {"a": 1})
         crashed(redis_url, prefix, lambda dying: put(dying, LARGE), requests=1)
-        put(saver, {"a": part}, config) if by == "put" else saver.put_writes(config, [("a", part)], "task")
+        if by == "put":
+            put(saver, {"a": part}, config)
+        elif by == "put_writes":
+            saver.put_writes(config, [("a", part)], "task")
+        else:
+            saver.copy_thread("thread", "copy")
+            put(saver, {"a": part}, config_of("copy"))
+            saver.copy_thread("copy", "thread")
         time.sleep(0.4)
         swept(saver)
         with RedisSaver(redis_url, prefix=prefix) as reader:
             found = reader.get_tuple(CONFIG)
             assert found is not None
-            assert (found.checkpoint["channel_values"] == {"a": part}) == (by == "put")
-            assert found.pending_writes == ([] if by == "put" else [("task", "a", part)])
+            if by == "put_writes":
+                assert found.pending_writes == [("task", "a", part)]
+            else:
+                assert found.checkpoint["channel_values"] == {"a": part}
 
 
 @pytest.mark.parametrize("pieces", ["all", "all but the last", "the first"])

@@ -1,5 +1,5 @@
 -- uses: bytes index records thread contents listing
--- KEYS: index, and the thread if there is only one
+-- KEYS: the thread if there is only one, index
 -- ARGV: t or w, the command that reads the index, its first and second bound, the only thread or nothing, terms, most
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
@@ -7,7 +7,7 @@
 --   of w, questions: thread, id and record as above, member, write, chunks, joined ids of further chunks
 -- What is damaged is returned as it is, and what is missing as an empty text: the caller lists it with an error, and it
 -- hides no other thread. Only a thread of which nothing is there is an error: a cluster may be moving it just now.
-local index = KEYS[1]
+local index = KEYS[#KEYS]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
 if not is_intact(index) then return lost_index(index) end

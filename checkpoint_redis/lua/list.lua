@@ -1,11 +1,11 @@
 -- uses: bytes index records thread contents listing
--- KEYS: index, and the thread if there is only one
+-- KEYS: the thread if there is only one, index
 -- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 for one namespace only, that namespace, terms, 1 for
 --       contents, most checkpoints to return, bytes of them to reply with, most members to look at, ttl to refresh with
 --       or 0, bytes of chunks to reply with in addition
 -- Returns where to go on, or nothing at the end; then for each checkpoint
 --         thread, ns, id, record, values, writes, chunks, joined ids of further chunks
-local index = KEYS[1]
+local index = KEYS[#KEYS]
 local highest, lowest, one_ns, only_ns = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local terms, with_contents = ARGV[5], ARGV[6] == '1'
 local limit, budget, looks, ttl = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9]), tonumber(ARGV[10])

@@ -72,6 +72,15 @@ def test_a_thread_that_has_only_writes_left_is_not_listed_until_their_checkpoint
     assert found.pending_writes == [("task", "a", 2)]
 
 
+def test_a_run_is_found_by_the_checkpoint_that_pruning_has_left_of_it(saver: RedisSaver, reader: RedisSaver) -> None:
+    for step in range(2):
+        put(saver, {"a": step}, metadata={"source": "loop", "step": step, "run_id": "run"})
+    saver.prune(["thread"])
+    assert values_of(reader) == {"a": 1}
+    saver.delete_for_runs(["run"])
+    assert values_of(reader) is None
+
+
 def test_one_checkpoint_is_listed_if_it_is_before_the_bound_and_no_other(saver: RedisSaver, reader: RedisSaver) -> None:
     configs = [put(saver, {"a": number}) for number in range(4)]
     for at, before in ((1, 3), (1, 1), (1, 0)):

@@ -357,6 +357,9 @@ def test_a_writer_that_fails_takes_nothing_that_a_value_holds_meanwhile(redis_ur
         request = until(scripts.PUT, operation, transport)
         transport.execute(request)  # applied, but the answer is lost
         interrupted(operation, transport, StoreUnavailable("late"))
+        operation = put_operation(failing, LARGE)
+        until(scripts.PUT, operation, transport, repeats=2)  # stages what is stored
+        interrupted(operation, transport, Stop())
         assert left_behind(redis_url, prefix) == {}
         with RedisSaver(redis_url, prefix=prefix) as reader:
             assert [each.checkpoint["channel_values"] for each in reader.list(CONFIG)] == [LARGE, LARGE]

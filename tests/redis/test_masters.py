@@ -21,7 +21,7 @@ from checkpoint_redis.connections import close_idle
 from tests.faults.proxy import Proxy
 from tests.redis.conftest import aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server
-from tests.servers.redis import SLOTS, asked, installations, place, redis, redis_cluster, redis_sentinel
+from tests.servers.redis import SLOTS, Watched, asked, installations, place, redis, redis_cluster, redis_sentinel
 
 COLOURS = ["sync", "async"]
 
@@ -250,6 +250,19 @@ def test_setting_up_waits_for_replicas(redis_url: str, prefix: str, monkeypatch:
     with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
         saver.setup()
     saver.close()
+
+
+def test_as_many_replicas_must_confirm_as_were_asked_for(
+    watched_server: Watched, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(watched_server.url, prefix=prefix, replicas=1) as saver:
+        put(saver, {"a": 1}, config_of("thread"))
+    monkeypatch.setattr(transport, "WAIT_MS", 1000)
+    with (
+        open_saver(watched_server.url, prefix=prefix, replicas=2, deadline=0) as saver,
+        pytest.raises(StoreUnavailable, match=r"only 1 replica\(s\) confirmed it within 1 seconds, not 2"),
+    ):
+        put(saver, {"a": 2}, config_of("thread"))
 
 
 @pytest.mark.parametrize("kind", ["Redis", "Valkey"])

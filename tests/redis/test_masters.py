@@ -101,6 +101,21 @@ def test_a_server_that_has_become_a_replica_is_left_for_the_one_behind_its_addre
             assert [values_of(reader, config_of(f"t{n}")) for n in range(5)] == [{"n": -n} for n in range(5)]
 
 
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_master_that_sentinel_holds_for_down_is_not_asked(colour: str) -> None:
+    with redis_sentinel(replicas=0) as watched:
+        [pid] = watched.pids.values()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: "o_down" in str(asked(watched.sentinel, "SENTINEL MASTERS")))
+            saver = RedisSaver(f"{watched.url}?socket_timeout=1", deadline=0)
+            with pytest.raises(StoreUnavailable, match=r"no Sentinel names a master of .* that is up"):
+                saver.setup() if colour == "sync" else asyncio.run(saver.asetup())
+            saver.close()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 # Clusters
 
 

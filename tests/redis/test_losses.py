@@ -329,6 +329,31 @@ def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, 
                 read()
 
 
+def test_a_list_of_writes_that_names_one_of_them_twice_is_corrupt(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        saver.put_writes(put(saver, {"a": 1}), [("a", 1), ("a", 2)], "task")
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        [field] = [field for field in raw.hkeys(thread) if field[:1] == b"w"]
+        assert raw.hget(thread, field) == b"task\0000\0task\0001\0"
+        raw.hset(thread, field, b"task\0000\0task\0000\0")
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(CONFIG))):
+            with pytest.raises(CorruptCheckpoint, match="'thread'"):
+                read()
+
+
+def test_nodes_that_refer_to_themselves_are_corrupt_and_keep_nobody_busy(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"large": [os.urandom(700).hex() for _ in range(1200)]})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        nodes = [field for field, entry in raw.hgetall(thread).items() if field[:1] == b"#" and entry[:1] == b"n"]
+        assert nodes
+        raw.hset(thread, mapping={field: raw.hget(thread, field) + field[1:] for field in nodes})
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(None))):
+            with pytest.raises(CorruptCheckpoint, match="'thread'"):
+                read()
+        saver.prune(["thread"])
+
+
 def test_a_layout_that_is_lost_is_noticed_by_the_next_to_open(redis_url: str, raw: Any, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:
         put(saver, {"a": 1})

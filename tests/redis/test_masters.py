@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -21,7 +22,17 @@ from checkpoint_redis.connections import close_idle
 from tests.faults.proxy import Proxy
 from tests.redis.conftest import aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server
-from tests.servers.redis import SLOTS, Watched, asked, installations, place, redis, redis_cluster, redis_sentinel
+from tests.servers.redis import (
+    SERVICE,
+    SLOTS,
+    Watched,
+    asked,
+    installations,
+    place,
+    redis,
+    redis_cluster,
+    redis_sentinel,
+)
 
 COLOURS = ["sync", "async"]
 
@@ -114,6 +125,27 @@ def test_a_master_that_sentinel_holds_for_down_is_not_asked(colour: str) -> None
             saver.close()
         finally:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_sentinel_that_says_nothing_is_asked_once(watched_server: Watched, prefix: str) -> None:
+    with (
+        socket.create_server((HOST, 0), backlog=50) as silent,
+        redis_py.Redis(port=watched_server.master()) as admin,
+    ):
+        sentinels = f"{HOST}:{silent.getsockname()[1]},{HOST}:{watched_server.sentinel}"
+        options = f"prefix={prefix}&client_name={prefix}&socket_timeout=0.3"
+        with open_saver(f"redis+sentinel://{sentinels}/{SERVICE}?{options}") as saver:
+            for number in range(3):
+                put(saver, {"n": number}, config_of("thread"))
+                [ours] = [client["id"] for client in admin.client_list() if client["name"] == prefix]
+                admin.client_kill_filter(_id=ours)  # so the next call needs a new connection
+        silent.setblocking(False)
+        asked_for = 0
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked_for += 1
+    assert asked_for == 1
 
 
 # Clusters

@@ -553,6 +553,32 @@ def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, pr
         assert {found.thread_id for found in saver.threads()} == {f"{n}" for n in range(20)}
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_call_that_fails_gives_its_connection_back(colour: str, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver.from_conn_string(f"{redis_url}?prefix={prefix}&max_connections=1", deadline=0) as saver:
+        key = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        raw.set(key, "something else")
+
+        async def fail() -> None:
+            with pytest.raises(SchemaMismatch):
+                await saver.aget_tuple(CONFIG)
+
+        async def use() -> None:
+            for _ in range(3):
+                await fail()
+            raw.delete(key)
+            assert await saver.aget_tuple(CONFIG) is None
+
+        if colour == "async":
+            asyncio.run(use())
+            return
+        for _ in range(3):
+            with pytest.raises(SchemaMismatch):
+                saver.get_tuple(CONFIG)
+        raw.delete(key)
+        assert saver.get_tuple(CONFIG) is None
+
+
 def test_a_cluster_may_be_spoken_to_on_one_connection_for_each_server(cluster_server: Server, prefix: str) -> None:
     with RedisSaver.from_conn_string(f"{cluster_server.url}?prefix={prefix}&max_connections=1", deadline=5) as saver:
         for number in range(10):

@@ -124,7 +124,7 @@ def test_what_does_not_fit_leaves_a_full_server_with_as_much_room_as_before(
         put(other, {"a": 1})
         for thread_id in ("new", "thread"):
             with room_for(10 * MB, url):
-                with pytest.raises(StoreUnavailable, match="maxmemory"):
+                with pytest.raises(StoreUnavailable, match="has reached maxmemory"):
                     act(saver, thread_id, random.Random(2).randbytes(40 * MB))
                 assert left_behind(url, prefix) == {}
                 for number in range(20):
@@ -428,6 +428,23 @@ def left_by_the_dead(url: str, prefix: str, thread_id: str, values: dict[str, An
         operation = put_operation(dies, values, config_of(thread_id))
         until(scripts.PUT, operation, dies.store.transport)
         operation.close()
+
+
+def test_the_deadline_of_the_dead_is_not_that_of_the_living(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver, RedisSaver(redis_url, prefix=prefix) as other:
+        with monkeypatch.context() as soon:
+            soon.setattr(store, "STAGED_MS", 300)
+            left_by_the_dead(redis_url, prefix, "thread", LARGE)
+        other.delete_thread("thread")
+        operation = put_operation(saver, LARGE)
+        request = until(scripts.PUT, operation, saver.store.transport)
+        time.sleep(0.4)
+        list(other.threads())  # sweeps
+        with pytest.raises(StopIteration):  # one request, so nothing was missing
+            operation.send(saver.store.transport.execute(request))
+        assert values_of(other) == LARGE
 
 
 def small_put(saver: RedisSaver, thread_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from checkpoint_base import ConflictError
+from checkpoint_base import ConflictError, operations
 from checkpoint_redis import RedisSaver
 from conformance_tests import graphs
 from tests.redis.conftest import CONFIG, config_of, put, values_of
@@ -70,6 +70,18 @@ def test_a_thread_that_has_only_writes_left_is_not_listed_until_their_checkpoint
     assert [found.thread_id for found in reader.threads()] == ["thread"]
     [found] = reader.list(CONFIG)
     assert found.pending_writes == [("task", "a", 2)]
+
+
+@pytest.mark.parametrize("write", ["put", "put_writes"])
+def test_a_writer_whose_clock_is_behind_makes_no_thread_older(
+    write: str, saver: RedisSaver, reader: RedisSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = put(saver, {"a": 1})
+    [before] = reader.threads()
+    monkeypatch.setattr(operations, "_now", lambda: 1)
+    put(saver, {"a": 2}) if write == "put" else saver.put_writes(config, [("a", 2)], "task")
+    [after] = reader.threads()
+    assert (after.created_at, after.updated_at) == (before.created_at, before.updated_at)
 
 
 def test_a_run_is_found_by_the_checkpoint_that_pruning_has_left_of_it(saver: RedisSaver, reader: RedisSaver) -> None:

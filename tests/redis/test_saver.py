@@ -430,10 +430,6 @@ def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: A
     saver.close()
     assert connections() == 0
     saver.close()
-    with pytest.raises(UnsupportedOperation, match="closed"):
-        saver.get_tuple(CONFIG)
-    with pytest.raises(UnsupportedOperation, match="closed"):
-        asyncio.run(saver.aget_tuple(CONFIG))
 
 
 def test_a_closed_saver_says_so(redis_url: str, prefix: str) -> None:

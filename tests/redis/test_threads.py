@@ -93,6 +93,23 @@ def test_a_run_is_found_by_the_checkpoint_that_pruning_has_left_of_it(saver: Red
     assert values_of(reader) is None
 
 
+def test_parents_that_form_a_ring_keep_the_server_from_nothing(saver: RedisSaver, reader: RedisSaver) -> None:
+    metadata: Any = {"source": "loop", "step": 1, "counters_since_delta_snapshot": {"delta": (1, 1)}}
+    for id_, parent in (("1", None), ("2", "1"), ("1", "2")):
+        checkpoint: Any = {"v": 4, "id": id_, "ts": "", "channel_values": {}, "versions_seen": {}}
+        checkpoint["channel_versions"] = {"delta": id_}
+        config = saver.put(config_of("thread", parent), checkpoint, metadata, {})
+        saver.put_writes(config, [("delta", id_)], "task")
+    for id_, ancestors in (("1", ["2"]), ("2", ["1"])):
+        history = reader.get_delta_channel_history(config=config_of("thread", id_), channels=["delta"])
+        assert [value for _, _, value in history["delta"]["writes"]] == ancestors
+    saver.prune(["thread"])
+    [found] = reader.list(CONFIG)
+    assert found.pending_writes == [("task", "delta", "2")]
+    history = reader.get_delta_channel_history(config=CONFIG, channels=["delta"])
+    assert [value for _, _, value in history["delta"]["writes"]] == ["1"]
+
+
 def test_one_checkpoint_is_listed_if_it_is_before_the_bound_and_no_other(saver: RedisSaver, reader: RedisSaver) -> None:
     configs = [put(saver, {"a": number}) for number in range(4)]
     for at, before in ((1, 3), (1, 1), (1, 0)):

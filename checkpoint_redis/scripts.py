@@ -30,6 +30,9 @@ def load_script(name: str, *, writes: bool = False) -> Script:
 
 
 SETUP = load_script("setup", writes=True)
+LOOK = load_script("setup")
+"""The steps of setting up that store nothing: whoever finds everything there waits for no replica."""
+
 PUT = load_script("put", writes=True)
 PUT_WRITES = load_script("put_writes", writes=True)
 STAGE = load_script("stage")

@@ -107,11 +107,11 @@ class RedisStore(CheckpointStore):
 
     def setup(self) -> Operation[None]:
         layout_key = f"{self._prefix}:layout"
-        layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
+        layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
         if not _is_ready(layout, self._prefix):
             # The layout's key is made before any index. So if only an index is there, Redis has dropped the key.
-            seen = yield [Call(scripts.SETUP, keys, ("seen",)) for keys in self._all_indexes()]
-            layout = yield Call(scripts.SETUP, (layout_key,), ("look",))
+            seen = yield [Call(scripts.LOOK, keys, ("seen",)) for keys in self._all_indexes()]
+            layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
             if layout is None and any(found is not None for found in seen):
                 raise CorruptCheckpoint(
                     f"the key {layout_key!r} is gone, but other keys of {self._prefix!r} are there: Redis has evicted "
@@ -119,7 +119,7 @@ class RedisStore(CheckpointStore):
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
             # Another version may have begun meanwhile.
-            _is_ready((yield Call(scripts.SETUP, (layout_key,), ("look",))), self._prefix)
+            _is_ready((yield Call(scripts.LOOK, (layout_key,), ("look",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 
@@ -230,7 +230,7 @@ class RedisStore(CheckpointStore):
         def again(key: CheckpointKey) -> Call:
             place = f"o{key.thread_id}\0{key.checkpoint_id}\0{key.checkpoint_ns}"
             arguments = (f"({place}\1", f"[{place}", 0, "", b"".join(query.terms), 1, 1, 0, 1, 0, 0)
-            return Call(scripts.LIST, self._keys(key.thread_id)[::-1], arguments)
+            return Call(scripts.LIST, self._keys(key.thread_id), arguments)
 
         return (yield from completed_page(query, self._list_sources, _read_checkpoint, again, self._key, newest=True))
 
@@ -287,7 +287,7 @@ class RedisStore(CheckpointStore):
             time, thread_id, task_id = position
             place = f"[w{digits(time)}\0{thread_id}\0{task_id}\0"  # just before the task's entry, which has an index
             arguments = ("w", "ZRANGEBYLEX", place, "(x", thread_id, b"".join(query.terms), 1, 0, 1)
-            return Call(scripts.INBOX, self._keys(thread_id)[::-1], arguments)
+            return Call(scripts.INBOX, self._keys(thread_id), arguments)
 
         def sources(query: InboxQuery) -> Sequence[Source[Part[InterruptRecord]]]:
             return self._inbox_sources("w", query)
@@ -361,7 +361,7 @@ class RedisStore(CheckpointStore):
             # Twice, because a run stores several checkpoints of its thread one after the other.
             share = min(query.limit, 2 * likely_share(query.limit, BUCKETS))
         else:
-            begin, places, budget = f"o{query.thread_id}\0", [self._keys(query.thread_id)[::-1]], PIECE_BYTES
+            begin, places, budget = f"o{query.thread_id}\0", [self._keys(query.thread_id)], PIECE_BYTES
             share = query.limit
         first = f"{begin}{query.checkpoint_id}\0" if query.checkpoint_id else begin
         bounds = [first[:-1] + chr(ord(first[-1]) + 1)]  # above every member that begins with it
@@ -408,7 +408,7 @@ class RedisStore(CheckpointStore):
             places, budget, only = self._all_indexes(), BUCKET_BYTES, ""
             share = likely_share(query.limit, BUCKETS)
         else:
-            places, budget, only = [self._keys(query.thread_id)[::-1]], PIECE_BYTES, query.thread_id
+            places, budget, only = [self._keys(query.thread_id)], PIECE_BYTES, query.thread_id
             share = query.limit
 
         def call(source: Source[Any], most: int, looks: int) -> Call:

@@ -58,32 +58,24 @@ waiting_in(hash)
 if not meta and not staged then
     redis.call('RENAME', copy, hash)
 else
-    local stored, chunks = {}, {}
+    -- The thread keeps its own writes, and gets those that only the copy has.
+    local stored = {}
     each_field(copy, redis.call('HKEYS', copy), function(field, value)
         local kind = kind_of(field)
+        if kind == 'p' and redis.call('HEXISTS', hash, field) == 1 then return end
         if kind == 'w' then
-            -- The thread keeps its own writes, and gets those that only the copy has.
             local mine = redis.call('HGET', hash, field) or ''
             local is_mine, more = {}, {}
-            for task, idx in string.gmatch(mine, '([^%z]*)%z([^%z]*)%z') do is_mine[task .. '\0' .. idx] = true end
-            for task, idx in string.gmatch(value, '([^%z]*)%z([^%z]*)%z') do
+            each_pair(mine, function(task, idx) is_mine[task .. '\0' .. idx] = true end)
+            each_pair(value, function(task, idx)
                 if not is_mine[task .. '\0' .. idx] then more[#more + 1] = task .. '\0' .. idx .. '\0' end
-            end
-            stored[#stored + 1], stored[#stored + 2] = field, mine .. table.concat(more)
-        elseif kind == 'p' then
-            if redis.call('HEXISTS', hash, field) == 0 then
-                stored[#stored + 1], stored[#stored + 2] = field, value
-            end
-        else
-            stored[#stored + 1], stored[#stored + 2] = field, value
-            if kind == '#' then
-                chunks[#chunks + 1] = field
-                chunks[#chunks + 1] = ''
-            end
+            end)
+            value = mine .. table.concat(more)
         end
+        stored[#stored + 1], stored[#stored + 2] = field, value
     end)
     call_in_batches('HSET', hash, stored)
-    if staged then claim_staged(hash, index, thread, staged, '', chunks, 1, #chunks) end
+    if staged then claim_staged(hash, index, thread, staged, '', stored) end
     redis.call('UNLINK', copy)
 end
 

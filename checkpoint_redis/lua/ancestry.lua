@@ -36,7 +36,7 @@ while ancestor and left > 0 and not passed[ancestor] do
     end)
     generations[#generations + 1] = writes
     local parsed = parse_checkpoint(stored[1])
-    each_channel(parsed.channels, function(channel, version)
+    each_pair(parsed.channels, function(channel, version)
         if not open[channel] then return end
         local value = redis.call('HGET', hash, 'v' .. ns .. '\0' .. channel .. '\0' .. version)
         if value then

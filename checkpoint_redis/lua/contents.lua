@@ -38,7 +38,7 @@ end
 -- The values and writes of a checkpoint: `{value or false, …}` in the order of its channels, `{write or false, …}`.
 local function values_and_writes(hash, ns, checkpoint, channels, listed, wanted, seen, budget)
     local fields, values = {}, {}
-    each_channel(channels, function(channel, version)
+    each_pair(channels, function(channel, version)
         fields[#fields + 1] = 'v' .. ns .. '\0' .. channel .. '\0' .. version
     end)
     each_field(hash, fields, function(_, value)

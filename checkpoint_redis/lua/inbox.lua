@@ -1,5 +1,5 @@
--- uses: bytes index records thread contents
--- KEYS: index, and the thread if there is only one
+-- uses: bytes index records thread contents listing
+-- KEYS: the thread if there is only one, index
 -- ARGV: t or w, the command that reads the index, its first and second bound, the only thread or nothing, terms, most
 --       items to return, bytes to reply with, most members to look at
 -- Returns where to go on, or nothing at the end; then for each item
@@ -7,7 +7,7 @@
 --   of w, questions: thread, id and record as above, member, write, chunks, joined ids of further chunks
 -- What is damaged is returned as it is, and what is missing as an empty text: the caller lists it with an error, and it
 -- hides no other thread. Only a thread of which nothing is there is an error: a cluster may be moving it just now.
-local index = KEYS[1]
+local index = KEYS[#KEYS]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
 if not is_intact(index) then return lost_index(index) end
@@ -85,33 +85,6 @@ end
 if only ~= '' then
     local meta = thread_of(only)
     if not meta then return why_absent(index, only) or reply end
-    for _, member in ipairs(own_entries(only, meta)) do
-        local problem = add(member)
-        if problem then return problem end
-        if #reply > limit or budget.left <= 0 then
-            reply[1] = '(' .. member
-            return reply
-        end
-    end
-    return reply
+    return add_all(own_entries(only, meta), reply, limit, budget, add) or reply
 end
-
-while true do
-    local size = math.min(looks, 100)
-    local members = redis.call(command, index, from, to, 'LIMIT', 0, size)
-    for _, member in ipairs(members) do
-        from = '(' .. member
-        local problem = add(member)
-        if problem then return problem end
-        if #reply > limit or budget.left <= 0 then
-            reply[1] = from
-            return reply
-        end
-    end
-    if #members < size then return reply end
-    looks = looks - size
-    if looks <= 0 then
-        reply[1] = from
-        return reply
-    end
-end
+return add_range(index, command, from, to, looks, reply, limit, budget, add)

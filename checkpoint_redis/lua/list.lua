@@ -1,11 +1,11 @@
--- uses: bytes index records thread contents
--- KEYS: index, and the thread if there is only one
+-- uses: bytes index records thread contents listing
+-- KEYS: the thread if there is only one, index
 -- ARGV: highest and lowest member as ZREVRANGEBYLEX takes them, 1 for one namespace only, that namespace, terms, 1 for
 --       contents, most checkpoints to return, bytes of them to reply with, most members to look at, ttl to refresh with
 --       or 0, bytes of chunks to reply with in addition
 -- Returns where to go on, or nothing at the end; then for each checkpoint
 --         thread, ns, id, record, values, writes, chunks, joined ids of further chunks
-local index = KEYS[1]
+local index = KEYS[#KEYS]
 local highest, lowest, one_ns, only_ns = ARGV[1], ARGV[2], ARGV[3] == '1', ARGV[4]
 local terms, with_contents = ARGV[5], ARGV[6] == '1'
 local limit, budget, looks, ttl = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -41,31 +41,15 @@ local function add(thread, checkpoint, ns)
     return nil
 end
 
-while true do
-    local size = math.min(looks, 100)
-    local members = redis.call('ZREVRANGEBYLEX', index, highest, lowest, 'LIMIT', 0, size)
-    for _, member in ipairs(members) do
-        highest = '(' .. member
-        local thread, checkpoint, ns
-        if kind_of(member) == 'o' then
-            thread, checkpoint, ns = parse_order(member)
-        else
-            checkpoint, thread, ns = string.match(member, '^c([^%z]*)%z([^%z]*)%z(.*)$')
-        end
-        if not one_ns or ns == only_ns then
-            local is_sound, problem = pcall(add, thread, checkpoint, ns)
-            if not is_sound then return unreadable(thread, problem) end
-            if problem then return problem end
-            if #reply > limit or budget.left <= 0 then
-                reply[1] = highest
-                return reply
-            end
-        end
+return add_range(index, 'ZREVRANGEBYLEX', highest, lowest, looks, reply, limit, budget, function(member)
+    local thread, checkpoint, ns
+    if kind_of(member) == 'o' then
+        thread, checkpoint, ns = parse_order(member)
+    else
+        checkpoint, thread, ns = string.match(member, '^c([^%z]*)%z([^%z]*)%z(.*)$')
     end
-    if #members < size then return reply end
-    looks = looks - size
-    if looks <= 0 then
-        reply[1] = highest
-        return reply
-    end
-end
+    if one_ns and ns ~= only_ns then return nil end
+    local is_sound, problem = pcall(add, thread, checkpoint, ns)
+    if not is_sound then return unreadable(thread, problem) end
+    return problem
+end)

@@ -35,40 +35,38 @@ if ARGV[7] == '1' and new.parent then
 end
 if absent ~= '' or #versions > 0 or no_parent == 1 then return {absent, versions, no_parent} end
 
-local stored = {'c' .. place, record}
-if not latest or not is_above(latest, checkpoint) then
-    latest = checkpoint
-    stored[3], stored[4] = 's' .. ns, checkpoint
+-- Redis does not take back what a script has done before it fails, so whatever may be damaged is read before the first
+-- change: here, the record that is replaced and the questions that came before their checkpoint.
+local old = is_visible(replaced) and parse_checkpoint(replaced)
+local is_latest = not latest or not is_above(latest, checkpoint)
+local created, updated, waiting = written_at, written_at, ''
+if meta then
+    if created_of(meta) ~= NEVER then created = created_of(meta) end
+    updated, waiting = later(updated_of(meta), written_at), waiting_of(meta)
 end
+if ns == '' and is_latest then waiting = waiting_on(hash, checkpoint, listed) end
+
+local stored = {'c' .. place, record}
+if is_latest then stored[3], stored[4] = 's' .. ns, checkpoint end
 for at = 13, chunks_end do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, own, ARGV, values_end + 1, chunks_end) end
+if staged then claim_staged(hash, index, thread, staged, own, stored) end
 
 local added = {
     0, checkpoint_entry(thread, checkpoint, ns),
     0, order_entry(thread, checkpoint, ns, new.run),
 }
 if new.run then added[5], added[6] = 0, run_entry(thread, new.run) end
-if is_visible(replaced) then
-    local old = parse_checkpoint(replaced)
-    if old.run ~= new.run then
-        redis.call('ZREM', index, order_entry(thread, checkpoint, ns, old.run))
-        local others = redis.call('ZRANGEBYLEX', index, '[o' .. thread .. '\0', '(o' .. thread .. '\1')
-        local is_used = not old.run
-        for _, member in ipairs(others) do
-            local _, _, _, run = parse_order(member)
-            is_used = is_used or run == old.run
-        end
-        if not is_used then redis.call('ZREM', index, run_entry(thread, old.run)) end
+if old and old.run ~= new.run then
+    redis.call('ZREM', index, order_entry(thread, checkpoint, ns, old.run))
+    local others = redis.call('ZRANGEBYLEX', index, '[o' .. thread .. '\0', '(o' .. thread .. '\1')
+    local is_used = not old.run
+    for _, member in ipairs(others) do
+        local _, _, _, run = parse_order(member)
+        is_used = is_used or run == old.run
     end
+    if not is_used then redis.call('ZREM', index, run_entry(thread, old.run)) end
 end
-
-local created, updated, waiting = written_at, written_at, ''
-if meta then
-    if created_of(meta) ~= NEVER then created = created_of(meta) end
-    updated, waiting = later(updated_of(meta), written_at), waiting_of(meta)
-end
-if ns == '' and latest == checkpoint then waiting = waiting_on(hash, checkpoint, listed) end
 set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, added)
 sweep_expired(index, now)
 return false

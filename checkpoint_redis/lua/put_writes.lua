@@ -19,7 +19,7 @@ if problem then return problem end
 local absent = missing_chunks(hash, needed, own, staged)
 if absent ~= '' then return absent end
 
-local stored, more = {}, {}
+local stored, brought, more = {}, {}, {}
 for at = 10, writes_end, 3 do
     local field = 'p' .. place .. '\0' .. string.sub(ARGV[at], 1, -2)
     local is_there = redis.call('HEXISTS', hash, field) == 1
@@ -27,6 +27,7 @@ for at = 10, writes_end, 3 do
     if not is_there or ARGV[at + 1] ~= '1' then
         stored[#stored + 1] = field
         stored[#stored + 1] = ARGV[at + 2]
+        brought[field] = ARGV[at + 2]
     end
 end
 if #more > 0 then
@@ -35,22 +36,23 @@ if #more > 0 then
     stored[#stored + 1] = listed
 end
 for at = writes_end + 1, #ARGV do stored[#stored + 1] = ARGV[at] end
-call_in_batches('HSET', hash, stored)
-if staged then claim_staged(hash, index, thread, staged, own, ARGV, writes_end + 1, #ARGV) end
 
 local created, updated, waiting = NEVER, written_at, ''
 if meta then
     created, updated, waiting = created_of(meta), later(updated_of(meta), written_at), waiting_of(meta)
 end
 if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
-    -- Only the entries of these tasks are made anew: thousands of tasks may wait, and each of them writes.
+    -- Only the entries of these tasks are made anew: thousands of tasks may wait, and each of them writes. And before
+    -- the first change, because other writes of theirs may be damaged, and Redis takes back nothing if a script fails.
     local tasks, kept = {}, {}
     for at = 10, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
     for entry, task in string.gmatch(waiting, '(%d+ %d+,([^%z]*)%z[^%z]*%z)') do
         if not tasks[task] then kept[#kept + 1] = entry end
     end
-    waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks)
+    waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks, brought)
 end
+call_in_batches('HSET', hash, stored)
+if staged then claim_staged(hash, index, thread, staged, own, stored) end
 set_meta(hash, index, thread, meta, meta_of(created, updated, NEVER, waiting), ttl, now, {})
 sweep_expired(index, now)
 return false

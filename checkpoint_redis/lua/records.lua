@@ -35,8 +35,9 @@ local function retired(checkpoint, open)
         '>I4c0I4c0I4c0I4c0I4c0I4c0', #parent, parent, 0, '', 0, '', #channels, channels, #open, open, 0, '')
 end
 
-local function each_channel(channels, act)
-    for channel, version in string.gmatch(channels, '([^%z]*)%z([^%z]*)%z') do act(channel, version) end
+-- Calls `act(channel, version)` for each of a checkpoint's channels, or `act(task, idx)` for each of a list of writes.
+local function each_pair(joined, act)
+    for one, other in string.gmatch(joined, '([^%z]*)%z([^%z]*)%z') do act(one, other) end
 end
 
 local function each_name(names, act)
@@ -65,13 +66,13 @@ end
 -- The fields of a checkpoint's writes, from `listed`, its field w. The list is never empty and names nothing twice.
 local function write_fields(ns, checkpoint, listed)
     local fields, place, read, seen, is_sound = {}, 'p' .. ns .. '\0' .. checkpoint .. '\0', 0, {}, listed ~= ''
-    for task, idx in string.gmatch(listed or '', '([^%z]*)%z([^%z]*)%z') do
+    each_pair(listed or '', function(task, idx)
         local field = place .. task .. '\0' .. idx
         fields[#fields + 1] = field
         read = read + #task + #idx + 2
         is_sound = is_sound and not seen[field]
         seen[field] = true
-    end
+    end)
     if not is_sound or listed and read < #listed then error('the list of writes of a checkpoint is damaged') end
     return fields
 end
@@ -88,18 +89,19 @@ local function has_terms(terms, wanted)
 end
 
 -- The tasks that wait on a checkpoint of the root namespace, in the form they have in meta; just those in `only`, a set
--- of tasks, if it is given.
-local function waiting_on(hash, checkpoint, listed, only)
+-- of tasks, if it is given. `brought` are writes by their fields that are about to be stored.
+local function waiting_on(hash, checkpoint, listed, only, brought)
     if not checkpoint or not listed then return '' end
     local asked, settled, waiting = {}, {}, {}
     if only then
         local some = {}
-        for task, idx in string.gmatch(listed, '([^%z]*)%z([^%z]*)%z') do
+        each_pair(listed, function(task, idx)
             if only[task] then some[#some + 1] = task .. '\0' .. idx .. '\0' end
-        end
+        end)
         listed = table.concat(some)
     end
-    each_field(hash, write_fields('', checkpoint, listed), function(_, body)
+    each_field(hash, write_fields('', checkpoint, listed), function(field, body)
+        body = brought and brought[field] or body
         local write = body and parse_write(body)
         if write and write.settles then settled[write.task] = true end
         if write and write.questions > 0 then asked[#asked + 1] = write end

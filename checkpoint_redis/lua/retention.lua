@@ -2,7 +2,7 @@
 
 local function versions_of(record)
     local versions = {}
-    each_channel(record.channels, function(channel, version) versions[channel] = version end)
+    each_pair(record.channels, function(channel, version) versions[channel] = version end)
     return versions
 end
 
@@ -52,7 +52,7 @@ local function needed_ancestors(space, kept, referenced)
     if not next(ever_open) then return needed end
     for id in pairs(kept) do
         local missing = {}
-        each_channel(space.checkpoints[id].channels, function(channel, version)
+        each_pair(space.checkpoints[id].channels, function(channel, version)
             if ever_open[channel] and not space.stored[channel .. '\0' .. version] then missing[channel] = true end
         end)
         local parent = space.checkpoints[id].parent
@@ -170,7 +170,7 @@ local function caller_of(visible)
     return caller
 end
 
--- The checkpoints of a thread that go, and the calls that began at them: all but the latest of what outlives a call.
+-- The ids of checkpoints that go, and with them the calls that began there: all but the latest of what outlives a call.
 local function going_with_calls(spaces, count)
     local kept, going = {}, {}
     for _, space in pairs(spaces) do
@@ -224,7 +224,7 @@ local function retain(hash, index, thread, meta, choose)
         local referenced = {}
         for id in pairs(kept) do
             if not latest or is_above(id, latest) then latest = id end
-            each_channel(space.checkpoints[id].channels, function(channel, version)
+            each_pair(space.checkpoints[id].channels, function(channel, version)
                 referenced[channel .. '\0' .. version] = true
             end)
         end

@@ -1,6 +1,6 @@
 -- KEYS: layout; or the index, for seen and fill
 -- ARGV: look, seen, begin, fill or finish; the layout, for begin and finish
--- One step of `RedisStore.setup`.
+-- One step of `RedisStore.setup`. The first two store nothing.
 if ARGV[1] == 'look' then
     return redis.call('GET', KEYS[1])
 elseif ARGV[1] == 'seen' then

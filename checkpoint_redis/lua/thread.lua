@@ -56,11 +56,14 @@ local function missing_chunks(hash, needed, own, staged)
     return table.concat(missing)
 end
 
--- Takes chunks that a stored value now refers to off the staged list: its `own`, and those whose fields were `brought`.
-local function claim_staged(hash, index, thread, staged, own, brought, first, last)
+-- Takes chunks that a stored value now refers to off the staged list: its `own`, and those among the `stored` fields,
+-- `field, value, …`.
+local function claim_staged(hash, index, thread, staged, own, stored)
     local claimed = {}
     each_id(own, function(id) claimed[id] = true end)
-    for at = first, last, 2 do claimed[string.sub(brought[at], 2)] = true end
+    for at = 1, #stored, 2 do
+        if kind_of(stored[at]) == '#' then claimed[string.sub(stored[at], 2)] = true end
+    end
     local left = staged_left(staged, function(id) return not claimed[id] end)
     local entry = staged_entry(thread, deadline_of(staged))
     if left ~= '' then

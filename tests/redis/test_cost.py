@@ -355,6 +355,21 @@ def test_a_listing_of_much_is_read_in_bounded_pieces_and_no_chunk_comes_twice(
             assert transport.requests <= 6
 
 
+def test_a_page_of_one_thread_that_takes_several_answers_has_no_chunk_twice(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    source = random.Random(10)
+    chat = [source.randbytes(500).hex() for _ in range(600)]
+    for number in range(12):
+        put(saver, {"chat": chat}, CONFIG, {"source": "loop", "step": number, "note": source.randbytes(75_000).hex()})
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        found: list[Any] = []
+        _, transport = in_pieces(reader, lambda: found.extend(reader.list(CONFIG)), redis_url, prefix)
+    assert [each.checkpoint["channel_values"] for each in found] == [{"chat": chat}] * 12
+    assert len([size for size in transport.sizes if size > 300_000]) > 1
+    assert sum(transport.sizes) < 12 * 150_000 + 1.2 * 600_000
+
+
 def test_large_writes_and_questions_are_written_and_read_in_bounded_pieces(
     saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:

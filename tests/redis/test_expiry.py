@@ -270,6 +270,31 @@ def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, pr
             assert values_of(reader) == LARGE
 
 
+@pytest.mark.parametrize("by", ["put", "put_writes", "copy_thread"])
+def test_pieces_that_a_small_value_consists_of_too_stay(by: str, soon: None, redis_url: str, prefix: str) -> None:
+    part = LARGE["large"][:300]
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1})
+        crashed(redis_url, prefix, lambda dying: put(dying, LARGE), requests=1)
+        if by == "put":
+            put(saver, {"a": part}, config)
+        elif by == "put_writes":
+            saver.put_writes(config, [("a", part)], "task")
+        else:
+            saver.copy_thread("thread", "copy")
+            put(saver, {"a": part}, config_of("copy"))
+            saver.copy_thread("copy", "thread")
+        time.sleep(0.4)
+        swept(saver)
+        with RedisSaver(redis_url, prefix=prefix) as reader:
+            found = reader.get_tuple(CONFIG)
+            assert found is not None
+            if by == "put_writes":
+                assert found.pending_writes == [("task", "a", part)]
+            else:
+                assert found.checkpoint["channel_values"] == {"a": part}
+
+
 @pytest.mark.parametrize("pieces", ["all", "all but the last", "the first"])
 @pytest.mark.parametrize("gone", ["deleted", "pruned"])
 def test_pieces_that_nobody_took_over_are_nothing_to_rely_on(
@@ -371,6 +396,7 @@ def test_a_copy_of_which_a_part_was_lost_is_made_again(
         saver.copy_thread("thread", "copy")
         assert lost == [5]
         assert values_of(saver, config_of("copy")) == LARGE
+        assert raw.keys(f"{prefix}:*copy:*") == []
 
 
 # Any interleaving

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
@@ -85,11 +86,11 @@ ACTS = list(every_act(None, None))  # type: ignore[arg-type]  # their names
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("lost", ["thread", "index"])
+@pytest.mark.parametrize(("lost", "ttl"), [("thread", None), ("thread", 100), ("index", None)])
 def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
-    lost: str, act: str, redis_url: str, raw: Any, prefix: str
+    lost: str, ttl: float | None, act: str, redis_url: str, raw: Any, prefix: str
 ) -> None:
-    with RedisSaver(redis_url, prefix=prefix) as saver:
+    with RedisSaver(redis_url, prefix=prefix, ttl=ttl) as saver:
         config = put(saver, {"a": 1, "long": ["x" * 900] * 30}, metadata={"source": "loop", "step": 1, "run_id": "run"})
         thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
         assert raw.delete(thread if lost == "thread" else index) == 1
@@ -136,12 +137,37 @@ def test_a_thread_whose_times_are_damaged_is_not_changed_and_can_be_deleted(
             acts[act]()
         assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
         assert saver.get_tuple(config_of("copy")) is None
-        assert values_of(saver) == {"a": 1}  # what it stores is whole
+        with RedisSaver(redis_url, prefix=prefix, ttl=100, refresh_on_read=True) as refreshing:
+            assert values_of(refreshing) == {"a": 1}  # what it stores is whole
+        assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
         saver.delete_thread("thread")
         assert not raw.exists(thread)
         assert [member for member in raw.zrange(index, 0, -1) if b"thread" in member] == []
         put(saver, {"a": 2})
         assert values_of(saver) == {"a": 2}
+
+
+@pytest.mark.parametrize("act", ["put again", "put of a checkpoint that asks already", "answer"])
+def test_a_write_that_meets_damage_leaves_nothing_half_done(act: str, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        checkpoint: Any = empty_checkpoint()
+        config = config_of("thread", checkpoint["id"])
+
+        def put_checkpoint() -> Any:
+            return saver.put(CONFIG, checkpoint, {"source": "loop", "step": 1}, {})
+
+        if act != "put of a checkpoint that asks already":
+            put_checkpoint()
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        kind = b"c" if act == "put again" else b"p"
+        field = max(field for field in raw.hkeys(thread) if field[:1] == kind)
+        raw.hset(thread, field, raw.hget(thread, field)[:8])
+        before = raw.hgetall(thread), raw.zrange(index, 0, -1)
+        with pytest.raises(CorruptCheckpoint, match="'thread'"):
+            saver.put_writes(config, [("a", 1)], "task") if act == "answer" else put_checkpoint()
+        assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
 
 
 def test_a_checkpoint_that_damage_makes_look_retired_is_corrupt_and_not_absent(
@@ -303,6 +329,31 @@ def test_a_field_that_is_lost_is_corrupt(kind: bytes, redis_url: str, raw: Any, 
         for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(CONFIG))):
             with pytest.raises(CorruptCheckpoint):
                 read()
+
+
+def test_a_list_of_writes_that_names_one_of_them_twice_is_corrupt(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        saver.put_writes(put(saver, {"a": 1}), [("a", 1), ("a", 2)], "task")
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        [field] = [field for field in raw.hkeys(thread) if field[:1] == b"w"]
+        assert raw.hget(thread, field) == b"task\0000\0task\0001\0"
+        raw.hset(thread, field, b"task\0000\0task\0000\0")
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(CONFIG))):
+            with pytest.raises(CorruptCheckpoint, match="'thread'"):
+                read()
+
+
+def test_nodes_that_refer_to_themselves_are_corrupt_and_keep_nobody_busy(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"large": [os.urandom(700).hex() for _ in range(1200)]})
+        thread = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        nodes = [field for field, entry in raw.hgetall(thread).items() if field[:1] == b"#" and entry[:1] == b"n"]
+        assert nodes
+        raw.hset(thread, mapping={field: raw.hget(thread, field) + field[1:] for field in nodes})
+        for read in (lambda: saver.get_tuple(CONFIG), lambda: list(saver.list(None))):
+            with pytest.raises(CorruptCheckpoint, match="'thread'"):
+                read()
+        saver.prune(["thread"])
 
 
 def test_a_layout_that_is_lost_is_noticed_by_the_next_to_open(redis_url: str, raw: Any, prefix: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -21,7 +22,17 @@ from checkpoint_redis.connections import close_idle
 from tests.faults.proxy import Proxy
 from tests.redis.conftest import aput, config_of, put, values_of
 from tests.servers.processes import HOST, Server
-from tests.servers.redis import SLOTS, asked, installations, place, redis, redis_cluster, redis_sentinel
+from tests.servers.redis import (
+    SERVICE,
+    SLOTS,
+    Watched,
+    asked,
+    installations,
+    place,
+    redis,
+    redis_cluster,
+    redis_sentinel,
+)
 
 COLOURS = ["sync", "async"]
 
@@ -99,6 +110,42 @@ def test_a_server_that_has_become_a_replica_is_left_for_the_one_behind_its_addre
                     put(saver, {"n": -number}, config_of(f"t{number}"))
         with RedisSaver(f"redis://{HOST}:{second}") as reader:
             assert [values_of(reader, config_of(f"t{n}")) for n in range(5)] == [{"n": -n} for n in range(5)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_master_that_sentinel_holds_for_down_is_not_asked(colour: str) -> None:
+    with redis_sentinel(replicas=0) as watched:
+        [pid] = watched.pids.values()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: "o_down" in str(asked(watched.sentinel, "SENTINEL MASTERS")))
+            saver = RedisSaver(f"{watched.url}?socket_timeout=1", deadline=0)
+            with pytest.raises(StoreUnavailable, match=r"no Sentinel names a master of .* that is up"):
+                saver.setup() if colour == "sync" else asyncio.run(saver.asetup())
+            saver.close()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_sentinel_that_says_nothing_is_asked_once(watched_server: Watched, prefix: str) -> None:
+    with (
+        socket.create_server((HOST, 0), backlog=50) as silent,
+        redis_py.Redis(port=watched_server.master()) as admin,
+    ):
+        sentinels = f"{HOST}:{silent.getsockname()[1]},{HOST}:{watched_server.sentinel}"
+        options = f"prefix={prefix}&client_name={prefix}&socket_timeout=0.3"
+        with open_saver(f"redis+sentinel://{sentinels}/{SERVICE}?{options}") as saver:
+            for number in range(3):
+                put(saver, {"n": number}, config_of("thread"))
+                [ours] = [client["id"] for client in admin.client_list() if client["name"] == prefix]
+                admin.client_kill_filter(_id=ours)  # so the next call needs a new connection
+        silent.setblocking(False)
+        asked_for = 0
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                asked_for += 1
+    assert asked_for == 1
 
 
 # Clusters
@@ -216,6 +263,53 @@ def test_a_server_alone_is_not_taken_for_a_cluster(redis_url: str, colour: str) 
     act = saver.setup if colour == "sync" else lambda: asyncio.run(saver.asetup())
     with pytest.raises(UnsupportedOperation, match=r"Cluster mode is not enabled .*redis://"):
         act()
+
+
+WRITES: dict[str, Callable[[RedisSaver, Any], Any]] = {
+    "put": lambda saver, _: put(saver, {"a": 2}, config_of("thread")),
+    "put_writes": lambda saver, config: saver.put_writes(config, [("a", 1)], "task"),
+    "copy_thread": lambda saver, _: saver.copy_thread("thread", "copy"),
+    "prune": lambda saver, _: saver.prune(["thread"]),
+    "delete_for_runs": lambda saver, _: saver.delete_for_runs(["run"]),
+    "delete_thread": lambda saver, _: saver.delete_thread("thread"),
+}
+
+
+@pytest.mark.parametrize("act", WRITES)
+def test_whatever_writes_waits_for_replicas_and_reading_does_not(
+    act: str, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "WAIT_MS", 1)
+    with RedisSaver(redis_url, prefix=prefix) as writer:
+        config = put(writer, {"a": 1}, config_of("thread"))
+    with RedisSaver(redis_url, prefix=prefix, replicas=1, deadline=0) as saver:
+        with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+            WRITES[act](saver, config)
+        saver.get_tuple(config)
+        saver.get_delta_channel_history(config=config, channels=["a"])
+        for listing in (saver.list(config), saver.history(config), saver.threads(), saver.interrupts()):
+            list(listing)
+
+
+def test_setting_up_waits_for_replicas(redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WAIT_MS", 1)
+    saver = RedisSaver(redis_url, prefix=prefix, replicas=1, deadline=0)
+    with pytest.raises(StoreUnavailable, match=r"0 replica\(s\) confirmed"):
+        saver.setup()
+    saver.close()
+
+
+def test_as_many_replicas_must_confirm_as_were_asked_for(
+    watched_server: Watched, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_saver(watched_server.url, prefix=prefix, replicas=1) as saver:
+        put(saver, {"a": 1}, config_of("thread"))
+    monkeypatch.setattr(transport, "WAIT_MS", 1000)
+    with (
+        open_saver(watched_server.url, prefix=prefix, replicas=2, deadline=0) as saver,
+        pytest.raises(StoreUnavailable, match=r"only 1 replica\(s\) confirmed it within 1 seconds, not 2"),
+    ):
+        put(saver, {"a": 2}, config_of("thread"))
 
 
 @pytest.mark.parametrize("kind", ["Redis", "Valkey"])

@@ -11,8 +11,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
 from checkpoint_base import ConflictError, CorruptCheckpoint
-from checkpoint_base.transport import Retrying, Transport
-from checkpoint_redis import RedisSaver
+from checkpoint_base.records import ListQuery
+from checkpoint_base.transport import Retrying, Transport, run
+from checkpoint_redis import RedisSaver, scripts
 from tests.conftest import CountingTransport
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 
@@ -37,14 +38,14 @@ def long() -> bytes:
 class Meanwhile(CountingTransport):
     """A transport beside which something happens before each request but the first, so many times."""
 
-    def __init__(self, inner: Transport, happens: Callable[[], Any], times: int) -> None:
+    def __init__(self, inner: Transport, happens: Callable[[Any], Any], times: int) -> None:
         super().__init__(inner)
         self._happens = happens
         self._times = times
 
     def execute(self, request: Any) -> Any:
         if 0 < self.requests <= self._times:
-            self._happens()
+            self._happens(request)
         return super().execute(request)
 
 
@@ -63,7 +64,7 @@ def reader(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
 
 def while_(happens: Callable[[], Any], reader: RedisSaver, times: int = 12) -> Meanwhile:
     """Let something happen between the requests of a reader."""
-    transport = Meanwhile(reader.store.transport, happens, times)
+    transport = Meanwhile(reader.store.transport, lambda _: happens(), times)
     reader.transport = Retrying(transport, deadline=5)
     return transport
 
@@ -96,16 +97,17 @@ class Stored:
         return sorted((each for each in self.values if each[1] in thread_ids), reverse=True)
 
 
+@pytest.mark.parametrize(("value", "times"), [(much, 12), (long, 3)])
 def test_the_latest_checkpoint_is_read_whole_while_its_thread_goes_on_and_is_pruned(
-    saver: RedisSaver, reader: RedisSaver
+    value: Callable[[], Any], times: int, saver: RedisSaver, reader: RedisSaver
 ) -> None:
     stored = Stored(saver)
-    stored.put("thread", much())
-    transport = while_(lambda: stored.replace("thread", much()), reader)
+    stored.put("thread", value())
+    transport = while_(lambda: stored.replace("thread", value()), reader, times)
     found = reader.get_tuple(CONFIG)
     assert found is not None
     assert found.checkpoint["channel_values"] == stored.values[place(found)]
-    assert transport.requests > 12
+    assert transport.requests > times
 
 
 def test_a_checkpoint_that_is_pruned_while_it_is_read_is_absent(saver: RedisSaver, reader: RedisSaver) -> None:
@@ -153,6 +155,25 @@ def test_a_listing_of_one_thread_has_everything_that_stays_while_it_is_pruned(
     assert len(found) <= 1  # only the first of them is in the first answer
 
 
+@pytest.mark.parametrize("thread_id", [None, "thread"], ids=["all", "of the thread"])
+def test_a_write_that_is_replaced_time_and_again_is_listed_whole(
+    thread_id: str | None, saver: RedisSaver, reader: RedisSaver
+) -> None:
+    config = put(saver, {"a": 1})
+    written = []
+
+    def replace() -> None:
+        written.append(much())
+        saver.put_writes(config, [("__resume__", written[-1])], "task")  # the last one wins
+        saver.prune(["thread"])
+
+    replace()
+    while_(replace, reader)
+    [found] = reader.list(thread_id and config_of(thread_id))
+    [(_, _, value)] = found.pending_writes or ()
+    assert value in written[-2:]
+
+
 @pytest.mark.parametrize("limit", [None, 10, 25, 30])
 def test_what_follows_takes_the_place_of_what_is_pruned_while_a_page_is_read(
     limit: int | None, saver: RedisSaver, reader: RedisSaver
@@ -165,6 +186,26 @@ def test_what_follows_takes_the_place_of_what_is_pruned_while_a_page_is_read(
     while_(lambda: saver.delete_thread("goes"), reader, times=1)
     found = [place(each) for each in reader.list(None, limit=limit)]
     assert found == stored.of("stays")[:limit]
+
+
+def test_a_page_from_which_something_is_pruned_twice_is_as_long_as_it_should_be(
+    saver: RedisSaver, reader: RedisSaver
+) -> None:
+    stored = Stored(saver)
+    for thread_id, count in (("stays", 40), ("goes later", 5), ("goes", 24)):
+        for _ in range(count):
+            stored.put(thread_id, [_RANDOM.randbytes(700).hex() for _ in range(50)])
+    going = ["goes", "goes later"]
+
+    def prune(request: Any) -> None:
+        if going and isinstance(request, list) and request[0].script is scripts.FIELDS:
+            saver.delete_thread(going.pop(0))
+
+    transport = Meanwhile(reader.store.transport, prune, 100)
+    page = run(reader.store.list(ListQuery(limit=25)), transport)
+    found = [(each.position.checkpoint_id, each.position.thread_id) for each in page]
+    assert going == []
+    assert found == stored.of("goes later")[:1] + stored.of("stays")[:24]
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
@@ -240,8 +281,8 @@ def test_a_checkpoint_that_is_put_or_copied_again_belongs_to_its_new_run_only(
     runs: tuple[str | None, ...], saver: RedisSaver, reader: RedisSaver, raw: Any
 ) -> None:
     checkpoint: Any = empty_checkpoint()
-    for run in runs:
-        metadata: Any = {"source": "loop", "step": 1, **({"run_id": run} if run else {})}
+    for run_id in runs:
+        metadata: Any = {"source": "loop", "step": 1, **({"run_id": run_id} if run_id else {})}
         saver.put(config_of("thread"), checkpoint, metadata, {})
         saver.copy_thread("thread", "copy")
     for id_ in ("thread", "copy"):
@@ -253,6 +294,17 @@ def test_a_checkpoint_that_is_put_or_copied_again_belongs_to_its_new_run_only(
         put(saver, {"a": 1}, config_of(id_, checkpoint["id"]))
         saver.prune([id_])
         assert [found.checkpoint["channel_values"] for found in reader.list(config_of(id_))] == [{"a": 1}]
+
+
+def test_a_run_is_found_by_its_other_checkpoints_when_one_is_put_again_by_another_run(
+    saver: RedisSaver, reader: RedisSaver
+) -> None:
+    put(saver, {"a": 1}, metadata={"source": "loop", "step": 1, "run_id": "first"})
+    checkpoint: Any = empty_checkpoint()
+    for run_id in ("first", "second"):
+        saver.put(CONFIG, checkpoint, {"source": "loop", "step": 2, "run_id": run_id}, {})
+    reader.delete_for_runs(["first"])
+    assert [place(found)[0] for found in reader.list(CONFIG)] == [checkpoint["id"]]
 
 
 def test_pieces_of_a_value_that_are_removed_before_they_are_taken_over_are_sent_again(

@@ -430,10 +430,6 @@ def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: A
     saver.close()
     assert connections() == 0
     saver.close()
-    with pytest.raises(UnsupportedOperation, match="closed"):
-        saver.get_tuple(CONFIG)
-    with pytest.raises(UnsupportedOperation, match="closed"):
-        asyncio.run(saver.aget_tuple(CONFIG))
 
 
 def test_a_closed_saver_says_so(redis_url: str, prefix: str) -> None:
@@ -551,6 +547,32 @@ def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, pr
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda n: put(saver, {"a": n}, config_of(f"{n}")), range(10, 20)))
         assert {found.thread_id for found in saver.threads()} == {f"{n}" for n in range(20)}
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_call_that_fails_gives_its_connection_back(colour: str, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver.from_conn_string(f"{redis_url}?prefix={prefix}&max_connections=1", deadline=0) as saver:
+        key = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        raw.set(key, "something else")
+
+        async def fail() -> None:
+            with pytest.raises(SchemaMismatch):
+                await saver.aget_tuple(CONFIG)
+
+        async def use() -> None:
+            for _ in range(3):
+                await fail()
+            raw.delete(key)
+            assert await saver.aget_tuple(CONFIG) is None
+
+        if colour == "async":
+            asyncio.run(use())
+            return
+        for _ in range(3):
+            with pytest.raises(SchemaMismatch):
+                saver.get_tuple(CONFIG)
+        raw.delete(key)
+        assert saver.get_tuple(CONFIG) is None
 
 
 def test_a_cluster_may_be_spoken_to_on_one_connection_for_each_server(cluster_server: Server, prefix: str) -> None:

@@ -15,7 +15,7 @@ import redis as redis_py
 from langgraph.checkpoint.base import empty_checkpoint
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from checkpoint_base import CheckpointSaver, StoreUnavailable, open_saver
+from checkpoint_base import CheckpointSaver, ConflictError, StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, scripts, store
 from checkpoint_redis.scripts import Script
 from checkpoint_redis.transport import Call, OneAttempt, RedisTransport
@@ -124,13 +124,24 @@ def test_what_does_not_fit_leaves_a_full_server_with_as_much_room_as_before(
         put(other, {"a": 1})
         for thread_id in ("new", "thread"):
             with room_for(10 * MB, url):
-                with pytest.raises(StoreUnavailable, match="maxmemory"):
+                with pytest.raises(StoreUnavailable, match="has reached maxmemory"):
                     act(saver, thread_id, random.Random(2).randbytes(40 * MB))
                 assert left_behind(url, prefix) == {}
                 for number in range(20):
                     put(other, {"b": number}, config_of(f"{thread_id} {number}"))
                 assert values_of(other) == {"a": 1}
                 assert values_of(other, config_of("new")) is None
+
+
+@pytest.mark.parametrize("act", STORING, ids=lambda act: act.__name__)
+def test_what_is_stored_takes_over_all_that_was_staged_for_it(
+    act: Callable[[CheckpointSaver, str, Any], None], redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, LARGE, config_of("source"))
+        act(saver, "thread", LARGE["large"])
+        assert raw.hlen(saver.store._keys("thread")[0]) > 100  # type: ignore[attr-defined]
+        assert left_behind(redis_url, prefix) == {}
 
 
 class Stop(Exception):
@@ -264,6 +275,15 @@ def test_an_operation_that_nobody_goes_on_with_is_closed_in_silence(redis_url: s
         assert values_of(saver) == LARGE
 
 
+def test_what_cannot_be_taken_back_hides_no_error(redis_url: str, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        operation = put_operation(saver, LARGE)
+        until(scripts.PUT, operation, saver.store.transport)
+        assert isinstance(operation.throw(Stop()), OneAttempt)
+        with pytest.raises(Stop):
+            operation.throw(UnsupportedOperation("refused"))
+
+
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_server_that_is_gone_is_asked_once_to_take_back_and_the_first_error_is_raised(
     colour: str, redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
@@ -337,9 +357,39 @@ def test_a_writer_that_fails_takes_nothing_that_a_value_holds_meanwhile(redis_ur
         request = until(scripts.PUT, operation, transport)
         transport.execute(request)  # applied, but the answer is lost
         interrupted(operation, transport, StoreUnavailable("late"))
+        operation = put_operation(failing, LARGE)
+        until(scripts.PUT, operation, transport, repeats=2)  # stages what is stored
+        interrupted(operation, transport, Stop())
         assert left_behind(redis_url, prefix) == {}
         with RedisSaver(redis_url, prefix=prefix) as reader:
             assert [each.checkpoint["channel_values"] for each in reader.list(CONFIG)] == [LARGE, LARGE]
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_copy_has_nothing_of_what_a_writer_has_staged(goes_on: bool, redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver, RedisSaver(redis_url, prefix=prefix) as other:
+        put(other, {"a": ["x" * 900] * 20})
+        stored = raw.hlen(other.store._keys("thread")[0])  # type: ignore[attr-defined]
+        operation = put_operation(saver, LARGE)
+        request = until(scripts.PUT, operation, saver.store.transport)
+        other.copy_thread("thread", "copy")
+        assert raw.hlen(other.store._keys("copy")[0]) == stored  # type: ignore[attr-defined]
+        assert values_of(other, config_of("copy")) == {"a": ["x" * 900] * 20}
+        if goes_on:
+            with pytest.raises(StopIteration):
+                operation.send(saver.store.transport.execute(request))
+            other.copy_thread("thread", "copy")
+            assert values_of(other, config_of("copy")) == LARGE
+
+
+def test_a_copy_that_is_refused_leaves_nothing(redis_url: str, prefix: str, keys: Callable[[], set[bytes]]) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for thread_id in ("source", "thread"):
+            put(saver, LARGE, config_of(thread_id))
+        before = keys()
+        with pytest.raises(ConflictError):
+            saver.copy_thread("source", "thread")
+        assert keys() == before
 
 
 def test_a_put_that_has_to_come_again_with_more_takes_back_what_came_first(redis_url: str, prefix: str) -> None:
@@ -378,6 +428,23 @@ def left_by_the_dead(url: str, prefix: str, thread_id: str, values: dict[str, An
         operation = put_operation(dies, values, config_of(thread_id))
         until(scripts.PUT, operation, dies.store.transport)
         operation.close()
+
+
+def test_the_deadline_of_the_dead_is_not_that_of_the_living(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver, RedisSaver(redis_url, prefix=prefix) as other:
+        with monkeypatch.context() as soon:
+            soon.setattr(store, "STAGED_MS", 300)
+            left_by_the_dead(redis_url, prefix, "thread", LARGE)
+        other.delete_thread("thread")
+        operation = put_operation(saver, LARGE)
+        request = until(scripts.PUT, operation, saver.store.transport)
+        time.sleep(0.4)
+        list(other.threads())  # sweeps
+        with pytest.raises(StopIteration):  # one request, so nothing was missing
+            operation.send(saver.store.transport.execute(request))
+        assert values_of(other) == LARGE
 
 
 def small_put(saver: RedisSaver, thread_id: str) -> None:

@@ -79,3 +79,17 @@ def test_a_later_version_that_sets_up_at_the_same_time_is_never_overwritten(
     saver.close()
     assert raw.get(layout).decode() == (found if has_set == [True] else "1 64")
     assert takes_over or is_refused == (has_set == [True])
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_another_one_that_sets_up_at_the_same_time_is_no_obstacle(
+    redis_url: str, raw: Any, prefix: str, number: int
+) -> None:
+    saver, other = (RedisSaver(redis_url, prefix=prefix) for _ in range(2))
+    meanwhile = Meanwhile(saver.store.transport, number, other.setup)
+    saver.transport = Retrying(meanwhile, deadline=0)
+    saver.setup()
+    assert meanwhile.left <= 0
+    assert raw.get(f"{prefix}:layout") == b"1 64"
+    saver.close()
+    other.close()

@@ -26,6 +26,9 @@ Config: TypeAlias = dict[str, Any]
 Factory: TypeAlias = Callable[[], Any]
 """Opens the saver on the same storage each time. Returns the saver, or a sync or async context manager of it."""
 
+MANY = 1010
+"""More than any store returns at once: 1,000 is the most that S3 lists, and a usual limit elsewhere."""
+
 # `Handle.list` hides the built-in of that name from the annotations below it.
 _Items: TypeAlias = list[Any]
 _Tuples: TypeAlias = list[CheckpointTuple]

@@ -9,7 +9,7 @@ from langgraph.types import Interrupt
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Handle, Trial
+from conformance_tests.trial import MANY, Handle, Trial
 
 LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
 """A value that a saver may store in pieces, and remember to have stored."""
@@ -54,6 +54,14 @@ def a_thread_that_has_nothing_but_writes_is_deleted(t: Trial) -> None:
     other = t.open()
     found = t.expect_found(other.get_tuple(t.put(other, thread, {"a": 3}, id_=id_)), "put to a deleted thread")
     t.expect_writes(found, [], "wrote to a checkpoint that is not there yet, deleted the thread, and put it")
+
+
+@case("DELETE-1", long=True, once=True)
+def a_thread_with_more_checkpoints_than_any_page_has_is_deleted_whole(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    t.chain(saver, thread, MANY)
+    saver.delete_thread(thread)
+    t.expect(len(t.open().list(t.config(thread))), 0, f"deleted a thread of {MANY} checkpoints; how many are listed")
 
 
 @case("DELETE-1")

@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 
 from conformance_tests.case import case
-from conformance_tests.trial import Colour, Config, Handle, Trial, unordered
+from conformance_tests.trial import MANY, Colour, Config, Handle, Trial, unordered
 
 _PATIENCE_SECONDS = 10.0
 
@@ -340,6 +340,27 @@ def a_long_history_is_listed_whole_and_in_order(t: Trial) -> None:
     t.expect(
         [tuple_.checkpoint["channel_values"].get("n") for tuple_ in listed], list(newest_first), f"{situation}; values"
     )
+
+
+@case("LIST-11", long=True, once=True)
+def a_history_longer_than_any_page_is_listed_whole(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for number in range(MANY):
+        t.put(saver, thread, id_=_id(number))
+    listed = _numbers(t.open().list(t.config(thread)))
+    t.expect(len(listed), MANY, f"put {MANY} checkpoints to a thread; how many are listed")
+    t.expect(listed, list(range(MANY - 1, -1, -1)), f"put {MANY} checkpoints to a thread; listed")
+
+
+@case("LIST-11", long=True, once=True)
+def more_threads_than_any_page_has_are_all_listed(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(MANY)]
+    for thread in threads:
+        t.put(saver, thread, metadata={"run_id": run})
+    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    t.expect(len(listed), MANY, f"put to {MANY} threads; how many checkpoints a listing with a config of None has")
+    t.expect(sorted(listed), sorted(threads), f"put to {MANY} threads, listed a config of None; the threads")
 
 
 @case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC), long=True)

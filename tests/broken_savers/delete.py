@@ -67,6 +67,18 @@ class LeavesQuestionsOfDeletedThreads(SQLiteSaver):
             yield from (waiting for waiting in self._left if matches(waiting.metadata, metadata))
 
 
+@breaks("DELETE-1")
+class DeletesAThousandCheckpoints(SQLiteSaver):
+    """As one request to S3 does."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        left = [*self.list(config)][1000:]
+        super().delete_thread(thread_id)
+        for found in left:
+            self.put(config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+
+
 @breaks("DELETE-2")
 class DeletesByPattern(SQLiteSaver):
     """Like a saver that deletes Redis keys by ``SCAN MATCH``."""

@@ -226,6 +226,20 @@ class StopsAfterAPage(SQLiteSaver):
 
 
 @breaks("LIST-11")
+class ListsAThousandOfAThread(SQLiteSaver):
+    """As one request to S3 does."""
+
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(super().list(config, **options), 1000 if config else None)
+
+
+@breaks("LIST-11")
+class ListsAThousandOfAllThreads(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(super().list(config, **options), None if config else 1000)
+
+
+@breaks("LIST-11")
 class PagesByIdAlone(SQLiteSaver):
     def list(self, config: Any, *, before: Any = None, limit: int | None = None, **options: Any) -> Iterator[Any]:
         while page := [*super().list(config, before=before, limit=_PAGE, **options)][:limit]:

@@ -48,6 +48,16 @@ class ShowsTheLastTaskOnly(SQLiteSaver):
         return found._replace(pending_writes=[write for write in found.pending_writes if write[0] == last])
 
 
+@breaks("WRITES-1")
+class ShowsAThousandTasks(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is None:
+            return None
+        tasks = list(dict.fromkeys(task for task, _, _ in found.pending_writes))[:1000]
+        return found._replace(pending_writes=[write for write in found.pending_writes if write[0] in tasks])
+
+
 @breaks("WRITES-2")
 class DropsWritesBeforeTheirCheckpoint(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:

@@ -41,10 +41,12 @@ def config_of(thread: str) -> Any:
     return {"configurable": {"thread_id": thread}}
 
 
-def run_to_the_end(graph: graphs.Graph, value: Any, config: Any) -> None:
-    graph.invoke(value, config)
+def run_to_the_end(graph: graphs.Graph, value: Any, config: Any) -> Any:
+    """Answer yes to everything that it asks; returns what it gives at the end."""
+    result = graph.invoke(value, config)
     while waiting := graph.get_state(config).interrupts:
-        graph.invoke(Command(resume={question.id: "yes" for question in waiting}), config)
+        result = graph.invoke(Command(resume={question.id: "yes" for question in waiting}), config)
+    return result
 
 
 @pytest.mark.parametrize("build", [*GRAPHS, *FLOWS], ids=lambda build: build.__name__)
@@ -57,6 +59,28 @@ def test_what_is_done_again_is_counted_again(build: graphs.Build) -> None:
         counts.append(dict(runs))
     assert counts[0]
     assert counts[1] == {name: 2 * count for name, count in counts[0].items()}
+
+
+@pytest.mark.parametrize(
+    ("build", "result"),
+    [
+        (graphs.flow_in_sequence, [0, "yes", "yes", "yes"]),
+        (graphs.flow_that_gathers, [0, "yes", "yes", "yes"]),
+        (graphs.flow_that_waits_for_its_tasks, [0, "yes", "yes", "yes"]),
+        (graphs.flow_with_nested_tasks, [["a", "yes"], ["b", "yes"]]),
+    ],
+    ids=[build.__name__ for build in FLOWS],
+)
+def test_a_flow_returns_every_answer_as_it_was_given(build: graphs.Build, result: Any) -> None:
+    assert run_to_the_end(build(InMemorySaver(), Counter()), 0, config_of("t")) == result
+
+
+def test_one_of_the_parallel_tasks_of_a_delta_graph_asks() -> None:
+    graph, config = graphs.delta_graph(InMemorySaver(), graphs.LONG, "first?", "second?"), config_of("t")
+    graph.invoke(graphs.both("input"), config)
+    asking = [task.name for task in graph.get_state(config).tasks if task.interrupts]
+    assert asking == ["m"]
+    assert "m 2 yes yes" in run_to_the_end(graph, None, config)["delta"]
 
 
 def test_a_graph_without_questions_stops_before_its_first_node_and_after_it() -> None:

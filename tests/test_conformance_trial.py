@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -176,6 +176,44 @@ def test_an_expectation_fails_with_its_clause_and_the_situation() -> None:
                 act()
             assert failure.value.finding == finding
             assert str(failure.value) == f"PUT-1 {CLAUSES['PUT-1'].title}: {finding}"
+
+
+LONG_TEXT = "word " * 100
+
+
+class Pair(NamedTuple):
+    one: Any
+    other: Any
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "where"),
+    [
+        ([1, 2, 3] * 99, [1, 2, 3] * 50 + [1, 2, 4] + [1, 2, 3] * 48, "[152]: expected 4, got 3"),
+        ([LONG_TEXT], [LONG_TEXT, 1], "[1]: expected 1, got nothing"),
+        ([LONG_TEXT, 1], [LONG_TEXT], "[1]: expected nothing, got 1"),
+        ({"a": LONG_TEXT, "b": {}}, {"a": LONG_TEXT, "b": {"c": 1}}, "['b']['c']: expected 1, got nothing"),
+        ({"a": LONG_TEXT, "b": 1}, {"a": LONG_TEXT}, "['b']: expected nothing, got 1"),
+        ([Pair(LONG_TEXT, (1,))], [Pair(LONG_TEXT, (2,))], "[0].other[0]: expected 2, got 1"),
+        ([LONG_TEXT, (1,)], [LONG_TEXT, [1]], "[1]: expected [1], got (1,)"),
+        (
+            [f"{LONG_TEXT}a"],
+            [f"{LONG_TEXT}b"],
+            "[0] from character 480: expected 'word word word word b', got 'word word word word a'",
+        ),
+        (
+            f"{LONG_TEXT}a",
+            LONG_TEXT,
+            "from character 480: expected 'word word word word ', got 'word word word word a'",
+        ),
+        ([LONG_TEXT], None, "the top: expected None, got ['word"),
+    ],
+    ids=range(10),
+)
+def test_where_long_values_differ_is_told(found: Any, expected: Any, where: str) -> None:
+    with trial(Noting, Colour.SYNC) as t, pytest.raises(ConformanceFailure) as failure:
+        t.expect(found, expected, "compared")
+    assert f"; they differ at {where}" in failure.value.finding
 
 
 # Running

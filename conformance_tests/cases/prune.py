@@ -214,16 +214,18 @@ def other_threads_stay(t: Trial) -> None:
     for thread, chain in chains.items():
         for stored in chain:
             saver.put_writes(stored, [("n", thread)], "task-1")
-    before = {thread: _by_id(t, saver, chain) for thread, chain in chains.items()}
+    before = {thread: _by_id(t, saver, chain, "put a chain") for thread, chain in chains.items()}
     other = t.open()
     for pattern in (f"{base}*", f"{base}%", f"{base[:-1]}_", f"{base[:-1]}?"):
         saver.prune([pattern])
         saver.prune([pattern], strategy="delete")
     for thread, chain in chains.items():
-        t.expect(_by_id(t, other, chain), before[thread], f"pruned what would match as a pattern; all of {thread!r}")
+        situation = f"pruned what would match as a pattern; all of {thread!r}"
+        t.expect(_by_id(t, other, chain, situation), before[thread], situation)
     saver.prune([base])
     for thread in others:
-        t.expect(_by_id(t, other, chains[thread]), before[thread], f"pruned {base!r}; all of {thread!r}")
+        situation = f"pruned {base!r}; all of {thread!r}"
+        t.expect(_by_id(t, other, chains[thread], situation), before[thread], situation)
 
 
 @case("PRUNE-3")
@@ -321,13 +323,13 @@ def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
     for chain in (*chains.values(), t.chain(saver, untouched, 5)):
         for number, stored in enumerate(chain):
             saver.put_writes(stored, [("n", number), ("__interrupt__", f"{number}?")], "task-1", "path-b")
-    before = {ns: _without_parents(_by_id(t, saver, chain)) for ns, chain in chains.items()}
+    before = {ns: _without_parents(_by_id(t, saver, chain, "put a chain")) for ns, chain in chains.items()}
     saver.prune([thread], keep=3)
     other = t.open()
     for ns, chain in chains.items():
         situation = f"pruned a thread with {len(chain)} checkpoints in namespace {ns!r}, of which 3 are to stay"
         t.expect([other.get_tuple(one) for one in chain[:-3]], [None] * len(chain[:-3]), f"{situation}; the others")
-        kept = _without_parents(_by_id(t, other, chain[-3:]))
+        kept = _without_parents(_by_id(t, other, chain[-3:], f"{situation}; those that stay"))
         t.expect(kept, before[ns][-3:], f"{situation}; those that stay")
         t.expect(len(other.list_namespace(t.config(thread, ns=ns))), len(kept), f"{situation}; how many are listed")
     t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
@@ -487,7 +489,10 @@ def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
     return found._replace(parent_config=None, pending_writes=unordered(found.pending_writes))
 
 
-def _by_id(t: Trial, saver: Handle, chain: Sequence[Config]) -> Any:
+def _by_id(t: Trial, saver: Handle, chain: Sequence[Config], situation: str) -> Any:
     """Each checkpoint of a chain, read by its id, because a listing may have too many for other reasons."""
-    found = [t.expect_found(saver.get_tuple(stored), "got a checkpoint by its id") for stored in chain]
+    found = [
+        t.expect_found(saver.get_tuple(stored), f"{situation}; number {number} of {len(chain)}, got by its id")
+        for number, stored in enumerate(chain, 1)
+    ]
     return [one._replace(pending_writes=unordered(one.pending_writes)) for one in found]

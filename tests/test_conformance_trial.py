@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, Self
 
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, empty_checkpoint
 
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import CLAUSES, Capability
@@ -71,6 +71,79 @@ def test_what_is_iterated_is_not_read_ahead(colour: Colour) -> None:
         assert [next(listing), next(listing)] == [0, 1]
         assert len(saver.said) == 2
         assert len([*listing]) == 998
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_what_is_spread_over_colours_is_all_tested_in_them_together_or_in_one_that_is_alone(turn: int) -> None:
+    def part_of(items: list[int], colour: Colour, capabilities: frozenset[Capability]) -> list[int]:
+        with Trial(CLAUSES["PUT-1"], Subject(Noting, capabilities), colour) as t:
+            return [*t.spread(items, turn)]
+
+    for count in range(1, 8):
+        items = [*range(count)]
+        parts = [part_of(items, colour, EVERYTHING) for colour in Colour]
+        assert {item for part in parts for item in part} == {*items}
+        assert max(map(len, parts)) == -(-count // min(count, 3))
+        assert part_of(items, Colour.ASYNC, frozenset({Capability.ASYNC})) == items
+
+
+def test_a_handle_may_be_opened_in_another_colour_than_that_of_the_case() -> None:
+    saver = Noting()
+    with trial(lambda: saver, Colour.MIXED) as t, t.opened(Colour.ASYNC) as handle:
+        handle.get_tuple({})
+        handle.get_tuple({})
+    assert saver.said == ["aget_tuple"] * 2
+
+
+@pytest.mark.parametrize("colour", Colour)
+def test_a_trial_for_another_thread_has_the_same_colour(colour: Colour) -> None:
+    with trial(Noting, colour) as t, t.another() as other:
+        assert other.colour is colour
+
+
+def test_a_namespace_is_listed_without_what_else_the_saver_lists() -> None:
+    class ListsEverything(Noting):
+        def list(self, config: Any, **options: Any) -> Iterator[Any]:
+            for ns in ("", "child"):
+                for checkpoint_id in "12":
+                    place = {"thread_id": "a", "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
+                    yield CheckpointTuple({"configurable": place}, empty_checkpoint(), {})
+
+    def listed(*place: Any, ns: str) -> list[str]:
+        found = handle.list_namespace(t.config(*place, ns=ns))
+        return ["".join(one.config["configurable"].values()) for one in found]
+
+    with trial(ListsEverything, Colour.SYNC) as t:
+        handle = t.open()
+        assert listed("a", ns="child") == ["achild1", "achild2"]
+        assert listed("a", "2", ns="") == ["a2"]
+
+
+class Keeping(Noting):
+    """Keeps the parent, the values and the new versions of everything that is put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, tuple[Any, Any, Any]] = {}
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        parent = config["configurable"].get("checkpoint_id")
+        self.kept[checkpoint["id"]] = (parent, checkpoint["channel_values"], new_versions)
+        return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+
+
+def test_what_a_trial_puts_has_the_parent_the_values_and_the_new_versions_that_it_is_told() -> None:
+    saver = Keeping()
+    with trial(lambda: saver, Colour.SYNC) as t:
+        handle = t.open()
+        first = t.put(handle, "t", {"a": 1, "b": 2}, id_="1", versions={"a": "1.1", "b": "1.1"})
+        t.put(handle, "t", {"a": 1, "b": 3}, id_="2", versions={"a": "1.1", "b": "2.1"}, changed=["b"], parent=first)
+        assert saver.kept == {
+            "1": (None, {"a": 1, "b": 2}, {"a": "1.1", "b": "1.1"}),
+            "2": ("1", {"a": 1, "b": 3}, {"b": "2.1"}),
+        }
+        ids = [config["configurable"]["checkpoint_id"] for config in t.chain(handle, "t", 3)]
+        assert [saver.kept[id_][0] for id_ in ids] == [None, *ids[:-1]]
 
 
 # Factories

@@ -374,6 +374,34 @@ class _Opened(AbstractContextManager[Handle]):
 _FIRST_VERSION = f"{1:032}.0000000000000001"
 
 
+def id_of(number: int) -> str:
+    """A checkpoint id. A greater number makes a greater id."""
+    return f"1f000000-0000-6000-8000-{number:012x}"
+
+
+def ids_of(listed: Iterable[CheckpointTuple]) -> list[str]:
+    return [found.config["configurable"]["checkpoint_id"] for found in listed]
+
+
+def threads_of(listed: Iterable[CheckpointTuple]) -> list[str]:
+    return [found.config["configurable"]["thread_id"] for found in listed]
+
+
+def parent_of(found: CheckpointTuple) -> str | None:
+    """The id of its parent."""
+    id_: str | None = (found.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+    return id_
+
+
+def accepts(call: Callable[..., object], *arguments: object) -> bool:
+    """Make a call, and tell whether it was accepted. Any exception is a refusal, because savers have their own."""
+    try:
+        call(*arguments)
+    except Exception:  # noqa: BLE001  # as the docstring says
+        return False
+    return True
+
+
 def unordered(writes: Iterable[tuple[str, str, Any]] | None) -> list[tuple[str, str, Any]]:
     """Pending writes in an order of our own, to compare them: only WRITES-7 demands an order."""
     return sorted(writes or (), key=lambda write: (write[0], write[1], repr(write[2])))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 
 from conformance_tests.case import case
-from conformance_tests.trial import Colour, Config, ConformanceFailure, Trial
+from conformance_tests.trial import Colour, Config, ConformanceFailure, Trial, ids_of
 
 Saver: TypeAlias = BaseCheckpointSaver[Any]
 
@@ -60,7 +60,7 @@ def checkpoints_put_at_once_to_one_thread_are_all_there(t: Trial) -> None:
     jobs = [(handles[n % 4].saver, _putting(root, checkpoint)) for n, checkpoint in enumerate(checkpoints)]
     at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
     other = t.open()
-    listed = [found.config["configurable"]["checkpoint_id"] for found in other.list(t.config(thread))]
+    listed = ids_of(other.list(t.config(thread)))
     expected = sorted([root["configurable"]["checkpoint_id"], *ids])
     t.expect(sorted(listed), expected, f"put {CALLERS} checkpoints at once to one thread that has one; listed ids")
     found = t.expect_found(other.get_tuple(t.config(thread)), "put at once to one thread")

@@ -13,7 +13,7 @@ from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.interrupt import START
 from conformance_tests.contract import Capability
-from conformance_tests.trial import MANY, Config, Handle, Trial
+from conformance_tests.trial import MANY, Config, Handle, Trial, id_of
 
 # INTERRUPT-7
 
@@ -266,7 +266,7 @@ def the_latest_root_checkpoint_is_the_one_with_the_greatest_id(t: Trial) -> None
     worker, reader = t.open(), t.open()
     thread = t.thread()
     for number in (2, 1):
-        stored = t.put(worker, thread, id_=f"1f000000-0000-6000-8000-00000000000{number}", metadata={"step": number})
+        stored = t.put(worker, thread, id_=id_of(number), metadata={"step": number})
         _ask(worker, stored, f"task-{number}", *(f"{question}?" for question in range(number)))
     found = _thread_info(t, reader, thread)
     t.expect((found.step, found.pending_interrupts), (2, 2), "put the latest first; step and pending interrupts")

@@ -13,10 +13,10 @@ from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.prune_needed import put_open
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial, unordered
+from conformance_tests.trial import Config, Handle, Trial, id_of, ids_of, unordered
+from conformance_tests.values import messages
 
-CHAT = [f"message {number} {'.' * 1500}" for number in range(160)]
-"""A list that a saver may store as a tree of pieces that its versions share."""
+CHAT = messages(160, length=1500)
 
 
 # PRUNE-1
@@ -64,7 +64,7 @@ def what_was_removed_is_in_no_listing_of_all_threads(t: Trial) -> None:
     latest = [t.chain(saver, thread, 3, run_id=run)[-1]["configurable"]["checkpoint_id"] for thread in threads]
     saver.prune(threads)
     # Other tests share the storage, so filter on an entry that LangGraph itself makes.
-    listed = [found.config["configurable"]["checkpoint_id"] for found in t.open().list(None, filter={"run_id": run})]
+    listed = ids_of(t.open().list(None, filter={"run_id": run}))
     t.expect(listed, sorted(latest, reverse=True), "pruned two threads, listed a config of None; ids")
 
 
@@ -77,7 +77,7 @@ def what_a_delta_channel_is_rebuilt_from_is_not_found_either(t: Trial) -> None:
     for config in chain[:-1]:
         t.expect(other.get_tuple(config), None, "pruned the ancestors of a delta channel; one of them, got by its id")
         t.expect(other.list_namespace(config), [], "pruned the ancestors of a delta channel; one, listed by its id")
-    listed = [found.checkpoint["id"] for found in other.list(t.config(thread))]
+    listed = ids_of(other.list(t.config(thread)))
     t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned the ancestors of a delta channel; listed")
 
 
@@ -86,7 +86,7 @@ def keep_latest_is_the_default(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     chain = t.chain(saver, thread, 3)
     saver.prune([thread])
-    listed = [stored.config["configurable"]["checkpoint_id"] for stored in t.open().list(t.config(thread))]
+    listed = ids_of(t.open().list(t.config(thread)))
     t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned without a strategy; listed ids")
 
 
@@ -94,8 +94,7 @@ def keep_latest_is_the_default(t: Trial) -> None:
 def the_greatest_id_stays_whichever_was_put_last(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (2, 3, 1):
-        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
-        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        t.put(saver, thread, {"n": number}, id_=id_of(number), versions={"n": f"{number}.1"})
     saver.prune([thread])
     found = [stored.checkpoint["channel_values"] for stored in t.open().list(t.config(thread))]
     t.expect(found, [{"n": 3}], "put three checkpoints out of order, and pruned; values of what is listed")
@@ -353,8 +352,7 @@ def the_calls_of_all_that_stays_stay(t: Trial) -> None:
 def those_with_the_greatest_ids_stay_whichever_were_put_last(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (3, 5, 2, 4, 1):
-        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
-        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        t.put(saver, thread, {"n": number}, id_=id_of(number), versions={"n": f"{number}.1"})
     for keep, expected in ((4, [5, 4, 3, 2]), (9, [5, 4, 3, 2]), (2, [5, 4])):
         saver.prune([thread], keep=keep)
         found = [stored.checkpoint["channel_values"]["n"] for stored in t.open().list(t.config(thread))]

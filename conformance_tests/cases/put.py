@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from conformance_tests.case import case
-from conformance_tests.trial import Trial
+from conformance_tests.trial import Trial, id_of, parent_of
 
 
 @case("PUT-1")
@@ -30,7 +30,7 @@ def the_config_finds_the_stored_checkpoint(t: Trial) -> None:
 def a_checkpoint_put_twice_is_listed_once(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for _ in range(2):
-        t.put(saver, thread, {"a": 1}, id_="1f000000-0000-6000-8000-000000000001")
+        t.put(saver, thread, {"a": 1}, id_=id_of(1))
     t.expect(len(t.open().list(t.config(thread))), 1, "the same checkpoint put twice; listed")
 
 
@@ -40,8 +40,7 @@ def the_configs_checkpoint_is_the_parent(t: Trial) -> None:
     first, second = t.chain(saver, thread, 2)
     other = t.open()
     child = t.expect_found(other.get_tuple(second), "put a child")
-    parent_id = (child.parent_config or {}).get("configurable", {}).get("checkpoint_id")
-    t.expect(parent_id, first["configurable"]["checkpoint_id"], "put a child; its parent's id")
+    t.expect(parent_of(child), first["configurable"]["checkpoint_id"], "put a child; its parent's id")
     root = t.expect_found(other.get_tuple(first), "put a root")
     t.expect(root.parent_config, None, "put a checkpoint without a parent; its parent")
 
@@ -90,9 +89,14 @@ def an_unchanged_channel_is_found_by_its_version(t: Trial) -> None:
 @case("PUT-6")
 def a_channel_without_version_or_value_is_absent(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    first = t.put(saver, thread, {"dropped": 1, "cleared": 1, "none": None})
-    versions = {"cleared": "2.1", "none": first and t.checkpoint({"none": 0})["channel_versions"]["none"]}
-    second = saver.put(first, t.checkpoint({"none": None}, versions=versions), {}, {"cleared": "2.1"})
+    first = t.put(
+        saver,
+        thread,
+        {"dropped": 1, "cleared": 1, "none": None},
+        versions={"dropped": "1.1", "cleared": "1.1", "none": "1.1"},
+    )
+    checkpoint = t.checkpoint({"none": None}, versions={"cleared": "2.1", "none": "1.1"})
+    second = saver.put(first, checkpoint, {}, {"cleared": "2.1"})
     found = t.expect_found(t.open().get_tuple(second), "dropped one channel and cleared another")
     t.expect(found.checkpoint["channel_values"], {"none": None}, "dropped one channel and cleared another; values")
 

@@ -8,9 +8,10 @@ from typing import Any
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial, unordered
+from conformance_tests.trial import Config, Handle, Trial, threads_of, unordered
+from conformance_tests.values import messages
 
-LARGE = [f"message {number} {'.' * 1500}" for number in range(160)]
+LARGE = messages(160, length=1500)
 
 
 # RUNS-1
@@ -64,7 +65,7 @@ def what_was_deleted_is_in_no_listing_of_all_threads(t: Trial) -> None:
         _put(t, saver, thread, deleted, parent=_put(t, saver, thread, kept))
     saver.delete_for_runs([deleted])
     for run, expected in ((kept, sorted(threads)), (deleted, [])):
-        listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+        listed = threads_of(t.open().list(None, filter={"run_id": run}))
         what = "the other run" if expected else "that run"
         t.expect(sorted(listed), expected, f"deleted a run, listed a config of None with {what}; the threads")
 

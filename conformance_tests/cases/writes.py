@@ -10,6 +10,7 @@ from langgraph.types import Interrupt
 
 from conformance_tests.case import case
 from conformance_tests.trial import MANY, Config, Trial
+from conformance_tests.values import messages
 
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
@@ -54,7 +55,7 @@ def writes_of_more_tasks_than_any_page_has_come_back(t: Trial) -> None:
 @case("WRITES-1")
 def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    large = [f"message {number} {'.' * 200}" for number in range(100)]
+    large = messages()
     stored = t.put(saver, thread, {"a": large})
     for task in ("task-1", "task-2"):
         saver.put_writes(stored, [("a", large)], task)
@@ -64,7 +65,7 @@ def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
 @case("WRITES-1")
 def writes_of_a_large_value_that_is_stored_nowhere_else_come_back(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    large = {task: [f"{task} {number} {'.' * 200}" for number in range(100)] for task in ("task-1", "task-2")}
+    large = {task: messages(name=task) for task in ("task-1", "task-2")}
     first = t.put(saver, thread, {"a": "small"})
     second = t.put(saver, thread, {"a": "small"}, parent=first, changed=())
     for stored in (first, second):

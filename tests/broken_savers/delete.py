@@ -10,7 +10,7 @@ from checkpoint_base.metadata import matches
 from tests.broken_savers import breaks
 
 
-@breaks("DELETE-1")
+@breaks("DELETE-1", "LIFECYCLE-4")
 class KeepsSubgraphsOfDeletedThreads(SQLiteSaver):
     def delete_thread(self, thread_id: str) -> None:
         everything = list(self.list({"configurable": {"thread_id": thread_id}}))

@@ -35,7 +35,7 @@ class EmptiesWhatItSetsUp(SQLiteSaver):
             self.delete_thread(thread.thread_id)
 
 
-@breaks("LIFECYCLE-2")
+@breaks("LIFECYCLE-2", "LIFECYCLE-4")
 class KeepsNothingAfterClosing(SQLiteSaver):
     def close(self) -> None:
         for thread in list(self.threads()):
@@ -81,6 +81,22 @@ class GetsTheLatestOfADeletedThread(SQLiteSaver):
         place = (config["configurable"]["thread_id"], config["configurable"].get("checkpoint_ns", ""))
         latest[place] = found or latest.get(place)
         return latest[place]
+
+
+@breaks("LIFECYCLE-4")
+class ListsTheMetadataOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        yield from (found._replace(metadata=listed[0].metadata) for found in listed)
+
+
+@breaks("LIFECYCLE-4")
+class ListsTheVersionsOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        for found in listed:
+            found.checkpoint["channel_versions"] = listed[0].checkpoint["channel_versions"]
+            yield found
 
 
 @breaks("LIFECYCLE-4")

@@ -126,7 +126,7 @@ class KeepsWhatEveryCallStored(SQLiteSaver):
                     self.put(found.config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
 
 
-@breaks("PRUNE-2")
+@breaks("PRUNE-2", "LIFECYCLE-4")
 class KnowsOneStrategy(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
         super().prune(thread_ids)
@@ -198,7 +198,7 @@ class ReadsTheLatestAndThenRemovesTheRest(SQLiteSaver):
                 execute(self, remove, latest.config["configurable"]["checkpoint_id"])
 
 
-@breaks("PRUNE-8")
+@breaks("PRUNE-8", "LIFECYCLE-4")
 class KeepsTheLatestWhateverItIsTold(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", keep: int = 1) -> None:
         super().prune(thread_ids, strategy=strategy, keep=min(keep, 1))

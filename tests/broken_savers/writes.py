@@ -58,14 +58,14 @@ class ShowsAThousandTasks(SQLiteSaver):
         return found._replace(pending_writes=[write for write in found.pending_writes if write[0] in tasks])
 
 
-@breaks("WRITES-2")
+@breaks("WRITES-2", "LIFECYCLE-4")
 class DropsWritesBeforeTheirCheckpoint(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         if self.get_tuple(config) is not None:
             super().put_writes(config, writes, task_id, task_path)
 
 
-@breaks("WRITES-2")
+@breaks("WRITES-2", "LIFECYCLE-4")
 class ResetsWritesWhenItPuts(SQLiteSaver):
     """As the Redis saver did: its `put` records that there are no writes."""
 
@@ -74,7 +74,7 @@ class ResetsWritesWhenItPuts(SQLiteSaver):
         return super().put(config, checkpoint, metadata, new_versions)
 
 
-@breaks("WRITES-3")
+@breaks("WRITES-3", "LIFECYCLE-4")
 class ReplacesOrdinaryWrites(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         checkpoint_id = config["configurable"]["checkpoint_id"]

@@ -399,6 +399,16 @@ def equal_ids_in_several_namespaces_are_each_listed_once(t: Trial) -> None:
     t.expect(sorted((listed - expected).elements()), [], f"{situation}; too many")
 
 
+@case("LIST-11")
+def checkpoints_of_many_threads_with_the_same_id_are_listed_once_each(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(30)]  # copies have the ids of their source
+    for thread in threads:
+        t.put(saver, thread, id_=id_of(1), metadata={"run_id": run})
+    listed = threads_of(t.open().list(None, filter={"run_id": run}))
+    t.expect(sorted(listed), sorted(threads), "put the same id to 30 threads, listed a config of None; the threads")
+
+
 # What injections into SQL, JSON paths and search languages are made of. All of it is printable text that people use in
 # keys and values, so a filter on it must work like any other.
 _ORDINARY = (
@@ -408,16 +418,6 @@ _ORDINARY = (
 )  # fmt: skip
 # A store may be unable to hold these, so it may raise any error.
 _IMPOSSIBLE = ("", "\x00", "a\x00b", "a\nb", "\x1b", "\ud800")
-
-
-@case("LIST-11")
-def checkpoints_of_many_threads_with_the_same_id_are_listed_once_each(t: Trial) -> None:
-    saver, run = t.open(), t.thread("run")
-    threads = [t.thread() for _ in range(30)]  # copies have the ids of their source
-    for thread in threads:
-        t.put(saver, thread, id_=id_of(1), metadata={"run_id": run})
-    listed = threads_of(t.open().list(None, filter={"run_id": run}))
-    t.expect(sorted(listed), sorted(threads), "put the same id to 30 threads, listed a config of None; the threads")
 
 
 @case("LIST-12")

@@ -13,10 +13,9 @@ def the_config_names_the_stored_checkpoint(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     checkpoint = t.checkpoint({"a": 1})
     config = saver.put(t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
-    named = {key: config["configurable"].get(key) for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
-    t.expect(
-        named, {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}, "put a checkpoint; config"
-    )
+    expected = t.config(thread, checkpoint["id"])["configurable"]
+    # A config may hold more than the checkpoint's place.
+    t.expect({key: config["configurable"].get(key) for key in expected}, expected, "put a checkpoint; config")
 
 
 @case("PUT-1")
@@ -52,9 +51,8 @@ def the_parent_is_named_with_its_thread_and_namespace(t: Trial) -> None:
         first, second = t.chain(saver, thread, 2, ns=ns)
         child = t.expect_found(t.open().get_tuple(second), "put a child")
         named = (child.parent_config or {}).get("configurable", {})
-        # A config may hold more than the checkpoint's place.
-        found = {key: named.get(key, "") for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
-        expected = {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": first["configurable"]["checkpoint_id"]}
+        expected = t.config(thread, first["configurable"]["checkpoint_id"], ns=ns)["configurable"]
+        found = {key: named.get(key, "") for key in expected}
         t.expect(found, expected, f"put a child in namespace {ns!r}; its parent's config")
 
 

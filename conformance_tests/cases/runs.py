@@ -202,9 +202,6 @@ def a_graph_goes_on_from_what_remains(t: Trial) -> None:
     _expect_same_state(t, state, before, "deleted the first two of three runs of a graph")
 
 
-# RUNS-3
-
-
 @case("RUNS-2")
 def writes_whose_checkpoint_has_not_arrived_stay_when_nothing_else_does(t: Trial) -> None:
     saver, thread, run = t.open(), t.thread(), t.thread("run")
@@ -215,6 +212,9 @@ def writes_whose_checkpoint_has_not_arrived_stay_when_nothing_else_does(t: Trial
     stored = t.put(t.open(), thread, {"a": 0}, id_=id_)
     found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint after its writes")
     t.expect_writes(found, [("task-1", "a", 1)], "wrote, deleted the thread's only run, and put the checkpoint")
+
+
+# RUNS-3
 
 
 @case("RUNS-3")

@@ -91,6 +91,15 @@ class ListsTheMetadataOfTheNewest(SQLiteSaver):
 
 
 @breaks("LIFECYCLE-4")
+class ListsTheValuesOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        for found in listed:
+            found.checkpoint["channel_values"] = listed[0].checkpoint["channel_values"]
+            yield found
+
+
+@breaks("LIFECYCLE-4")
 class ListsTheVersionsOfTheNewest(SQLiteSaver):
     def list(self, config: Any, **options: Any) -> Iterator[Any]:
         listed = [*super().list(config, **options)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
@@ -341,6 +343,20 @@ def test_an_error_in_another_process_is_told(
     assert (paused.error, paused.result) == (None, {"asks": ["go on?"]})
 
 
+def test_processes_that_write_at_once_begin_together_at_the_time_that_their_jobs_name(
+    processes: Processes, tmp_path: Path
+) -> None:
+    job = {"do": "write", "colour": "sync", "common": "common", "count": 1, "root": None}
+    processes.do({**job, "own": "first", "number": 0, "at": 0})  # after which the worker is there, and answers quickly
+    at = time.time() + 0.7
+    answers = processes.do(*({**job, "own": "own", "number": number, "at": at} for number in range(1, 3)))
+    assert [answer.error for answer in answers] == [None, None]
+    with SQLiteSaver(tmp_path / "checkpoints.db") as saver:
+        listed = list(saver.list({"configurable": {"thread_id": "own"}}))
+    assert len(listed) == 2
+    assert min(datetime.fromisoformat(found.checkpoint["ts"]).timestamp() for found in listed) >= at
+
+
 class Interrupted:
     """A worker's output, at the reading of which a signal arrives."""
 
@@ -382,3 +398,5 @@ def test_a_broken_saver_fails_its_clause(
     failed = next((result for result in results if result.outcome == "failed"), None)  # stops at the first failure
     assert failed
     assert failed.finding
+    # By what it does, and not because it lacks an argument or has a mistake of its own.
+    assert not re.search(r"\b(TypeError|AttributeError|NameError)\b", failed.finding), failed.finding

@@ -128,8 +128,8 @@ class KeepsWhatEveryCallStored(SQLiteSaver):
 
 @breaks("PRUNE-2", "LIFECYCLE-4")
 class KnowsOneStrategy(SQLiteSaver):
-    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
-        super().prune(thread_ids)
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", **options: Any) -> None:
+        super().prune(thread_ids, **options)
 
 
 @breaks("PRUNE-3")
@@ -155,8 +155,8 @@ class TakesAnUnknownStrategyForDelete(SQLiteSaver):
 
 @breaks("PRUNE-4")
 class DeletesBeforeItRefusesAStrategy(SQLiteSaver):
-    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
-        super().prune(thread_ids)
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", **options: Any) -> None:
+        super().prune(thread_ids, **options)
         super().prune(thread_ids, strategy=strategy)
 
 

@@ -148,13 +148,15 @@ class _Operations(RuleBasedStateMachine):
         self._put(place, id_, 0, changes, {"source": "loop", "step": 1})
         self.model.put_writes(place, text, writes, task, f"path {task}")
 
-    @rule(which=WHICH, task=TASKS, writes=WRITES)
-    def put_writes(self, which: int, task: str, writes: Writes) -> None:
-        """Write to a stored checkpoint."""
+    @rule(which=WHICH, task=TASKS, writes=WRITES, more=st.one_of(st.none(), WRITES))
+    def put_writes(self, which: int, task: str, writes: Writes, more: Writes | None) -> None:
+        """Write to a stored checkpoint, once or twice. Chance alone would seldom come back to the same task of it."""
         if stored := list(self.model.all()):
             place, id_, _ = stored[which % len(stored)]
-            self.handle.put_writes(self._config(place, id_), writes, task, f"path {task}")
-            self.model.put_writes(place, id_, writes, task, f"path {task}")
+            for each in (writes, more or ()):
+                if each:
+                    self.handle.put_writes(self._config(place, id_), each, task, f"path {task}")
+                    self.model.put_writes(place, id_, each, task, f"path {task}")
             self.changed.add(place.thread)
 
     @rule(which=WHICH)
@@ -216,10 +218,15 @@ class _Operations(RuleBasedStateMachine):
 
     # Expectations
 
-    @rule(thread=THREADS, ns=NAMESPACES, filter_=FILTERS, before=st.one_of(st.none(), IDS))
-    def list_a_namespace(self, thread: str, ns: str, filter_: dict[str, Any] | None, before: int | None) -> None:
-        below = None if before is None else id_of(before)
+    @rule(thread=THREADS, ns=NAMESPACES, filter_=FILTERS, before=st.one_of(st.none(), IDS, WHICH.map(str)))
+    def list_a_namespace(self, thread: str, ns: str, filter_: dict[str, Any] | None, before: int | str | None) -> None:
+        """List what is below nothing, any id, or one of those that are there."""
         place = Place(thread, ns)
+        stored = sorted(self.model.places.get(place, {}))
+        if isinstance(before, str):
+            below = stored[int(before) % len(stored)] if stored else None
+        else:
+            below = None if before is None else id_of(before)
         listed = self.handle.list_namespace(
             self._config(place),
             filter=self._real_metadata(filter_) if filter_ else filter_,

@@ -31,7 +31,7 @@ class ListsNamespaceByNamespace(SQLiteSaver):
         )
 
 
-@breaks("LIST-2")
+@breaks("LIST-2", "LIFECYCLE-4")
 class IgnoresBefore(SQLiteSaver):
     """As the Redis saver did."""
 
@@ -39,7 +39,7 @@ class IgnoresBefore(SQLiteSaver):
         yield from super().list(config, **options)
 
 
-@breaks("LIST-2")
+@breaks("LIST-2", "LIFECYCLE-4")
 class ListsBeforeItself(SQLiteSaver):
     def list(self, config: Any, *, before: Any = None, **options: Any) -> Iterator[Any]:
         for listed in super().list(config, **options):

@@ -95,7 +95,7 @@ class SharesPositionsBetweenTasks(SQLiteSaver):
         super().put_writes(config, writes, "task-1", task_path)
 
 
-@breaks("WRITES-4")
+@breaks("WRITES-4", "LIFECYCLE-4")
 class KeepsTheFirstSpecialWrite(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         kept = _special(self, config)

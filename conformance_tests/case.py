@@ -19,8 +19,9 @@ Check: TypeAlias = Callable[[Trial], None]
 class Case:
     """One test of one clause. Its name is the sentence that it proves.
 
-    A ``long`` case takes seconds. A ``fresh`` case sets up the storage itself, so it proves most on a storage that has
-    not been set up. ``needs`` is a capability that it uses in addition to those that its clause needs.
+    A ``long`` case takes seconds. A ``once`` case runs in only one of the colours that a saver has. A ``fresh`` case
+    sets up the storage itself, so it proves most on a storage that has not been set up. ``needs`` is a capability that
+    it uses in addition to those that its clause needs.
     """
 
     clause: Clause
@@ -28,6 +29,7 @@ class Case:
     check: Check
     colours: tuple[Colour, ...]
     long: bool
+    once: bool = False
     fresh: bool = False
     needs: Capability | None = None
 
@@ -42,7 +44,8 @@ class Case:
             Colour.ASYNC: Capability.ASYNC in capabilities,
             Colour.MIXED: {Capability.SYNC, Capability.ASYNC} <= set(capabilities),
         }
-        return tuple(colour for colour in self.colours if has[colour])
+        colours = tuple(colour for colour in self.colours if has[colour])
+        return colours[-1:] if self.once else colours
 
     def missing_in(self, capabilities: Collection[Capability]) -> tuple[Capability, ...]:
         """The capabilities that this case needs and that are not among these; if there are none, the case applies."""
@@ -58,6 +61,7 @@ def case(
     *,
     colours: Collection[Colour] = tuple(Colour),
     long: bool = False,
+    once: bool = False,
     fresh: bool = False,
     needs: Capability | None = None,
 ) -> Callable[[Check], Check]:
@@ -65,14 +69,15 @@ def case(
 
     Args:
         clause_id: the clause that it proves.
-        colours: not all of them if the colour makes no difference to what is tested.
+        colours: the colours in which it has a meaning, or is worth its time.
         long: it takes seconds rather than milliseconds.
+        once: the colour makes no difference to what is tested, so one of those that the saver has is enough.
         fresh: it sets up the storage itself.
         needs: a capability that it uses in addition to those that its clause needs.
     """
 
     def register(check: Check) -> Check:
-        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, fresh, needs))
+        _CASES.append(Case(CLAUSES[clause_id], check.__name__, check, tuple(colours), long, once, fresh, needs))
         return check
 
     return register

@@ -294,6 +294,7 @@ def _print_failure(failed: ClauseReport) -> None:
     colours = f" ({', '.join(failed.colours)})" if failed.colours else ""
     say("")
     say(f"{failed.clause.id} {failed.clause.title}{colours}")
+    _say_indented(failed.clause.says)
     for line in abridged(first.finding, _SHOWN).splitlines():
         _say_indented(line)
     if others:

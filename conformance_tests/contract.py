@@ -718,6 +718,14 @@ CLAUSES: dict[str, Clause] = {
             "`with_allowlist` clones a saver with `copy.copy`.",
         ),
         Clause(
+            "CONCURRENCY-7",
+            "cancelled calls",
+            "An async call that is cancelled has stored all or nothing, and the saver works as before.",
+            "A client that hangs up cancels the run of its graph. Savers have kept a lock, or a connection on which "
+            "a command was still in progress.",
+            (_C.ASYNC,),
+        ),
+        Clause(
             "PROCESS-1",
             "another process",
             "A graph that paused in one process resumes in another.",

@@ -22,7 +22,7 @@ from langgraph.types import Interrupt
 
 from conformance_tests.contract import Capability
 from conformance_tests.model import Model, Place, Put
-from conformance_tests.trial import Config, ConformanceFailure, Handle, Trial, unordered
+from conformance_tests.trial import Config, ConformanceFailure, Handle, Trial, id_of, ids_of, parent_of, unordered
 
 Writes: TypeAlias = list[tuple[str, Any]]
 
@@ -141,20 +141,22 @@ class _Operations(RuleBasedStateMachine):
     def put_writes_before_their_checkpoint(
         self, thread: str, ns: str, id_: int, changes: dict[str, Any], task: str, writes: Writes
     ) -> None:
-        place, text = Place(thread, ns), _id(id_)
+        place, text = Place(thread, ns), id_of(id_)
         if not self._is_free(text):
             return
         self.handle.put_writes(self._config(place, text), writes, task, f"path {task}")
         self._put(place, id_, 0, changes, {"source": "loop", "step": 1})
         self.model.put_writes(place, text, writes, task, f"path {task}")
 
-    @rule(which=WHICH, task=TASKS, writes=WRITES)
-    def put_writes(self, which: int, task: str, writes: Writes) -> None:
-        """Write to a stored checkpoint."""
+    @rule(which=WHICH, task=TASKS, writes=WRITES, more=st.one_of(st.none(), WRITES))
+    def put_writes(self, which: int, task: str, writes: Writes, more: Writes | None) -> None:
+        """Write to a stored checkpoint, once or twice. Chance alone would seldom come back to the same task of it."""
         if stored := list(self.model.all()):
             place, id_, _ = stored[which % len(stored)]
-            self.handle.put_writes(self._config(place, id_), writes, task, f"path {task}")
-            self.model.put_writes(place, id_, writes, task, f"path {task}")
+            for each in (writes, more or ()):
+                if each:
+                    self.handle.put_writes(self._config(place, id_), each, task, f"path {task}")
+                    self.model.put_writes(place, id_, each, task, f"path {task}")
             self.changed.add(place.thread)
 
     @rule(which=WHICH)
@@ -216,17 +218,22 @@ class _Operations(RuleBasedStateMachine):
 
     # Expectations
 
-    @rule(thread=THREADS, ns=NAMESPACES, filter_=FILTERS, before=st.one_of(st.none(), IDS))
-    def list_a_namespace(self, thread: str, ns: str, filter_: dict[str, Any] | None, before: int | None) -> None:
-        below = None if before is None else _id(before)
+    @rule(thread=THREADS, ns=NAMESPACES, filter_=FILTERS, before=st.one_of(st.none(), IDS, WHICH.map(str)))
+    def list_a_namespace(self, thread: str, ns: str, filter_: dict[str, Any] | None, before: int | str | None) -> None:
+        """List what is below nothing, any id, or one of those that are there."""
         place = Place(thread, ns)
+        stored = sorted(self.model.places.get(place, {}))
+        if isinstance(before, str):
+            below = stored[int(before) % len(stored)] if stored else None
+        else:
+            below = None if before is None else id_of(before)
         listed = self.handle.list_namespace(
             self._config(place),
             filter=self._real_metadata(filter_) if filter_ else filter_,
             before=None if below is None else self._config(place, below),
         )
         expected = self.model.list(thread, ns, filter_=filter_, before=below)
-        found = [one.config["configurable"]["checkpoint_id"] for one in listed]
+        found = ids_of(listed)
         self.t.expect(found, [id_ for _, id_ in expected], "listed a namespace; the ids")
 
     @invariant()
@@ -251,7 +258,7 @@ class _Operations(RuleBasedStateMachine):
     # On both the saver and the model
 
     def _put(self, place: Place, id_: int, parent: int, changes: dict[str, Any], metadata: dict[str, Any]) -> None:
-        text = _id(id_)
+        text = id_of(id_)
         if not self._is_free(text):
             return
         stored = sorted(self.model.places.get(place, {}).items())
@@ -275,7 +282,7 @@ class _Operations(RuleBasedStateMachine):
         self.t.expect(stored["configurable"].get("checkpoint_id"), id_, "put; the id of the config")
 
     def _contents(self, found: Any) -> str:
-        parent = (found.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+        parent = parent_of(found)
         place = (found.config["configurable"]["thread_id"], found.config["configurable"].get("checkpoint_ns", ""))
         stored = {id_ for where, id_, _ in self.model.all() if (self._real(where.thread), where.ns) == place}
         return _text(
@@ -316,10 +323,6 @@ class _Operations(RuleBasedStateMachine):
         if name not in self.names:
             self.names[name] = self.t.thread(name.replace(" ", "-"))
         return self.names[name]
-
-
-def _id(number: int) -> str:
-    return f"1f000000-0000-6000-8000-{number:012x}"
 
 
 def _text(place: Any, parent: Any, values: Any, versions: Any, metadata: Any, writes: Any) -> str:

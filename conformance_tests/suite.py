@@ -49,6 +49,7 @@ class SaverConformance:
         try:
             run_case(case, subject, colour)
         except ConformanceFailure as failure:
+            failure.add_note(f"{case.clause.id} requires: {case.clause.says}\nThe reason: {case.clause.why}")
             if not opens_one_storage(subject, colour):
                 failure.add_note(f"{type(self).__name__}.factory {ANOTHER_STORAGE}")
             raise

@@ -26,6 +26,9 @@ Config: TypeAlias = dict[str, Any]
 Factory: TypeAlias = Callable[[], Any]
 """Opens the saver on the same storage each time. Returns the saver, or a sync or async context manager of it."""
 
+MANY = 1010
+"""More than any store returns at once: 1,000 is the most that S3 lists, and a usual limit elsewhere."""
+
 # `Handle.list` hides the built-in of that name from the annotations below it.
 _Items: TypeAlias = list[Any]
 _Tuples: TypeAlias = list[CheckpointTuple]
@@ -290,7 +293,12 @@ class Trial:
     def expect(self, found: Any, expected: Any, situation: str) -> None:
         """Fail unless ``found`` equals ``expected``; ``situation`` says what was done and what is compared."""
         if found != expected:
-            self.fail(f"{situation}; expected {_short(expected)}, got {_short(found)}")
+            said = f"expected {_short(expected)}, got {_short(found)}"
+            # In what is too long to be shown, the difference may be in what was left out.
+            where = (
+                "" if _is_short(expected) and _is_short(found) else f"; they differ{_first_difference(found, expected)}"
+            )
+            self.fail(f"{situation}; {said}{where}")
 
     def expect_that(self, holds: bool, situation: str) -> None:
         """Fail unless a condition holds; ``situation`` says what was done and what should be true."""
@@ -366,6 +374,34 @@ class _Opened(AbstractContextManager[Handle]):
 _FIRST_VERSION = f"{1:032}.0000000000000001"
 
 
+def id_of(number: int) -> str:
+    """A checkpoint id. A greater number makes a greater id."""
+    return f"1f000000-0000-6000-8000-{number:012x}"
+
+
+def ids_of(listed: Iterable[CheckpointTuple]) -> list[str]:
+    return [found.config["configurable"]["checkpoint_id"] for found in listed]
+
+
+def threads_of(listed: Iterable[CheckpointTuple]) -> list[str]:
+    return [found.config["configurable"]["thread_id"] for found in listed]
+
+
+def parent_of(found: CheckpointTuple) -> str | None:
+    """The id of its parent."""
+    id_: str | None = (found.parent_config or {}).get("configurable", {}).get("checkpoint_id")
+    return id_
+
+
+def accepts(call: Callable[..., object], *arguments: object) -> bool:
+    """Make a call, and tell whether it was accepted. Any exception is a refusal, because savers have their own."""
+    try:
+        call(*arguments)
+    except Exception:  # noqa: BLE001  # as the docstring says
+        return False
+    return True
+
+
 def unordered(writes: Iterable[tuple[str, str, Any]] | None) -> list[tuple[str, str, Any]]:
     """Pending writes in an order of our own, to compare them: only WRITES-7 demands an order."""
     return sorted(writes or (), key=lambda write: (write[0], write[1], repr(write[2])))
@@ -398,6 +434,44 @@ async def _collected(listing: AsyncIterator[Any]) -> list[Any]:
     return [item async for item in listing]
 
 
+_LONGEST = 300
+
+
+def _is_short(value: Any) -> bool:
+    return len(repr(value)) <= _LONGEST
+
+
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 300 else f"{text[:140]} … {text[-140:]} ({len(text)} characters)"
+    return text if len(text) <= _LONGEST else f"{text[:140]} … {text[-140:]} ({len(text)} characters)"
+
+
+def _first_difference(found: Any, expected: Any, place: str = "") -> str:
+    """Say where two unequal values differ first, and how."""
+    found_parts, expected_parts = _parts(found), _parts(expected)
+    if type(found) is type(expected) and (found_parts or expected_parts):
+        for name in {**expected_parts, **found_parts}:
+            if name not in found_parts:
+                return f" at {place}{name}: expected {_short(expected_parts[name])}, got nothing"
+            if name not in expected_parts:
+                return f" at {place}{name}: expected nothing, got {_short(found_parts[name])}"
+            if found_parts[name] != expected_parts[name]:
+                return _first_difference(found_parts[name], expected_parts[name], f"{place}{name}")
+    if isinstance(found, str) and isinstance(expected, str):
+        pairs = enumerate(zip(found, expected, strict=False))
+        same = next((number for number, (one, other) in pairs if one != other), min(len(found), len(expected)))
+        same = max(0, same - 20)  # and a little of what is the same
+        found, expected, place = found[same:], expected[same:], f"{place} from character {same}"
+    return f" at {place.strip() or 'the top'}: expected {_short(expected)}, got {_short(found)}"
+
+
+def _parts(value: Any) -> dict[str, Any]:
+    """What a container holds, by how one would write its place."""
+    match value:
+        case dict():
+            return {f"[{key!r}]": part for key, part in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return {f".{name}": part for name, part in zip(value._fields, value, strict=True)}
+        case list() | tuple():
+            return {f"[{number}]": part for number, part in enumerate(value)}
+    return {}

@@ -198,6 +198,11 @@ def every_value() -> dict[str, Any]:
     return {**texts_and_numbers(), **containers(), **library_types(), **objects()}
 
 
+def messages(count: int = 100, *, length: int = 200, name: str = "message") -> list[str]:
+    """A list that a saver may store in pieces, which versions and writes share, and may remember to have stored."""
+    return [f"{name} {number} {'.' * length}" for number in range(count)]
+
+
 NAMES = {
     "empty": "",
     "dots": "a.b..c",

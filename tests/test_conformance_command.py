@@ -168,7 +168,7 @@ def test_a_broken_saver_fails_its_clause_which_is_named_once_with_colours_and_fi
     result = call(serve(ForgetsTheParent), "--declare", "sync")
     assert result.exit_code == 1
     assert result.stdout.count("PUT-3") == 1
-    assert "\nPUT-3 parent (sync)\n  " in result.stdout
+    assert "\nPUT-3 parent (sync)\n  The parent of a stored checkpoint is " in result.stdout
     assert "PUT-1 " not in result.stdout
     assert "Does not conform: 1 of 2 tested clauses failed" in result.stdout
 
@@ -278,8 +278,8 @@ def test_every_clause_that_failed_is_told_with_what_was_found(
 ) -> None:
     only(made("PUT-2", fails_again), made("PUT-3", passes), made("GET-1", fails_in_many_parts))
     table = call(serve(capabilities=["sync"])).stdout
-    assert "\nPUT-2 idempotency (sync)\n  something else\n" in table
-    assert f"\nGET-1 {CLAUSES['GET-1'].title} (sync)\n  part 0 <b>; " in table
+    assert f"\nPUT-2 idempotency (sync)\n  {CLAUSES['PUT-2'].says}\n  something else\n" in table
+    assert f"\nGET-1 missing (sync)\n  {CLAUSES['GET-1'].says}\n  part 0 <b>; " in table
     assert "PUT-3" not in table
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple, empty_checkpoint
 
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import CLAUSES, Capability
@@ -71,6 +71,79 @@ def test_what_is_iterated_is_not_read_ahead(colour: Colour) -> None:
         assert [next(listing), next(listing)] == [0, 1]
         assert len(saver.said) == 2
         assert len([*listing]) == 998
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_what_is_spread_over_colours_is_all_tested_in_them_together_or_in_one_that_is_alone(turn: int) -> None:
+    def part_of(items: list[int], colour: Colour, capabilities: frozenset[Capability]) -> list[int]:
+        with Trial(CLAUSES["PUT-1"], Subject(Noting, capabilities), colour) as t:
+            return [*t.spread(items, turn)]
+
+    for count in range(1, 8):
+        items = [*range(count)]
+        parts = [part_of(items, colour, EVERYTHING) for colour in Colour]
+        assert {item for part in parts for item in part} == {*items}
+        assert max(map(len, parts)) == -(-count // min(count, 3))
+        assert part_of(items, Colour.ASYNC, frozenset({Capability.ASYNC})) == items
+
+
+def test_a_handle_may_be_opened_in_another_colour_than_that_of_the_case() -> None:
+    saver = Noting()
+    with trial(lambda: saver, Colour.MIXED) as t, t.opened(Colour.ASYNC) as handle:
+        handle.get_tuple({})
+        handle.get_tuple({})
+    assert saver.said == ["aget_tuple"] * 2
+
+
+@pytest.mark.parametrize("colour", Colour)
+def test_a_trial_for_another_thread_has_the_same_colour(colour: Colour) -> None:
+    with trial(Noting, colour) as t, t.another() as other:
+        assert other.colour is colour
+
+
+def test_a_namespace_is_listed_without_what_else_the_saver_lists() -> None:
+    class ListsEverything(Noting):
+        def list(self, config: Any, **options: Any) -> Iterator[Any]:
+            for ns in ("", "child"):
+                for checkpoint_id in "12":
+                    place = {"thread_id": "a", "checkpoint_ns": ns, "checkpoint_id": checkpoint_id}
+                    yield CheckpointTuple({"configurable": place}, empty_checkpoint(), {})
+
+    def listed(*place: Any, ns: str) -> list[str]:
+        found = handle.list_namespace(t.config(*place, ns=ns))
+        return ["".join(one.config["configurable"].values()) for one in found]
+
+    with trial(ListsEverything, Colour.SYNC) as t:
+        handle = t.open()
+        assert listed("a", ns="child") == ["achild1", "achild2"]
+        assert listed("a", "2", ns="") == ["a2"]
+
+
+class Keeping(Noting):
+    """Keeps the parent, the values and the new versions of everything that is put."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[str, tuple[Any, Any, Any]] = {}
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        parent = config["configurable"].get("checkpoint_id")
+        self.kept[checkpoint["id"]] = (parent, checkpoint["channel_values"], new_versions)
+        return {"configurable": {**config["configurable"], "checkpoint_id": checkpoint["id"]}}
+
+
+def test_what_a_trial_puts_has_the_parent_the_values_and_the_new_versions_that_it_is_told() -> None:
+    saver = Keeping()
+    with trial(lambda: saver, Colour.SYNC) as t:
+        handle = t.open()
+        first = t.put(handle, "t", {"a": 1, "b": 2}, id_="1", versions={"a": "1.1", "b": "1.1"})
+        t.put(handle, "t", {"a": 1, "b": 3}, id_="2", versions={"a": "1.1", "b": "2.1"}, changed=["b"], parent=first)
+        assert saver.kept == {
+            "1": (None, {"a": 1, "b": 2}, {"a": "1.1", "b": "1.1"}),
+            "2": ("1", {"a": 1, "b": 3}, {"b": "2.1"}),
+        }
+        ids = [config["configurable"]["checkpoint_id"] for config in t.chain(handle, "t", 3)]
+        assert [saver.kept[id_][0] for id_ in ids] == [None, *ids[:-1]]
 
 
 # Factories
@@ -176,6 +249,44 @@ def test_an_expectation_fails_with_its_clause_and_the_situation() -> None:
                 act()
             assert failure.value.finding == finding
             assert str(failure.value) == f"PUT-1 {CLAUSES['PUT-1'].title}: {finding}"
+
+
+LONG_TEXT = "word " * 100
+
+
+class Pair(NamedTuple):
+    one: Any
+    other: Any
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "where"),
+    [
+        ([1, 2, 3] * 99, [1, 2, 3] * 50 + [1, 2, 4] + [1, 2, 3] * 48, "[152]: expected 4, got 3"),
+        ([LONG_TEXT], [LONG_TEXT, 1], "[1]: expected 1, got nothing"),
+        ([LONG_TEXT, 1], [LONG_TEXT], "[1]: expected nothing, got 1"),
+        ({"a": LONG_TEXT, "b": {}}, {"a": LONG_TEXT, "b": {"c": 1}}, "['b']['c']: expected 1, got nothing"),
+        ({"a": LONG_TEXT, "b": 1}, {"a": LONG_TEXT}, "['b']: expected nothing, got 1"),
+        ([Pair(LONG_TEXT, (1,))], [Pair(LONG_TEXT, (2,))], "[0].other[0]: expected 2, got 1"),
+        ([LONG_TEXT, (1,)], [LONG_TEXT, [1]], "[1]: expected [1], got (1,)"),
+        (
+            [f"{LONG_TEXT}a"],
+            [f"{LONG_TEXT}b"],
+            "[0] from character 480: expected 'word word word word b', got 'word word word word a'",
+        ),
+        (
+            f"{LONG_TEXT}a",
+            LONG_TEXT,
+            "from character 480: expected 'word word word word ', got 'word word word word a'",
+        ),
+        ([LONG_TEXT], None, "the top: expected None, got ['word"),
+    ],
+    ids=range(10),
+)
+def test_where_long_values_differ_is_told(found: Any, expected: Any, where: str) -> None:
+    with trial(Noting, Colour.SYNC) as t, pytest.raises(ConformanceFailure) as failure:
+        t.expect(found, expected, "compared")
+    assert f"; they differ at {where}" in failure.value.finding
 
 
 # Running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
 from langgraph.types import Command
@@ -11,9 +10,10 @@ from langgraph.types import Command
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial, unordered
+from conformance_tests.trial import Config, Handle, Trial, accepts, parent_of, threads_of, unordered
+from conformance_tests.values import messages
 
-LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
+LARGE = messages()
 
 
 @case("COPY-1")
@@ -53,7 +53,7 @@ def a_copy_is_listed_among_all_threads(t: Trial) -> None:
         t.put(saver, source, ns=ns, metadata={"run_id": run})
     saver.copy_thread(source, target)
     # Other tests share the storage, so filter on an entry that LangGraph itself makes.
-    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    listed = threads_of(t.open().list(None, filter={"run_id": run}))
     t.expect(sorted(listed), [source] * 2 + [target] * 2, "copied a thread, listed a config of None; the threads")
 
 
@@ -173,12 +173,9 @@ def a_copy_that_is_made_again_is_what_its_source_is_now(t: Trial) -> None:
     saver.copy_thread(source, target)
     saver.put_writes(first, [("n", 1)], "task-1")
     t.put(saver, source, {"n": 1, "chat": LARGE}, versions={"n": "2.1", "chat": "2.1"}, parent=first)
-    is_refused = True  # whether it is, is not tested here
-    with suppress(Exception):
-        saver.copy_thread(source, target)
-        is_refused = False
-    other = t.open()
-    if not is_refused:
+    # Whether it is refused is not tested here.
+    if accepts(saver.copy_thread, source, target):
+        other = t.open()
         found, expected = _contents(t, other, target), _contents(t, other, source)
         t.expect(found, expected, "copied a thread, went on in it, and copied it again; the copy")
 
@@ -191,8 +188,7 @@ def a_target_loses_none_of_its_own_checkpoints(t: Trial) -> None:
     own = t.put(saver, target, {"own": 1})
     saver.put_writes(own, [("own", 2)], "task-1")
     # Whether such a copy is refused or merged is not tested here.
-    with suppress(Exception):
-        saver.copy_thread(source, target)
+    accepts(saver.copy_thread, source, target)
     found = t.expect_found(t.open().get_tuple(own), "copied to a thread that had a checkpoint; that one")
     t.expect(found.checkpoint["channel_values"], {"own": 1}, "copied to a thread that had a checkpoint; its values")
     t.expect_writes(found, [("task-1", "own", 2)], "copied to a thread that had a checkpoint; it")
@@ -290,7 +286,7 @@ def _contents(t: Trial, saver: Handle, thread: str, ns: str = "") -> list[dict[s
         {
             "checkpoint": stored.checkpoint,
             "metadata": stored.metadata,
-            "parent": (stored.parent_config or {}).get("configurable", {}).get("checkpoint_id"),
+            "parent": parent_of(stored),
             "pending_writes": unordered(stored.pending_writes),
         }
         for stored in saver.list_namespace(t.config(thread, ns=ns))

@@ -9,10 +9,10 @@ from langgraph.types import Interrupt
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Handle, Trial
+from conformance_tests.trial import MANY, Handle, Trial, ids_of, threads_of
+from conformance_tests.values import messages
 
-LARGE = [f"message {number} {'.' * 200}" for number in range(100)]
-"""A value that a saver may store in pieces, and remember to have stored."""
+LARGE = messages()
 
 
 @case("DELETE-1")
@@ -56,6 +56,14 @@ def a_thread_that_has_nothing_but_writes_is_deleted(t: Trial) -> None:
     t.expect_writes(found, [], "wrote to a checkpoint that is not there yet, deleted the thread, and put it")
 
 
+@case("DELETE-1", long=True, once=True)
+def a_thread_with_more_checkpoints_than_any_page_has_is_deleted_whole(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    t.chain(saver, thread, MANY)
+    saver.delete_thread(thread)
+    t.expect(len(t.open().list(t.config(thread))), 0, f"deleted a thread of {MANY} checkpoints; how many are listed")
+
+
 @case("DELETE-1")
 def a_deleted_thread_is_in_no_listing_of_all_threads(t: Trial) -> None:
     saver, run = t.open(), t.thread("run")
@@ -65,7 +73,7 @@ def a_deleted_thread_is_in_no_listing_of_all_threads(t: Trial) -> None:
             t.put(saver, thread, ns=ns, metadata={"run_id": run})
     saver.delete_thread(deleted)
     # Other tests share the storage, so filter on an entry that LangGraph itself makes.
-    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+    listed = threads_of(t.open().list(None, filter={"run_id": run}))
     t.expect(listed, [kept] * 2, "deleted one of two threads, listed a config of None; the threads")
 
 
@@ -106,7 +114,7 @@ def threads_with_similar_ids_stay(t: Trial) -> None:
     for thread in (*patterns, base):
         other.delete_thread(thread)
         deleted.append(thread)
-        listed = [found.config["configurable"]["thread_id"] for found in other.list(t.config(thread))]
+        listed = threads_of(other.list(t.config(thread)))
         t.expect(listed.count(thread), 0, f"deleted {thread!r}; how many are listed of it")
         for neighbour in (*neighbours, *patterns, base):
             if neighbour not in deleted:
@@ -156,7 +164,7 @@ def the_same_ids_start_empty(t: Trial) -> None:
     found = t.expect_found(other.get_tuple(again), "deleted a thread, and put again")
     t.expect(found.checkpoint["channel_values"], {"a": 3}, "deleted a thread, and put one of its two channels; values")
     t.expect_writes(found, [], "deleted a thread, and put again")
-    listed = [stored.config["configurable"]["checkpoint_id"] for stored in other.list(t.config(thread))]
+    listed = ids_of(other.list(t.config(thread)))
     t.expect(listed, [second], "deleted a thread, and put again; listed ids")
 
 

@@ -11,7 +11,8 @@ from langgraph.types import Command
 
 from conformance_tests import graphs
 from conformance_tests.case import case
-from conformance_tests.trial import Config, Handle, Trial
+from conformance_tests.trial import Config, Handle, Trial, id_of
+from conformance_tests.values import messages
 
 FREQUENCIES = (1, 3, graphs.LONG)
 """How often a channel stores its value: at every update, at every third, and never in these tests."""
@@ -180,7 +181,7 @@ def the_history_begins_at_the_nearest_stored_value(t: Trial) -> None:
 @case("DELTA-3")
 def a_large_seed_and_large_writes_are_in_the_history_whole(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
-    large = [[f"{part} {number} {'.' * 200}" for number in range(100)] for part in ("seed", "first", "second")]
+    large = [messages(name=part) for part in ("seed", "first", "second")]
     seed = t.put(worker, thread, {"d": large[0]}, versions={"d": "1.1"})
     worker.put_writes(seed, [("d", large[1])], "task-1", "path")
     middle = _put_open(t, worker, thread, seed, "2.1")
@@ -197,7 +198,7 @@ def without_a_stored_value_there_is_no_seed(t: Trial) -> None:
     worker.put_writes(chain[0], [("d", "write")], "task-1", "path")
     _expect_history(t, chain[-1], {"d": {"writes": [("task-1", "d", "write")]}}, "no ancestor stored a value")
     _expect_history(t, chain[0], {"d": {"writes": []}}, "the oldest checkpoint has no ancestors")
-    missing = t.config(thread, "1f000000-0000-6000-8000-000000000001")
+    missing = t.config(thread, id_of(1))
     _expect_history(t, missing, {"d": {"writes": []}}, "a checkpoint that does not exist")
     _expect_history(t, t.config(t.thread()), {"d": {"writes": []}}, "a thread that does not exist")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from conformance_tests.case import case
 from conformance_tests.graphs import Graph, Log, Runs, says, sequence
-from conformance_tests.trial import Colour, Handle, Trial
+from conformance_tests.trial import Handle, Trial
 
 
-@case("FORK-1", colours=(Colour.SYNC, Colour.ASYNC))
+@case("FORK-1", once=True)
 def every_version_is_greater_than_the_one_before(t: Trial) -> None:
     saver = t.open().saver
     version = saver.get_next_version(None, None)
@@ -23,7 +23,7 @@ def every_version_is_greater_than_the_one_before(t: Trial) -> None:
         version = following
 
 
-@case("FORK-1", colours=(Colour.SYNC, Colour.ASYNC))
+@case("FORK-1", once=True)
 def another_handle_goes_on_counting(t: Trial) -> None:
     version = t.open().saver.get_next_version(None, None)
     following = t.open().saver.get_next_version(version, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from conformance_tests.case import case
-from conformance_tests.trial import Config, Trial
+from conformance_tests.trial import Config, Trial, id_of, ids_of
 
 
 @case("GET-1")
@@ -38,16 +38,16 @@ def writes_alone_are_no_checkpoint(t: Trial) -> None:
 def the_latest_is_the_greatest_id(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (2, 5, 1, 4, 3):
-        t.put(saver, thread, id_=_id(number))
-    _expect_id(t, t.config(thread), _id(5), "put the checkpoints 2, 5, 1, 4, 3; the latest")
+        t.put(saver, thread, id_=id_of(number))
+    _expect_id(t, t.config(thread), id_of(5), "put the checkpoints 2, 5, 1, 4, 3; the latest")
 
 
 @case("GET-2")
 def putting_an_old_checkpoint_again_does_not_make_it_the_latest(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (1, 2, 1):
-        t.put(saver, thread, id_=_id(number))
-    _expect_id(t, t.config(thread), _id(2), "put the checkpoints 1, 2, 1; the latest")
+        t.put(saver, thread, id_=id_of(number))
+    _expect_id(t, t.config(thread), id_of(2), "put the checkpoints 1, 2, 1; the latest")
 
 
 @case("GET-2")
@@ -76,7 +76,7 @@ def text_is_compared_by_code_point(t: Trial) -> None:
             for id_ in ids:
                 t.put(saver, thread, id_=id_)
             _expect_id(t, t.config(thread), greater, f"put the checkpoints {ids}; the latest")
-            listed = [found.checkpoint["id"] for found in t.open().list(t.config(thread))]
+            listed = ids_of(t.open().list(t.config(thread)))
             t.expect(listed, [greater, smaller], f"put the checkpoints {ids}; listed")
 
 
@@ -85,9 +85,9 @@ def every_namespace_has_its_own_latest(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     latest = {"": 1, "child:1": 3, "child:2": 2}
     for ns, number in latest.items():
-        t.put(saver, thread, ns=ns, id_=_id(number))
+        t.put(saver, thread, ns=ns, id_=id_of(number))
     for ns, number in latest.items():
-        _expect_id(t, t.config(thread, ns=ns), _id(number), f"put one checkpoint in each of three; latest of {ns!r}")
+        _expect_id(t, t.config(thread, ns=ns), id_of(number), f"put one checkpoint in each of three; latest of {ns!r}")
 
 
 @case("GET-3")
@@ -123,10 +123,10 @@ def a_checkpoint_is_found_in_its_own_namespace_only(t: Trial) -> None:
     spaces = ["", "child", "child:1", "child:1|grandchild:1"]
     # All have the same id and the same version of the channel: only the namespace tells them apart.
     for ns in spaces:
-        t.put(saver, thread, {"where": ns}, ns=ns, id_=_id(1))
+        t.put(saver, thread, {"where": ns}, ns=ns, id_=id_of(1))
     other = t.open()
     for ns in spaces:
-        for config in (t.config(thread, ns=ns), t.config(thread, _id(1), ns=ns)):
+        for config in (t.config(thread, ns=ns), t.config(thread, id_of(1), ns=ns)):
             situation = f"put one id in four namespaces, got {config['configurable']}"
             found = t.expect_found(other.get_tuple(config), situation)
             t.expect(found.checkpoint["channel_values"], {"where": ns}, f"{situation}; values")
@@ -145,10 +145,6 @@ def every_field_of_a_checkpoint_comes_back(t: Trial) -> None:
         for found in (other.get_tuple(stored), *other.list(stored)):
             whole = t.expect_found(found, f"put a checkpoint with {fields}").checkpoint
             t.expect({name: whole.get(name) for name in fields}, fields, "put a checkpoint; these fields of it")
-
-
-def _id(number: int) -> str:
-    return f"1f000000-0000-6000-8000-{number:012x}"
 
 
 def _expect_id(t: Trial, config: Config, expected: str, situation: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from conformance_tests.case import case
-from conformance_tests.trial import Config, Handle, Trial
+from conformance_tests.trial import Config, Handle, Trial, accepts, ids_of
 
 # Each is appended to the same id. In a store that takes one of these characters for a separator or a wildcard, or folds
 # it into another, two of these ids are the same.
@@ -197,7 +196,7 @@ def an_impossible_checkpoint_id_is_refused_or_kept(t: Trial) -> None:
 def an_empty_checkpoint_id_is_refused_or_kept(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     checkpoint = {**t.checkpoint({"a": 1}), "id": ""}
-    kept = _accepts(saver.put, t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
+    kept = accepts(saver.put, t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
     # It can be found only as the latest, because a config with an empty checkpoint_id asks for the latest.
     found = t.open().get_tuple(t.config(thread))
     situation = f"put an empty checkpoint_id, which was {'accepted' if kept else 'refused'}; id of the latest"
@@ -209,7 +208,7 @@ def an_impossible_task_id_is_refused_or_kept(t: Trial) -> None:
     for id_, what in (*_impossible("task-1"), ("", "that is empty")):
         saver = t.open()
         stored = t.put(saver, t.thread())
-        kept = _accepts(saver.put_writes, stored, [("a", 1)], id_)
+        kept = accepts(saver.put_writes, stored, [("a", 1)], id_)
         situation = f"wrote with a task_id {what}, which was {'accepted' if kept else 'refused'}"
         found = t.expect_found(t.open().get_tuple(stored), situation)
         t.expect_writes(found, [(id_, "a", 1)] if kept else [], f"{situation}")
@@ -229,19 +228,19 @@ def long_ids_that_begin_alike_are_refused_or_kept_apart(t: Trial) -> None:
             kept = [
                 (number, config)
                 for number, config in enumerate(configs)
-                if _accepts(_put_number, t, saver, config, number)
+                if accepts(_put_number, t, saver, config, number)
             ]
             for number, config in kept:
                 _expect_value(t, other, config, number, f"{name} {what}")
                 t.expect(len(other.list_namespace(config)), 1, f"put {name} {what}; listed by one of them")
         greatest_first = sorted((config["configurable"]["checkpoint_id"] for _, config in kept), reverse=True)
-        listed = [found.checkpoint["id"] for found in other.list(t.config(chance[:32]))]
+        listed = ids_of(other.list(t.config(chance[:32])))
         t.expect(listed, greatest_first, f"put checkpoint {what}; listed")
         latest = other.get_tuple(t.config(chance[:32]))
         t.expect([latest.checkpoint["id"]] if latest else [], greatest_first[:1], f"put checkpoint {what}; the latest")
         stored = t.put(saver, t.thread())
         written = [(id_, "a", number) for number, id_ in enumerate(endings)]
-        kept_writes = [write for write in written if _accepts(saver.put_writes, stored, [("a", write[2])], write[0])]
+        kept_writes = [write for write in written if accepts(saver.put_writes, stored, [("a", write[2])], write[0])]
         found = t.expect_found(other.get_tuple(stored), f"wrote from task {what}")
         t.expect_writes(found, kept_writes, f"wrote from task {what}")
 
@@ -326,21 +325,12 @@ def _alike(id_: str, base: str) -> list[str]:
     return [text for text in dict.fromkeys((base, *decoded)) if text != id_ and "\x00" not in text]
 
 
-def _accepts(call: Callable[..., object], *arguments: object) -> bool:
-    """Make a call; any exception is a refusal."""
-    try:
-        call(*arguments)
-    except Exception:  # noqa: BLE001  # savers have their own
-        return False
-    return True
-
-
 def _put_impossible(t: Trial, thread: str, ns: str, id_: str, situation: str) -> None:
     """Put a checkpoint, and expect every other call to be consistent with whether it was accepted."""
     saver = t.open()
     checkpoint = t.checkpoint({"a": 1}, id_=id_)
     space, place = t.config(thread, ns=ns), t.config(thread, id_, ns=ns)
-    if not _accepts(saver.put, space, checkpoint, {}, checkpoint["channel_versions"]):
+    if not accepts(saver.put, space, checkpoint, {}, checkpoint["channel_versions"]):
         situation = f"{situation}, which was refused"
         t.expect_error(partial(saver.put_writes, place, [("a", 1)], "task-1"), f"{situation}; wrote to it")
         _expect_nothing(t, t.open(), place, f"{situation}; read it")

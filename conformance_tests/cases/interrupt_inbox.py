@@ -11,9 +11,10 @@ from langgraph.types import Command, Interrupt
 
 from conformance_tests import graphs
 from conformance_tests.case import case
-from conformance_tests.cases.interrupt import START, durabilities_for
+from conformance_tests.cases.interrupt import DURABILITIES, START, durabilities_for
 from conformance_tests.contract import Capability
 from conformance_tests.trial import Colour, Config, Handle, Trial
+from conformance_tests.values import messages
 
 
 class _Inbox:
@@ -224,7 +225,7 @@ def the_inbox_of_a_subgraph_that_remembers(t: Trial) -> None:
 
 @case("INTERRUPT-6", colours=[Colour.SYNC])
 def the_inbox_of_a_graph_that_a_node_invokes(t: Trial) -> None:
-    for inbox in _inboxes(t, graphs.question_of_a_graph_in_a_node):
+    for inbox in _inboxes(t, graphs.question_of_a_graph_in_a_node, DURABILITIES):
         inbox.start()
         for question in ("a draft?", "outer?"):
             inbox.answer(question)
@@ -383,7 +384,7 @@ def the_inbox_after_an_answer_with_an_update_or_a_jump(t: Trial) -> None:
 @case("INTERRUPT-6")
 def a_large_question_is_in_the_inbox_whole(t: Trial) -> None:
     worker, thread = t.open(), t.thread()
-    large = [f"line {number} {'.' * 200}" for number in range(100)]
+    large = messages(name="line")
     asked = (Interrupt(value=large, id="large"), Interrupt(value="small", id="small"))
     worker.put_writes(t.put(worker, thread), [("__interrupt__", asked)], "task-1")
     found = {waiting.interrupt_id: waiting.value for waiting in t.open().interrupts(thread_id=thread)}

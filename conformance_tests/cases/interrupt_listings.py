@@ -13,7 +13,7 @@ from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.interrupt import START
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial
+from conformance_tests.trial import MANY, Config, Handle, Trial, id_of
 
 # INTERRUPT-7
 
@@ -94,12 +94,27 @@ def a_long_inbox_is_complete(t: Trial) -> None:
     worker, reader = t.open(), t.open()
     thread, team = t.thread(), t.thread("team")
     stored = t.put(worker, thread, metadata={"team": team})
-    for number in range(120):
-        _ask(worker, stored, f"task-{number:03}", f"q{number:03}")
-    expected = [f"q{number:03}" for number in range(120)]
+    asked = {f"task-{number:03}": [f"q{number:03}-{question}" for question in range(9)] for number in range(120)}
+    for task, questions in asked.items():
+        _ask(worker, stored, task, *questions)
     for selection in ({"metadata": {"team": team}}, {"thread_id": thread}):
         listed = reader.interrupts(order="oldest", **selection)
-        t.expect([interrupt.value for interrupt in listed], expected, f"120 interrupts listed by {selection}; values")
+        situation = f"120 tasks of a thread asked 9 questions each; interrupts, listed by {selection}, oldest first"
+        t.expect(len(listed), 9 * 120, f"{situation}; how many")
+        t.expect([waiting.task_id for waiting in listed[::9]], [*asked], f"{situation}; tasks of every ninth")
+        expected = sorted(question for questions in asked.values() for question in questions)
+        t.expect(sorted(waiting.value for waiting in listed), expected, f"{situation}; values")
+
+
+@case("INTERRUPT-7", long=True, once=True)
+def more_threads_that_wait_than_any_page_has_are_all_in_the_inbox(t: Trial) -> None:
+    worker, team = t.open(), t.thread("team")
+    threads = [t.thread() for _ in range(MANY)]
+    for thread in threads:
+        _ask(worker, t.put(worker, thread, metadata={"team": team}), "task-1", "?")
+    listed = [waiting.thread_id for waiting in t.open().interrupts(metadata={"team": team}, order="oldest")]
+    t.expect(len(listed), MANY, f"{MANY} threads asked one after the other; how many interrupts are listed")
+    t.expect(listed, threads, f"{MANY} threads asked one after the other; interrupts, oldest first; their threads")
 
 
 @case("INTERRUPT-7")
@@ -251,7 +266,7 @@ def the_latest_root_checkpoint_is_the_one_with_the_greatest_id(t: Trial) -> None
     worker, reader = t.open(), t.open()
     thread = t.thread()
     for number in (2, 1):
-        stored = t.put(worker, thread, id_=f"1f000000-0000-6000-8000-00000000000{number}", metadata={"step": number})
+        stored = t.put(worker, thread, id_=id_of(number), metadata={"step": number})
         _ask(worker, stored, f"task-{number}", *(f"{question}?" for question in range(number)))
     found = _thread_info(t, reader, thread)
     t.expect((found.step, found.pending_interrupts), (2, 2), "put the latest first; step and pending interrupts")
@@ -449,6 +464,19 @@ def pages_of_threads_join_to_one_listing(t: Trial) -> None:
     for bound, count in ((0, 0), (None, 5)):
         listed = reader.threads(metadata={"team": team}, limit=bound)
         t.expect(len(listed), count, f"listed five threads with limit {bound}; how many")
+
+
+@case("INTERRUPT-10", long=True, once=True)
+def more_threads_than_any_page_has_are_all_listed(t: Trial) -> None:
+    worker, team = t.open(), t.thread("team")
+    # A `CheckpointStore` is asked for 100 threads, 400, then 1,600: of those, too, it may not return just 1,000.
+    threads = [t.thread() for _ in range(500 + MANY)]
+    for thread in threads:
+        t.put(worker, thread, metadata={"team": team})
+    listed = [info.thread_id for info in t.open().threads(metadata={"team": team}, order="oldest")]
+    situation = f"put to {len(threads)} threads of a team, one after the other, listed those of the team"
+    t.expect(len(listed), len(threads), f"{situation}; how many")
+    t.expect(listed, threads, f"{situation}, oldest first; threads")
 
 
 @case("INTERRUPT-10")

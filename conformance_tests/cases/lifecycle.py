@@ -137,7 +137,7 @@ def one_handle_is_used_in_both_colours(t: Trial) -> None:
 @case("LIFECYCLE-4", long=True)
 def any_sequence_of_operations_leaves_what_the_model_predicts(t: Trial) -> None:
     # The other two colours test each operation. What goes wrong only between colours shows after fewer examples.
-    run_any_sequence(t, examples=8 if t.colour is Colour.MIXED else 12)
+    run_any_sequence(t, examples=6 if t.colour is Colour.MIXED else 9)
 
 
 def _set_up(t: Trial, handle: Handle) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.checkpoint.base import CheckpointTuple
 
 from conformance_tests.case import case
-from conformance_tests.trial import Colour, Config, Handle, Trial, unordered
+from conformance_tests.trial import MANY, Colour, Config, Handle, Trial, id_of, threads_of, unordered
 
 _PATIENCE_SECONDS = 10.0
 
@@ -20,7 +20,7 @@ _PATIENCE_SECONDS = 10.0
 def checkpoints_are_listed_by_descending_id(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (2, 5, 1, 4, 3):
-        t.put(saver, thread, id_=_id(number))
+        t.put(saver, thread, id_=id_of(number))
     t.expect(_numbers(t.open().list(t.config(thread))), [5, 4, 3, 2, 1], "put the checkpoints 2, 5, 1, 4, 3; listed")
 
 
@@ -28,7 +28,7 @@ def checkpoints_are_listed_by_descending_id(t: Trial) -> None:
 def whatever_is_listed_is_listed_by_descending_id(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in range(1, 7):
-        t.put(saver, thread, ns=("", "child:1", "child:2")[number % 3], id_=_id(number))
+        t.put(saver, thread, ns=("", "child:1", "child:2")[number % 3], id_=id_of(number))
     # Which namespaces are listed without one is for LIST-7 to test.
     listed = _numbers(t.open().list(_whole(thread)))
     expected = sorted(listed, reverse=True)
@@ -39,10 +39,10 @@ def whatever_is_listed_is_listed_by_descending_id(t: Trial) -> None:
 def before_lists_smaller_ids_only(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (4, 2, 8, 6):
-        t.put(saver, thread, id_=_id(number))
+        t.put(saver, thread, id_=id_of(number))
     other = t.open()
     for before, expected in ((8, (6, 4, 2)), (4, (2,)), (2, ()), (5, (4, 2)), (9, (8, 6, 4, 2)), (1, ())):
-        listed = other.list(t.config(thread), before=t.config(thread, _id(before)))
+        listed = other.list(t.config(thread), before=t.config(thread, id_of(before)))
         t.expect(_numbers(listed), list(expected), f"put the checkpoints 4, 2, 8, 6; listed before {before}")
 
 
@@ -50,7 +50,7 @@ def before_lists_smaller_ids_only(t: Trial) -> None:
 def limit_bounds_how_many_are_listed(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in range(1, 5):
-        t.put(saver, thread, id_=_id(number))
+        t.put(saver, thread, id_=id_of(number))
     other = t.open()
     everything = (4, 3, 2, 1)
     for limit, expected in ((1, (4,)), (2, (4, 3)), (4, everything), (5, everything), (0, ()), (None, everything)):
@@ -68,7 +68,7 @@ def a_filter_matches_equal_metadata_of_any_key(t: Trial) -> None:
             {"source": "loop", "step": 2, "team": "blue", "tier": 1},
         )
     ):
-        t.put(saver, thread, id_=_id(number), metadata=metadata)
+        t.put(saver, thread, id_=id_of(number), metadata=metadata)
     other = t.open()
     filters: tuple[tuple[dict[str, Any] | None, tuple[int, ...]], ...] = (
         (None, (2, 1, 0)),
@@ -99,7 +99,7 @@ def a_filter_matches_equal_metadata_of_any_type(t: Trial) -> None:
     for values in (numbers_and_containers, [True, False, None, "True", "true", "False", "", [True], {"a": False}]):
         saver, thread = t.open(), t.thread()
         for number, value in enumerate(values):
-            t.put(saver, thread, id_=_id(number), metadata={"mine": value})
+            t.put(saver, thread, id_=id_of(number), metadata={"mine": value})
         other = t.open()
         for number, value in enumerate(values):
             filter_ = {"mine": value}
@@ -113,7 +113,7 @@ def a_filter_matches_the_entries_of_the_config(t: Trial) -> None:
     for number in (1, 2):
         config = t.config(thread, team=f"team-{number}")
         config["metadata"] = {"run_id": f"run-{number}"}
-        saver.put(config, t.checkpoint(id_=_id(number)), {"step": 1}, {})
+        saver.put(config, t.checkpoint(id_=id_of(number)), {"step": 1}, {})
     other = t.open()
     for filter_ in ({"team": "team-2"}, {"run_id": "run-2"}, {"team": "team-2", "run_id": "run-2", "step": 1}):
         listed = other.list(t.config(thread), filter=filter_)
@@ -148,7 +148,7 @@ def _put_loops_and_updates(t: Trial, count: int) -> str:
     saver, thread = t.open(), t.thread()
     for number in range(1, count + 1):
         # Filters on an entry that LangGraph itself makes; whether others work is for LIST-4 to test.
-        t.put(saver, thread, id_=_id(number), metadata={"source": "loop" if number % 2 else "update"})
+        t.put(saver, thread, id_=id_of(number), metadata={"source": "loop" if number % 2 else "update"})
     return thread
 
 
@@ -158,7 +158,7 @@ def _expect_narrowed(
     listed = t.open().list(
         t.config(thread),
         filter=None if source is None else {"source": source},
-        before=None if before is None else t.config(thread, _id(before)),
+        before=None if before is None else t.config(thread, id_of(before)),
         limit=limit,
     )
     situation = f"put checkpoints, those of odd number from a loop; listed source {source} before {before}"
@@ -185,11 +185,11 @@ def no_config_is_narrowed_like_any_other(t: Trial) -> None:
         # Other tests share the storage, so filter on an entry that LangGraph itself makes; LIST-4 tests other entries.
         of_run = run if number < 5 else t.thread("run")
         ns = "child:1" if number == 3 else ""
-        t.put(saver, threads[number % 2], ns=ns, id_=_id(number), metadata={"run_id": of_run})
+        t.put(saver, threads[number % 2], ns=ns, id_=id_of(number), metadata={"run_id": of_run})
     other = t.open()
     situation = "put 1 to 4 of one run and 5 and 6 of others to two threads, listed a config of None"
     for before, limit, expected in ((None, None, {1, 2, 3, 4}), (4, None, {1, 2, 3}), (4, 3, {1, 2, 3})):
-        options = {"before": before and t.config(threads[0], _id(before)), "limit": limit}
+        options = {"before": before and t.config(threads[0], id_of(before)), "limit": limit}
         listed = _numbers(other.list(None, filter={"run_id": run}, **options))
         t.expect(sorted(listed), sorted(expected), f"{situation}, that run before {before} with limit {limit}")
     # Which of them a limit leaves depends on the order, which is for LIST-1 to test.
@@ -206,8 +206,8 @@ def a_namespace_in_the_config_lists_that_one(t: Trial) -> None:
     numbers = {"": (1, 4), "child": (2, 6), "child:1": (3, 5)}
     for ns, of_ns in numbers.items():
         for number in of_ns:
-            t.put(saver, thread, ns=ns, id_=_id(number))
-    t.put(saver, t.thread(), id_=_id(7))
+            t.put(saver, thread, ns=ns, id_=id_of(number))
+    t.put(saver, t.thread(), id_=id_of(7))
     other = t.open()
     for ns, of_ns in numbers.items():
         listed = other.list(t.config(thread, ns=ns))
@@ -218,8 +218,8 @@ def a_namespace_in_the_config_lists_that_one(t: Trial) -> None:
 @case("LIST-7")
 def a_config_without_namespace_lists_the_whole_thread(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    stored = [t.put(saver, thread, ns=ns, id_=_id(1)) for ns in ("", "child", "child:1")]
-    t.put(saver, t.thread(), id_=_id(1))
+    stored = [t.put(saver, thread, ns=ns, id_=id_of(1)) for ns in ("", "child", "child:1")]
+    t.put(saver, t.thread(), id_=id_of(1))
     listed = t.open().list(_whole(thread))
     t.expect(
         sorted(_place(tuple_.config) for tuple_ in listed),
@@ -233,7 +233,7 @@ def a_whole_thread_is_narrowed_like_a_namespace(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in range(1, 7):
         source = "loop" if number % 2 else "update"
-        t.put(saver, thread, ns=("", "child:1")[number > 3], id_=_id(number), metadata={"source": source})
+        t.put(saver, thread, ns=("", "child:1")[number > 3], id_=id_of(number), metadata={"source": source})
     other = t.open()
     situation = "put 1 to 3 to the root and 4 to 6 to another namespace, those of odd number from a loop"
     for filter_, before, expected in (
@@ -241,7 +241,7 @@ def a_whole_thread_is_narrowed_like_a_namespace(t: Trial) -> None:
         ({"source": "update"}, 6, [2, 4]),
         (None, 3, [1, 2]),
     ):
-        listed = other.list(_whole(thread), filter=filter_, before=before and t.config(thread, _id(before)))
+        listed = other.list(_whole(thread), filter=filter_, before=before and t.config(thread, id_of(before)))
         t.expect(sorted(_numbers(listed)), expected, f"{situation}; listed with the filter {filter_} before {before}")
     listed = other.list(_whole(thread), limit=4)
     t.expect(len(listed), 4, f"{situation}; listed with limit 4")
@@ -251,12 +251,12 @@ def a_whole_thread_is_narrowed_like_a_namespace(t: Trial) -> None:
 def a_checkpoint_id_in_the_config_lists_that_one(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (1, 2, 3):
-        t.put(saver, thread, id_=_id(number))
+        t.put(saver, thread, id_=id_of(number))
     other = t.open()
     for number, expected in ((1, (1,)), (2, (2,)), (3, (3,)), (4, ())):
-        listed = other.list(t.config(thread, _id(number)))
+        listed = other.list(t.config(thread, id_of(number)))
         t.expect(_numbers(listed), list(expected), f"put the checkpoints 1 to 3, listed the config of {number}")
-    listed = other.list(t.config(thread, _id(2)), filter={"source": "update"})
+    listed = other.list(t.config(thread, id_of(2)), filter={"source": "update"})
     t.expect(_numbers(listed), [], "put checkpoints of a loop, listed the config of one with a filter for updates")
 
 
@@ -332,7 +332,7 @@ def a_long_history_is_listed_whole_and_in_order(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in range(230):
         versions = {"n": f"{number + 1:032}.1"}
-        t.put(saver, thread, {"n": number}, id_=_id(number), versions=versions)
+        t.put(saver, thread, {"n": number}, id_=id_of(number), versions=versions)
     newest_first = tuple(range(229, -1, -1))
     situation = "put 230 checkpoints"
     listed = t.open().list(t.config(thread))
@@ -340,6 +340,27 @@ def a_long_history_is_listed_whole_and_in_order(t: Trial) -> None:
     t.expect(
         [tuple_.checkpoint["channel_values"].get("n") for tuple_ in listed], list(newest_first), f"{situation}; values"
     )
+
+
+@case("LIST-11", long=True, once=True)
+def a_history_longer_than_any_page_is_listed_whole(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    for number in range(MANY):
+        t.put(saver, thread, id_=id_of(number))
+    listed = _numbers(t.open().list(t.config(thread)))
+    t.expect(len(listed), MANY, f"put {MANY} checkpoints to a thread; how many are listed")
+    t.expect(listed, list(range(MANY - 1, -1, -1)), f"put {MANY} checkpoints to a thread; listed")
+
+
+@case("LIST-11", long=True, once=True)
+def more_threads_than_any_page_has_are_all_listed(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(MANY)]
+    for thread in threads:
+        t.put(saver, thread, metadata={"run_id": run})
+    listed = threads_of(t.open().list(None, filter={"run_id": run}))
+    t.expect(len(listed), MANY, f"put to {MANY} threads; how many checkpoints a listing with a config of None has")
+    t.expect(sorted(listed), sorted(threads), f"put to {MANY} threads, listed a config of None; the threads")
 
 
 @case("LIST-11", colours=(Colour.SYNC, Colour.ASYNC), long=True)
@@ -353,7 +374,7 @@ def a_history_of_many_megabytes_is_listed_whole(t: Trial) -> None:
         messages = [*messages, f"message {number}"]
         states.insert(0, {"messages": messages, "bytes": chance.randbytes(300_000), "n": number})
         versions = dict.fromkeys(states[0], f"{number + 1:032}.1")
-        t.put(saver, thread, states[0], id_=_id(number), versions=versions)
+        t.put(saver, thread, states[0], id_=id_of(number), versions=versions)
     listed = t.open().list(t.config(thread))
     situation = "put 10 checkpoints of 1.5 MB and 300 KB that is new in each"
     t.expect(_numbers(listed), list(range(9, -1, -1)), f"{situation}; listed")
@@ -367,7 +388,7 @@ def equal_ids_in_several_namespaces_are_each_listed_once(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     # Three checkpoints with each id, so that a page of a round size ends among equal ids.
     namespaces = ("", "child:1", "child:2")
-    stored = [t.put(saver, thread, id_=_id(number), ns=ns) for ns in namespaces for number in range(35)]
+    stored = [t.put(saver, thread, id_=id_of(number), ns=ns) for ns in namespaces for number in range(35)]
     listed = Counter(_place(tuple_.config) for tuple_ in t.open().list(_whole(thread)))
     # Which namespaces are listed without one is for LIST-7 to test.
     has = {ns for _, ns, _ in listed}
@@ -376,6 +397,16 @@ def equal_ids_in_several_namespaces_are_each_listed_once(t: Trial) -> None:
     situation = "put 35 ids to three namespaces of one thread, listed without a namespace"
     t.expect(sorted((expected - listed).elements()), [], f"{situation}; missing")
     t.expect(sorted((listed - expected).elements()), [], f"{situation}; too many")
+
+
+@case("LIST-11")
+def checkpoints_of_many_threads_with_the_same_id_are_listed_once_each(t: Trial) -> None:
+    saver, run = t.open(), t.thread("run")
+    threads = [t.thread() for _ in range(30)]  # copies have the ids of their source
+    for thread in threads:
+        t.put(saver, thread, id_=id_of(1), metadata={"run_id": run})
+    listed = threads_of(t.open().list(None, filter={"run_id": run}))
+    t.expect(sorted(listed), sorted(threads), "put the same id to 30 threads, listed a config of None; the threads")
 
 
 # What injections into SQL, JSON paths and search languages are made of. All of it is printable text that people use in
@@ -389,22 +420,12 @@ _ORDINARY = (
 _IMPOSSIBLE = ("", "\x00", "a\x00b", "a\nb", "\x1b", "\ud800")
 
 
-@case("LIST-11")
-def checkpoints_of_many_threads_with_the_same_id_are_listed_once_each(t: Trial) -> None:
-    saver, run = t.open(), t.thread("run")
-    threads = [t.thread() for _ in range(30)]  # copies have the ids of their source
-    for thread in threads:
-        t.put(saver, thread, id_=_id(1), metadata={"run_id": run})
-    listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
-    t.expect(sorted(listed), sorted(threads), "put the same id to 30 threads, listed a config of None; the threads")
-
-
 @case("LIST-12")
 def hostile_filters_that_equal_nothing_match_nothing(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     # What a filter would find if it misread the hostile texts.
     for number, mine in enumerate(("ab", "a", "b", "x", True, 1, {"a": 1, "b": "x"}, ["a"])):
-        t.put(saver, thread, id_=_id(number), metadata={"mine": mine, "a": {"b": "x"}, "ab": "x", "b": 1})
+        t.put(saver, thread, id_=id_of(number), metadata={"mine": mine, "a": {"b": "x"}, "ab": "x", "b": 1})
     other = t.open()
     for text in (*_ORDINARY, *_IMPOSSIBLE):
         for filter_ in ({text: "x"}, {"mine": text}, {text: text}, {text: 1}, {"b": 1, text: "x"}):
@@ -442,7 +463,7 @@ _REFUSALS = (ValueError, TypeError, NotImplementedError)
 def _put_hostile_metadata(t: Trial) -> str:
     saver, thread = t.open(), t.thread()
     for number, text in enumerate(_ORDINARY):
-        t.put(saver, thread, id_=_id(number), metadata={"mine": text, text: "x", "a": {"b": "y"}})
+        t.put(saver, thread, id_=id_of(number), metadata={"mine": text, text: "x", "a": {"b": "y"}})
     return thread
 
 
@@ -482,10 +503,6 @@ def _in_time(t: Trial, act: Callable[[Trial], None], situation: str) -> None:
         t.fail(f"{situation}; expected an end, but it still hangs after {_PATIENCE_SECONDS:g} seconds")
     if outcome[0] is not None:
         raise outcome[0]
-
-
-def _id(number: int) -> str:
-    return f"1f000000-0000-6000-8000-{number:012x}"
 
 
 def _numbers(listed: Iterable[CheckpointTuple]) -> list[int]:

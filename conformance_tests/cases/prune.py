@@ -13,10 +13,10 @@ from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.cases.prune_needed import put_open
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial, unordered
+from conformance_tests.trial import Config, Handle, Trial, id_of, ids_of, unordered
+from conformance_tests.values import messages
 
-CHAT = [f"message {number} {'.' * 1500}" for number in range(160)]
-"""A list that a saver may store as a tree of pieces that its versions share."""
+CHAT = messages(160, length=1500)
 
 
 # PRUNE-1
@@ -64,7 +64,7 @@ def what_was_removed_is_in_no_listing_of_all_threads(t: Trial) -> None:
     latest = [t.chain(saver, thread, 3, run_id=run)[-1]["configurable"]["checkpoint_id"] for thread in threads]
     saver.prune(threads)
     # Other tests share the storage, so filter on an entry that LangGraph itself makes.
-    listed = [found.config["configurable"]["checkpoint_id"] for found in t.open().list(None, filter={"run_id": run})]
+    listed = ids_of(t.open().list(None, filter={"run_id": run}))
     t.expect(listed, sorted(latest, reverse=True), "pruned two threads, listed a config of None; ids")
 
 
@@ -77,7 +77,7 @@ def what_a_delta_channel_is_rebuilt_from_is_not_found_either(t: Trial) -> None:
     for config in chain[:-1]:
         t.expect(other.get_tuple(config), None, "pruned the ancestors of a delta channel; one of them, got by its id")
         t.expect(other.list_namespace(config), [], "pruned the ancestors of a delta channel; one, listed by its id")
-    listed = [found.checkpoint["id"] for found in other.list(t.config(thread))]
+    listed = ids_of(other.list(t.config(thread)))
     t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned the ancestors of a delta channel; listed")
 
 
@@ -86,7 +86,7 @@ def keep_latest_is_the_default(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     chain = t.chain(saver, thread, 3)
     saver.prune([thread])
-    listed = [stored.config["configurable"]["checkpoint_id"] for stored in t.open().list(t.config(thread))]
+    listed = ids_of(t.open().list(t.config(thread)))
     t.expect(listed, [chain[-1]["configurable"]["checkpoint_id"]], "pruned without a strategy; listed ids")
 
 
@@ -94,8 +94,7 @@ def keep_latest_is_the_default(t: Trial) -> None:
 def the_greatest_id_stays_whichever_was_put_last(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (2, 3, 1):
-        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
-        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        t.put(saver, thread, {"n": number}, id_=id_of(number), versions={"n": f"{number}.1"})
     saver.prune([thread])
     found = [stored.checkpoint["channel_values"] for stored in t.open().list(t.config(thread))]
     t.expect(found, [{"n": 3}], "put three checkpoints out of order, and pruned; values of what is listed")
@@ -214,16 +213,18 @@ def other_threads_stay(t: Trial) -> None:
     for thread, chain in chains.items():
         for stored in chain:
             saver.put_writes(stored, [("n", thread)], "task-1")
-    before = {thread: _by_id(t, saver, chain) for thread, chain in chains.items()}
+    before = {thread: _by_id(t, saver, chain, "put a chain") for thread, chain in chains.items()}
     other = t.open()
     for pattern in (f"{base}*", f"{base}%", f"{base[:-1]}_", f"{base[:-1]}?"):
         saver.prune([pattern])
         saver.prune([pattern], strategy="delete")
     for thread, chain in chains.items():
-        t.expect(_by_id(t, other, chain), before[thread], f"pruned what would match as a pattern; all of {thread!r}")
+        situation = f"pruned what would match as a pattern; all of {thread!r}"
+        t.expect(_by_id(t, other, chain, situation), before[thread], situation)
     saver.prune([base])
     for thread in others:
-        t.expect(_by_id(t, other, chains[thread]), before[thread], f"pruned {base!r}; all of {thread!r}")
+        situation = f"pruned {base!r}; all of {thread!r}"
+        t.expect(_by_id(t, other, chains[thread], situation), before[thread], situation)
 
 
 @case("PRUNE-3")
@@ -321,13 +322,13 @@ def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
     for chain in (*chains.values(), t.chain(saver, untouched, 5)):
         for number, stored in enumerate(chain):
             saver.put_writes(stored, [("n", number), ("__interrupt__", f"{number}?")], "task-1", "path-b")
-    before = {ns: _without_parents(_by_id(t, saver, chain)) for ns, chain in chains.items()}
+    before = {ns: _without_parents(_by_id(t, saver, chain, "put a chain")) for ns, chain in chains.items()}
     saver.prune([thread], keep=3)
     other = t.open()
     for ns, chain in chains.items():
         situation = f"pruned a thread with {len(chain)} checkpoints in namespace {ns!r}, of which 3 are to stay"
         t.expect([other.get_tuple(one) for one in chain[:-3]], [None] * len(chain[:-3]), f"{situation}; the others")
-        kept = _without_parents(_by_id(t, other, chain[-3:]))
+        kept = _without_parents(_by_id(t, other, chain[-3:], f"{situation}; those that stay"))
         t.expect(kept, before[ns][-3:], f"{situation}; those that stay")
         t.expect(len(other.list_namespace(t.config(thread, ns=ns))), len(kept), f"{situation}; how many are listed")
     t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
@@ -351,8 +352,7 @@ def the_calls_of_all_that_stays_stay(t: Trial) -> None:
 def those_with_the_greatest_ids_stay_whichever_were_put_last(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for number in (3, 5, 2, 4, 1):
-        id_ = f"1f000000-0000-6000-8000-00000000000{number}"
-        t.put(saver, thread, {"n": number}, id_=id_, versions={"n": f"{number}.1"})
+        t.put(saver, thread, {"n": number}, id_=id_of(number), versions={"n": f"{number}.1"})
     for keep, expected in ((4, [5, 4, 3, 2]), (9, [5, 4, 3, 2]), (2, [5, 4])):
         saver.prune([thread], keep=keep)
         found = [stored.checkpoint["channel_values"]["n"] for stored in t.open().list(t.config(thread))]
@@ -487,7 +487,10 @@ def _latest(t: Trial, saver: Handle, thread: str, ns: str = "") -> Any:
     return found._replace(parent_config=None, pending_writes=unordered(found.pending_writes))
 
 
-def _by_id(t: Trial, saver: Handle, chain: Sequence[Config]) -> Any:
+def _by_id(t: Trial, saver: Handle, chain: Sequence[Config], situation: str) -> Any:
     """Each checkpoint of a chain, read by its id, because a listing may have too many for other reasons."""
-    found = [t.expect_found(saver.get_tuple(stored), "got a checkpoint by its id") for stored in chain]
+    found = [
+        t.expect_found(saver.get_tuple(stored), f"{situation}; number {number} of {len(chain)}, got by its id")
+        for number, stored in enumerate(chain, 1)
+    ]
     return [one._replace(pending_writes=unordered(one.pending_writes)) for one in found]

@@ -12,6 +12,7 @@ from conformance_tests.cases.concurrency import Job, at_once
 from conformance_tests.cases.delta import forked_graph
 from conformance_tests.contract import Capability
 from conformance_tests.trial import Config, Handle, Trial
+from conformance_tests.values import messages
 
 # PRUNE-6
 
@@ -246,7 +247,7 @@ def _going_on(t: Trial, thread: str, states: list[Any], ended: list[bool]) -> Jo
     """
     try:
         config, kept = t.config(thread), ["long " * 500]
-        chat = [f"message {number} {'.' * 700}" for number in range(20)]
+        chat = messages(20, length=700)
         for number in range(1, 16):
             chat = [*chat, f"message {20 + number}"]
             values = {"kept": kept, "chat": chat, "back": chat[: 20 - number % 2]}

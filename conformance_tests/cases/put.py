@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from conformance_tests.case import case
-from conformance_tests.trial import Trial
+from conformance_tests.trial import Trial, id_of, parent_of
 
 
 @case("PUT-1")
@@ -13,10 +13,9 @@ def the_config_names_the_stored_checkpoint(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     checkpoint = t.checkpoint({"a": 1})
     config = saver.put(t.config(thread), checkpoint, {}, checkpoint["channel_versions"])
-    named = {key: config["configurable"].get(key) for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
-    t.expect(
-        named, {"thread_id": thread, "checkpoint_ns": "", "checkpoint_id": checkpoint["id"]}, "put a checkpoint; config"
-    )
+    expected = t.config(thread, checkpoint["id"])["configurable"]
+    # A config may hold more than the checkpoint's place.
+    t.expect({key: config["configurable"].get(key) for key in expected}, expected, "put a checkpoint; config")
 
 
 @case("PUT-1")
@@ -30,7 +29,7 @@ def the_config_finds_the_stored_checkpoint(t: Trial) -> None:
 def a_checkpoint_put_twice_is_listed_once(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     for _ in range(2):
-        t.put(saver, thread, {"a": 1}, id_="1f000000-0000-6000-8000-000000000001")
+        t.put(saver, thread, {"a": 1}, id_=id_of(1))
     t.expect(len(t.open().list(t.config(thread))), 1, "the same checkpoint put twice; listed")
 
 
@@ -40,8 +39,7 @@ def the_configs_checkpoint_is_the_parent(t: Trial) -> None:
     first, second = t.chain(saver, thread, 2)
     other = t.open()
     child = t.expect_found(other.get_tuple(second), "put a child")
-    parent_id = (child.parent_config or {}).get("configurable", {}).get("checkpoint_id")
-    t.expect(parent_id, first["configurable"]["checkpoint_id"], "put a child; its parent's id")
+    t.expect(parent_of(child), first["configurable"]["checkpoint_id"], "put a child; its parent's id")
     root = t.expect_found(other.get_tuple(first), "put a root")
     t.expect(root.parent_config, None, "put a checkpoint without a parent; its parent")
 
@@ -53,9 +51,8 @@ def the_parent_is_named_with_its_thread_and_namespace(t: Trial) -> None:
         first, second = t.chain(saver, thread, 2, ns=ns)
         child = t.expect_found(t.open().get_tuple(second), "put a child")
         named = (child.parent_config or {}).get("configurable", {})
-        # A config may hold more than the checkpoint's place.
-        found = {key: named.get(key, "") for key in ("thread_id", "checkpoint_ns", "checkpoint_id")}
-        expected = {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": first["configurable"]["checkpoint_id"]}
+        expected = t.config(thread, first["configurable"]["checkpoint_id"], ns=ns)["configurable"]
+        found = {key: named.get(key, "") for key in expected}
         t.expect(found, expected, f"put a child in namespace {ns!r}; its parent's config")
 
 
@@ -90,9 +87,14 @@ def an_unchanged_channel_is_found_by_its_version(t: Trial) -> None:
 @case("PUT-6")
 def a_channel_without_version_or_value_is_absent(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    first = t.put(saver, thread, {"dropped": 1, "cleared": 1, "none": None})
-    versions = {"cleared": "2.1", "none": first and t.checkpoint({"none": 0})["channel_versions"]["none"]}
-    second = saver.put(first, t.checkpoint({"none": None}, versions=versions), {}, {"cleared": "2.1"})
+    first = t.put(
+        saver,
+        thread,
+        {"dropped": 1, "cleared": 1, "none": None},
+        versions={"dropped": "1.1", "cleared": "1.1", "none": "1.1"},
+    )
+    checkpoint = t.checkpoint({"none": None}, versions={"cleared": "2.1", "none": "1.1"})
+    second = saver.put(first, checkpoint, {}, {"cleared": "2.1"})
     found = t.expect_found(t.open().get_tuple(second), "dropped one channel and cleared another")
     t.expect(found.checkpoint["channel_values"], {"none": None}, "dropped one channel and cleared another; values")
 

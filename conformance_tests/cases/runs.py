@@ -8,9 +8,10 @@ from typing import Any
 from conformance_tests import graphs
 from conformance_tests.case import case
 from conformance_tests.contract import Capability
-from conformance_tests.trial import Config, Handle, Trial, unordered
+from conformance_tests.trial import Config, Handle, Trial, threads_of, unordered
+from conformance_tests.values import messages
 
-LARGE = [f"message {number} {'.' * 1500}" for number in range(160)]
+LARGE = messages(160, length=1500)
 
 
 # RUNS-1
@@ -64,7 +65,7 @@ def what_was_deleted_is_in_no_listing_of_all_threads(t: Trial) -> None:
         _put(t, saver, thread, deleted, parent=_put(t, saver, thread, kept))
     saver.delete_for_runs([deleted])
     for run, expected in ((kept, sorted(threads)), (deleted, [])):
-        listed = [found.config["configurable"]["thread_id"] for found in t.open().list(None, filter={"run_id": run})]
+        listed = threads_of(t.open().list(None, filter={"run_id": run}))
         what = "the other run" if expected else "that run"
         t.expect(sorted(listed), expected, f"deleted a run, listed a config of None with {what}; the threads")
 
@@ -201,9 +202,6 @@ def a_graph_goes_on_from_what_remains(t: Trial) -> None:
     _expect_same_state(t, state, before, "deleted the first two of three runs of a graph")
 
 
-# RUNS-3
-
-
 @case("RUNS-2")
 def writes_whose_checkpoint_has_not_arrived_stay_when_nothing_else_does(t: Trial) -> None:
     saver, thread, run = t.open(), t.thread(), t.thread("run")
@@ -214,6 +212,9 @@ def writes_whose_checkpoint_has_not_arrived_stay_when_nothing_else_does(t: Trial
     stored = t.put(t.open(), thread, {"a": 0}, id_=id_)
     found = t.expect_found(t.open().get_tuple(stored), "put a checkpoint after its writes")
     t.expect_writes(found, [("task-1", "a", 1)], "wrote, deleted the thread's only run, and put the checkpoint")
+
+
+# RUNS-3
 
 
 @case("RUNS-3")

@@ -9,7 +9,8 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, CheckpointTuple, writes_so
 from langgraph.types import Interrupt
 
 from conformance_tests.case import case
-from conformance_tests.trial import Config, Trial
+from conformance_tests.trial import MANY, Config, Trial
+from conformance_tests.values import messages
 
 _NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
@@ -41,10 +42,20 @@ def writes_of_several_tasks_come_back_together(t: Trial) -> None:
     _expect_writes(t, stored, expected, "three tasks wrote to one checkpoint of a namespace")
 
 
+@case("WRITES-1", long=True, once=True)
+def writes_of_more_tasks_than_any_page_has_come_back(t: Trial) -> None:
+    saver, thread = t.open(), t.thread()
+    stored = t.put(saver, thread)
+    for number in range(MANY):
+        saver.put_writes(stored, [("a", number)], f"task-{number}")
+    expected = [(f"task-{number}", "a", number) for number in range(MANY)]
+    _expect_writes(t, stored, expected, f"{MANY} tasks wrote to one checkpoint")
+
+
 @case("WRITES-1")
 def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    large = [f"message {number} {'.' * 200}" for number in range(100)]
+    large = messages()
     stored = t.put(saver, thread, {"a": large})
     for task in ("task-1", "task-2"):
         saver.put_writes(stored, [("a", large)], task)
@@ -54,7 +65,7 @@ def writes_of_a_large_value_that_is_stored_already_come_back(t: Trial) -> None:
 @case("WRITES-1")
 def writes_of_a_large_value_that_is_stored_nowhere_else_come_back(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
-    large = {task: [f"{task} {number} {'.' * 200}" for number in range(100)] for task in ("task-1", "task-2")}
+    large = {task: messages(name=task) for task in ("task-1", "task-2")}
     first = t.put(saver, thread, {"a": "small"})
     second = t.put(saver, thread, {"a": "small"}, parent=first, changed=())
     for stored in (first, second):
@@ -223,12 +234,13 @@ def writes_are_ordered_by_task_path_task_and_position(t: Trial) -> None:
 
 
 @case("WRITES-7")
-def more_than_ten_positions_stay_in_order(t: Trial) -> None:
+def a_thousand_positions_stay_in_order(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     stored = t.put(saver, thread)
-    saver.put_writes(stored, [("a", number) for number in range(12)], "task-1")
-    expected = [("task-1", "a", number) for number in range(12)]
-    _expect_writes_in_order(t, stored, expected, "one task wrote twelve values")
+    # As a node writes that sends as many tasks.
+    saver.put_writes(stored, [("a", number) for number in range(MANY)], "task-1")
+    expected = [("task-1", "a", number) for number in range(MANY)]
+    _expect_writes_in_order(t, stored, expected, f"one task wrote {MANY} values")
 
 
 @case("WRITES-8")

@@ -123,3 +123,24 @@ class KeepsWritesInTheClone(SQLiteSaver):
             self.__dict__["own"].append(writes)
         else:
             super().put_writes(config, writes, task_id, task_path)
+
+
+@breaks("CONCURRENCY-7")
+class LeavesACommandInProgress(SQLiteSaver):
+    """Like a saver on one connection to PostgreSQL, which knows of no cancellation."""
+
+    is_busy = False
+
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        if self.is_busy:
+            raise RuntimeError("another command is already in progress")
+        self.is_busy = True
+        await super().aput_writes(config, writes, task_id, task_path)
+        self.is_busy = False
+
+
+@breaks("CONCURRENCY-7")
+class StoresWritesOneByOne(SQLiteSaver):
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        for end in range(1, len(writes) + 1):
+            await super().aput_writes(config, writes[:end], task_id, task_path)

@@ -83,7 +83,7 @@ class CannotCopyAMissingThread(SQLiteSaver):
         super().copy_thread(source_thread_id, target_thread_id)
 
 
-@breaks("COPY-3")
+@breaks("COPY-3", "LIFECYCLE-4")
 class RefusesToCopyAgain(SQLiteSaver):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         if list(self.threads(thread_id=target_thread_id)):

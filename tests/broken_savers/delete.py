@@ -10,7 +10,7 @@ from checkpoint_base.metadata import matches
 from tests.broken_savers import breaks
 
 
-@breaks("DELETE-1")
+@breaks("DELETE-1", "LIFECYCLE-4")
 class KeepsSubgraphsOfDeletedThreads(SQLiteSaver):
     def delete_thread(self, thread_id: str) -> None:
         everything = list(self.list({"configurable": {"thread_id": thread_id}}))
@@ -65,6 +65,18 @@ class LeavesQuestionsOfDeletedThreads(SQLiteSaver):
         yield from super().interrupts(thread_id=thread_id, metadata=metadata, **options)
         if thread_id is None:
             yield from (waiting for waiting in self._left if matches(waiting.metadata, metadata))
+
+
+@breaks("DELETE-1")
+class DeletesAThousandCheckpoints(SQLiteSaver):
+    """As one request to S3 does."""
+
+    def delete_thread(self, thread_id: str) -> None:
+        config = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        left = [*self.list(config)][1000:]
+        super().delete_thread(thread_id)
+        for found in left:
+            self.put(config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
 
 
 @breaks("DELETE-2")

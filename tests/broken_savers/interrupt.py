@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, ClassVar
 
 from checkpoint_base import SQLiteSaver, ThreadInfo
@@ -163,6 +164,16 @@ class ContinuesBehindAllQuestionsOfATask(SQLiteSaver):
         return iter([replace(i, cursor=last[i.thread_id, i.task_id]) for i in listed][: options.get("limit")])
 
 
+@breaks("INTERRUPT-7")
+class FindsAThousandThreadsThatWait(SQLiteSaver):
+    def interrupts(self, **options: Any) -> Any:
+        threads: set[str] = set()
+        for waiting in super().interrupts(**options):
+            threads.add(waiting.thread_id)
+            if len(threads) <= 1000:
+                yield waiting
+
+
 @breaks("INTERRUPT-8")
 class FiltersInterruptsByOneEntry(SQLiteSaver):
     def interrupts(self, *, metadata: Any = None, **options: Any) -> Any:
@@ -266,3 +277,11 @@ class FiltersNothingOfOneThread(SQLiteSaver):
 class BeginsEveryPageOfThreadsAnew(SQLiteSaver):
     def threads(self, *, after: Any = None, **options: Any) -> Any:
         return super().threads(**options)
+
+
+@breaks("INTERRUPT-10")
+class HasAThousandThreadsOnItsLargestPage(SQLiteSaver):
+    """Where 1,600 were asked for, so that this page, the third, seems to be the last."""
+
+    def threads(self, **options: Any) -> Any:
+        return islice(super().threads(**options), 100 + 400 + 1000)

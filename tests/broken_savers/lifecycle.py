@@ -35,7 +35,7 @@ class EmptiesWhatItSetsUp(SQLiteSaver):
             self.delete_thread(thread.thread_id)
 
 
-@breaks("LIFECYCLE-2")
+@breaks("LIFECYCLE-2", "LIFECYCLE-4")
 class KeepsNothingAfterClosing(SQLiteSaver):
     def close(self) -> None:
         for thread in list(self.threads()):
@@ -54,8 +54,8 @@ class KeepsAStoreForEachColour(SQLiteSaver):
 
 @breaks("LIFECYCLE-4")
 class WritesNothingToPrunedThreads(SQLiteSaver):
-    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
-        super().prune(thread_ids, strategy=strategy)
+    def prune(self, thread_ids: Any, **options: Any) -> None:
+        super().prune(thread_ids, **options)
         self.__dict__.setdefault("pruned", set()).update(thread_ids)
 
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
@@ -84,6 +84,31 @@ class GetsTheLatestOfADeletedThread(SQLiteSaver):
 
 
 @breaks("LIFECYCLE-4")
+class ListsTheMetadataOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        yield from (found._replace(metadata=listed[0].metadata) for found in listed)
+
+
+@breaks("LIFECYCLE-4")
+class ListsTheValuesOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        for found in listed:
+            found.checkpoint["channel_values"] = listed[0].checkpoint["channel_values"]
+            yield found
+
+
+@breaks("LIFECYCLE-4")
+class ListsTheVersionsOfTheNewest(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        listed = [*super().list(config, **options)]
+        for found in listed:
+            found.checkpoint["channel_versions"] = listed[0].checkpoint["channel_versions"]
+            yield found
+
+
+@breaks("LIFECYCLE-4")
 class ListsWhatDoesNotMatch(SQLiteSaver):
     def list(self, config: Any, *, filter: Any = None, **options: Any) -> Iterator[Any]:
         yield from super().list(config, **options)
@@ -101,3 +126,14 @@ class WritesToTheCopiesOfAThread(SQLiteSaver):
         named = config["configurable"]
         for thread_id in (named["thread_id"], *self.copies.get(named["thread_id"], ())):
             super().put_writes({"configurable": {**named, "thread_id": thread_id}}, writes, task_id, task_path)
+
+
+@breaks("LIFECYCLE-4")
+class KnowsNoForks(SQLiteSaver):
+    """What has a parent follows the latest checkpoint."""
+
+    def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        named = config["configurable"]
+        place = {"thread_id": named["thread_id"], "checkpoint_ns": named.get("checkpoint_ns", "")}
+        latest = self.get_tuple({"configurable": place}) if named.get("checkpoint_id") else None
+        return super().put(latest.config if latest else config, checkpoint, metadata, new_versions)

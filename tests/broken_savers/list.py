@@ -31,7 +31,7 @@ class ListsNamespaceByNamespace(SQLiteSaver):
         )
 
 
-@breaks("LIST-2")
+@breaks("LIST-2", "LIFECYCLE-4")
 class IgnoresBefore(SQLiteSaver):
     """As the Redis saver did."""
 
@@ -39,7 +39,7 @@ class IgnoresBefore(SQLiteSaver):
         yield from super().list(config, **options)
 
 
-@breaks("LIST-2")
+@breaks("LIST-2", "LIFECYCLE-4")
 class ListsBeforeItself(SQLiteSaver):
     def list(self, config: Any, *, before: Any = None, **options: Any) -> Iterator[Any]:
         for listed in super().list(config, **options):
@@ -223,6 +223,20 @@ class StopsAfterAPage(SQLiteSaver):
 
     def list(self, config: Any, **options: Any) -> Iterator[Any]:
         yield from islice(super().list(config, **options), _PAGE)
+
+
+@breaks("LIST-11")
+class ListsAThousandOfAThread(SQLiteSaver):
+    """As one request to S3 does."""
+
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(super().list(config, **options), 1000 if config else None)
+
+
+@breaks("LIST-11")
+class ListsAThousandOfAllThreads(SQLiteSaver):
+    def list(self, config: Any, **options: Any) -> Iterator[Any]:
+        yield from islice(super().list(config, **options), None if config else 1000)
 
 
 @breaks("LIST-11")

@@ -126,10 +126,10 @@ class KeepsWhatEveryCallStored(SQLiteSaver):
                     self.put(found.config, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
 
 
-@breaks("PRUNE-2")
+@breaks("PRUNE-2", "LIFECYCLE-4")
 class KnowsOneStrategy(SQLiteSaver):
-    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
-        super().prune(thread_ids)
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", **options: Any) -> None:
+        super().prune(thread_ids, **options)
 
 
 @breaks("PRUNE-3")
@@ -155,8 +155,8 @@ class TakesAnUnknownStrategyForDelete(SQLiteSaver):
 
 @breaks("PRUNE-4")
 class DeletesBeforeItRefusesAStrategy(SQLiteSaver):
-    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest") -> None:
-        super().prune(thread_ids)
+    def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", **options: Any) -> None:
+        super().prune(thread_ids, **options)
         super().prune(thread_ids, strategy=strategy)
 
 
@@ -198,7 +198,7 @@ class ReadsTheLatestAndThenRemovesTheRest(SQLiteSaver):
                 execute(self, remove, latest.config["configurable"]["checkpoint_id"])
 
 
-@breaks("PRUNE-8")
+@breaks("PRUNE-8", "LIFECYCLE-4")
 class KeepsTheLatestWhateverItIsTold(SQLiteSaver):
     def prune(self, thread_ids: Any, *, strategy: str = "keep_latest", keep: int = 1) -> None:
         super().prune(thread_ids, strategy=strategy, keep=min(keep, 1))

@@ -33,7 +33,7 @@ class StoresARepeatedPutAgain(SQLiteSaver):
         return stored
 
 
-@breaks("PUT-3")
+@breaks("PUT-3", "LIFECYCLE-4")
 class ForgetsTheParent(SQLiteSaver):
     """As the S3 saver did."""
 
@@ -42,7 +42,7 @@ class ForgetsTheParent(SQLiteSaver):
         return super().put({**config, "configurable": named}, checkpoint, metadata, new_versions)
 
 
-@breaks("PUT-3")
+@breaks("PUT-3", "LIFECYCLE-4")
 class TakesTheLatestForTheParent(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         latest = self.get_tuple({"configurable": {**config["configurable"], "checkpoint_id": None}})
@@ -74,7 +74,7 @@ class LetsTheConfigWin(SQLiteSaver):
         return super().put(config, checkpoint, {**metadata, **entries}, new_versions)
 
 
-@breaks("PUT-5")
+@breaks("PUT-5", "LIFECYCLE-4")
 class ForgetsUnchangedChannels(SQLiteSaver):
     def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
         checkpoint = {**checkpoint, "channel_versions": dict(new_versions)}

@@ -61,7 +61,7 @@ class LeavesDeletedRunsInTheIndexOfAll(SQLiteSaver):
             yield from (found for found in self._left if matches(found.metadata, filter))
 
 
-@breaks("RUNS-2")
+@breaks("RUNS-2", "LIFECYCLE-4")
 class DeletesThreadsOfRuns(SQLiteSaver):
     def delete_for_runs(self, run_ids: Any) -> None:
         for run_id in run_ids:

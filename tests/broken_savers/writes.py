@@ -48,14 +48,24 @@ class ShowsTheLastTaskOnly(SQLiteSaver):
         return found._replace(pending_writes=[write for write in found.pending_writes if write[0] == last])
 
 
-@breaks("WRITES-2")
+@breaks("WRITES-1")
+class ShowsAThousandTasks(SQLiteSaver):
+    def get_tuple(self, config: Any) -> Any:
+        found = super().get_tuple(config)
+        if found is None:
+            return None
+        tasks = list(dict.fromkeys(task for task, _, _ in found.pending_writes))[:1000]
+        return found._replace(pending_writes=[write for write in found.pending_writes if write[0] in tasks])
+
+
+@breaks("WRITES-2", "LIFECYCLE-4")
 class DropsWritesBeforeTheirCheckpoint(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         if self.get_tuple(config) is not None:
             super().put_writes(config, writes, task_id, task_path)
 
 
-@breaks("WRITES-2")
+@breaks("WRITES-2", "LIFECYCLE-4")
 class ResetsWritesWhenItPuts(SQLiteSaver):
     """As the Redis saver did: its `put` records that there are no writes."""
 
@@ -64,7 +74,7 @@ class ResetsWritesWhenItPuts(SQLiteSaver):
         return super().put(config, checkpoint, metadata, new_versions)
 
 
-@breaks("WRITES-3")
+@breaks("WRITES-3", "LIFECYCLE-4")
 class ReplacesOrdinaryWrites(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         checkpoint_id = config["configurable"]["checkpoint_id"]
@@ -85,7 +95,7 @@ class SharesPositionsBetweenTasks(SQLiteSaver):
         super().put_writes(config, writes, "task-1", task_path)
 
 
-@breaks("WRITES-4")
+@breaks("WRITES-4", "LIFECYCLE-4")
 class KeepsTheFirstSpecialWrite(SQLiteSaver):
     def put_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
         kept = _special(self, config)

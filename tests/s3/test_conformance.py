@@ -21,9 +21,9 @@ FULL = "CHECKPOINT_TEST_FULL"
 class TestRadosgw(SuiteOnURL):
     """Runs each case in each colour; on moto, it runs in both by turns."""
 
-    @staticmethod
-    def wants(case: Case, colour: Colour) -> bool:
-        return FULL in os.environ or colour is not Colour.MIXED or case.colours == (Colour.MIXED,)
+    @classmethod
+    def wants(cls, case: Case, colour: Colour) -> bool:
+        return FULL in os.environ or colour is not Colour.MIXED or case.colours_for(cls.capabilities) == (Colour.MIXED,)
 
     @pytest.fixture
     def url(self, radosgw_url: str) -> str:
@@ -32,6 +32,10 @@ class TestRadosgw(SuiteOnURL):
 
 class TestMoto(SuiteOnURL):
     every_colour = False
+
+    @staticmethod
+    def wants(case: Case, colour: Colour) -> bool:
+        return FULL in os.environ or not (case.long and case.once)  # moto takes twice as long as radosgw
 
     @pytest.fixture
     def url(self, moto_endpoint: str) -> str:

@@ -15,7 +15,7 @@ from checkpoint_base.cli import arguments, rendering
 from checkpoint_base.cli.group import json_option, main
 from checkpoint_base.cli.rendering import Failure, number, print_json, say
 from checkpoint_base.cli.threads import act_on_each, all_threads, require_threads
-from checkpoint_base.errors import InvalidKey
+from checkpoint_base.errors import CheckpointError, InvalidKey
 from checkpoint_base.importing import AnySaver, import_counting, thread_ids
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transfers import transfer_counting
@@ -110,7 +110,12 @@ def import_command(
     saver = arguments.lasting_store(store)
     # Standard output is for the result, whatever a saver prints.
     with redirect_stdout(sys.stderr), _other_saver(factory_name) as other, saver:
-        named = rendering.gathered(threads or thread_ids(other))
+        try:
+            named = rendering.gathered(threads or thread_ids(other))
+        except CheckpointError:
+            raise
+        except Exception as error:  # there are savers that list the checkpoints of one thread only
+            raise Failure(f"its threads cannot be listed, so name them: {rendering.described(error)}") from error
 
         def imported(thread: str) -> dict[str, Any]:
             found = import_counting(other, saver, thread)

@@ -182,7 +182,7 @@ class Operations:
             (escape(channel), version_key(version)) for channel, version in checkpoint["channel_versions"].items()
         )
         open_channels = tuple(map(escape, rebuilt_channels(checkpoint, everything)))
-        type_, data = self._dump([header, everything], f"checkpoint {key.place}")
+        type_, data = self.dump([header, everything], f"checkpoint {key.place}")
         caller_id = caller_of(key.checkpoint_ns, everything)
         associated = _associated_with(key, parent_id, channels, open_channels, caller_id)
         return CheckpointRecord(
@@ -207,9 +207,7 @@ class Operations:
         encodings = []
         records: dict[int, WriteRecord] = {}
         for position, (channel, value) in enumerate(writes):
-            if channel == ERROR and isinstance(value, BaseException):
-                # No serializer can rebuild an exception safely; LangGraph's own stores this text, too.
-                value = _described(value)
+            value = kept_write(channel, value)
             write = WriteRecord(
                 task_id=task_id,
                 idx=WRITES_IDX_MAP.get(channel, position),
@@ -468,7 +466,7 @@ class Operations:
     # Values and bytes
 
     def _encode(self, value: Any, what: str, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
-        type_, data = self._dump(value, what)
+        type_, data = self.dump(value, what)
         try:
             return self.codec.encode(type_, data, previous=previous, associated=associated)
         except ValueError as error:
@@ -478,7 +476,8 @@ class Operations:
         previous = self.memory.encodings.get(key.thread_id, key.checkpoint_ns, channel)
         return self._encode(value, f"channel {channel!r} of {key.place}", previous)
 
-    def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
+    def dump(self, value: Any, what: str) -> tuple[str, bytes]:
+        """Serialize a value; ``what`` names it in an error."""
         try:
             type_, data = self.serde.dumps_typed(value)
         except Exception as error:
@@ -617,11 +616,17 @@ def _write_order(write: WriteRecord) -> tuple[str, str, int]:
     return writes_sort_key(write.task_path, write.task_id, write.idx)
 
 
-def _described(error: BaseException) -> str:
+def kept_write(channel: str, value: Any) -> Any:
+    """What is stored of a write: of an exception that ended a task only its text, as LangGraph's serializer does.
+
+    No serializer can rebuild an exception safely.
+    """
+    if channel != ERROR or not isinstance(value, BaseException):
+        return value
     try:
-        return repr(error)
+        return repr(value)
     except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
-        return f"<{type(error).__name__}>"
+        return f"<{type(value).__name__}>"
 
 
 def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Sequence[str]:

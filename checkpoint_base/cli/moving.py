@@ -103,7 +103,7 @@ def import_command(
 
     Every checkpoint is stored with its metadata, pending writes and time, and can be continued. The saver that is read
     does not change. The command can be stopped and repeated; it then stores only what is missing. A thread that cannot
-    be imported whole is reported, and is not there in part.
+    be imported whole is reported, and is not there in part, unless it was there in part before.
     """
     if bool(threads) == everything:
         raise arguments.wrong_usage("name the threads to import, or pass --all instead")
@@ -136,7 +136,9 @@ def _other_saver(factory_name: str) -> Iterator[AnySaver]:
         made = factory()
         opened = made if isinstance(made, AbstractContextManager) else nullcontext(made)
         saver = opened.__enter__()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit(0) must not look like success
         raise Failure(f"{factory_name} cannot open the saver: {rendering.described(error)}") from error
     try:
         if not isinstance(saver, BaseCheckpointSaver):

@@ -148,6 +148,7 @@ def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
         (["nowhere:old", "--all"], 2, "'nowhere' cannot be imported"),
         (["opens:young", "--all"], 2, "opens:young does not exist"),
         (["odd:fails", "--all"], 1, "odd:fails cannot open the saver: RuntimeError: no such database"),
+        (["odd:leaves", "--all"], 1, "odd:leaves cannot open the saver: SystemExit: 0"),
         (["odd:nothing", "--all"], 2, "odd:nothing opens no LangGraph saver but an instance of NoneType"),
         (["odd:asynchronous", "--all"], 2, "call aimport_thread in a program"),
     ],
@@ -161,6 +162,9 @@ def test_what_cannot_be_imported_is_told_and_no_store_is_made(
 
             def fails():
                 raise RuntimeError("no such database")
+
+            def leaves():
+                raise SystemExit(0)
 
             def nothing():
                 return None

@@ -125,7 +125,8 @@ def _import(source: AnySaver, target: CheckpointSaver, thread_id: str) -> Operat
     thread = _Import(reader, target, listed, there.keys())
     sent = 0
     try:
-        for key in _parents_first(listed):
+        # What the target has comes first: it says which values versions stand for there.
+        for key in sorted(_parents_first(listed), key=lambda key: key not in there):
             sent += yield from thread.bring(key)
     except StoreUnavailable:
         raise

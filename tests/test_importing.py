@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -217,6 +218,26 @@ def test_a_thread_that_has_gone_on_is_completed(waiting: InMemorySaver, target: 
     assert list(target.interrupts()) == []
 
 
+class Pickling:
+    """A serializer that keeps exceptions."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return "pickle", pickle.dumps(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return pickle.loads(data[1])
+
+
+def test_an_error_of_a_task_is_imported_as_text(target: SQLiteSaver) -> None:
+    old = InMemorySaver(serde=Pickling())
+    config = old.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+    for reason in ("no", "still no"):
+        old.put_writes(config, [("__error__", ValueError(reason))], "task")
+        assert import_thread(old, target, "t") == 1
+        assert import_thread(old, target, "t") == 0
+        assert shown(target)[0].pending_writes == [("task", "__error__", f"ValueError('{reason}')")]
+
+
 @pytest.mark.parametrize("is_strict", [False, True])
 @pytest.mark.parametrize("is_encrypted", [False, True])
 def test_a_task_that_has_asked_again_asks_the_last_question(is_strict: bool, is_encrypted: bool) -> None:
@@ -362,6 +383,26 @@ def test_a_graph_goes_on_from_versions_that_are_numbers(
     assert set(runs.values()) == {1}
 
 
+def test_what_a_node_has_seen_compares_as_before(numbering: Any, target: SQLiteSaver) -> None:
+    """A node runs again if a channel has a later version than it has seen."""
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    versions = {"a": 2, "b": 3, "empty": 3}
+    nodes = {"seen all": versions, "seen some": {"a": 1, "b": 3}, "seen none": {}}
+    for id_, value in (("1", "x"), ("2", "y")):  # the second is stored under versions of its own
+        values = {"a": value, "b": value}
+        checkpoint: Any = {"id": id_, "channel_values": values, "channel_versions": versions, "versions_seen": nodes}
+        numbering.put(config, empty_checkpoint() | checkpoint, {}, versions)
+    import_thread(numbering, target, "t")
+
+    def to_run(found: CheckpointTuple, null: Any) -> list[tuple[str, str]]:
+        current, seen = found.checkpoint["channel_versions"], found.checkpoint["versions_seen"]
+        return [(node, name) for node in seen for name in current if current[name] > seen[node].get(name, null)]
+
+    expected = [("seen some", "a"), ("seen some", "empty"), *(("seen none", name) for name in versions)]
+    for found, original in zip(shown(target), shown(numbering), strict=True):
+        assert sorted(to_run(found, "")) == sorted(to_run(original, 0)) == sorted(expected)
+
+
 def test_branches_that_number_their_versions_alike_keep_their_values(numbering: Any, target: SQLiteSaver) -> None:
     graph = one_question(numbering)
     graph.invoke({"log": ["a"]}, THREAD)
@@ -407,6 +448,17 @@ def test_a_value_that_a_node_changed_in_place_is_imported_as_it_was_kept(target:
         assert there.get_state(THREAD).values == {"log": ["changed"], "kept": ["changed"]}
         assert seen(there) == seen(here)
         assert there.invoke(Command(resume="no"), THREAD) == here.invoke(Command(resume="no"), THREAD)
+
+
+def test_a_version_keeps_the_value_that_it_has_in_the_target(target: SQLiteSaver) -> None:
+    with SqliteSaver.from_conn_string(":memory:") as old:
+        config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        versions: Any = {"a": old.get_next_version(None, None)}
+        for id_, value in (("2", "x"), ("1", "y")):  # the clock of the second was behind
+            checkpoint: Any = {"id": id_, "channel_values": {"a": value}, "channel_versions": versions}
+            old.put(config, empty_checkpoint() | checkpoint, {}, versions)
+            assert import_thread(old, target, "t") == 1
+        assert [found.checkpoint["channel_values"] for found in shown(target)] == [{"a": "x"}, {"a": "y"}]
 
 
 def test_versions_that_nothing_can_follow_are_refused(target: SQLiteSaver) -> None:

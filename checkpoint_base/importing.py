@@ -15,40 +15,45 @@ from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, ChannelVersions, Checkpoint, CheckpointTuple
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from checkpoint_base.errors import ConflictError, StoreUnavailable, UnsupportedOperation
-from checkpoint_base.keys import CheckpointKey, checkpoint_id_of, checkpoint_of, config_of, thread_key, version_key
+from checkpoint_base.keys import CheckpointKey, checkpoint_id_of, checkpoint_of, config_of, shown, thread_key
 from checkpoint_base.listings import time_in
-from checkpoint_base.operations import rebuilt_channels
+from checkpoint_base.operations import kept_write, rebuilt_channels
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transfers import Directed, Directing, Transferred, by_age, index, on, refuse_foreign
 from checkpoint_base.transport import Operation, about, arun, run
 
 AnySaver: TypeAlias = BaseCheckpointSaver[Any]
 
-_UNIQUE = re.compile(r"[0-9]{32}\.[0-9]+")
-"""How LangGraph's savers number versions: a random part tells those of different branches from each other."""
+_Writes: TypeAlias = dict[int, tuple[str, Any]]
+"""A task's writes by their numbers, which are positions or, for channels of LangGraph's own, below 0."""
+
+_OURS = re.compile(r"[0-9]{32}\.")
+"""How versions begin in our savers and in most of LangGraph's; behind it comes what tells branches from each other."""
 
 
 def import_thread(source: AnySaver, target: CheckpointSaver, thread_id: str) -> int:
     """Bring a thread along from any LangGraph saver, under its own id; return how many checkpoints were sent.
 
     The copy has the checkpoints of every namespace with their values, metadata and pending writes, as ``source``
-    returns them. Whatever has a time in ``target`` gets that of its checkpoint; the writes of parallel tasks keep the
-    order in which ``source`` returns them. If it lacks the thread, nothing is stored. One checkpoint at a time is held
-    in memory, if ``source`` lists them one by one.
+    returns them. Only versions of channels may differ: those that are numbers become texts, and where one stands for
+    two values, each gets its own. Whatever has a time in ``target`` gets that of its checkpoint; the writes of parallel
+    tasks keep the order in which ``source`` returns them. If it lacks the thread, nothing is stored. One checkpoint at
+    a time is held in memory, if ``source`` lists them one by one.
 
     Repeating it sends only what the target lacks, so it can be stopped at any time, and repeated when the thread has
     continued in the source. Nothing should use the thread in the target meanwhile. If an error is raised, a thread
-    that the target did not have is removed there again, unless the target is unavailable.
+    that the target did not have is removed there again, unless a store is unavailable.
 
     Raises:
-        ConflictError: the target has checkpoints of this thread that the source lacks; or some were removed from the
-            source meanwhile.
+        ConflictError: the target has checkpoints or writes of this thread that the source lacks; or some checkpoints
+            were removed from the source meanwhile.
         SerializationError: the target cannot store a value exactly; the message says where it is.
-        UnsupportedOperation: a checkpoint needs writes of ancestors that the source does not show, or the source gives
-            one version of a channel two values.
+        UnsupportedOperation: a checkpoint needs writes of ancestors that the source does not show, or the source's
+            versions are not numbered.
         Exception: whatever ``source`` raises.
     """
     return import_counting(source, target, thread_id).sent
@@ -120,7 +125,8 @@ def _import(source: AnySaver, target: CheckpointSaver, thread_id: str) -> Operat
     thread = _Import(reader, target, listed, there.keys())
     sent = 0
     try:
-        for key in _parents_first(listed):
+        # What the target has comes first: it says which values versions stand for there.
+        for key in sorted(_parents_first(listed), key=lambda key: key not in there):
             sent += yield from thread.bring(key)
     except StoreUnavailable:
         raise
@@ -142,7 +148,7 @@ class _Import:
     had: Set[CheckpointKey]
     """Those that the target had at first."""
     digests: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
-    """Of the value that is stored for a namespace, channel and version; empty if the version can have no other."""
+    """Of the value that the target has for a namespace, channel and version; empty if it has none."""
 
     def bring(self, key: CheckpointKey) -> Operation[bool]:
         """Store what the target lacks of a checkpoint; return whether it lacked anything."""
@@ -155,60 +161,109 @@ class _Import:
         found = yield Directed(self.reader, listed.config)
         if found is None:
             raise ConflictError(f"{key.place} was removed from the source meanwhile: repeat this")
+        checkpoint, unsent = self._renumbered(key, found.checkpoint)
+        operations = replace(self.target.operations, clock=lambda: _written_at(found))
         if key not in self.had:
-            yield from on(self.target, self._put(key, found))
-        self._check_versions(key, found)
-        has_put_writes = yield from on(self.target, self._put_writes(key, found))
-        return has_put_writes or key not in self.had
+            config = config_of(listed.parent or replace(key, checkpoint_id=""))
+            yield from on(self.target, operations.put(config, checkpoint, found.metadata, unsent))
+        missing = yield from self._missing_writes(key, _by_task(found))
+        for task_path, task_id, writes in missing:
+            yield from on(self.target, operations.put_writes(config_of(key), writes, task_id, task_path))
+        return bool(missing) or key not in self.had
 
-    def _put(self, key: CheckpointKey, found: CheckpointTuple) -> Operation[RunnableConfig]:
-        parent = self.listed[key].parent
-        config = config_of(parent or replace(key, checkpoint_id=""))
-        unsent = {
-            channel: version
-            for channel, version in found.checkpoint["channel_versions"].items()
-            if (key.checkpoint_ns, channel, version_key(version)) not in self.digests
+    def _renumbered(self, key: CheckpointKey, checkpoint: Checkpoint) -> tuple[Checkpoint, ChannelVersions]:
+        """Return a checkpoint whose versions each stand for one value, and those that the target does not have yet.
+
+        Most versions stay as they are. But a graph cannot compare numbers with the texts that will follow them here.
+        And one version stands for two values if the source numbers the branches of a fork alike, or if it keeps every
+        checkpoint whole and a node changed a value in place. Within a checkpoint, versions compare as they did.
+        """
+        values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
+        own: dict[str, Any] = {}
+        unsent: ChannelVersions = {}
+        for channel, version in versions.items():
+            digest = self._digest(values[channel], f"channel {channel!r} of {key.place}") if channel in values else b""
+            own[channel] = _as_ours(version, digest)
+            if self.digests.get((key.checkpoint_ns, channel, own[channel]), digest) != digest:
+                own[channel] = _numbered(version, digest)
+            place = (key.checkpoint_ns, channel, own[channel])
+            if place not in self.digests:
+                unsent[channel] = own[channel]
+            self.digests[place] = digest
+        seen: dict[str, ChannelVersions] = {
+            node: {
+                channel: own[channel] if versions.get(channel) == version else _as_ours(version, b"")
+                for channel, version in channels.items()
+            }
+            for node, channels in checkpoint["versions_seen"].items()
         }
-        operations = replace(self.target.operations, clock=lambda: _written_at(found))
-        return (yield from operations.put(config, found.checkpoint, found.metadata, unsent))
+        return {**checkpoint, "channel_versions": own, "versions_seen": seen}, unsent
 
-    def _check_versions(self, key: CheckpointKey, found: CheckpointTuple) -> None:
-        """Raise an error if a version whose value is stored stands for another value here."""
-        versions = found.checkpoint["channel_versions"]
-        for channel, value in found.checkpoint["channel_values"].items():
-            version = versions.get(channel)
-            if version is None:
-                continue
-            digest = b""
-            if not (isinstance(version, str) and _UNIQUE.fullmatch(version)):
-                kind, data = self.target.serde.dumps_typed(value)
-                digest = blake2b(kind.encode() + data, digest_size=16).digest()
-            if self.digests.setdefault((key.checkpoint_ns, channel, version_key(version)), digest) != digest:
-                raise UnsupportedOperation(
-                    f"channel {channel!r} of {key.place} has version {version!r} as in another checkpoint, but another "
-                    "value: the source numbers the versions of all branches alike, so this fork cannot be imported"
-                )
+    def _missing_writes(
+        self, key: CheckpointKey, tasks: Mapping[str, _Writes]
+    ) -> Operation[list[tuple[str, str, Sequence[tuple[str, Any]]]]]:
+        """The path, id and writes of each task some of whose writes the target lacks, or has in another state."""
+        stored = None
+        if key in self.had:
+            stored = yield from on(self.target, self.target.operations.get_tuple(config_of(key)))
+        there = _by_task(stored) if stored else {}
+        if ahead := [task_id for task_id, writes in there.items() if writes.keys() > tasks.get(task_id, {}).keys()]:
+            raise ConflictError(
+                f"{key.place} has writes of task {shown(ahead[0])} in the target that it does not have in the source: "
+                "delete the thread there first, or leave it as it is"
+            )
+        # LangGraph's interface does not show the path of a task, by which tasks are sorted.
+        return [
+            (f"{number:08}", task_id, [*writes.values()])
+            for number, (task_id, writes) in enumerate(tasks.items())
+            if not self._holds(there.get(task_id, {}), writes, f"writes of task {shown(task_id)} on {key.place}")
+        ]
 
-    def _put_writes(self, key: CheckpointKey, found: CheckpointTuple) -> Operation[bool]:
-        """Store the writes that the target lacks; return whether there are any."""
-        tasks: dict[str, list[tuple[str, Any]]] = {}
-        for task_id, channel, value in found.pending_writes or ():
-            tasks.setdefault(task_id, []).append((channel, value))
-        there: Set[tuple[str, int]] = set()
-        if key in self.had and tasks:
-            stored = yield from self.target.store.load(key.namespace, key.checkpoint_id)
-            there = {(write.task_id, write.idx) for write in stored.writes} if stored else there
-        operations = replace(self.target.operations, clock=lambda: _written_at(found))
-        is_lacking = False
-        for number, (task_id, writes) in enumerate(tasks.items()):
-            # Writes are numbered, but for those to channels of LangGraph's own, which may come later.
-            writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)
-            numbers = {(task_id, WRITES_IDX_MAP.get(channel, at)) for at, (channel, _) in enumerate(writes)}
-            if not numbers <= there:
-                is_lacking = True
-                # LangGraph's interface does not show the path of a task, by which tasks are sorted.
-                yield from operations.put_writes(config_of(key), writes, task_id, f"{number:08}")
-        return is_lacking
+    def _holds(self, there: _Writes, writes: _Writes, what: str) -> bool:
+        """Whether a task's writes are all there. Only those to channels of LangGraph's own are ever replaced."""
+        if not writes.keys() <= there.keys():
+            return False
+        # What is there may be read as plain data, so the other is compared as it would be read.
+        values = self.target.operations.values
+        return all(
+            self._digest(there[at][1], what) == self._digest(values.rebuild(values.dump(value, what), what), what)
+            for at, (_, value) in writes.items()
+            if at < 0
+        )
+
+    def _digest(self, value: Any, what: str) -> bytes:
+        values = self.target.operations.values
+        if isinstance(values.serde, EncryptedSerializer):  # whose bytes differ each time
+            values = replace(values, serde=values.serde.serde)
+        kind, data = values.dump(value, what)
+        return blake2b(kind.encode() + data, digest_size=16).digest()
+
+
+def _by_task(found: CheckpointTuple) -> dict[str, _Writes]:
+    """The writes of each task."""
+    tasks: dict[str, list[tuple[str, Any]]] = {}
+    for task_id, channel, value in found.pending_writes or ():
+        tasks.setdefault(task_id, []).append((channel, kept_write(channel, value)))
+    for writes in tasks.values():
+        writes.sort(key=lambda write: write[0] in WRITES_IDX_MAP)  # these may come later, and must not shift the others
+    return {
+        task_id: {WRITES_IDX_MAP.get(channel, at): (channel, value) for at, (channel, value) in enumerate(writes)}
+        for task_id, writes in tasks.items()
+    }
+
+
+def _as_ours(version: Any, digest: bytes) -> str:
+    """A version as it is if it has the form of ours, or else in that form."""
+    return version if isinstance(version, str) and _OURS.match(version) else _numbered(version, digest)
+
+
+def _numbered(version: Any, digest: bytes) -> str:
+    """The version of the same number that belongs to one value."""
+    try:
+        number = int(version.split(".")[0] if isinstance(version, str) else version)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnsupportedOperation(f"no version can follow {version!r}, which is not numbered") from error
+    return f"{number:032}.{int.from_bytes(digest[:6], 'big'):016}"
 
 
 def _listed(found: CheckpointTuple) -> tuple[CheckpointKey, _Listed]:

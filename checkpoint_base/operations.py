@@ -206,9 +206,7 @@ class Operations:
         encodings = []
         records: dict[int, WriteRecord] = {}
         for position, (channel, value) in enumerate(writes):
-            if channel == ERROR and isinstance(value, BaseException):
-                # No serializer can rebuild an exception safely; LangGraph's own stores this text, too.
-                value = _described(value)
+            value = kept_write(channel, value)
             write = WriteRecord(
                 task_id=task_id,
                 idx=WRITES_IDX_MAP.get(channel, position),
@@ -574,11 +572,17 @@ def _write_order(write: WriteRecord) -> tuple[str, str, int]:
     return writes_sort_key(write.task_path, write.task_id, write.idx)
 
 
-def _described(error: BaseException) -> str:
+def kept_write(channel: str, value: Any) -> Any:
+    """What is stored of a write: of an exception that ended a task only its text, as LangGraph's serializer does.
+
+    No serializer can rebuild an exception safely.
+    """
+    if channel != ERROR or not isinstance(value, BaseException):
+        return value
     try:
-        return repr(error)
+        return repr(value)
     except Exception:  # noqa: BLE001  # an error that cannot be described is still kept by its class
-        return f"<{type(error).__name__}>"
+        return f"<{type(value).__name__}>"
 
 
 def rebuilt_channels(checkpoint: Checkpoint, metadata: Mapping[str, Any]) -> Sequence[str]:

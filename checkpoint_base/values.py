@@ -21,7 +21,7 @@ class Values:
     codec: Codec
 
     def encode(self, value: Any, what: str, *, previous: Encoding | None = None, associated: bytes = b"") -> Encoding:
-        type_, data = self._dump(value, what)
+        type_, data = self.dump(value, what)
         try:
             return self.codec.encode(type_, data, previous=previous, associated=associated)
         except ValueError as error:
@@ -29,7 +29,7 @@ class Values:
 
     def encode_whole(self, value: Any, what: str, *, associated: bytes) -> bytes:
         """Encode a value without chunks."""
-        return self.codec.encode_whole(*self._dump(value, what), associated=associated)
+        return self.codec.encode_whole(*self.dump(value, what), associated=associated)
 
     def decode(
         self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
@@ -39,7 +39,7 @@ class Values:
     def join(
         self, record: ValueRecord, chunks: Mapping[ChunkId, Chunk], what: str, *, associated: bytes = b""
     ) -> tuple[str, bytes]:
-        """Return the serializer's tag and bytes, which `rebuild` takes."""
+        """Return what `dump` returned."""
         try:
             return self.codec.decode(record, chunks, associated=associated)
         except CorruptCheckpoint as error:
@@ -55,7 +55,8 @@ class Values:
         except Exception as error:
             raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
 
-    def _dump(self, value: Any, what: str) -> tuple[str, bytes]:
+    def dump(self, value: Any, what: str) -> tuple[str, bytes]:
+        """Return the serializer's tag and bytes."""
         try:
             type_, data = self.serde.dumps_typed(value)
         except Exception as error:

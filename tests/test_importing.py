@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
 import psycopg
@@ -38,6 +40,7 @@ from checkpoint_base import (
 from checkpoint_base.importing import thread_ids
 from checkpoint_base.transport import Retrying
 from conformance_tests import graphs
+from tests import shapes
 from tests.faults.backends import Servers
 from tests.test_transfer import SITUATIONS, THREAD, Backend, Stopping, backend, one_question, servers, source, target
 
@@ -215,6 +218,47 @@ def test_a_thread_that_has_gone_on_is_completed(waiting: InMemorySaver, target: 
     assert list(target.interrupts()) == []
 
 
+class Pickling:
+    """A serializer that keeps exceptions."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        return "pickle", pickle.dumps(obj)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return pickle.loads(data[1])
+
+
+def test_an_error_of_a_task_is_imported_as_text(target: SQLiteSaver) -> None:
+    old = InMemorySaver(serde=Pickling())
+    config = old.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+    for reason in ("no", "still no"):
+        old.put_writes(config, [("__error__", ValueError(reason))], "task")
+        assert import_thread(old, target, "t") == 1
+        assert import_thread(old, target, "t") == 0
+        assert shown(target)[0].pending_writes == [("task", "__error__", f"ValueError('{reason}')")]
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_a_task_that_has_asked_again_asks_the_last_question(is_strict: bool, is_encrypted: bool) -> None:
+    """Its question and the answers that it got are replaced at the same checkpoint."""
+    old: Any = InMemorySaver()
+    graph = graphs.several_questions(old, Counter())
+    serde: Any = ExactSerializer(strict=is_strict)
+    if is_encrypted:
+        serde = EncryptedSerializer.from_pycryptodome_aes(serde, key=b"0123456789abcdef")
+    with SQLiteSaver(":memory:", serde=serde) as there:
+        graph.invoke({"log": []}, THREAD)
+        for answer in (shapes.Point(1), shapes.Point(2), None):
+            import_thread(old, there, "t")
+            (asked,) = graph.get_state(THREAD).interrupts
+            assert [each.value for each in there.interrupts()] == [asked.value]
+            assert import_thread(old, there, "t") == 0
+            if answer:
+                graph.invoke(Command(resume=answer), THREAD)
+        assert shown(there) == shown(old) or is_strict
+
+
 def test_writes_that_are_there_are_known_beside_later_ones_to_channels_of_langgraph(target: SQLiteSaver) -> None:
     old = InMemorySaver()
     config = old.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
@@ -284,6 +328,18 @@ def test_a_thread_that_has_gone_on_in_the_target_is_left_alone(waiting: InMemory
     assert shown(target) == there
 
 
+def test_a_question_that_was_answered_in_the_target_is_not_asked_again(target: SQLiteSaver) -> None:
+    """The checkpoints are still the same, because the task goes on with its next question."""
+    old: Any = InMemorySaver()
+    graphs.several_questions(old, Counter()).invoke({"log": []}, THREAD)
+    import_thread(old, target, "t")
+    graphs.several_questions(target, Counter()).invoke(Command(resume="yes"), THREAD)
+    there = shown(target)
+    with pytest.raises(ConflictError, match=r"has writes of task .* in the target that it does not have in the source"):
+        import_thread(old, target, "t")
+    assert shown(target) == there
+
+
 def test_a_checkpoint_that_is_removed_meanwhile_is_a_conflict(target: SQLiteSaver) -> None:
     class Forgetful(InMemorySaver):
         def get_tuple(self, config: Any) -> CheckpointTuple | None:
@@ -295,46 +351,121 @@ def test_a_checkpoint_that_is_removed_meanwhile_is_a_conflict(target: SQLiteSave
         import_thread(old, target, "t")
 
 
-class Numbering(InMemorySaver):
-    """Numbers versions as LangGraph's base class does: alike on every branch."""
+class Numbering(SqliteSaver):
+    """Numbers versions as LangGraph's base class does, alike on every branch; MongoDB's and DynamoDB's savers do so."""
 
     def get_next_version(self, current: Any, channel: None) -> Any:
         return 1 if current is None else current + 1
 
 
-def test_versions_that_are_numbers_are_kept(target: SQLiteSaver) -> None:
-    old = Numbering()
-    graph = one_question(old)  # type: ignore[arg-type]
-    graph.invoke({"log": ["a"]}, THREAD)
-    graph.invoke(Command(resume="yes"), THREAD)
-    import_thread(old, target, "t")
-    assert shown(target) == shown(old)
+@pytest.fixture
+def numbering() -> Iterator[Any]:
+    with Numbering.from_conn_string(":memory:") as saver:
+        yield Numbering(saver.conn)
 
 
-def test_branches_that_number_their_versions_alike_are_refused(target: SQLiteSaver) -> None:
-    class Branching(Numbering):
-        """Keeps values with each checkpoint, as savers in one table do, so its branches have their own."""
+@pytest.mark.parametrize("build", SITUATIONS.values(), ids=SITUATIONS)
+def test_a_graph_goes_on_from_versions_that_are_numbers(
+    build: Callable[[CheckpointSaver, Counter[str]], Any], numbering: Any, target: SQLiteSaver
+) -> None:
+    """It compares them with the texts that follow here."""
+    here = build(numbering, Counter())
+    here.invoke({"log": []}, THREAD)
+    import_thread(numbering, target, "t")
+    assert import_thread(numbering, target, "t") == 0
+    runs: Counter[str] = Counter()
+    there = build(target, runs)
+    assert seen(there) == seen(here)
+    while questions := [each.id for each in there.get_state(THREAD).interrupts]:
+        for graph in (here, there):
+            graph.invoke(Command(resume=dict.fromkeys(questions, "yes")), THREAD)
+        assert there.get_state(THREAD).values == here.get_state(THREAD).values
+    assert set(runs.values()) == {1}
 
-        values: dict[Any, Any] = {}  # noqa: RUF012
 
-        def put(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
-            stored = super().put(config, checkpoint, metadata, new_versions)
-            self.values[stored["configurable"]["checkpoint_id"]] = dict(checkpoint["channel_values"])
-            return stored
+def test_what_a_node_has_seen_compares_as_before(numbering: Any, target: SQLiteSaver) -> None:
+    """A node runs again if a channel has a later version than it has seen."""
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    versions = {"a": 2, "b": 3, "empty": 3}
+    nodes = {"seen all": versions, "seen some": {"a": 1, "b": 3}, "seen none": {}}
+    for id_, value in (("1", "x"), ("2", "y")):  # the second is stored under versions of its own
+        values = {"a": value, "b": value}
+        checkpoint: Any = {"id": id_, "channel_values": values, "channel_versions": versions, "versions_seen": nodes}
+        numbering.put(config, empty_checkpoint() | checkpoint, {}, versions)
+    import_thread(numbering, target, "t")
 
-        def get_tuple(self, config: Any) -> CheckpointTuple | None:
-            found = super().get_tuple(config)
-            if found is not None:
-                found.checkpoint["channel_values"] = dict(self.values[found.checkpoint["id"]])
-            return found
+    def to_run(found: CheckpointTuple, null: Any) -> list[tuple[str, str]]:
+        current, seen = found.checkpoint["channel_versions"], found.checkpoint["versions_seen"]
+        return [(node, name) for node in seen for name in current if current[name] > seen[node].get(name, null)]
 
-    old = Branching()
-    graph = one_question(old)  # type: ignore[arg-type]
+    expected = [("seen some", "a"), ("seen some", "empty"), *(("seen none", name) for name in versions)]
+    for found, original in zip(shown(target), shown(numbering), strict=True):
+        assert sorted(to_run(found, "")) == sorted(to_run(original, 0)) == sorted(expected)
+
+
+def test_branches_that_number_their_versions_alike_keep_their_values(numbering: Any, target: SQLiteSaver) -> None:
+    graph = one_question(numbering)
     graph.invoke({"log": ["a"]}, THREAD)
     asked = graph.get_state(THREAD).config
     graph.invoke(Command(resume="yes"), asked)
+    import_thread(numbering, target, "t")
     graph.update_state(asked, {"log": ["b"]})
-    with pytest.raises(UnsupportedOperation, match=r"channel 'log' of .* as in another checkpoint, but another value"):
+    import_thread(numbering, target, "t")
+    there = one_question(target)
+    assert seen(there) == seen(graph)
+    assert there.invoke(Command(resume="no"), THREAD) == graph.invoke(Command(resume="no"), THREAD)
+
+
+def test_a_version_that_is_empty_on_one_branch_is_empty_there_only(numbering: Any, target: SQLiteSaver) -> None:
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    for id_, values in (("1", {"a": "full"}), ("2", {}), ("3", {"a": None}), ("4", {"a": "full"})):
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_values": values, "channel_versions": {"a": 1}}
+        numbering.put(config, checkpoint, {}, {"a": 1})
+    import_thread(numbering, target, "t")
+    values = [[found.checkpoint["channel_values"] for found in shown(saver)] for saver in (numbering, target)]
+    assert values[0] == values[1]
+
+
+def test_a_value_that_a_node_changed_in_place_is_imported_as_it_was_kept(target: SQLiteSaver) -> None:
+    """A saver that keeps every checkpoint whole keeps the change, too, under the version that was there before."""
+
+    def changes(state: Any) -> Any:
+        state["kept"].append("changed")
+        return {"log": ["changed"]}
+
+    class State(TypedDict, total=False):
+        log: Annotated[list[Any], operator.add]
+        kept: list[Any]
+
+    def build(saver: Any) -> Any:
+        nodes = {"changes": changes, "ask": graphs.asks(Counter(), "ask", "go on?")}
+        return graphs.sequence(State, nodes).compile(checkpointer=saver)
+
+    with SqliteSaver.from_conn_string(":memory:") as old:
+        here, there = build(old), build(target)
+        here.invoke({"log": [], "kept": []}, THREAD)
+        import_thread(old, target, "t")
+        assert there.get_state(THREAD).values == {"log": ["changed"], "kept": ["changed"]}
+        assert seen(there) == seen(here)
+        assert there.invoke(Command(resume="no"), THREAD) == here.invoke(Command(resume="no"), THREAD)
+
+
+def test_a_version_keeps_the_value_that_it_has_in_the_target(target: SQLiteSaver) -> None:
+    with SqliteSaver.from_conn_string(":memory:") as old:
+        config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+        versions: Any = {"a": old.get_next_version(None, None)}
+        for id_, value in (("2", "x"), ("1", "y")):  # the clock of the second was behind
+            checkpoint: Any = {"id": id_, "channel_values": {"a": value}, "channel_versions": versions}
+            old.put(config, empty_checkpoint() | checkpoint, {}, versions)
+            assert import_thread(old, target, "t") == 1
+        assert [found.checkpoint["channel_values"] for found in shown(target)] == [{"a": "x"}, {"a": "y"}]
+
+
+def test_versions_that_nothing_can_follow_are_refused(target: SQLiteSaver) -> None:
+    old = InMemorySaver()
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    old.put(config, {**empty_checkpoint(), "channel_versions": {"a": "first"}}, {}, {"a": "first"})
+    with pytest.raises(UnsupportedOperation, match="no version can follow 'first'"):
         import_thread(old, target, "t")
     assert list(target.threads()) == []
 
@@ -380,6 +511,18 @@ def test_an_existing_thread_can_be_encrypted(source: SQLiteSaver, tmp_path: Path
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("encrypted.db*"))
     assert b"secret secret" not in stored
     assert b"secret secret" in b"".join(path.read_bytes() for path in tmp_path.glob("source.db*"))
+
+
+def test_a_thread_of_another_saver_can_be_encrypted(tmp_path: Path) -> None:
+    """A value that several checkpoints share is the same one, although its bytes differ each time."""
+    old: Any = InMemorySaver()
+    graph = graphs.delta_graph(old, 2)
+    for number in range(3):
+        graph.invoke(graphs.both(f"input {number}"), THREAD)
+    serde = EncryptedSerializer.from_pycryptodome_aes(ExactSerializer(), key=b"0123456789abcdef")
+    with SQLiteSaver(":memory:", serde=serde) as there:
+        import_thread(old, there, "t")
+        assert shown(there) == shown(old)
 
 
 def test_a_missing_thread_and_odd_arguments_change_nothing(target: SQLiteSaver) -> None:

@@ -15,7 +15,7 @@ from checkpoint_base.cli import arguments, rendering
 from checkpoint_base.cli.group import json_option, main
 from checkpoint_base.cli.rendering import Failure, number, print_json, say
 from checkpoint_base.cli.threads import act_on_each, all_threads, require_threads
-from checkpoint_base.errors import InvalidKey
+from checkpoint_base.errors import CheckpointError, InvalidKey
 from checkpoint_base.importing import AnySaver, import_counting, thread_ids
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transfers import transfer_counting
@@ -103,14 +103,19 @@ def import_command(
 
     Every checkpoint is stored with its metadata, pending writes and time, and can be continued. The saver that is read
     does not change. The command can be stopped and repeated; it then stores only what is missing. A thread that cannot
-    be imported whole is reported, and is not there in part.
+    be imported whole is reported, and is not there in part, unless it was there in part before.
     """
     if bool(threads) == everything:
         raise arguments.wrong_usage("name the threads to import, or pass --all instead")
     saver = arguments.lasting_store(store)
     # Standard output is for the result, whatever a saver prints.
     with redirect_stdout(sys.stderr), _other_saver(factory_name) as other, saver:
-        named = rendering.gathered(threads or thread_ids(other))
+        try:
+            named = rendering.gathered(threads or thread_ids(other))
+        except CheckpointError:
+            raise
+        except Exception as error:  # there are savers that list the checkpoints of one thread only
+            raise Failure(f"its threads cannot be listed, so name them: {rendering.described(error)}") from error
 
         def imported(thread: str) -> dict[str, Any]:
             found = import_counting(other, saver, thread)
@@ -131,7 +136,9 @@ def _other_saver(factory_name: str) -> Iterator[AnySaver]:
         made = factory()
         opened = made if isinstance(made, AbstractContextManager) else nullcontext(made)
         saver = opened.__enter__()
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit(0) must not look like success
         raise Failure(f"{factory_name} cannot open the saver: {rendering.described(error)}") from error
     try:
         if not isinstance(saver, BaseCheckpointSaver):

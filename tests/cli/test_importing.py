@@ -112,6 +112,27 @@ def test_a_thread_that_fails_keeps_no_other_from_being_imported(folder: Path) ->
     assert (of_new("a"), of_new("b")) == ([], of_old("b"))
 
 
+def test_a_saver_that_cannot_list_its_threads_imports_those_that_are_named(folder: Path) -> None:
+    (folder / "odd.py").write_text(
+        dedent("""
+            from langgraph.checkpoint.sqlite import SqliteSaver
+            import sqlite3
+
+            class Odd(SqliteSaver):
+                def list(self, config, **how):
+                    return super().list({"configurable": {"thread_id": config["configurable"]["thread_id"]}}, **how)
+
+            def odd():
+                return Odd(sqlite3.connect("old.db"))
+        """)
+    )
+    result = run("odd:odd", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: its threads cannot be listed, so name them: TypeError: ")
+    assert run("odd:odd", "a", "b").exit_code == 0
+    assert [of_new(thread) for thread in "ab"] == [of_old(thread) for thread in "ab"]
+
+
 def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
     code, stdout, stderr = Terminal.open("import", "opens:saver", "--all").end()
     assert (code, stderr) == (0, "")
@@ -127,6 +148,7 @@ def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
         (["nowhere:old", "--all"], 2, "'nowhere' cannot be imported"),
         (["opens:young", "--all"], 2, "opens:young does not exist"),
         (["odd:fails", "--all"], 1, "odd:fails cannot open the saver: RuntimeError: no such database"),
+        (["odd:leaves", "--all"], 1, "odd:leaves cannot open the saver: SystemExit: 0"),
         (["odd:nothing", "--all"], 2, "odd:nothing opens no LangGraph saver but an instance of NoneType"),
         (["odd:asynchronous", "--all"], 2, "call aimport_thread in a program"),
     ],
@@ -140,6 +162,9 @@ def test_what_cannot_be_imported_is_told_and_no_store_is_made(
 
             def fails():
                 raise RuntimeError("no such database")
+
+            def leaves():
+                raise SystemExit(0)
 
             def nothing():
                 return None

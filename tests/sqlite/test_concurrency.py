@@ -128,7 +128,9 @@ def test_async_readers_do_not_stand_in_line_behind_writers(path: Path, saver: SQ
     other.execute("BEGIN IMMEDIATE")
 
     async def read_while_others_wait_to_write() -> None:
-        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(16)]
+        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))]
+        await in_line(saver, 0)
+        writers += [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(15)]
         await in_line(saver, 15)
         assert await asyncio.wait_for(saver.aget_tuple(CONFIG), 20) is not None
         assert not any(writer.done() for writer in writers)

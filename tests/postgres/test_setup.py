@@ -74,7 +74,7 @@ for _ in range(40):
         os.close(go)
         os.read(ready, 1)
         try:
-            with open_saver(sys.argv[1], max_size=1, min_size=0) as saver:
+            with open_saver(sys.argv[1], max_size=1, min_size=0, deadline=90) as saver:
                 assert list(saver.threads()) == []
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)

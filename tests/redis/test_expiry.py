@@ -49,11 +49,11 @@ def short(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
 def expire(saver: CheckpointSaver, *thread_ids: str) -> None:
     """Let threads expire by a last write, however long everything before has taken."""
     store_: Any = saver.store
-    usual, store_._ttl = store_._ttl, 1
+    usual, store_._ttl = store_._ttl, 200  # longer than a script takes
     for thread_id in thread_ids:
         saver.put_writes(config_of(thread_id, "last"), [("a", "last")], "last")
     store_._ttl = usual
-    time.sleep(0.05)
+    time.sleep(0.3)
 
 
 def test_a_thread_expires_with_all_that_it_has_and_with_its_index_entries(short: RedisSaver, keys: Keys) -> None:
@@ -298,7 +298,7 @@ def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, pr
 @pytest.mark.parametrize("pieces", ["all", "all but the last", "the first"])
 @pytest.mark.parametrize("gone", ["deleted", "pruned"])
 def test_pieces_that_nobody_took_over_are_nothing_to_rely_on(
-    gone: str, pieces: str, soon: None, redis_url: str, raw: Any, prefix: str
+    gone: str, pieces: str, redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     value = {"large": [random.Random(n).randbytes(2000) for n in range(1500)]}
     staged = {"all": slice(None), "all but the last": slice(-1), "the first": slice(1)}[pieces]
@@ -320,8 +320,10 @@ def test_pieces_that_nobody_took_over_are_nothing_to_rely_on(
             return execute(request)
 
         dies.store.transport.execute = cut_off  # type: ignore[method-assign]
-        with pytest.raises(Crash):
-            put(dies, value)
+        with monkeypatch.context() as soon:
+            soon.setattr(store, "STAGED_MS", 300)
+            with pytest.raises(Crash):
+                put(dies, value)
 
         put(knows, value)
         with RedisSaver(redis_url, prefix=prefix) as reader:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 HOST = "127.0.0.1"
 
 _HTTP = re.compile(rb"(GET|PUT|POST|DELETE|HEAD) (\S+) HTTP/1\.1\r\n")
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,21 @@ class _Cancellable(AsyncPunctual):
             raise asyncio.CancelledError("the event loop ends") from None  # which psycopg's pool logs
 
 
+class _Event(asyncio.Event):
+    """What wakes the scheduler of psycopg's pool, which waits for it by `asyncio.wait_for`.
+
+    On Python 3.11 that forgets a cancellation if what it waits for came just before. `asyncio.run` cancels every task
+    only once at its end, and would wait for the scheduler forever.
+    """
+
+    async def wait_timeout(self, timeout: float) -> bool:  # noqa: ASYNC109  # psycopg's signature
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.wait()
+        except TimeoutError:
+            return False
+
+
 class TrackingPool(AsyncConnectionPool[_Cancellable]):
     """A pool for an event loop that knows how connecting goes.
 
@@ -167,6 +182,10 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
             max_size=max_size,
             **options,
         )
+
+    def _start_workers(self) -> None:
+        self._sched._event = _Event()  # type: ignore[assignment]
+        super()._start_workers()
 
     async def _remember(self, connection: _Cancellable) -> None:
         self._made.add(connection)

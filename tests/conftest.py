@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from checkpoint_base import SQLiteSaver
 from checkpoint_base.transport import Retrying, Transport
+
+# How long an example took, or was in the making, says how busy the machine was.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 class CountingTransport:

@@ -125,7 +125,7 @@ def test_a_distant_server_answers_that_much_later(web_server: int) -> None:
         began = time.perf_counter()
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert client.recv(65536)
-        assert 0.1 <= time.perf_counter() - began < 5
+        assert time.perf_counter() - began >= 0.1
 
 
 def test_what_a_saver_hands_to_its_store_is_counted(path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.metadata import version
@@ -629,22 +630,25 @@ def test_a_terminal_gets_a_progress_bar_and_the_factory_may_be_in_the_current_fo
         "from checkpoint_base.cli import main\nmain(['conformance', 'mine:open_it', '--declare=sync', '--json'])"
     )
     screen, stderr = pty.openpty()
+    document = (tmp_path / "document").open("wb")
     started = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TERM": "xterm", "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=document,
         stderr=stderr,
-        encoding="utf-8",
     )
+    document.close()
     os.close(stderr)
-    stdout, _ = started.communicate(timeout=100)
-    shown = os.read(screen, 100_000).decode()
+    shown = b""
+    with suppress(OSError):  # until the process has ended, and with it the terminal
+        while True:
+            shown += os.read(screen, 65536)
     os.close(screen)
-    assert started.returncode == 0, shown
-    assert outcomes(json.loads(stdout)) == {"PUT-1": "passed"}
-    assert "PUT-1 config" in shown
+    assert started.wait(60) == 0, shown
+    assert outcomes(json.loads((tmp_path / "document").read_text())) == {"PUT-1": "passed"}
+    assert "PUT-1 config" in shown.decode()
 
 
 # The support table

@@ -383,7 +383,7 @@ any_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(any_values)
 def test_any_value_comes_back_equal_and_of_the_same_type(value: Any) -> None:
     assert exact(again(value)) == exact(value)

@@ -542,7 +542,7 @@ def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> N
             SERDE.loads_typed((tag, b""))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @example(0, b"\xdd\xc6\x9f\xd9\x14", [])  # claims three billion elements
 @given(st.integers(0, 127), st.binary(max_size=12), st.lists(st.integers(-5, 300) | st.text(max_size=3), max_size=5))
 def test_any_bytes_under_any_code_give_a_value_or_one_of_our_errors(code: int, raw: bytes, items: list[Any]) -> None:

@@ -384,6 +384,8 @@ def test_what_cannot_be_made_is_an_error_for_all_who_wait_and_is_tried_anew_by_t
         await asyncio.sleep(0.01)  # until it has failed even if nobody waits
         assert await each.get() == "resource"
 
+    gc.collect()  # what other tests have left
+    caplog.clear()
     asyncio.run(work())
     gc.collect()
     assert caplog.messages == []  # asyncio would say that an exception was never retrieved

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
-from collections.abc import Coroutine
-from typing import Any
+import selectors
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import pytest
 
+from checkpoint_base import turns as module
 from checkpoint_base.turns import NoTurn, Turns
 
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 60))
+Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 
 
-def test_so_many_callers_have_a_turn_at_a_time_and_the_others_in_the_order_in_which_they_came() -> None:
+class Clock(selectors.SelectSelector):
+    """Waits for nothing: the time passes by itself, to when something is to happen."""
+
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        Clock.now += timeout or 0
+        return super().select(0)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """An event loop whose seconds a busy machine does not change."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock())
+
+    def time(self) -> float:
+        return Clock.now
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: Clock.now))
+
+    def running(main: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(asyncio.wait_for(main, 60))
+
+    return running
+
+
+def test_so_many_callers_have_a_turn_at_a_time_and_the_others_in_the_order_in_which_they_came(run: Run) -> None:
     served: list[int] = []
     inside = most = 0
 
@@ -39,40 +70,40 @@ def test_so_many_callers_have_a_turn_at_a_time_and_the_others_in_the_order_in_wh
     assert most == 3
 
 
-def test_a_caller_keeps_its_place_while_others_are_served_however_long_that_takes() -> None:
+def test_a_caller_keeps_its_place_while_others_are_served_however_long_that_takes(run: Run) -> None:
     async def call(turns: Turns) -> None:
         async with turns.turn(seconds=0.2):
             await asyncio.sleep(0.05)
 
     async def main() -> None:
         turns = Turns(1)
-        began = time.monotonic()
+        began = Clock.now
         await asyncio.gather(*(call(turns) for _ in range(20)))
-        assert time.monotonic() - began > 4 * 0.2
+        assert Clock.now - began == pytest.approx(20 * 0.05)
 
     run(main())
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_whoever_waits_while_nobody_is_served_gives_up(fails: bool) -> None:
+def test_whoever_waits_while_nobody_is_served_gives_up(fails: bool, run: Run) -> None:
     async def occupy(turns: Turns) -> None:
         async with turns.turn(seconds=30):
             await asyncio.sleep(0.05 if fails else 1)
             raise OSError
 
     async def call(turns: Turns) -> float:
-        began = time.monotonic()
+        began = Clock.now
         with pytest.raises(NoTurn):
             async with turns.turn(seconds=0.3):
                 raise AssertionError("had a turn")
-        return time.monotonic() - began
+        return Clock.now - began
 
     async def main() -> None:
         turns = Turns(2)
         busy = [asyncio.ensure_future(occupy(turns)) for _ in range(40 if fails else 2)]
         await asyncio.sleep(0)
         waited = await asyncio.gather(*(call(turns) for _ in range(50)))
-        assert 0.25 < min(waited) <= max(waited) < 0.9
+        assert waited == pytest.approx([0.3] * 50)
         await asyncio.gather(*busy, return_exceptions=True)
         async with turns.turn(seconds=0), turns.turn(seconds=0):  # nobody who gave up has kept one
             pass
@@ -80,7 +111,7 @@ def test_whoever_waits_while_nobody_is_served_gives_up(fails: bool) -> None:
     run(main())
 
 
-def test_a_turn_of_a_cancelled_caller_goes_to_the_next() -> None:
+def test_a_turn_of_a_cancelled_caller_goes_to_the_next(run: Run) -> None:
     chance = random.Random(1)
     served = inside = most = 0
 

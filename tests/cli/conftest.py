@@ -171,11 +171,14 @@ def everything(url: str) -> dict[str, list[tuple[str, str]]]:
     return {thread: checkpoints(url, thread) for thread in EVERY_THREAD}
 
 
-def on_a_terminal(*arguments: str, columns: int = 80) -> tuple[int, str]:
+CLI = ("-m", "checkpoint_base.cli")
+
+
+def on_a_terminal(*arguments: str, columns: int = 80, program: tuple[str, ...] = CLI) -> tuple[int, str]:
     """Run a command whose stdout and stderr are one terminal; return its exit code and what was shown there."""
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
-    command = [sys.executable, "-m", "checkpoint_base.cli", *arguments]
+    command = [sys.executable, *program, *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     started = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env={**environment, "TERM": "xterm"}

@@ -86,7 +86,8 @@ class Calls:
         figures = Figures()
         for number, act in enumerate(acts):
             for fault in faults if every_fault else [faults[number % len(faults)]]:
-                for after in range(_GIVES_UP_AFTER):
+                after = 0
+                for _ in range(_GIVES_UP_AFTER):
                     if figures.faults == most:
                         return figures
                     thread = self.new_thread()
@@ -95,20 +96,23 @@ class Calls:
                     proxy.arm(fault, after=after)
                     situation = f"{self.backend.name}: {act.name}, {fault} (piece {after + 1}), {colour}"
                     began = time.monotonic()
-                    figures.losses += self.tried(act, thread, through, colour, runner, situation)
+                    is_answered, losses = self.tried(act, thread, through, colour, runner, situation)
+                    figures.losses += losses
                     took = time.monotonic() - began
                     proxy.disarm()
                     between = self._settled(thread)
-                    is_through = len(proxy.struck) == struck
+                    has_struck = len(proxy.struck) > struck
                     if took > 30:
                         figures.losses.append(f"{situation}: it took {took:.0f} s to say so")
                     figures.losses += self.repeated(act, thread, through, colour, runner, situation)
                     figures.losses += self._lost(act, thread, between, situation)
                     figures.losses += self.clear([thread])
                     figures.operations += 2
-                    if is_through:
-                        break
-                    figures.faults += 1
+                    if has_struck:
+                        figures.faults += 1
+                        after += 1
+                    elif is_answered:
+                        break  # it has got through
         return figures
 
     def _settled(self, thread: str) -> str:
@@ -131,15 +135,15 @@ class Calls:
 
     def tried(
         self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str
-    ) -> list[str]:
-        """Call; anything except the right answer or `StoreUnavailable` is a loss."""
+    ) -> tuple[bool, list[str]]:
+        """Call: whether there was an answer, and what was lost: it may be the right one or `StoreUnavailable`."""
         try:
             answer = answered(self.made(saver, act.step(thread), colour, runner), thread)
         except StoreUnavailable:
-            return []
+            return False, []
         except Exception as error:
-            return [f"{situation}: {type(error).__name__}: {error}"]
-        return [] if answer == self.expected[act.name].answer else [f"{situation}: it answered {answer}"]
+            return True, [f"{situation}: {type(error).__name__}: {error}"]
+        return True, [] if answer == self.expected[act.name].answer else [f"{situation}: it answered {answer}"]
 
     def repeated(
         self, act: Act, thread: str, saver: CheckpointSaver, colour: str, runner: asyncio.Runner, situation: str

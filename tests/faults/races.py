@@ -65,7 +65,7 @@ def raced(
             saver.delete_thread(info.thread_id)
     if left := backend.leftovers():
         figures.losses.append(f"{backend.name}, racing: every thread was deleted; left are {left}")
-    give_up_at = time.monotonic() + 5  # a server takes a moment to notice
+    give_up_at = time.monotonic() + 60  # a server takes a moment to notice
     while (connections := backend.connections()) and time.monotonic() < give_up_at:
         time.sleep(0.05)
     if connections:

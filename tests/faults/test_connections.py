@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -44,7 +44,7 @@ def runner() -> Iterator[asyncio.Runner]:
 def opened(backend: ServerBackend, proxy: Proxy, runner: asyncio.Runner, deadline: float) -> Iterator[CheckpointSaver]:
     """A saver through the proxy, for calls of both colours."""
     saver = open_saver(backend.url_through(proxy.host, proxy.port), deadline=deadline)
-    saver.setup()
+    _eventually(lambda: _is_set_up(saver))  # it is as impatient with a busy machine as with a silent one
     try:
         yield saver
     finally:
@@ -119,9 +119,9 @@ def test_what_cannot_be_reached_is_unavailable_within_the_deadline_and_never_emp
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
                 calls.made(through, act.step(thread), colour, runner)
-            assert time.monotonic() - began < 6, act.name
+            assert time.monotonic() - began < 25, act.name  # and not the 30 seconds of savers that are told nothing
         proxy.refuse = False
-        step, give_up_at = ("get_tuple", [config(thread)]), time.monotonic() + 10
+        step, give_up_at = ("get_tuple", [config(thread)]), time.monotonic() + 60
         while True:
             try:
                 answer = answered(calls.made(through, step, colour, runner), thread)
@@ -146,7 +146,7 @@ def test_a_stopped_server_is_unavailable_until_it_continues(
                 began = time.monotonic()
                 with pytest.raises(StoreUnavailable):
                     calls.made(through, act.step(thread), colour, runner)
-                assert time.monotonic() - began < 10, act.name
+                assert time.monotonic() - began < 25, act.name
         assert calls.repeated(put, thread, through, colour, runner, "after it continued") == []
         assert calls.clear([thread]) == []
 
@@ -169,7 +169,7 @@ def test_cancelled_and_timed_out_calls_leave_no_connection_and_no_lock(
             calls.warm(through, colour, runner)
             assert backend.locks() == 0
             assert calls.repeated(ACTS[0], thread, through, colour, runner, "after many were cancelled") == []
-        _eventually(lambda: backend.connections() == before)
+        _eventually(lambda: backend.connections() <= before)
         assert calls.clear([thread]) == []
 
 
@@ -207,8 +207,15 @@ def _interrupted(saver: CheckpointSaver, thread: str, proxy: Proxy) -> None:
     assert wrong == []
 
 
-def _eventually(is_so: object) -> None:
-    deadline = time.monotonic() + 5
-    while not is_so() and time.monotonic() < deadline:  # type: ignore[operator]
+def _is_set_up(saver: CheckpointSaver) -> bool:
+    with suppress(StoreUnavailable):
+        saver.setup()
+        return True
+    return False
+
+
+def _eventually(is_so: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up_at
         time.sleep(0.02)
-    assert is_so()  # type: ignore[operator]

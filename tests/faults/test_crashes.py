@@ -30,7 +30,7 @@ def test_a_run_killed_at_a_request_ends_as_if_it_had_not_been(
 def test_a_run_that_is_killed_from_outside_again_and_again_still_ends(backend: Backend, processes: Processes) -> None:
     durability = DURABILITIES[list(BACKENDS).index(backend.name) % 3]
     runs = Runs(processes, backend, durability, "sync")
-    whole = runs.whole()
+    whole = min((runs.whole() for _ in range(2)), key=lambda each: each.seconds)  # one may be held up
     figures = runs.crashed(whole, from_outside(whole, random.Random(7), backend.most(4)))
     figures.check()
     assert figures.crashes >= 1

@@ -64,8 +64,8 @@ def is_stopped(process: int) -> bool:
 
 
 def comes(what: Callable[[], bool]) -> bool:
-    """Whether something is so within some seconds: a signal takes a moment to arrive."""
-    give_up_at = time.monotonic() + 10
+    """Whether something is so within a minute: a signal takes a moment to arrive."""
+    give_up_at = time.monotonic() + 60
     while not what() and time.monotonic() < give_up_at:
         time.sleep(0.01)
     return what()

@@ -157,11 +157,8 @@ def place(server: Server) -> Iterator[Place]:
     place = place_on(server)
     yield place
     # A closed connection takes a moment to be gone from the server's list.
-    deadline = time.monotonic() + 3
-    while (left := place.sessions()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    eventually(lambda: place.sessions() == 0, "connections were left open")
     place.query("DROP SCHEMA IF EXISTS {s} CASCADE")
-    assert left == 0, f"{left} connections were left open"
 
 
 @pytest.fixture
@@ -173,10 +170,10 @@ def saver(place: Place) -> Iterator[PostgresSaver]:
         yield opened
 
 
-def eventually(is_so: Callable[[], Any]) -> None:
+def eventually(is_so: Callable[[], Any], otherwise: str = "") -> None:
     give_up_at = time.monotonic() + 60
     while not is_so():
-        assert time.monotonic() < give_up_at
+        assert time.monotonic() < give_up_at, otherwise
         time.sleep(0.02)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,16 @@ def locked(place: Place) -> Iterator[None]:
         other.rollback()
 
 
+class Clock:
+    """By it, a caller's patience is over as soon as its request waits in the server, and not before."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def monotonic(self) -> float:
+        return time.monotonic() + (1000 if self._place.waiting() else 0)
+
+
 def resumed(saver: Any, config: Any) -> Any:
     return saver.get_tuple(config).pending_writes
 
@@ -40,26 +51,27 @@ def test_a_write_that_was_given_up_is_not_stored_over_one_that_came_later(
     place: Place, saver: PostgresSaver, colour: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = put_values(saver, {"a": 1})
-    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.3)
     with locked(place):
         for number in range(3):
-            with pytest.raises(StoreUnavailable, match="has not answered"):
-                give_up(place.url, config, [("__resume__", number)], colour)
+            with monkeypatch.context() as impatient, pytest.raises(StoreUnavailable, match="has not answered"):
+                give_up(place, config, [("__resume__", number)], colour, impatient)
             eventually(lambda: not place.waiting())
     saver.put_writes(config, [("__resume__", "later")], "task")
     assert resumed(saver, config) == [("task", "__resume__", "later")]
     assert place.query("SELECT count(*) FROM {s}.writes") == [(1,)]
 
 
-def give_up(url: str, config: Any, writes: Any, colour: str) -> None:
+def give_up(place: Place, config: Any, writes: Any, colour: str, impatient: pytest.MonkeyPatch) -> None:
     async def use() -> None:
-        async with open_saver(url, deadline=0) as saver:
+        async with open_saver(place.url, deadline=0) as saver:
+            impatient.setattr(punctual, "time", Clock(place))
             await saver.aput_writes(config, writes, "task")
 
     if colour == "async":
         asyncio.run(use())
     else:
-        with open_saver(url, deadline=0) as saver:
+        with open_saver(place.url, deadline=0) as saver:
+            impatient.setattr(punctual, "time", Clock(place))
             saver.put_writes(config, writes, "task")
 
 
@@ -67,11 +79,12 @@ def test_a_reader_that_gives_up_leaves_nobody_waiting_in_the_server(
     place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_values(saver, {"a": 1})
-    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
-    with Connection.connect(place.server_url) as other, open_saver(place.url, deadline=1.5) as reader:
+    with Connection.connect(place.server_url) as other, open_saver(place.url, deadline=0) as reader:
         other.execute(f'LOCK TABLE "{place.schema}".checkpoints')  # type: ignore[call-overload]  # as VACUUM FULL does
-        with pytest.raises(StoreUnavailable, match="has not answered"):
-            reader.get_tuple(CONFIG)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(punctual, "time", Clock(place))
+            with pytest.raises(StoreUnavailable, match="has not answered"):
+                reader.get_tuple(CONFIG)
         eventually(lambda: not place.waiting())
         other.rollback()
         assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
@@ -81,13 +94,14 @@ def test_a_server_that_cannot_be_told_either_is_left_after_a_moment(
     place: Place, saver: PostgresSaver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_values(saver, {"a": 1})
-    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(punctual, "CANCELLED_WITHIN", 0.2)
     with place.proxied() as (proxy, url), open_saver(url, deadline=0) as through:
         through.get_tuple(CONFIG)
         proxy.freeze()
-        with pytest.raises(StoreUnavailable, match="has not answered"):
-            through.get_tuple(CONFIG)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(punctual, "ANSWER_SECONDS", 0.2)
+            with pytest.raises(StoreUnavailable, match="has not answered"):
+                through.get_tuple(CONFIG)
         proxy.thaw()
         assert through.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
 

@@ -491,7 +491,7 @@ def test_listings_are_read_in_their_order_where_the_server_knows_of_one_thread_o
         _execute(
             connection, place, "SELECT count({s}.grow('short ' || t, 2, false)) FROM generate_series(1, 2000) AS t"
         )
-        connection.execute("SET statement_timeout = 5000")
+        connection.execute("SET statement_timeout = '60s'")
         query = b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
         for what in ("threads", "interrupts"):
             parameters = dict.fromkeys(("thread_id", "after_time", "after_thread", "after_task"))

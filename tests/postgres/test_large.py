@@ -140,20 +140,22 @@ def test_a_request_that_brings_much_may_take_the_server_long(
         "CREATE FUNCTION {s}.wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
     )
     place.query("CREATE TRIGGER slow AFTER INSERT ON {s}.chunks FOR EACH STATEMENT EXECUTE FUNCTION {s}.wait()")
-    monkeypatch.setattr(punctual, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(store, "LARGE_BYTES", 100_000)
     little, much = os.urandom(90_000), os.urandom(110_000)
 
-    async def write(value: bytes) -> None:
+    async def write(value: bytes, impatient: pytest.MonkeyPatch) -> None:
         async with open_saver(place.url, deadline=0) as writer:
+            impatient.setattr(punctual, "ANSWER_SECONDS", 0.2)
             await writer.aput_writes(config, [("a", value)], f"{len(value)} bytes")
 
     def send(value: bytes) -> None:
-        if colour == "async":
-            asyncio.run(write(value))
-        else:
-            with open_saver(place.url, deadline=0) as writer:
-                put_values(writer, {"a": value})
+        with monkeypatch.context() as impatient:
+            if colour == "async":
+                asyncio.run(write(value, impatient))
+            else:
+                with open_saver(place.url, deadline=0) as writer:
+                    impatient.setattr(punctual, "ANSWER_SECONDS", 0.2)
+                    put_values(writer, {"a": value})
 
     with pytest.raises(StoreUnavailable, match="has not answered"):
         send(little)

@@ -16,7 +16,7 @@ import pytest
 from langgraph.graph import START, StateGraph
 
 from checkpoint_base import StoreUnavailable, open_saver
-from checkpoint_postgres import PostgresSaver
+from checkpoint_postgres import PostgresSaver, connections
 from checkpoint_postgres.pools import RENEWED_EVERY
 from tests.faults.proxy import Proxy
 from tests.postgres.conftest import Place, eventually, place_on
@@ -165,12 +165,16 @@ def test_a_restarted_server_loses_nothing(own_cluster: Cluster, colour: str) -> 
         assert len(restarts) == 1
 
 
-def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place: Place) -> None:
+def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One attempt finds one that is lost; the next has a new one, however many lay idle."""
-    with open_saver(f"{place.url}&min_size=12&max_size=12", deadline=2) as saver:
+    monkeypatch.setattr(connections, "POOL_SECONDS", 60)  # the second attempt waits for its connection
+    with open_saver(f"{place.url}&min_size=12&max_size=12") as saver:
         assert isinstance(saver, PostgresSaver)
-        saver.store.transport._connections._pools.get().blocking.made.wait()
+        saver.store.transport._connections._pools.get().blocking.made.wait(60)
         for _ in range(3):
+            eventually(lambda: place.sessions() == 12)
             assert place.terminate() == 12
             attempts: list[object] = []
             inner = saver.store.transport
@@ -184,8 +188,7 @@ def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(place
             assert list(saver.threads()) == []
             del inner.execute
             assert len(attempts) <= 2
-            saver.store.transport._connections._pools.get().blocking.made.wait()
-            eventually(lambda: place.sessions() == 12)
+            saver.store.transport._connections._pools.get().blocking.made.wait(60)
             threading.Event().wait(1.1)  # an idle pool is renewed once in a second at most
 
 
@@ -212,7 +215,7 @@ def test_a_pool_that_was_led_to_a_standby_leaves_it_once_its_name_leads_to_the_p
             with pytest.raises(StoreUnavailable, match="in a read-only transaction"):
                 await call(writes, [("a", 1)], "task")
             name.target = (HOST, own_cluster.port)
-            for _ in range(4):  # a connection that was on its way to the old one may still arrive
+            for _ in range(30):  # a connection that was on its way to the old one may still arrive
                 await asyncio.sleep(RENEWED_EVERY)
                 with suppress(StoreUnavailable):
                     await call(writes, [("a", 1)], "task")

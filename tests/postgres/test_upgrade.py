@@ -141,7 +141,7 @@ def test_an_upgrade_that_has_to_wait_for_a_lock_keeps_nobody_waiting_behind_it(
         dump.execute(f'LOCK TABLE "{place.schema}".checkpoints IN ACCESS SHARE MODE'.encode())  # as pg_dump does
         later(monkeypatch)
         opening = thread.submit(open_saver(place.url, deadline=0).__enter__)
-        eventually(place.waiting)
+        eventually(lambda: place.waiting() or opening.done())
         assert answers(before) == ANSWERED
         with pytest.raises(StoreUnavailable, match="lock timeout"):
             opening.result(timeout=30)

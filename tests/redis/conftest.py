@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def cluster_server() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def watched_server() -> Iterator[Watched]:
     """A master and a replica behind a Sentinel, which no test makes fail over."""
-    with redis_sentinel() as watched:
+    with redis_sentinel(patience=60) as watched:
         yield watched
 
 
@@ -84,6 +85,13 @@ def keys(raw: Any, prefix: str) -> Callable[[], set[bytes]]:
         return everything - empty - {f"{prefix}:layout".encode()}
 
     return found
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
 
 
 def config_of(thread_id: str, checkpoint_id: str | None = None) -> Any:

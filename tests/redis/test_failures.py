@@ -29,7 +29,7 @@ from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable
 from checkpoint_redis import RedisSaver, connections, transport
 from checkpoint_redis.errors import translated
 from tests.redis.conftest import CONFIG, config_of, put, values_of
-from tests.servers.processes import HOST, Server, free_port
+from tests.servers.processes import HOST, Server, arrived, free_port
 from tests.servers.redis import place, redis, redis_cluster, redis_sentinel
 
 # Restarts and failovers
@@ -167,7 +167,7 @@ def test_a_slot_that_is_half_moved_is_waited_for_and_nothing_in_it_is_lost(
 
         def move(*keys: str) -> None:
             for key in keys:
-                servers[source].execute_command("MIGRATE", HOST, target, key, 0, 5000)
+                servers[source].execute_command("MIGRATE", HOST, target, key, 0, 60_000)
 
         def finish() -> None:
             move(*servers[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 1000))
@@ -206,7 +206,16 @@ def test_a_thread_that_a_cluster_has_lost_is_corrupt(prefix: str, cluster_server
 
 def test_a_script_that_an_administrator_ends_is_no_damage(prefix: str) -> None:
     with redis("--lua-time-limit", "50") as server, redis_py.Redis.from_url(server.url) as client:
-        killing = threading.Timer(0.5, lambda: redis_py.Redis.from_url(server.url).execute_command("SCRIPT KILL"))
+
+        def kill() -> None:
+            with redis_py.Redis.from_url(server.url) as administrator:
+                while True:
+                    with contextlib.suppress(redis_py.ResponseError):  # there is none that runs, so far
+                        administrator.execute_command("SCRIPT KILL")
+                        return
+                    time.sleep(0.02)
+
+        killing = threading.Thread(target=kill)
         killing.start()
         with pytest.raises(redis_py.ResponseError) as killed:
             client.eval("while true do redis.call('GET', KEYS[1]) end", 1, "x")
@@ -226,7 +235,7 @@ def move_slots(source: int, target: int, prefix: str) -> int:
             to.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids["from"])
             from_.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids["to"])
             while keys := from_.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
-                from_.execute_command("MIGRATE", HOST, target, keys[0], 0, 5000)
+                from_.execute_command("MIGRATE", HOST, target, keys[0], 0, 60_000)
                 time.sleep(0.01)  # between two keys of a slot, where a script finds one here and one there
             for client in (to, from_):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids["to"])
@@ -378,17 +387,16 @@ def test_callers_of_a_server_that_says_nothing_do_not_wait_for_one_another(monke
     monkeypatch.setattr(connections, "CONNECTING_SECONDS", 0.2)
     callers = 40
 
-    async def get_all(url: str) -> float:
+    async def get_all(url: str) -> None:
         async with contextlib.aclosing(RedisSaver.from_conn_string(url, deadline=0)) as saver:  # type: ignore[type-var]
-            began = time.monotonic()
             calls = (saver.aget_tuple(CONFIG) for _ in range(callers))
             found = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(each) for each in found] == [StoreUnavailable] * callers
-            return time.monotonic() - began
 
     with socket.create_server((HOST, 0), backlog=50) as silent:
         url = f"redis://{HOST}:{silent.getsockname()[1]}?socket_timeout=0.5&max_connections=4"
-        assert asyncio.run(get_all(url)) < 4  # one after the other, the last would wait for 5
+        asyncio.run(get_all(url))
+        assert 1 <= arrived(silent) < callers  # not one after the other
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -420,12 +428,7 @@ def test_callers_of_a_cluster_that_says_nothing_do_not_wait_for_one_another(
                 for done in [pool.submit(get) for _ in range(callers)]:
                     done.result()
             saver.close()
-        silent.setblocking(False)
-        attempts = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                silent.accept()[0].close()
-                attempts += 1
+        attempts = arrived(silent)
     assert 1 <= attempts < callers  # each waits for 2 seconds; one after the other, the last would wait for 12
 
 
@@ -440,7 +443,7 @@ def test_a_server_of_a_cluster_that_is_down_makes_listings_fail_and_not_shorter(
 
 
 def test_a_replica_is_no_place_to_write_to(prefix: str) -> None:
-    with redis_sentinel() as watched:
+    with redis_sentinel(patience=60) as watched:
         replica = next(port for port in watched.pids if port != watched.master())
         with pytest.raises(StoreUnavailable), open_saver(f"redis://{HOST}:{replica}?prefix={prefix}", deadline=0):
             pass
@@ -450,7 +453,8 @@ def test_a_write_that_too_few_replicas_confirm_is_not_acknowledged(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "WAIT_MS", 20_000)
-    with redis_sentinel() as watched, open_saver(f"{watched.url}?prefix={prefix}&replicas=1", deadline=0) as saver:
+    url = f"?prefix={prefix}&replicas=1"
+    with redis_sentinel(patience=60) as watched, open_saver(f"{watched.url}{url}", deadline=0) as saver:
         put(saver, {"a": 1})
         replica = next(pid for port, pid in watched.pids.items() if port != watched.master())
         os.kill(replica, signal.SIGSTOP)

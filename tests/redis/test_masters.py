@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_redis import RedisSaver, transport
 from checkpoint_redis.connections import close_idle
 from tests.faults.proxy import Proxy
-from tests.redis.conftest import aput, config_of, put, values_of
+from tests.redis.conftest import aput, config_of, eventually, put, values_of
 from tests.servers.processes import HOST, Server
 from tests.servers.redis import (
     SERVICE,
@@ -35,13 +35,6 @@ from tests.servers.redis import (
 )
 
 COLOURS = ["sync", "async"]
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def port_of(server: Server) -> int:
@@ -91,7 +84,7 @@ def test_a_server_that_has_become_a_replica_is_left_for_the_one_behind_its_addre
 
         async def async_calls() -> None:
             client: Any = redis_py.asyncio.Redis.from_url(url) if given else None
-            async with RedisSaver(client or url, deadline=5) as saver:
+            async with RedisSaver(client or url, deadline=30) as saver:
                 await asyncio.gather(*(aput(saver, {"n": n}, config_of(f"t{n}")) for n in range(5)))
                 swap()
                 await asyncio.gather(*(aput(saver, {"n": -n}, config_of(f"t{n}")) for n in range(5)))
@@ -102,7 +95,7 @@ def test_a_server_that_has_become_a_replica_is_left_for_the_one_behind_its_addre
             asyncio.run(async_calls())
         else:
             with redis_py.Redis.from_url(url) if given else nullcontext(url) as opened:
-                saver = stack.enter_context(RedisSaver(opened, deadline=5))
+                saver = stack.enter_context(RedisSaver(opened, deadline=30))
                 put(saver, {"n": 1}, config_of("t1"))
                 swap()
                 saver.prune(["t1", "t2"])  # several calls in one request
@@ -172,6 +165,11 @@ def cluster_with_a_replica() -> Iterator[tuple[str, int]]:
         yield f"redis+cluster://{','.join(f'{HOST}:{port}' for port in ports)}?socket_timeout=1", servers[0].pid
 
 
+def has_a_replica_that_has_all(port: int) -> bool:
+    said = asked(port, "INFO replication")
+    return set(re.findall(r"state=online,offset=(\d+)", said)) == set(re.findall(r"master_repl_offset:(\d+)", said))
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize(
     ("end", "given"), [(signal.SIGKILL, False), (signal.SIGSTOP, True)], ids=["killed, url", "stopped, client"]
@@ -183,6 +181,7 @@ def test_whoever_only_lists_finds_the_replica_that_took_over(end: signal.Signals
                 put(writer, {"n": number}, config_of(f"t{number}"))
 
         def strike() -> None:
+            eventually(lambda: has_a_replica_that_has_all(int(url.partition(",")[0].rpartition(":")[2])))
             os.kill(pid, end)
             stack.callback(os.kill, pid, signal.SIGCONT if end == signal.SIGSTOP else 0)
 
@@ -211,9 +210,11 @@ def test_whoever_only_lists_finds_the_replica_that_took_over(end: signal.Signals
 def test_a_listing_waits_once_for_a_server_of_a_cluster_that_says_nothing(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_response, waited = Connection.read_response, []
+    read_response, stopped, waited = Connection.read_response, [], []
 
     def reading(connection: Any, *args: Any, **options: Any) -> Any:
+        if stopped:  # until then, a busy machine is given its time
+            connection._sock.settimeout(0.3)
         try:
             return read_response(connection, *args, **options)
         except RedisTimeoutError:
@@ -222,11 +223,12 @@ def test_a_listing_waits_once_for_a_server_of_a_cluster_that_says_nothing(
 
     monkeypatch.setattr(Connection, "read_response", reading)
     with redis_cluster() as server:
-        url = f"{server.url}?prefix={prefix}&socket_timeout=0.3"
+        url = f"{server.url}?prefix={prefix}"
         with open_saver(url, deadline=0) as saver:
             put(saver, {"a": 1})
             assert len(list(saver.threads())) == 1
             os.kill(server.pid, signal.SIGSTOP)
+            stopped.append(server.pid)
             try:
                 with pytest.raises(StoreUnavailable):
                     list(saver.threads())
@@ -318,7 +320,7 @@ def test_a_write_that_is_repeated_on_another_connection_waits_for_replicas_too(
 ) -> None:
     """The first attempt has done everything, so the second writes nothing that replicas could confirm."""
     monkeypatch.setattr(transport, "WAIT_MS", 20_000)
-    with redis_sentinel(installation=installations(kind)[-1]) as watched, ExitStack() as stack:
+    with redis_sentinel(patience=60, installation=installations(kind)[-1]) as watched, ExitStack() as stack:
 
         def connected() -> RedisSaver:
             return stack.enter_context(RedisSaver(watched.url, prefix=prefix, replicas=1, deadline=0))

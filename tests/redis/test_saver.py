@@ -27,7 +27,7 @@ from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperati
 from checkpoint_redis import RedisSaver, open_redis
 from checkpoint_redis.urls import parse_deployment
 from tests.forking import done_in_a_fork
-from tests.redis.conftest import CONFIG, aput, config_of, put, values_of
+from tests.redis.conftest import CONFIG, aput, config_of, eventually, put, values_of
 from tests.servers.certificates import certificate
 from tests.servers.processes import HOST, Server, free_port
 from tests.servers.redis import SERVICE, Watched, redis, redis_cluster, redis_sentinel, with_tls
@@ -75,7 +75,7 @@ def speaking_tls(kind: str, folder: Path, host: str = HOST) -> Iterator[str]:
         elif kind == "TLS cluster":
             url = stack.enter_context(redis_cluster(certificate=known)).url
         else:
-            url = stack.enter_context(redis_sentinel(certificate=known)).url
+            url = stack.enter_context(redis_sentinel(patience=60, certificate=known)).url
         yield f"{url}?ssl_ca_certs={known[0]}"
 
 
@@ -428,7 +428,7 @@ def test_connections_of_our_own_are_closed_with_the_saver(redis_url: str, raw: A
         asyncio.run(saver.aget_tuple(CONFIG))
     assert connections() > 0
     saver.close()
-    assert connections() == 0
+    eventually(lambda: connections() == 0)  # a server takes a moment to notice
     saver.close()
 
 
@@ -494,7 +494,7 @@ def test_closing_a_saver_in_a_forked_process_does_not_wait_for_the_loops_of_its_
             put(saver, {"a": 2})
             forked = multiprocessing.get_context("fork").Process(target=saver.close)
             forked.start()
-            await asyncio.to_thread(forked.join, 10)
+            await asyncio.to_thread(forked.join, 60)
             exit_code = forked.exitcode
             forked.kill()
             assert exit_code == 0
@@ -531,7 +531,7 @@ with clients.blocking():
 
 
 def test_no_call_hangs_after_a_signal_handler_raised_in_another() -> None:
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=100)
     assert done.stdout == "goes on\n", done.stderr
 
 
@@ -598,7 +598,7 @@ def test_options_of_a_url_and_arguments_are_the_same(redis_url: str, raw: Any, p
             put(each, {"a": 1}, config_of(f"t{number}"))
     times = [raw.pttl(key) for key in raw.scan_iter(match=f"{prefix}*thread*", count=10_000)]
     assert len(times) == 2
-    assert all(90_000 < time <= 100_000 for time in times)
+    assert all(50_000 < time <= 100_000 for time in times)
 
 
 @pytest.mark.parametrize(
@@ -646,11 +646,10 @@ def test_waiting_for_replicas_is_not_for_a_cluster() -> None:
 
 def test_a_newer_layout_is_refused_and_left_alone(redis_url: str, raw: Any, prefix: str) -> None:
     raw.set(f"{prefix}:layout", "2 64")
-    before = raw.dbsize()
     with pytest.raises(SchemaMismatch, match="upgrade it, or use another prefix"), RedisSaver(redis_url, prefix=prefix):
         pass
     assert raw.get(f"{prefix}:layout") == b"2 64"
-    assert raw.dbsize() == before
+    assert raw.keys(f"{prefix}*") == [f"{prefix}:layout".encode()]
 
 
 def test_a_set_up_that_was_cut_off_is_finished_by_the_next(redis_url: str, raw: Any, prefix: str) -> None:

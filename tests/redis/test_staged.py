@@ -412,14 +412,9 @@ def test_a_put_that_has_to_come_again_with_more_takes_back_what_came_first(redis
 # What the dead leave
 
 
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "STAGED_MS", 300)
-
-
-def bucket_mates(count: int) -> list[str]:
+def bucket_mates(count: int, *, of: int = 30) -> list[str]:
     names = (f"t{number}" for number in range(100_000))
-    return [name for name in names if crc32(name.encode()) % store.BUCKETS == 30][:count]
+    return [name for name in names if crc32(name.encode()) % store.BUCKETS == of][:count]
 
 
 def left_by_the_dead(url: str, prefix: str, thread_id: str, values: dict[str, Any]) -> None:
@@ -462,15 +457,28 @@ def large_put(saver: RedisSaver, thread_id: str) -> None:
 @pytest.mark.parametrize("act", [small_put, small_writes, large_put], ids=lambda act: act.__name__)
 @pytest.mark.parametrize("whose", ["its own", "a neighbour's"])
 def test_on_a_full_server_a_write_makes_room_of_what_the_dead_have_left(
-    whose: str, act: Callable[[RedisSaver, str], None], soon: None, url: str, prefix: str
+    whose: str, act: Callable[[RedisSaver, str], None], url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, neighbour = bucket_mates(2)
+    [stranger] = bucket_mates(1, of=31)
     with open_saver(url, prefix=prefix, deadline=0) as saver:
-        left_by_the_dead(url, prefix, dead, {"large": random.Random(4).randbytes(8 * MB)})
+        span = 0.4
+        while True:
+            began = time.monotonic()
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "STAGED_MS", round(1000 * span))
+                left_by_the_dead(url, prefix, dead, {"large": random.Random(4).randbytes(8 * MB)})
+            if time.monotonic() - began < span:
+                break
+            time.sleep(span + 0.1)
+            while left_behind(url, prefix):  # a little is swept each time
+                list(saver.threads())
+            span *= 4  # so slow that the time of some was over before the rest was there
         with room_for(-4 * MB, url):
+            # In another bucket: in theirs, the time of what they have left may be over already.
             with pytest.raises(StoreUnavailable, match="maxmemory"):
-                small_put(saver, neighbour)  # type: ignore[arg-type]
-            time.sleep(0.4)
+                small_put(saver, stranger)  # type: ignore[arg-type]
+            time.sleep(span + 0.1)
             act(saver, dead if whose == "its own" else neighbour)  # type: ignore[arg-type]
             assert left_behind(url, prefix) == {}
             small_put(saver, neighbour)  # type: ignore[arg-type]
@@ -481,14 +489,21 @@ def test_on_a_full_server_a_write_makes_room_of_what_the_dead_have_left(
 def test_pruning_drops_what_the_dead_have_left_in_a_thread_once_its_time_is_over(
     redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "STAGED_MS", 1500)
     names = bucket_mates(3)
     with RedisSaver(redis_url, prefix=prefix) as saver:
         hashes = [saver.store._keys(name)[0] for name in names]  # type: ignore[attr-defined]
-        for name in names:
-            left_by_the_dead(redis_url, prefix, name, LARGE)
+        span = 1.0
+        while True:
+            together = time.monotonic() + span
+            for name in names:
+                monkeypatch.setattr(store, "STAGED_MS", max(1, round(1000 * (together - time.monotonic()))))
+                left_by_the_dead(redis_url, prefix, name, LARGE)
+            if time.monotonic() < together:
+                break
+            span *= 4  # so slow that the time of some was over before others were stored
+        monkeypatch.undo()
         assert all(raw.hlen(key) > 100 for key in hashes)
-        time.sleep(1.6)
+        time.sleep(span + 0.1)
         saver.prune(names[-1:])
         assert raw.hlen(hashes[2]) < 10  # besides one of the others that the sweep has met
         assert sum(raw.hlen(key) > 100 for key in hashes) == 1

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,7 +145,8 @@ class _Server(ThreadingHTTPServer):
 
     def close_connections(self) -> None:
         for connection in [*self._open]:
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # its client has ended it, and its thread is just closing it
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -31,8 +31,8 @@ _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpri
 # To Linux the parent is a thread, not a process: servers are children of one that lives as long as the run.
 _parent = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parent-of-servers")
 
-_STARTS_WITHIN = 30.0
-_STOPS_WITHIN = 20.0
+_STARTS_WITHIN = 60.0
+_STOPS_WITHIN = 60.0
 
 
 class ServerUnavailable(RuntimeError):
@@ -52,14 +52,16 @@ def free_port() -> int:
     """A port that nothing uses, and nor does anything the one 10000 above it, which the bus of a Redis Cluster takes.
 
     Both are below the ports of outgoing connections, of which one may be opened before the server is started. On Linux,
-    no other process gets the port from here while this one lives: it may start its server later.
+    no other process gets one of them from here while this one lives: it may start its server later.
     """
     while True:
         port = _RANDOM.randrange(10_000, 22_000)
+        # Reserved first: another process may be about to start a server there, which must not find it taken.
         with suppress(OSError), socket.socket() as probe, socket.socket() as bus:
+            _reserve(port)
+            _reserve(port + 10_000)
             probe.bind((HOST, port))
             bus.bind((HOST, port + 10_000))
-            _reserve(port)
             return port
 
 
@@ -68,6 +70,17 @@ def _reserve(port: int) -> None:
         with socket.socket(socket.AF_UNIX) as mark:
             mark.bind(f"\0port {port} of a test")  # a name that is no file, and is free again when this process ends
             mark.detach()
+
+
+def arrived(silent: socket.socket) -> int:
+    """How many have connected to a listening socket of which nobody accepts connections; it ends those."""
+    silent.setblocking(False)
+    number = 0
+    with suppress(BlockingIOError):
+        while True:
+            silent.accept()[0].close()
+            number += 1
+    return number
 
 
 def found(program: str, package: str) -> Path:

@@ -55,6 +55,13 @@ print("interrupted")
 """
 
 
+async def in_line(saver: SQLiteSaver, requests: int) -> None:
+    """Wait until one writer is at work and so many requests stand in line behind it."""
+    writers: Any = saver.store.transport._here.get().line
+    while writers._has_turn is None or len(writers._line) != requests:  # noqa: ASYNC110  # there is no event
+        await asyncio.sleep(0.005)
+
+
 def test_a_lock_of_another_process_is_waited_for(path: Path, saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -121,9 +128,11 @@ def test_async_readers_do_not_stand_in_line_behind_writers(path: Path, saver: SQ
     other.execute("BEGIN IMMEDIATE")
 
     async def read_while_others_wait_to_write() -> None:
-        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(16)]
-        await asyncio.sleep(0.1)
-        assert await asyncio.wait_for(saver.aget_tuple(CONFIG), 2) is not None
+        writers = [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))]
+        await in_line(saver, 0)
+        writers += [asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {})) for _ in range(15)]
+        await in_line(saver, 15)
+        assert await asyncio.wait_for(saver.aget_tuple(CONFIG), 20) is not None
         assert not any(writer.done() for writer in writers)
         other.execute("COMMIT")
         await asyncio.gather(*writers)
@@ -150,7 +159,7 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
 
     async def write_while_another_process_writes() -> list[Any]:
         first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
-        await asyncio.sleep(0.1)  # it has the turn, and waits for the other process
+        await in_line(saver, 0)  # it has the turn, and waits for the other process
         failing = Transaction(fail, writes=True)
         waiting = [
             *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
@@ -158,7 +167,7 @@ def test_writers_that_wait_share_a_commit_and_one_that_fails_spoils_no_other(pat
             *(saver.aput(CONFIG, empty_checkpoint(), {}, {}) for _ in range(10)),
         ]
         tasks = [asyncio.create_task(call) for call in waiting]
-        await asyncio.sleep(0.1)
+        await in_line(saver, len(tasks))
         other.execute("COMMIT")
         await first
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,9 +204,9 @@ def test_a_write_that_was_cancelled_in_line_is_not_written_later(path: Path, sav
 
     async def cancel_in_line() -> None:
         first = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
-        await asyncio.sleep(0.1)
+        await in_line(saver, 0)
         second = asyncio.create_task(saver.aput(CONFIG, empty_checkpoint(), {}, {}))
-        await asyncio.sleep(0.1)
+        await in_line(saver, 1)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -281,7 +290,7 @@ def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
 ) -> None:
     waits, cancelled = threading.Event(), threading.Event()
     monkeypatch.setattr(line, "InLine", partial(Waiting, waits, lambda: cancelled.wait(10)))
-    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0)
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 20.0)
 
     async def cancel_what_has_the_turn(saver: SQLiteSaver) -> None:
         with long_write(saver) as finish:
@@ -310,7 +319,7 @@ def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_t
     def interrupt() -> None:
         raise Interrupted
 
-    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 2.0 if has_the_turn else 0.2)
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 20.0 if has_the_turn else 0.2)
     with SQLiteSaver(path, deadline=0) as saver:
         put(saver, {"a": 1})
         with long_write(saver) as finish:
@@ -370,24 +379,37 @@ def test_what_a_forked_process_stores_after_its_parent_closed_the_file_is_kept(p
 
 
 def test_processes_that_are_forked_while_others_write_can_write(path: Path) -> None:
-    with SQLiteSaver(path, deadline=1) as saver:
+    context = multiprocessing.get_context("fork")
+    with SQLiteSaver(path) as saver:
         put(saver, {"a": 0})
-        stopped = threading.Event()
+        stopped, quiet = threading.Event(), context.Event()
 
         def write() -> None:
             while not stopped.is_set():
                 put(saver, {"a": 1})
 
+        def child() -> None:
+            assert quiet.wait(60)  # beside four that go on and on, it may never find the file free
+            put(saver, {"a": 2})
+
         writers = [threading.Thread(target=write) for _ in range(4)]
+        forked = [context.Process(target=child) for _ in range(5)]
         for writer in writers:
             writer.start()
         try:
-            for _ in range(5):
-                done_in_a_fork(lambda: put(saver, {"a": 2}))
+            for each in forked:
+                each.start()
         finally:
             stopped.set()
             for writer in writers:
                 writer.join()
+        quiet.set()
+        for each in forked:
+            each.join(60)
+            each.kill()
+        assert [each.exitcode for each in forked] == [0] * 5
+        found = [found.checkpoint["channel_values"]["a"] for found in saver.list(CONFIG)]
+        assert found.count(2) == 5
 
 
 def test_a_fork_in_the_middle_of_one_s_own_request_does_not_wait_for_it(saver: SQLiteSaver) -> None:

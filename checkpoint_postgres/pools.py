@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -184,7 +185,8 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
         )
 
     def _start_workers(self) -> None:
-        self._sched._event = _Event()  # type: ignore[assignment]
+        if sys.version_info < (3, 12):
+            self._sched._event = _Event()  # type: ignore[assignment]
         super()._start_workers()
 
     async def _remember(self, connection: _Cancellable) -> None:

@@ -7,7 +7,6 @@ of our savers that store values differently, as when existing threads are to be 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from checkpoint_base.errors import ConflictError, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.keys import CheckpointKey, checkpoint_id_of, checkpoint_of, config_of, shown, thread_key
-from checkpoint_base.listings import time_in
+from checkpoint_base.listings import now, time_in
 from checkpoint_base.operations import kept_write, rebuilt_channels
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transfers import Directed, Directing, Transferred, by_age, index, on, refuse_foreign
@@ -290,5 +289,5 @@ def _written_at(found: CheckpointTuple) -> int:
     """The time of a checkpoint in microseconds since 1970, or now if it has none."""
     at = time_in(found.checkpoint.get("ts"))
     if at is None:
-        return time.time_ns() // 1000
+        return now()
     return max(0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -103,6 +104,11 @@ class Cursor:
             return cls(_position(after), _position(within), _whole(skip))
         except (ValueError, TypeError) as error:
             raise InvalidKey(f"{text!r} is not a cursor: pass one that a listing gave you, unchanged") from error
+
+
+def now() -> int:
+    """The time in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
 
 
 def instant(microseconds: int) -> datetime:

@@ -7,7 +7,6 @@ records into what LangGraph expects.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
@@ -95,10 +94,6 @@ _Joined: TypeAlias = dict[str, tuple[tuple[str, ValueRecord], tuple[str, bytes]]
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 
 
-def _now() -> int:
-    return time.time_ns() // 1000
-
-
 @dataclass(frozen=True, slots=True)
 class Operations:
     """The operations of one saver: its store, how it writes values, and what it remembers.
@@ -109,7 +104,7 @@ class Operations:
     store: CheckpointStore
     values: Values
     memory: Memory
-    clock: Callable[[], int] = _now
+    clock: Callable[[], int]
 
     # Writing
 

@@ -22,7 +22,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Compression
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
+from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo, now
 from checkpoint_base.operations import Operations
 from checkpoint_base.paging import Listing
 from checkpoint_base.perprocess import PerProcess
@@ -416,7 +416,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
     def operations(self) -> Operations:
         """What the methods above run: LangGraph's meaning on this saver's store, without I/O."""
         # Made anew each time, because a clone has another serde (BaseCheckpointSaver.with_allowlist).
-        return Operations(self.store, Values(self.serde, self._codec), self._memory.get())
+        return Operations(self.store, Values(self.serde, self._codec), self._memory.get(), now)
 
     def _run(self, name: str, operation: Operation[T]) -> T:
         with span(name, self.store):

@@ -168,7 +168,7 @@ local function why_absent(index, thread, spare)
     local meta = indexed_meta(index, thread)
     if not meta then return nil end
     local expires = tonumber(expires_of(meta))
-    if expires == 0 or expires >= now_ms() then return lost(thread) end
+    if expires == 0 or expires > now_ms() then return lost(thread) end
     local left = forget(index, thread, meta, spare and spare.left or math.huge)
     if spare then spare.left = left end
     return nil

@@ -15,12 +15,13 @@
 local function set_meta(hash, index, thread, old, new, ttl, now, more)
     local expires = ttl > 0 and digits(now + ttl) or NEVER
     new = meta_of(created_of(new), updated_of(new), expires, waiting_of(new))
+    if old ~= new then redis.call('HSET', hash, 'm', new) end
+    -- Last, because this removes the thread if that time has come: what is stored afterwards would stay alone.
     if ttl > 0 then
         redis.call('PEXPIREAT', hash, string.format('%.0f', now + ttl))
     elseif not old or expires_of(old) ~= NEVER then
         redis.call('PERSIST', hash)
     end
-    if old ~= new then redis.call('HSET', hash, 'm', new) end
     replace_entries(index, thread, old, new, more)
 end
 

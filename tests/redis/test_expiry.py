@@ -497,3 +497,15 @@ def test_no_interleaving_of_expiry_writes_reads_and_crashes_leaves_anything_behi
         time.sleep(0.4)
         swept(saver)
         assert keys() == set()
+
+
+def test_a_thread_that_expires_before_it_is_stored_leaves_no_part(redis_url: str, raw: Any, prefix: str) -> None:
+    """Its script takes longer than a millisecond."""
+    values = {f"channel {number}": "x" * 500 for number in range(1000)}
+    with RedisSaver(redis_url, prefix=prefix, ttl=0.001) as saver:
+        for number in range(50):
+            config = config_of(f"t{number}")
+            with suppress(ConflictError):  # it expires between the requests that store it, say
+                put(saver, values, config)
+            assert raw.hlen(key_of(saver, f"t{number}")) != 1
+            assert values_of(saver, config) in (None, values)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from langgraph.types import Interrupt
 
-from checkpoint_base import ConflictError, operations
+from checkpoint_base import ConflictError
 from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.layout import id_segment
 from checkpoint_s3.transport import Call, Copy, Delete, Get, List, Put
@@ -309,9 +309,9 @@ def test_the_later_put_of_a_checkpoint_replaces_an_earlier_one_with_the_same_tim
     written_at = 1_700_000_000_000_000
     for number in range(8):
         thread = f"thread-{number}"
-        monkeypatch.setattr(operations, "_now", lambda: written_at)
+        monkeypatch.setattr("checkpoint_base.saver.now", lambda: written_at)
         put(one, 1, {"n": "first"}, thread=thread)
-        monkeypatch.setattr(operations, "_now", lambda: written_at - seconds * 1_000_000)
+        monkeypatch.setattr("checkpoint_base.saver.now", lambda: written_at - seconds * 1_000_000)
         put(other, 1, {"n": "second"}, thread=thread, run_id="a run's")
         found = one.get_tuple(config_of(thread))
         assert found is not None
@@ -323,7 +323,7 @@ def test_a_process_whose_clock_was_set_back_replaces_what_it_put_without_a_reque
 ) -> None:
     one, other = two
     put(one, 1, {"n": "first"})
-    monkeypatch.setattr(operations, "_now", lambda: time.time_ns() // 1000 - 2_000_000)
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: time.time_ns() // 1000 - 2_000_000)
     counting: Counting = counted(one)
     put(one, 1, {"n": "second"})
     assert counting.kinds == {"Put": 1}
@@ -334,7 +334,7 @@ def test_a_process_whose_clock_was_set_back_replaces_what_it_put_without_a_reque
 
 def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = two
-    monkeypatch.setattr(operations, "_now", lambda: 1_700_000_000_000_000)
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: 1_700_000_000_000_000)
     put(one, 1)
     one.delete_thread("thread")
     put(other, 1)
@@ -404,7 +404,7 @@ def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_i
             pass
 
     began_at = time.time_ns() // 1000 - 400_000_000  # as the clock says afterwards
-    monkeypatch.setattr(operations, "_now", lambda: began_at)
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: began_at)
     beside: Beside = between(runner, Beside)
     beside.before = once(lambda call: isinstance(call, Put) and "/c" in call.key, suspend)
     put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})

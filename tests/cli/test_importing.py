@@ -18,15 +18,21 @@ from checkpoint_base import cli, open_saver
 from tests.cli.conftest import Terminal, graph, process, start
 
 OPENS = """
+    import sqlite3
     from langgraph.checkpoint.sqlite import SqliteSaver
+
+    connections = []
+
+    def connected():
+        connections.append(sqlite3.connect("old.db"))
+        return connections[-1]
 
     def old():
         print("a saver that talks")
         return SqliteSaver.from_conn_string("old.db")
 
     def saver():
-        import sqlite3
-        return SqliteSaver(sqlite3.connect("old.db"))
+        return SqliteSaver(connected())
 """
 
 
@@ -42,6 +48,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = list(sys.path)
     yield tmp_path
     sys.path[:] = path
+    for connection in getattr(sys.modules.get("opens"), "connections", ()):
+        connection.close()
     for name in ("opens", "odd"):
         sys.modules.pop(name, None)
 
@@ -89,7 +97,7 @@ def test_a_thread_that_fails_keeps_no_other_from_being_imported(folder: Path) ->
     (folder / "odd.py").write_text(
         dedent("""
             from langgraph.checkpoint.sqlite import SqliteSaver
-            import sqlite3
+            from opens import connected
 
             class Odd(SqliteSaver):
                 def get_tuple(self, config):
@@ -98,7 +106,7 @@ def test_a_thread_that_fails_keeps_no_other_from_being_imported(folder: Path) ->
                     return super().get_tuple(config)
 
             def odd():
-                return Odd(sqlite3.connect("old.db"))
+                return Odd(connected())
         """)
     )
     result = run("odd:odd", "a", "b", "c")
@@ -116,14 +124,14 @@ def test_a_saver_that_cannot_list_its_threads_imports_those_that_are_named(folde
     (folder / "odd.py").write_text(
         dedent("""
             from langgraph.checkpoint.sqlite import SqliteSaver
-            import sqlite3
+            from opens import connected
 
             class Odd(SqliteSaver):
                 def list(self, config, **how):
                     return super().list({"configurable": {"thread_id": config["configurable"]["thread_id"]}}, **how)
 
             def odd():
-                return Odd(sqlite3.connect("old.db"))
+                return Odd(connected())
         """)
     )
     result = run("odd:odd", "--all")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -13,11 +12,6 @@ from checkpoint_base import transport
 from checkpoint_base.cli import rendering
 from checkpoint_base.cli.rendering import Failure
 from checkpoint_base.errors import CheckpointError, StoreUnavailable
-from checkpoint_base.listings import PendingInterrupt, ThreadInfo
-
-Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
-Result = TypeVar("Result")
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNAVAILABLE, _INTERRUPTED = 3, 130
 

@@ -18,6 +18,7 @@ import redis as redis_py
 from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import CheckpointSaver
+from checkpoint_redis import RedisSaver
 from tests.servers.processes import Server
 from tests.servers.redis import Watched, installations, redis, redis_cluster, redis_sentinel
 
@@ -173,3 +174,15 @@ def monitored(url: str, prefix: str) -> Iterator[Monitored]:
             words = tuple(word.decode("unicode_escape").encode("latin-1") for word in quoted)
             if prefix.encode() in said:
                 (seen.inside if by.endswith(b"lua") else seen.requests).append(Command(words))
+
+
+@pytest.fixture
+def saver(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
+    with RedisSaver(redis_url, prefix=prefix) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
+    with RedisSaver(redis_url, prefix=prefix) as opened:
+        yield opened

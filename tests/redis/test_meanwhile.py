@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,19 +47,6 @@ class Meanwhile(CountingTransport):
         if 0 < self.requests <= self._times:
             self._happens(request)
         return super().execute(request)
-
-
-@pytest.fixture
-def saver(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
-    with RedisSaver(redis_url, prefix=prefix) as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
-    with RedisSaver(redis_url, prefix=prefix) as opened:
-        opened.setup()
-        yield opened
 
 
 def while_(happens: Callable[[], Any], reader: RedisSaver, times: int = 12) -> Meanwhile:

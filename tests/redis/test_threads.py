@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,18 +11,6 @@ from checkpoint_base import ConflictError
 from checkpoint_redis import RedisSaver
 from conformance_tests import graphs
 from tests.redis.conftest import CONFIG, config_of, put, values_of
-
-
-@pytest.fixture
-def saver(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
-    with RedisSaver(redis_url, prefix=prefix) as opened:
-        yield opened
-
-
-@pytest.fixture
-def reader(redis_url: str, prefix: str) -> Iterator[RedisSaver]:
-    with RedisSaver(redis_url, prefix=prefix) as opened:
-        yield opened
 
 
 def test_a_copy_that_is_made_again_has_the_writes_of_both(saver: RedisSaver, reader: RedisSaver) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -459,8 +459,10 @@ def test_no_interleaving_of_expiry_writes_reads_and_crashes_leaves_anything_behi
             )[0]
             if act in ("put", "large"):
                 values = {"n": chance.random(), "long": ["y" * 800] * 5} if act == "put" else large
-                put(one, values, config, {"source": "loop", "step": 1, "run_id": f"run{chance.randrange(3)}"})
-                expected[thread_id].append(values)
+                # A large one takes several requests, between which what it has sent may expire.
+                with suppress(ConflictError) if act == "large" else nullcontext():
+                    put(one, values, config, {"source": "loop", "step": 1, "run_id": f"run{chance.randrange(3)}"})
+                    expected[thread_id].append(values)
             elif act == "writes":
                 one.put_writes(config_of(thread_id, "1"), [("a", "x" * 900)], "task")
             elif act == "ask":

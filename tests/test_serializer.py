@@ -55,6 +55,8 @@ def unset_field() -> Any:
     return value
 
 
+CREATED, UPDATED = datetime(2026, 1, 1), datetime(2026, 1, 2)
+
 VALUES: dict[str, Any] = {
     "none": None,
     "true": True,
@@ -216,8 +218,10 @@ VALUES: dict[str, Any] = {
     "Interrupt": Interrupt(("why",), id="1"),
     "Command": Command(update={"a": (1,)}, goto=(Send("n", {1}),), resume={"x": 1}),
     "Overwrite": Overwrite([(1,)]),
-    "Item": Item(value={"a": (1,)}, key="k", namespace=("n",), created_at=datetime.now(), updated_at=datetime.now()),
-    "SearchItem": SearchItem(("n",), "k", {"a": {1}}, datetime.now(), datetime.now(), score=0.5),
+    "Item": Item(
+        value={"a": (1,)}, key="k", namespace=("n",), created_at=datetime(2026, 1, 1), updated_at=datetime(2026, 1, 2)
+    ),
+    "SearchItem": SearchItem(("n",), "k", {"a": {1}}, datetime(2026, 1, 1), datetime(2026, 1, 2), score=0.5),
     "DeltaSnapshot": _DeltaSnapshot([(1,), HumanMessage("a")]),
     "array": np.arange(6, dtype="<i4").reshape(2, 3),
     "Fortran array": np.asfortranarray(np.arange(6.0).reshape(2, 3)),

@@ -20,7 +20,9 @@ from conformance_tests.trial import Colour
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "dict_store"
 
-SECONDS = 110
+SECONDS = 590
+
+pytestmark = pytest.mark.timeout(SECONDS + 10)  # a third of the suite in one process
 
 
 @pytest.fixture

@@ -257,6 +257,28 @@ def test_one_checkpoint_id_is_found_in_every_namespace(rows: Rows) -> None:
     assert [one.record.key for one in found] == [CheckpointKey("t", "child", "2"), CheckpointKey("t", "", "2")]
 
 
+def test_the_server_compresses_nothing_and_keeps_a_chunk_in_its_row(rows: Rows) -> None:
+    even = b"a" * 8000
+    chunk = Chunk(LONG.id, even, node=False)
+    key = CheckpointKey("t", "", "1")
+    record = CheckpointRecord(key, None, even, (("a", "1"),), (), b"", None, None, 1)
+    value = ValueRecord(even, chunk.id * 500)
+    rows.do(rows.store.put(record, [ChannelValue("a", "1", value)], {chunk.id: chunk}, []))
+    rows.do(rows.store.put_writes(key, [WriteRecord("task", 0, "a", "", value, 0, False, 1)], {}))
+    for table, column in (
+        ("checkpoints", "header"),
+        ("channel_values", "root"),
+        ("channel_values", "refs"),
+        ("writes", "root"),
+        ("writes", "refs"),
+        ("chunks", "body"),
+    ):
+        how = rows.query(f"SELECT pg_column_compression({column}), length({column}) FROM {{s}}.{table}")
+        assert how == [(None, 8000)], (table, column)
+    out_of_line = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = '{s}.chunks'::regclass"
+    assert rows.query(out_of_line) == [(0,)]
+
+
 # What is sent
 
 

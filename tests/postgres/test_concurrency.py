@@ -260,10 +260,11 @@ def test_whoever_removes_or_copies_waits_for_the_thread_s_writers_who_wait_for_i
         writing.start()
         eventually(lambda: waits(place) == ["relation"])
         acting.start()
-        eventually(lambda: len(waits(place)) == 2)
-        assert waits(place) == [waits_for, "relation"]
+        eventually(lambda: len(waits(place)) == 2 or not acting.is_alive())
+        waited_for = waits(place)
     writing.join()
     acting.join()
+    assert waited_for == [waits_for, "relation"]
 
 
 def test_locks_of_several_threads_are_taken_in_one_order(place: Place, saver: PostgresSaver) -> None:

@@ -249,6 +249,14 @@ def test_a_retired_checkpoint_goes_with_the_last_that_needs_it(behind: Rows) -> 
     assert behind.counts() == NOTHING
 
 
+def test_a_call_that_began_within_another_call_goes_though_that_one_stays(rows: Rows) -> None:
+    rows.put("2")
+    rows.put("7", ns="call", caller="2")
+    rows.put("8", ns="its own call", caller="7")
+    rows.do(rows.store.prune(["t"], 1))
+    assert sorted(rows.visible()) == [("", "2"), ("call", "7")]
+
+
 def test_one_checkpoint_id_is_found_in_every_namespace(rows: Rows) -> None:
     for ns in ("", "child"):
         for id_ in ("1", "2"):

@@ -18,7 +18,7 @@ ENGLISH = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
 
 def collation(place: Place) -> str:
     """That of English, unless the server was built without any but that of code points."""
-    return ENGLISH if place.query("SELECT FROM pg_collation WHERE collname = 'en-x-icu'") else ""
+    return ENGLISH if place.query("SELECT oid FROM pg_collation WHERE collname = 'en-x-icu'") else ""
 
 
 def config_of(thread_id: str, ns: str = "") -> Any:

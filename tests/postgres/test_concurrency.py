@@ -281,7 +281,7 @@ def test_locks_of_several_threads_are_taken_in_one_order(place: Place, saver: Po
             one.start()
         eventually(lambda: waits(place) == ["advisory", "advisory"])
         acting[2].start()
-        acting[2].join()  # nobody holds what it needs
+        eventually(lambda: not acting[2].is_alive(), "somebody holds what it needs")
         other.rollback()
     for one in acting:
         one.join()

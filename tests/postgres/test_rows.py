@@ -177,7 +177,7 @@ def test_a_deleted_thread_leaves_no_row(rows: Rows) -> None:
 
 
 def test_of_an_ancestor_that_is_needed_only_its_writes_to_the_channels_that_are_still_open_stay(rows: Rows) -> None:
-    rows.put("0", opened=["log", "other"])
+    rows.put("0", stored={"log": "0"}, opened=["other"])
     rows.put("1", parent="0", stored={"other": "1", "log": "1"}, chunk=LONG)
     rows.put("2", parent="1", stored={"gone": "2"}, opened=["log", "other"], chunk=OTHER)
     rows.put("3", parent="2", unchanged={"gone": "2"}, opened=["log", "other"])
@@ -285,6 +285,8 @@ def test_the_server_compresses_nothing_and_keeps_a_chunk_in_its_row(rows: Rows) 
         assert how == [(None, 8000)], (table, column)
     out_of_line = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = '{s}.chunks'::regclass"
     assert rows.query(out_of_line) == [(0,)]
+    rows.put("2", stored={"a": "2"}, chunk=Chunk(OTHER.id, b"a" * 20_000, node=False))
+    assert rows.query("SELECT DISTINCT pg_column_compression(body) FROM {s}.chunks") == [(None,)]
 
 
 # What is sent

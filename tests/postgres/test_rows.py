@@ -238,6 +238,18 @@ def test_a_retired_checkpoint_is_never_the_latest(behind: Rows) -> None:
     assert behind.counts()["waiting"] == 1
 
 
+def test_a_retired_checkpoint_is_in_no_listing(behind: Rows) -> None:
+    for query, found in (
+        (ListQuery(), ["8", "3", "1"]),
+        (ListQuery("t"), ["8", "3", "1"]),
+        (ListQuery("t", ""), ["3"]),
+        (ListQuery("t", checkpoint_id="3"), ["3"]),
+        (ListQuery("t", checkpoint_id="5"), []),
+        (ListQuery("t", "", "5"), []),
+    ):
+        assert [one.record.key.checkpoint_id for one in behind.do(behind.store.list(query))] == found, query
+
+
 def test_a_retired_checkpoint_is_none_of_those_that_are_kept(behind: Rows) -> None:
     behind.do(behind.store.prune(["t"], 1))
     assert sorted(behind.visible()) == [("", "3"), ("call", "8")]

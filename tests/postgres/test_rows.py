@@ -230,6 +230,8 @@ def behind(rows: Rows) -> Rows:
 def test_a_retired_checkpoint_is_never_the_latest(behind: Rows) -> None:
     found = behind.do(behind.store.load(NamespaceKey("t", ""), None))
     assert found.record.key.checkpoint_id == "3"
+    ancestry = behind.do(behind.store.ancestry(NamespaceKey("t", ""), None, ["log"]))
+    assert len(ancestry.writes) == 1  # its parent's
     behind.write("3", "asks", questions=1)
     [asked] = behind.do(behind.store.interrupts(InboxQuery()))
     assert asked.checkpoint.key.checkpoint_id == "3"

@@ -25,6 +25,9 @@ def config_of(number: int) -> Any:
     return {"configurable": {"thread_id": f"thread {number}", "checkpoint_ns": ""}}
 
 
+ONE: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": "", "checkpoint_id": "1"}}
+
+
 @contextmanager
 def held_up(place: Place) -> Iterator[None]:
     """While it lasts, the server lets no put finish."""
@@ -200,13 +203,85 @@ def test_a_checkpoint_that_comes_while_its_run_is_deleted_goes_with_it_or_stays_
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_a_database_s_default_isolation_level_is_refused_and_not_suffered(place: Place, level: str) -> None:
+def test_a_database_s_default_isolation_level_is_refused_and_not_suffered(
+    place: Place, saver: PostgresSaver, level: str
+) -> None:
+    config = put_values(saver, {"a": 1}, run_id="run")
     url = f"{place.url}&options=-cdefault_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
-    with (
-        open_saver(url, deadline=0) as saver,
-        pytest.raises(
-            UnsupportedOperation, match=r"^transactions must be .*: do not change default_transaction_isolation"
-        ),
-    ):
-        put_values(saver, {"a": 1})
-    assert place.query("SELECT count(*) FROM {s}.checkpoints") == [(0,)]
+    with open_saver(url, deadline=0) as strict:
+        acts: list[Callable[[], Any]] = [
+            lambda: put_values(strict, {"a": 2}),
+            lambda: strict.put_writes(config, [("a", 2)], "task"),
+            lambda: strict.prune(["thread"], strategy="delete"),
+            lambda: strict.prune(["thread"]),
+            lambda: strict.delete_for_runs(["run"]),
+            lambda: strict.copy_thread("thread", "copy"),
+        ]
+        for act in acts:
+            with pytest.raises(
+                UnsupportedOperation, match=r"^transactions must be .*: do not change default_transaction_isolation"
+            ):
+                act()
+    assert place.query("SELECT (SELECT count(*) FROM {s}.checkpoints), (SELECT count(*) FROM {s}.writes)") == [(1, 0)]
+
+
+def waits(place: Place) -> list[str]:
+    """What the sessions of savers wait for, one by one."""
+    return [
+        what
+        for (what,) in place.query(
+            "SELECT wait_event FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock' "
+            "ORDER BY wait_event",
+            [place.application],
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("act", "waits_for"),
+    [
+        (lambda saver: put_values(saver, {"a": 2}), "relation"),
+        (lambda saver: saver.put_writes(ONE, [("a", 1)], "task"), "relation"),
+        (lambda saver: saver.prune(["thread"]), "advisory"),
+        (lambda saver: saver.delete_thread("thread"), "advisory"),
+        (lambda saver: saver.delete_for_runs(["run"]), "advisory"),
+        (lambda saver: saver.copy_thread("thread", "copy"), "advisory"),
+        (lambda saver: saver.copy_thread("no such thread", "thread"), "advisory"),
+    ],
+    ids=["put", "put_writes", "prune", "delete", "delete_for_runs", "copy from", "copy to"],
+)
+def test_whoever_removes_or_copies_waits_for_the_thread_s_writers_who_wait_for_its_row_only(
+    place: Place, saver: PostgresSaver, act: Callable[[PostgresSaver], Any], waits_for: str
+) -> None:
+    put_values(saver, {"a": 1}, run_id="run")
+    writing = threading.Thread(target=put_values, args=[saver, {"a": 2}])
+    acting = threading.Thread(target=act, args=[saver])
+    with held_up(place):
+        writing.start()
+        eventually(lambda: waits(place) == ["relation"])
+        acting.start()
+        eventually(lambda: len(waits(place)) == 2 or not acting.is_alive())
+        waited_for = waits(place)
+    writing.join()
+    acting.join()
+    assert waited_for == [waits_for, "relation"]
+
+
+def test_locks_of_several_threads_are_taken_in_one_order(place: Place, saver: PostgresSaver) -> None:
+    """Whoever waits for the first lock holds none of the others, which another may hold who waits for this one."""
+    [(first, *others)] = place.query(
+        "SELECT array_agg(name ORDER BY hashtext(name)) FROM unnest(ARRAY['a', 'b', 'c', 'd']) AS name"
+    )[0]
+    acting = [
+        threading.Thread(target=saver.prune, args=[named]) for named in ([first, *others], [*others, first], [*others])
+    ]
+    with Connection.connect(place.server_url) as other:
+        other.execute(f"""SELECT "{place.schema}".take_locks(%s)""", [[first]])  # type: ignore[call-overload]
+        for one in acting[:2]:
+            one.start()
+        eventually(lambda: waits(place) == ["advisory", "advisory"])
+        acting[2].start()
+        eventually(lambda: not acting[2].is_alive(), "somebody holds what it needs")
+        other.rollback()
+    for one in acting:
+        one.join()

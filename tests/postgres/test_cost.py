@@ -176,3 +176,15 @@ def test_one_task_of_many_that_wait_stores_nothing_of_the_others(saver: Postgres
     assert len({transaction for _, transaction in waiting}) == len(tasks) - 1
     put_values(saver, {"a": 2}, config)
     assert place.query("SELECT count(*) FROM {s}.waiting") == [(0,)]
+
+
+def test_a_statement_whose_best_plan_depends_on_what_is_asked_for_is_never_prepared(place: Place) -> None:
+    with Connection.connect(place.server_url) as given, PostgresSaver(given, schema=place.schema) as saver:
+        config = fill(saver)
+        for _ in range(8):
+            for read in (saver.list(CONFIG), saver.list(None), saver.threads(), saver.interrupts()):
+                assert next(iter(read))
+            saver.get_tuple(config)
+        prepared = [text for (text,) in given.execute("SELECT statement FROM pg_prepared_statements")]
+    assert any(".load(" in text for text in prepared)
+    assert not [text for text in prepared if "page" in text or "LIMIT" in text]

@@ -166,6 +166,33 @@ def test_a_request_that_brings_much_may_take_the_server_long(
     assert much in [found.checkpoint["channel_values"]["a"], *(value for _, _, value in found.pending_writes or ())]
 
 
+def test_work_that_grows_with_the_data_may_take_the_server_long(place: Place, saver: PostgresSaver) -> None:
+    for number in range(4):
+        put_values(saver, {"a": number}, config_of(number), run_id="run")
+    ours, inner, long = saver.store, saver.store.transport, []
+
+    class Noting(CountingTransport):
+        def execute(self, request: Any) -> Any:
+            long.append(request.takes_long)
+            return super().execute(request)
+
+    for operation in (
+        ours.copy_thread("thread 0", "copy"),
+        ours.prune(["thread 0"], 1),
+        ours.delete_threads(["thread 0"]),
+        ours.delete_runs(["run"]),
+        ours.delete_runs(["run"], "thread 1"),
+    ):
+        run(operation, Noting(inner))
+    assert long == [True] * 6
+    put_values(saver, {"a": 1})
+    put_values(saver, {"a": 2})
+    allow(place, 1)
+    long.clear()
+    run(ours.list(ListQuery("thread", limit=4)), Noting(inner))
+    assert long == [False, True, True, True, True]  # 4 and 2 are too many; then comes one after the other
+
+
 def test_reading_a_checkpoint_writes_no_file_in_the_server(place: Place, saver: PostgresSaver) -> None:
     put_values(saver, {"a": os.urandom(20_000_000)})
     with psycopg.connect(place.server_url, autocommit=True, application_name=place.application) as connection:

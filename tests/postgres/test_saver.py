@@ -295,7 +295,7 @@ def test_the_name_of_a_channel_is_as_long_as_an_index_can_hold_or_refused(saver:
         checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
         saver.put(config, checkpoint, {}, {channel: versions["a"]})
         assert saver.get_tuple(config).checkpoint["channel_values"] == {channel: 1}
-    for channel in (name + "a", name[:-1] + "é"):
+    for channel in (name + "a", name[:-1] + "é", "𝄞" * (MAX_CHANNEL_BYTES // 4)):
         checkpoint.update(channel_values={channel: 1}, channel_versions={channel: versions["a"]})
         for known in (checkpoint, {**checkpoint, "channel_versions": {}}):
             with pytest.raises(InvalidKey, match="are longer than 2000 bytes: shorten its name"):

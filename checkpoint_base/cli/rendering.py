@@ -311,7 +311,13 @@ def confirm(question: str, yes: bool) -> None:
     if not (sys.stdin and sys.stdin.isatty()):
         raise Failure("nothing was done: there is no terminal to confirm on; pass --yes to go ahead without")
     click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):  # after Ctrl-C or Ctrl-D, what comes next would stand behind the question
+            click.echo(err=True)
+    if answer.strip().lower() not in ("y", "yes"):
         raise Failure("nothing was done: you did not confirm with y")
 
 

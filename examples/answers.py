@@ -15,7 +15,7 @@ refuses by raising an error counts for good, because LangGraph has stored it by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,10 @@ from langgraph.errors import is_invalid_resume
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
-from checkpoint_base import CheckpointSaver, PendingInterrupt
+from checkpoint_base import CheckpointInfo, CheckpointSaver, PendingInterrupt, ThreadInfo
+
+Place = PendingInterrupt | CheckpointInfo
+"""What has the ids of a checkpoint."""
 
 LEASE = timedelta(minutes=5)
 """How long a worker has a thread to itself. It must be longer than a run; after a crash, others wait this long."""
@@ -100,31 +103,62 @@ class Answers:
         Yields False if another worker has the turn, or if the thread no longer waits. A block that takes longer than
         the lease is stopped with `TimeoutError`. The workers' clocks must agree to within a fraction of the lease.
         """
-        question = await self._any_question(thread_id)
-        number = await self._taken_turn(question) if question else None
-        if question is None or number is None:
+        async with self._turn(await self._any_question(thread_id), self._any_question) as may_continue:
+            yield may_continue
+
+    async def abandoned(self, graph: CompiledStateGraph[Any, Any, Any, Any], within: timedelta) -> AsyncIterator[str]:
+        """The threads that have gone on within this time, but wait for nobody, are not done, and have no worker.
+
+        Their worker died: no inbox lists them, and no answer continues them. They have not changed for a lease. A
+        thread at a static breakpoint looks the same, so the graph must have none.
+        """
+        oldest = datetime.now(UTC) - within
+        async for thread in self.saver.athreads():
+            if thread.updated_at < oldest:
+                return
+            # Not `next`, which is empty, too, if only the end of a step is missing.
+            if self._rests(thread) and (await graph.aget_state(_root(thread.thread_id))).tasks:
+                yield thread.thread_id
+
+    @asynccontextmanager
+    async def turn_of_abandoned(self, thread_id: str) -> AsyncIterator[bool]:
+        """Like `turn`, for a thread that `abandoned` has found. Yields False also if it has gone on since."""
+        latest = await self._latest(thread_id)  # before it is known to rest: later, another worker may have gone on
+        rests = [each async for each in self.saver.athreads(thread_id=thread_id) if self._rests(each)]
+        async with self._turn(latest if rests else None, self._latest) as may_continue:
+            yield may_continue
+
+    def _rests(self, thread: ThreadInfo) -> bool:
+        return not thread.pending_interrupts and thread.updated_at < datetime.now(UTC) - self.lease
+
+    @asynccontextmanager
+    async def _turn(
+        self, place: Place | None, find_again: Callable[[str], Awaitable[Place | None]]
+    ) -> AsyncIterator[bool]:
+        number = await self._taken_turn(place) if place else None
+        if place is None or number is None:
             yield False
             return
         try:
             # The turn before ours may have continued the thread while we looked.
-            now = await self._any_question(thread_id)
+            now = await find_again(place.thread_id)
             async with asyncio.timeout(self.lease.total_seconds()):
-                yield now is not None and now.checkpoint_id == question.checkpoint_id
+                yield now is not None and now.checkpoint_id == place.checkpoint_id
         finally:
-            await self._write(question, f"end of turn {number}", {})
+            await self._write(place, f"end of turn {number}", {})
 
-    async def _taken_turn(self, question: PendingInterrupt) -> int | None:
+    async def _taken_turn(self, place: Place) -> int | None:
         """Take the next turn of the thread; None if another worker has the turn, or was quicker."""
         now = datetime.now(UTC)
-        writes = await self._writes(question)
+        writes = await self._writes(place)
         number = 0
         while (held := writes.get(f"turn {number}")) is not None:
             if f"end of turn {number}" not in writes and now < datetime.fromisoformat(held["until"]):
                 return None
             number += 1
         mark = uuid4().hex
-        await self._write(question, f"turn {number}", {"by": mark, "until": (now + self.lease).isoformat()})
-        stored = (await self._writes(question))[f"turn {number}"]
+        await self._write(place, f"turn {number}", {"by": mark, "until": (now + self.lease).isoformat()})
+        stored = (await self._writes(place))[f"turn {number}"]
         return number if stored["by"] == mark else None
 
     async def _any_question(self, thread_id: str) -> PendingInterrupt | None:
@@ -132,11 +166,16 @@ class Answers:
             return question
         return None
 
-    async def _write(self, question: PendingInterrupt, task: str, value: Any) -> None:
-        await self.saver.aput_writes(_place(question), [("answers", value)], task)
+    async def _latest(self, thread_id: str) -> CheckpointInfo | None:
+        async for checkpoint in self.saver.ahistory(_root(thread_id), limit=1):
+            return checkpoint
+        return None
 
-    async def _writes(self, question: PendingInterrupt) -> dict[str, Any]:
-        found = await self.saver.aget_tuple(_place(question))
+    async def _write(self, place: Place, task: str, value: Any) -> None:
+        await self.saver.aput_writes(_config(place), [("answers", value)], task)
+
+    async def _writes(self, place: Place) -> dict[str, Any]:
+        found = await self.saver.aget_tuple(_config(place))
         return {task: value for task, channel, value in (found and found.pending_writes) or () if channel == "answers"}
 
 
@@ -149,11 +188,15 @@ def _answer_task(question: PendingInterrupt, writes: dict[str, Any]) -> str:
     return f"answer {number} to {question.interrupt_id}"
 
 
-def _place(question: PendingInterrupt) -> RunnableConfig:
+def _root(thread_id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+
+
+def _config(place: Place) -> RunnableConfig:
     return {
         "configurable": {
-            "thread_id": question.thread_id,
-            "checkpoint_ns": question.checkpoint_ns,
-            "checkpoint_id": question.checkpoint_id,
+            "thread_id": place.thread_id,
+            "checkpoint_ns": place.checkpoint_ns,
+            "checkpoint_id": place.checkpoint_id,
         }
     }

@@ -26,7 +26,7 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from checkpoint_base import CheckpointSaver, PendingInterrupt, open_saver
-from examples import answers, service
+from examples import answers, resume_batch, service
 from examples.answers import Answers
 from examples.approval import build_graph
 from tests.faults.backends import BACKENDS, Servers
@@ -548,6 +548,30 @@ async def test_batches_that_run_at_once_resume_every_answered_thread_once(store:
     async with open_saver(store) as saver:
         assert set(await questions_by_thread(saver)) == {"unanswered"}
         assert {each.thread_id async for each in saver.athreads(metadata={"graph": "refund"})} == set(decisions)
+
+
+async def test_of_batches_that_run_at_once_one_continues_a_thread_whose_worker_died(
+    store: str,
+) -> None:
+    lease = timedelta(seconds=2)
+    async with open_saver(store) as saver:
+        graph = build_graph().compile(checkpointer=saver)
+        for order in ("done", "died", "waits"):
+            await graph.ainvoke({"order": order, "amount": Decimal(5)}, config(order))
+        asked = await questions_by_thread(saver)
+        await graph.ainvoke(Command(resume={asked["done"].interrupt_id: True}), config("done"))
+        await graph.ainvoke(
+            Command(resume={asked["died"].interrupt_id: True}), config("died"), interrupt_before=["pay"]
+        )  # as if its worker had died there
+        assert set(await questions_by_thread(saver)) == {"waits"}
+        assert [each async for each in Answers(saver).abandoned(graph, timedelta(days=1))] == []  # it may be at work
+    await asyncio.sleep(lease.total_seconds())
+    assert await asyncio.gather(*(resume_batch.resume_everything(store, 8, lease) for _ in range(3))) == [0, 0, 0]
+    async with open_saver(store) as saver, Answers(saver, lease).turn_of_abandoned("died") as mine:
+        assert not mine  # a batch that found it before another one continued it
+    for order in ("done", "died"):
+        assert values(store, order)["done"] == EVERY_NODE_ONCE[True]
+    assert values(store, "waits")["done"] == ["look_up"]
 
 
 async def questions_by_thread(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:

@@ -25,6 +25,7 @@ import click
 import orjson
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import track
@@ -43,6 +44,8 @@ _NAMED = 5  # threads that a message names; the others are counted
 _NESTED = 200  # levels of a value that are printed; orjson allows 254
 _ENDLESS = 100_000  # columns, if there is no terminal: then no line needs to break
 _DAY = 10  # columns of a time that is broken into two lines, if a table is too wide for the terminal
+_ID = 36  # columns of the longest id that LangGraph makes
+_LEAST = 16  # columns that are left for what is broken into lines, so that an id is not
 
 # Control characters above ASCII, characters that are invisible or reorder those around them, and lone surrogates.
 _HIDDEN = (
@@ -119,15 +122,26 @@ def print_table(table: Table) -> None:
     """Print a table. If it is too wide for the terminal, times are broken into two lines, so that ids need not be."""
     shown = console()
     room = shown.options.update(max_width=_ENDLESS)
-    if Measurement.get(shown, room, table).maximum > shown.width:
-        for column in table.columns:
-            if str(column.header).endswith("(UTC)"):
-                column.max_width = _DAY
+    if (width := Measurement.get(shown, room, table).maximum) > shown.width:
+        _narrow(table, shown.width, width)
     with printing():  # after capturing, rich writes an empty text; without a buffer even that can fail
         with shown.capture() as captured:
             shown.print(table)
         for line in captured.get().rstrip("\n").split("\n"):
             sys.stdout.write(f"{line.rstrip()}\n")
+
+
+def _narrow(table: Table, available: int, width: int) -> None:
+    """Keep short columns whole, the first ones first, as long as enough is left for the others."""
+    whole = [max(cell_len(str(text)) for text in (column.header, *column.cells)) for column in table.columns]
+    between = width - sum(whole)
+    for index, column in enumerate(table.columns):
+        if str(column.header).endswith("(UTC)"):
+            column.max_width = whole[index] = min(whole[index], _DAY)
+    taken = [min(each, _LEAST) for each in whole]
+    for index, column in enumerate(table.columns):
+        if whole[index] <= _ID and sum(taken) - taken[index] + whole[index] + between <= available:
+            column.width = taken[index] = whole[index]
 
 
 def _cell(value: object) -> str:
@@ -297,7 +311,13 @@ def confirm(question: str, yes: bool) -> None:
     if not (sys.stdin and sys.stdin.isatty()):
         raise Failure("nothing was done: there is no terminal to confirm on; pass --yes to go ahead without")
     click.echo(f"{visible(question)} [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not answer.endswith("\n"):  # after Ctrl-C or Ctrl-D, what comes next would stand behind the question
+            click.echo(err=True)
+    if answer.strip().lower() not in ("y", "yes"):
         raise Failure("nothing was done: you did not confirm with y")
 
 

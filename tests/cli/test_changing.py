@@ -129,6 +129,7 @@ def test_a_declined_deletion_is_not_done(url: str, answer: str) -> None:
     code, stdout, stderr = Terminal.open("--store", url, "delete", "ann-1").type(answer)
     assert (code, stdout) == (1, "")
     assert "Error: nothing was done: you did not confirm" in stderr
+    assert stderr.partition("[y/N] ")[2].startswith("\n") == (answer == "\x04")  # a terminal shows what was typed
     assert everything(url) == before
 
 
@@ -143,6 +144,7 @@ def test_an_interrupt_at_the_question_ends_with_130_and_no_traceback(url: str) -
     assert asked == "Delete thread"
     assert (code, stdout) == (130, "")
     assert "Traceback" not in stderr
+    assert stderr.endswith("\n")
     assert everything(url) == before
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from pydantic import HttpUrl
 
@@ -332,6 +333,28 @@ def test_a_terminal_gets_a_time_on_two_lines_only_where_the_table_needs_the_room
         rows = shown.partition("─\r\n")[2].splitlines()
         assert (code, len(rows)) == (0, lines)
         assert all(len(row) <= columns for row in rows)
+
+
+@pytest.mark.parametrize("command", ["interrupts", "history", "show"])
+def test_a_terminal_gets_an_id_on_one_line_if_that_leaves_room_for_what_is_beside_it(
+    tmp_path: Path, command: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/wide.db"
+    config: RunnableConfig = {"configurable": {"thread_id": "order-17", "checkpoint_ns": ""}}
+    with open_saver(url) as saver:
+        start(saver, "order-17", "a question that is longer than a line, " * 3)
+        waiting = [each for asked in saver.interrupts() for each in (asked.interrupt_id, asked.task_id)]
+        history = [each.checkpoint_id for each in saver.history(config)]
+    arguments, ids = {
+        "interrupts": ([], waiting[:1]),
+        "history": (["order-17", "--ns", ""], history),
+        "show": (["order-17"], waiting),
+    }[command]
+    code, shown = on_a_terminal("--store", url, command, *arguments)
+    rows = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert code == 0
+    assert [each for each in ids if not any(each in row for row in rows)] == []
+    assert all(len(row) <= 80 for row in rows)
 
 
 def test_a_reader_that_stops_reading_ends_the_command_quietly(url: str) -> None:

@@ -94,7 +94,7 @@ def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() 
     noting.start()
     try:
         for _ in range(3000):
-            known.remember(key, Snapshot(name, (), frozenset()))
+            known.remember(key, Snapshot(name, (), frozenset()), None)
             space.written = {("1", f"task-{number}"): (1, {0}) for number in range(300)}
     finally:
         done.set()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import pytest
 
 from checkpoint_base import ConflictError
-from checkpoint_s3 import removal
+from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.transport import Call, Copy, Get, Put
 from tests.s3.conftest import Two
 from tests.s3.threads import QUESTION, config_of, numbers, put
@@ -190,6 +190,25 @@ def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stor
     assert found.pending_writes == [("task", "n", 2)]
 
 
+def test_writes_are_seen_although_a_copy_that_ended_in_the_middle_hides_their_name(two: Two) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), [("n", 2)], "task")
+
+    def die(call: Call) -> None:
+        if stores_writes(call):
+            raise Crash
+
+    beside: Beside = between(copier, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        copier.copy_thread("source", "target")
+    other.put_writes(put(other, 1, thread="target"), [("n", 3)], "task")
+    beside.before = lambda call: None
+    found = copier.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 3)]
+
+
 def test_a_copy_adds_its_writes_after_those_that_another_stores_beside_it_and_hides_none(two: Two) -> None:
     copier, other = two
     config = put(copier, 1, thread="source")
@@ -244,9 +263,42 @@ def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside
     assert [each.thread_id for each in other.interrupts()] == ["target"]
 
 
-@pytest.mark.parametrize("space", [True, False])
+def test_a_reader_whose_listing_is_older_than_the_end_of_a_copy_sees_all_of_it(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    copier, reader = two
+    for number in (1, 2, 3, 4):
+        put(copier, number, thread="source")
+    copying, transport = copier.store.copy_thread("source", "target"), copier.store.transport
+    request = next(copying)
+    while not (isinstance(request, list) and isinstance(request[0], Copy)):
+        request = copying.send(transport.execute(request))
+    done = [transport.execute(call) for call in request[:2]]
+    later(400)
+
+    def end() -> None:
+        answer = [*done, *(transport.execute(call) for call in request[2:])]
+        with suppress(StopIteration):
+            while True:
+                answer = transport.execute(copying.send(answer))
+        with S3Saver.from_conn_string(moto_url):
+            pass  # which sweeps
+
+    beside: Beside = between(reader, Beside)
+    beside.after = once(lists("t/=target"), end)
+    assert numbers(reader.list(config_of("target"))) == [4, 3, 2, 1]
+
+
+LOOKS: dict[str, Callable[[S3Saver], Iterable[object]]] = {
+    "namespace": lambda saver: saver.list(config_of("target")),
+    "thread": lambda saver: saver.list({"configurable": {"thread_id": "target"}}),
+    "threads": lambda saver: saver.threads(thread_id="target"),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=list(LOOKS))
 def test_a_copy_that_is_being_made_is_not_seen_by_who_asked_for_its_ledger_before_it_began(
-    two: Two, later: Callable[[float], None], space: bool
+    two: Two, later: Callable[[float], None], look: Callable[[S3Saver], Iterable[object]]
 ) -> None:
     writer, reader = two
     for number in (1, 2, 3, 4):
@@ -267,11 +319,11 @@ def test_a_copy_that_is_being_made_is_not_seen_by_who_asked_for_its_ledger_befor
     beside: Beside = between(reader, Beside)
     beside.first = Get
     beside.before = once(lists("t/=target"), begin)
-    config = config_of("target") if space else {"configurable": {"thread_id": "target"}}
-    assert [*reader.list(config)] == []
+    assert [*look(reader)] == []
     copying.before = lambda call: None
     writer.copy_thread("source", "target")
-    assert numbers(reader.list(config)) == [4, 3, 2, 1]
+    assert [*look(reader)] != []
+    assert numbers(reader.list(config_of("target"))) == [4, 3, 2, 1]
 
 
 # Puts of one checkpoint
@@ -308,9 +360,13 @@ def test_a_process_whose_clock_was_set_back_replaces_what_it_put_without_a_reque
     assert found.checkpoint["channel_values"] == {"n": "second"}
 
 
-def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(
+    two: Two, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
     one, other = two
-    monkeypatch.setattr("checkpoint_base.saver.now", lambda: 1_700_000_000_000_000)
+    written_at = time.time_ns() // 1000 - seconds * 1_000_000
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: written_at)
     put(one, 1)
     one.delete_thread("thread")
     put(other, 1)

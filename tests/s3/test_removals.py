@@ -11,7 +11,7 @@ import pytest
 from checkpoint_base import ConflictError
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.layout import id_segment
-from checkpoint_s3.transport import Call, Get, Put
+from checkpoint_s3.transport import Call, Copy, Get, Put
 from tests.s3.bucket import keys
 from tests.s3.conftest import Two
 from tests.s3.threads import QUESTION, config_of, id_of, numbers, put
@@ -47,14 +47,17 @@ def contributed(saver: S3Saver, number: int, channel: str) -> tuple[Any, list[An
     return found.get("seed"), [value for _, _, value in found["writes"]]
 
 
+@pytest.mark.parametrize("answers", ["arrive", "get lost at first"])
 @pytest.mark.parametrize("kept", [{"a": [1], "b": [1]}, {"b": [1]}], ids=["all of them", "those to one channel"])
-def test_a_child_that_is_put_beside_the_removal_of_its_parent_keeps_the_writes(two: Two, kept: dict[str, Any]) -> None:
+def test_a_child_that_is_put_beside_the_removal_of_its_parent_keeps_the_writes(
+    two: Two, kept: dict[str, Any], answers: str
+) -> None:
     pruner, runner = two
     put(runner, 1, {"a": [0], "b": [0]})
     put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
     runner.put_writes(config_of("thread", 2), [("a", 1), ("b", 1)], "task")
     put(runner, 3, kept, unchanged={channel: "3" for channel in "ab" if channel not in kept}, **opened("a"))
-    beside: Beside = between(pruner, Beside)
+    beside: Beside = between(pruner, lambda inner: Beside(inner if answers == "arrive" else Repeating(inner)))
     beside.before = once(
         puts_ledger, lambda: put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
     )
@@ -78,16 +81,6 @@ def test_a_removal_that_is_taken_back_for_a_child_shows_nothing_that_was_pruned_
     assert contributed(remover, 5, "a") == ([0], [1])
 
 
-def test_a_removal_of_which_the_first_answers_get_lost_is_known_to_be_done(two: Two) -> None:
-    remover, other = two
-    put(remover, 1)
-    put(remover, 2)
-    counting: Counting = between(remover, lambda inner: Counting(Repeating(inner)))
-    remover.prune(["thread"])
-    assert sum(map(puts_ledger, counting.calls)) == 1
-    assert numbers(other.list(config_of("thread"))) == [2]
-
-
 @pytest.mark.parametrize("removal", ["delete", "prune"])
 def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again(
     two: Two, moto_url: str, later: Callable[[float], None], removal: str
@@ -107,6 +100,43 @@ def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again
     found = remover.get_tuple(config_of("thread"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+# What becomes the latest
+
+
+def test_a_question_whose_checkpoint_is_the_latest_again_is_found_although_its_marker_was_deleted(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    remover, asking = two
+    asking.put_writes(put(asking, 1), QUESTION, "task")
+    put(asking, 2, run_id="a run's")
+    later(200)
+    assert list(asking.interrupts()) == []  # which deletes the marker
+    remover.delete_for_runs(["a run's"])
+    assert [each.value for each in asking.interrupts()] == ["sure?"]
+
+
+def test_a_prune_that_leaves_the_latest_marks_no_question_again(two: Two, moto_url: str) -> None:
+    pruner, asking = two
+    put(asking, 1)
+    asking.put_writes(put(asking, 2), QUESTION, "task")
+    put(asking, 3, space="sub", parent=0)
+    put(asking, 4, space="sub")
+    before = keys(moto_url, "i/")
+    pruner.prune(["thread"])
+    assert keys(moto_url, "i/") == before
+
+
+def test_a_thread_of_which_all_runs_were_removed_begins_anew(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    remover, runner = two
+    put(runner, 1, run_id="a run's")
+    remover.delete_for_runs(["a run's"])
+    begun_at = time.time_ns() // 1000 + 60_000_000
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: begun_at)
+    put(runner, 2)
+    (found,) = remover.threads()
+    assert found.created_at.timestamp() == begun_at / 1_000_000
 
 
 # Processes that are suspended between two requests
@@ -159,6 +189,32 @@ def test_what_was_removed_and_swept_just_after_it_was_read_or_stored_is_not_reli
     found = remover.get_tuple(config_of("thread"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+def test_a_put_that_was_suspended_while_nothing_was_removed_is_stored_once(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    runner, _ = two
+    put(runner, 1, {"large": "x" * 20_000, "n": 1})
+    counting: Counting = counted(runner)
+    beside = Beside(counting)
+    beside.before = once(lambda call: isinstance(call, Put), lambda: later(400))
+    runner.transport = beside
+    put(runner, 2, {"n": 2}, unchanged={"large": "1"})
+    assert counting.kinds == {"Put": 1, "Get": 1}
+
+
+def test_an_older_ledger_that_arrives_later_does_not_count(two: Two) -> None:
+    remover, reader = two
+    put(remover, 1)
+    put(remover, 2)
+    surveyor, transport = reader.store._surveyor, reader.store.transport  # type: ignore[attr-defined]
+    asked_at = surveyor.elapsed()
+    older = transport.execute(Get(surveyor.keys.ledger("thread")))
+    remover.prune(["thread"])
+    assert numbers(reader.list(config_of("thread"))) == [2]
+    surveyor.parsed_ledger("thread", older, asked_at)
+    assert len(surveyor.memory.thread("thread").unseen) == 1
 
 
 def test_a_question_whose_process_was_suspended_before_it_was_stored_is_found(
@@ -232,6 +288,33 @@ def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is
     with S3Saver.from_conn_string(moto_url):
         assert keys(moto_url, "t/=thread/") == []
     check("copy")
+
+
+def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
+    one, other = two
+    one.put_writes(put(one, 1), [("n", 1)], "task")
+    one.delete_thread("thread")
+    later(400)
+    beside: Beside = between(one, Beside)
+    beside.before = once(lambda call: isinstance(call, Get) and "/w" in call.key, other.setup)
+    one.setup()
+    assert keys(moto_url, "t/") == []
+
+
+def test_a_sweep_leaves_a_copy_that_is_being_made(two: Two, later: Callable[[float], None]) -> None:
+    copier, sweeping = two
+    for number in (1, 2):
+        put(copier, number, thread="source")
+
+    def sweep() -> None:
+        later(400)
+        sweeping.setup()
+
+    beside: Beside = between(copier, Beside)
+    copies = iter(range(2))
+    beside.before = once(lambda call: isinstance(call, Copy) and next(copies) == 1, sweep)
+    copier.copy_thread("source", "target")
+    assert numbers(sweeping.list(config_of("target"))) == [2, 1]
 
 
 def test_a_question_that_is_asked_again_is_found_although_the_marker_of_a_crash_is_deleted_beside_it(

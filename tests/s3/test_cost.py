@@ -116,16 +116,19 @@ def test_a_special_write_is_one_put_more_and_a_question_one_more_for_its_marker(
     assert len(transport.steps) == 2
 
 
-def test_neither_writes_nor_the_checkpoint_that_they_become_send_again_what_is_stored(saver: S3Saver) -> None:
-    state = [f"{at} ".ljust(1500, ".") for at in range(20)]
-    more = [*state, "more".ljust(1500, ".")]
-    config = put(saver, {"long": state})
+def test_a_question_of_a_subgraph_is_one_put(saver: S3Saver) -> None:
+    config = put(saver, {"n": 0}, {"configurable": {"thread_id": "thread", "checkpoint_ns": "sub"}})
     transport = counted(saver)
-    saver.put_writes(config, [("long", more)], "task")
-    put(saver, {"long": more}, config)
-    assert transport.kinds == {"Put": 2}
-    assert sent_bytes(transport) < 15_000
-    assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"long": more}
+    saver.put_writes(config, QUESTION, "task")
+    assert transport.kinds == {"Put": 1}
+
+
+def test_an_id_that_is_too_long_for_a_key_is_stored_once_in_a_process(saver: S3Saver) -> None:
+    config: Any = {"configurable": {"thread_id": "thread" * 20, "checkpoint_ns": ""}}
+    transport = counted(saver)
+    for number in range(3):
+        config = put(saver, {"n": number}, config)
+    assert transport.kinds == {"Put": 1 + 3, "Get": 1}
 
 
 def test_writes_that_are_there_already_cost_a_look(saver: S3Saver) -> None:

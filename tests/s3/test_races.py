@@ -209,6 +209,47 @@ def test_writes_are_seen_although_a_copy_that_ended_in_the_middle_hides_their_na
     assert found.pending_writes == [("task", "n", 3)]
 
 
+def test_writes_that_are_added_pass_over_a_name_that_a_copy_hides_that_ended_in_the_middle(two: Two) -> None:
+    copier, other = two
+    other.put_writes(put(other, 1, thread="target"), [("n", 2)], "task")
+    copier.put_writes(put(copier, 1, thread="source"), [("n", 3), ("n", 4)], "task")
+
+    def die(call: Call) -> None:
+        if stores_writes(call):
+            raise Crash
+
+    beside: Beside = between(copier, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        copier.copy_thread("source", "target")
+    beside.before = lambda call: None
+    copier.put_writes(config_of("target", 1), [("n", 5), ("n", 6)], "task")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2), ("task", "n", 6)]
+
+
+def test_writes_of_a_copy_that_is_being_made_are_not_seen(two: Two) -> None:
+    copier, other = two
+    config = put(copier, 1, thread="source")
+    copier.copy_thread("source", "target")
+    for task in ("one", "two"):
+        copier.put_writes(config, [("n", 2)], task)
+    stored = iter(range(2))
+
+    def die(call: Call) -> None:
+        if stores_writes(call) and next(stored) == 1:
+            raise Crash
+
+    beside: Beside = between(copier, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.pending_writes == []
+
+
 def test_a_copy_adds_its_writes_after_those_that_another_stores_beside_it_and_hides_none(two: Two) -> None:
     copier, other = two
     config = put(copier, 1, thread="source")

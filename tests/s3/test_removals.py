@@ -139,6 +139,53 @@ def test_a_thread_of_which_all_runs_were_removed_begins_anew(two: Two, monkeypat
     assert found.created_at.timestamp() == begun_at / 1_000_000
 
 
+def test_writes_that_were_removed_are_stored_again_beside_them(two: Two, moto_url: str) -> None:
+    remover, runner = two
+    for saver in two:
+        saver.put_writes(put(saver, 1), [("n", 2)], "task")
+        remover.delete_thread("thread")
+    with S3Saver.from_conn_string(moto_url) as fresh:
+        fresh.put_writes(put(fresh, 1), [("n", 2), ("n", 3)], "task")
+    found = runner.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2), ("task", "n", 3)]
+
+
+# Questions and their markers
+
+
+def test_a_question_is_found_although_somebody_has_looked_while_it_was_being_asked(two: Two) -> None:
+    asking, listing = two
+    config = put(asking, 1)
+    beside: Beside = between(asking, Beside)
+    looks: list[Any] = []
+    beside.before = once(
+        lambda call: isinstance(call, Put) and "/x" in call.key, lambda: looks.extend(listing.interrupts())
+    )
+    asking.put_writes(config, QUESTION, "task")
+    assert looks == []
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+def test_the_marker_of_a_question_that_never_came_is_deleted(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    asking, listing = two
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/x" in call.key:
+            raise Crash
+
+    beside: Beside = between(asking, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        asking.put_writes(config_of("thread", 1), QUESTION, "task")
+    assert len(keys(moto_url, "i/")) == 1
+    later(200)
+    assert list(listing.interrupts()) == []
+    assert keys(moto_url, "i/") == []
+
+
 # Processes that are suspended between two requests
 
 

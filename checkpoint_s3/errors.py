@@ -85,6 +85,8 @@ def _translated(error: Exception, where: str) -> CheckpointError:
             return UnsupportedOperation(f"{said.rstrip('.: ')}; {_ADVICE[code]}")
         if code in _PASSING_CODES or status >= 500 or status in (409, 429):
             return StoreUnavailable(said)
+        if code == "404":
+            return StoreUnavailable(f"{said}; check that the endpoint is that of an object store")
         return CheckpointError(said)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return UnsupportedOperation(
@@ -107,8 +109,8 @@ def _translated(error: Exception, where: str) -> CheckpointError:
 
 
 def is_missing(error: ClientError) -> bool:
-    """Whether the object of a call does not exist."""
-    return _code(error) in ("NoSuchKey", "404", "NotFound")
+    """Whether the object of a call does not exist. A 404 alone is not S3's, but of something between."""
+    return _code(error) == "NoSuchKey"
 
 
 def is_beyond(error: ClientError) -> bool:

@@ -101,6 +101,10 @@ class Group:
     def visible(self) -> CheckpointObject | None:
         return self.checkpoint if self.retired is None else None
 
+    def has_writes_to(self, channels: Collection[str]) -> bool:
+        """Whether the checkpoint exists and has kept its writes to these channels: a retired one has kept only some."""
+        return self.checkpoint is not None and (self.retired is None or self.retired.issuperset(channels))
+
     @property
     def current(self) -> list[ThreadObject]:
         """All objects but the ``others``."""

@@ -138,12 +138,17 @@ class Memory:
         self._weigh(key)
         return space
 
-    def remember(self, key: CheckpointKey, snapshot: Snapshot) -> None:
+    def remember(self, key: CheckpointKey, snapshot: Snapshot, nonce: bytes | None) -> None:
+        """Keep a checkpoint for the next one, unless the thread's ledger is no longer the one with this ``nonce``.
+
+        What a process has read or stored before it was suspended may have been removed since, and deleted, so that not
+        even the ledger tells. Other calls may already have noticed.
+        """
         thread, place = self.thread(key.thread_id), key.namespace
         space = self.space(place)
         with self._lock:
-            if checkpoint_digest(snapshot.name.text()) in thread.unseen:
-                return  # removed while it was being read
+            if thread.nonce != nonce or checkpoint_digest(snapshot.name.text()) in thread.unseen:
+                return
             space.snapshots[key.checkpoint_id] = snapshot
             space.snapshots.move_to_end(key.checkpoint_id)
             while len(space.snapshots) > SNAPSHOTS:

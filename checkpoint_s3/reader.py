@@ -100,6 +100,7 @@ class Reader:
 
         With ``remember``, the next checkpoint can be stored on top of each without reading it again.
         """
+        nonces = {group.thread_id: self.memory.thread(group.thread_id).nonce for group in groups} if remember else {}
         keys: dict[str, None] = {}
         for group in groups:
             keys.update(dict.fromkeys(group.existing.state_keys))
@@ -119,7 +120,8 @@ class Reader:
         if remember:
             for group, stored in zip(groups, found, strict=True):
                 held = [items[key] for key in group.existing.state_keys]
-                self.memory.remember(stored.record.key, snapshot_of(group.existing.parsed, held, stored))
+                snapshot = snapshot_of(group.existing.parsed, held, stored)
+                self.memory.remember(stored.record.key, snapshot, nonces[group.thread_id])
         return found
 
     def replaced(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:

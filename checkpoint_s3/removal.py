@@ -88,10 +88,17 @@ class Remover:
     def _retain(self, thread_id: str, choosing: Callable[[Iterable[Placed]], Choice]) -> Operation[None]:
         """Remove the visible checkpoints of a thread that are not chosen, and what only they need.
 
-        ``choosing`` is told all checkpoints of the thread.
+        ``choosing`` is told all checkpoints of the thread. If a child of one that was removed has been put meanwhile,
+        the removal is taken back, and begins again.
+
+        Raises:
+            ConflictError: others kept changing the thread.
         """
+        seen: set[str] = set()
 
         def retaining(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+            seen.clear()
+            seen.update(names_of(groups))
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
@@ -106,7 +113,29 @@ class Remover:
                 state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
-        yield from self._amend(thread_id, retaining)
+        for _ in range(_ATTEMPTS):
+            change = yield from self._amend(thread_id, retaining)
+            if change is None:
+                return
+            ((_, groups),) = yield from self._surveyor.survey([thread_id])
+            if not (yield from self._has_orphan(groups, seen)):
+                return
+            yield from self.amend(thread_id, partial(_taken_back, *change))
+        raise kept_changing(thread_id, "written")
+
+    def _has_orphan(self, groups: Sequence[Group], seen: Collection[str]) -> Operation[bool]:
+        """Whether a checkpoint that was not ``seen`` before a removal lacks writes of its parent to its open channels.
+
+        What it refers to by its name stays in any case (see `carriers`).
+        """
+        new = [group for group in groups if group.visible and group.existing.name not in seen]
+        heads = yield from self._reader.heads([group.existing for group in new])
+        parents = {group.place: group for group in groups}
+        for group, head in zip(new, heads, strict=True):
+            opened, parent = head.record.open_channels, parents.get((group.space, head.record.parent_id or ""))
+            if opened and parent is not None and not parent.has_writes_to(opened):
+                return True
+        return False
 
     def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
         """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
@@ -142,18 +171,18 @@ class Remover:
         changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
         *,
         damaged: bool = False,
-    ) -> Operation[None]:
-        """`amend`, with a change that may take requests."""
+    ) -> Operation[tuple[Ledger, Ledger] | None]:
+        """`amend`, with a change that may take requests. Returns the ledgers before and after, if it was changed."""
         note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
             ((state, groups),) = yield from self._surveyor.survey([thread_id], damaged=damaged)
             ledger = yield from changing(state, groups)
             if ledger is None:
-                return
+                return None
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
             yield note
             if (yield from self.replace(thread_id, state, ledger)):
-                return
+                return state.ledger, ledger
         raise kept_changing(thread_id, "written")
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
@@ -326,4 +355,17 @@ def _hiding(
         updated_at=updated_at,
         hidden=(*ledger.hidden, (state.now, digests)),
         retired=retired,
+    )
+
+
+def _taken_back(before: Ledger, after: Ledger, state: State, _: Sequence[Group]) -> Ledger:
+    """The ledger with what a removal hid when it changed ``before`` to ``after``; others may have changed it since.
+
+    What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
+    """
+    ledger, gone = state.ledger, after.removed - before.removed
+    return replace(
+        ledger,
+        hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),
+        retired={**ledger.retired, **before.retired},
     )

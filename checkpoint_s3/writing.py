@@ -81,7 +81,7 @@ class Writer:
             later = replace(checkpoint, written_at=written_at + 1)
             return (yield from self.put(later, values, chunks, unchanged))
         segments = (Segment(name.label, planned.own, planned.own.size), *planned.behind)
-        memory.remember(key, Snapshot(name, segments, planned.live))
+        memory.remember(key, Snapshot(name, segments, planned.live), known.nonce)
         return Missing()
 
     def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
@@ -140,10 +140,8 @@ class Writer:
         if known is not None:  # if the ledger hid it, it would have been forgotten
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
-        for group in grouped((yield from self._listed(parent)), state.ledger):
-            if group.checkpoint is not None:
-                return group.retired is None or group.retired.issuperset(checkpoint.open_channels)
-        return False
+        groups = grouped((yield from self._listed(parent)), state.ledger)
+        return any(group.has_writes_to(checkpoint.open_channels) for group in groups)
 
     # Writes
 

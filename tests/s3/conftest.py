@@ -6,15 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import pytest
 
+from checkpoint_s3 import S3Saver
 from checkpoint_s3.connections import make_client
 from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import Found, Page, S3Transport
 from tests.servers import s3
+
+Two: TypeAlias = tuple[S3Saver, S3Saver]
 
 SERVICE = "CHECKPOINT_TEST_S3_URL"
 
@@ -78,6 +81,20 @@ def radosgw_url(radosgw_endpoint: str) -> str:
 @pytest.fixture
 def moto_url(moto_endpoint: str) -> str:
     return ready(moto_endpoint)
+
+
+@pytest.fixture
+def two(moto_url: str) -> Iterator[Two]:
+    """Savers that know nothing of each other, as in two processes."""
+    with S3Saver.from_conn_string(moto_url) as one, S3Saver.from_conn_string(moto_url) as other:
+        yield one, other
+
+
+@pytest.fixture
+def careless(radosgw_url: str) -> Iterator[Two]:
+    """Savers on a store that deletes objects whatever the condition is."""
+    with S3Saver.from_conn_string(radosgw_url) as one, S3Saver.from_conn_string(radosgw_url) as other:
+        yield one, other
 
 
 @pytest.fixture

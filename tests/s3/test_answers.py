@@ -96,6 +96,10 @@ def is_ledger(request: Request) -> bool:
     return request.method == "PUT" and request.key.endswith("/!")
 
 
+def is_asking_for_the_ledger(request: Request) -> bool:
+    return request.method == "GET" and request.key.endswith("/!")
+
+
 def is_put(request: Request) -> bool:
     return request.method == "PUT"
 
@@ -274,6 +278,24 @@ def test_a_page_of_something_else_at_the_endpoint_is_not_an_answer(
                 act()
     proxy.pass_all()
     assert read(url) == ([1], [])
+
+
+def test_a_404_of_something_else_is_not_a_missing_object(saver: S3Saver, url: str, proxy: Proxy) -> None:
+    """A proxy answers so when it has lost its way to the store. S3 itself says which object is missing."""
+    put(saver, 1)
+    saver.delete_thread("thread")
+    page = Answer(404, (("Content-Type", "text/plain"),), b"404 page not found")
+    with S3Saver.from_conn_string(url, deadline=0) as impatient:
+        for act, fails in (
+            (lambda: impatient.get_tuple(CONFIG), is_asking_for_the_ledger),  # which says that the thread was deleted
+            (lambda: impatient.delete_thread("thread"), is_asking_for_the_ledger),
+            (lambda: list(impatient.threads()), is_asking_for_the_ledger),
+        ):
+            fault = proxy.arm(Fault(page, "before", fails, times=1000))
+            with pytest.raises(StoreUnavailable, match="404"):
+                act()
+            assert fault.met >= 1
+    proxy.pass_all()
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,21 @@ def test_a_special_write_is_one_put_more_and_a_question_one_more_for_its_marker(
     assert len(transport.steps) == 2
 
 
+def test_a_question_of_a_subgraph_is_one_put(saver: S3Saver) -> None:
+    config = put(saver, {"n": 0}, {"configurable": {"thread_id": "thread", "checkpoint_ns": "sub"}})
+    transport = counted(saver)
+    saver.put_writes(config, QUESTION, "task")
+    assert transport.kinds == {"Put": 1}
+
+
+def test_an_id_that_is_too_long_for_a_key_is_stored_once_in_a_process(saver: S3Saver) -> None:
+    config: Any = {"configurable": {"thread_id": "thread" * 20, "checkpoint_ns": ""}}
+    transport = counted(saver)
+    for number in range(3):
+        config = put(saver, {"n": number}, config)
+    assert transport.kinds == {"Put": 1 + 3, "Get": 1}
+
+
 def test_writes_that_are_there_already_cost_a_look(saver: S3Saver) -> None:
     config = put(saver, {"n": 0})
     saver.put_writes(config, [("a", 1)], "task")
@@ -234,7 +249,8 @@ def counted_in_short(saver: S3Saver) -> Counting:
 LONG_NAME = "a subgraph with a name that is too long for a key:{:02}"
 
 
-def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_url: str) -> None:
+@pytest.mark.parametrize(("name", "most"), [("sub", 3), ("ä", 8)], ids=["behind the root", "before it: all names"])
+def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_url: str, name: str, most: int) -> None:
     config: Any = CONFIG
     ids = []
     for number in range(120):
@@ -242,7 +258,7 @@ def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_u
         ids.append(config["configurable"]["checkpoint_id"])
         if number in (60, 70):
             inner = put(
-                saver, {"n": number}, {"configurable": {"thread_id": "thread", "checkpoint_ns": f"sub:{number}"}}
+                saver, {"n": number}, {"configurable": {"thread_id": "thread", "checkpoint_ns": f"{name}:{number}"}}
             )
             ids.append(inner["configurable"]["checkpoint_id"])
     thread: Any = {"configurable": {"thread_id": "thread"}}
@@ -251,10 +267,10 @@ def test_a_page_of_a_long_thread_lists_a_page_of_names(saver: S3Saver, radosgw_u
         for listing in (reader.list, reader.history):
             transport.forget()
             assert [_id(each) for each in listing(thread, limit=10)] == ids[:-11:-1]
-            assert transport.kinds["List"] <= 3
+            assert transport.kinds["List"] <= most
             transport.forget()
             assert [_id(each) for each in listing(thread, before=config_with(ids[75]), limit=10)] == ids[74:64:-1]
-            assert transport.kinds["List"] <= 3
+            assert transport.kinds["List"] <= most
             assert [_id(each) for each in listing(thread)] == ids[::-1]
 
 
@@ -417,6 +433,18 @@ def test_pruning_looks_at_each_checkpoint_once_however_many_namespaces_there_are
     assert places.looks <= 2 * 50
 
 
+def test_removing_the_checkpoints_of_a_run_reads_no_others_of_threads_without_it(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    for number in range(20):
+        put(saver, {"n": number}, config_of_thread(number), run_id=f"{number}")
+    with S3Saver.from_conn_string(radosgw_url) as remover:
+        transport = counted(remover)
+        remover.delete_for_runs(["7"])
+        assert sum(isinstance(call, Get) and "/t/" in call.key for call in transport.calls) == 1
+    assert len(list(saver.threads())) == 19
+
+
 def test_removing_the_checkpoints_of_a_run_compares_none_of_a_thread_with_all_others(
     saver: S3Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,9 +551,12 @@ def test_a_checkpoint_with_more_writes_than_one_listing_names_is_read_with_all_o
     for number in range(105):
         saver.put_writes(config, [("a", number)], f"task-{number:03}")
     with S3Saver.from_conn_string(radosgw_url) as reader:
+        transport = counted(reader)
         for asked in (CONFIG, config):
+            transport.forget()
             found = reader.get_tuple(asked)
             assert found is not None
+            assert transport.kinds["List"] == 2
             assert sorted(value for _, _, value in found.pending_writes or ()) == list(range(105))
         found = reader.get_tuple(older)
         assert found is not None

@@ -13,7 +13,7 @@ from checkpoint_base import CorruptCheckpoint
 from checkpoint_base.listings import PendingInterrupt
 from checkpoint_s3 import S3Saver
 from tests.s3.bucket import content, keys, move, overwrite
-from tests.s3.threads import config_of, put
+from tests.s3.threads import config_of, numbers, put
 
 
 @pytest.fixture
@@ -149,3 +149,32 @@ def test_objects_of_others_among_the_markers_are_passed_over(saver: S3Saver, mot
     assert {each.thread_id for each in saver.threads()} == {"good", "bad"}
     saver.delete_thread("bad")
     assert set(names) <= set(keys(moto_url, ""))
+
+
+def test_removing_a_run_says_which_thread_is_damaged_and_removes_it_from_all_others(
+    saver: S3Saver, moto_url: str
+) -> None:
+    for thread in ("good", "bad"):
+        put(saver, 2, thread=thread, run_id="a run's")
+    [*_, key] = sorted((key for key in keys(moto_url, "t/=bad/") if "/c" in key), reverse=True)
+    overwrite(moto_url, key, flip(30)(content(moto_url, key)))
+    with S3Saver.from_conn_string(moto_url) as other:
+        with pytest.raises(CorruptCheckpoint, match="bad"):
+            other.delete_for_runs(["a run's"])
+        assert numbers(other.list(config_of("good"))) == [1]
+
+
+def test_a_damaged_ledger_keeps_no_run_from_being_removed_from_other_threads_but_its_own_from_a_put(
+    saver: S3Saver, moto_url: str
+) -> None:
+    put(saver, 2, thread="bad")
+    saver.prune(["bad"])
+    [ledger] = keys(moto_url, "l/")
+    overwrite(moto_url, ledger, flip(20)(content(moto_url, ledger)))
+    put(saver, 2, thread="good", run_id="a run's")
+    with S3Saver.from_conn_string(moto_url) as other:
+        other.delete_for_runs(["a run's"])
+        assert numbers(other.list(config_of("good"))) == [1]
+        assert [each.thread_id for each in other.interrupts() if not each.error] == ["good"]
+        with pytest.raises(CorruptCheckpoint, match="bad"):  # although a listing has just read the ledger
+            put(other, 3, thread="bad")

@@ -59,6 +59,20 @@ def test_namespaces_and_threads_are_remembered_up_to_a_number_also_those_that_ho
     assert counting.kinds == {"Put": 1}
 
 
+def test_the_chunks_of_writes_are_remembered_up_to_a_limit(saver: S3Saver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "DRAFT_BYTES", 300_000)
+    for number in range(10):
+        saver.put_writes(config_of("thread", 1), [("x", os.urandom(100_000))], f"task {number}")
+    assert 100_000 < remembered(saver)[2] <= 300_000
+
+
+def test_of_facts_the_last_ones_are_remembered() -> None:
+    facts = memory.Recent[str, int](3)
+    for at, key in enumerate("abcad"):
+        facts.remember({key: at})
+    assert facts.known("abcd") == {"a": 3, "c": 2, "d": 4}
+
+
 def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
     saver: S3Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +108,7 @@ def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() 
     noting.start()
     try:
         for _ in range(3000):
-            known.remember(key, Snapshot(name, (), frozenset()))
+            known.remember(key, Snapshot(name, (), frozenset()), None)
             space.written = {("1", f"task-{number}"): (1, {0}) for number in range(300)}
     finally:
         done.set()

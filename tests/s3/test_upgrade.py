@@ -55,3 +55,15 @@ def test_objects_of_a_later_version_are_refused_and_neither_taken_for_damaged_no
                 call()
         put(other, 1, thread="third")
     assert {key: content(moto_url, key) for key in before} == before
+
+
+def test_a_thread_of_a_later_version_keeps_no_other_from_being_swept(
+    saver: S3Saver, moto_url: str, later: Callable[[float], None]
+) -> None:
+    [ledger] = keys(moto_url, "l/")
+    overwrite(moto_url, ledger, of_a_later_format(content(moto_url, ledger)))
+    saver.delete_thread("old")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert keys(moto_url, "t/=old/") == []
+        assert len(keys(moto_url, "t/=new/")) == 2

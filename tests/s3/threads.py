@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from langgraph.types import Interrupt
+
 from checkpoint_s3 import S3Saver
+
+QUESTION = [("__interrupt__", (Interrupt("sure?", id="i"),))]
 
 
 def id_of(number: int) -> str:

@@ -157,3 +157,24 @@ def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
 def counted(saver: S3Saver) -> Counting:
     counting: Counting = between(saver, Counting)
     return counting
+
+
+# Calls, for hooks
+
+
+def lists(folder: str) -> Any:
+    """Matches the listings of a folder below the prefix."""
+    return lambda call: isinstance(call, List) and f"/{folder}" in call.prefix
+
+
+def deletes(folder: str) -> Any:
+    """Matches the deletions in a folder below the prefix."""
+    return lambda call: isinstance(call, Delete) and f"/{folder}" in call.key
+
+
+def puts_ledger(call: Call) -> bool:
+    return isinstance(call, Put) and "/l/" in call.key
+
+
+def stores_writes(call: Call) -> bool:
+    return isinstance(call, Put) and "/t/" in call.key and call.key.rpartition("/")[2].startswith("w")

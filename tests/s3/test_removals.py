@@ -1,0 +1,440 @@
+"""What is removed beside a run that goes on, and what is swept beside it: what somebody relies on stays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from checkpoint_base import ConflictError
+from checkpoint_s3 import S3Saver
+from checkpoint_s3.layout import id_segment
+from checkpoint_s3.transport import Call, Copy, Get, Put
+from tests.s3.bucket import keys
+from tests.s3.conftest import Two
+from tests.s3.threads import QUESTION, config_of, id_of, numbers, put
+from tests.s3.transports import Beside, Counting, Crash, Repeating, between, counted, deletes, lists, once, puts_ledger
+
+# Removals beside a run that goes on
+
+
+def opened(*channels: str) -> dict[str, Any]:
+    """Metadata that says which channels are rebuilt from the ancestors' writes."""
+    return {"counters_since_delta_snapshot": {channel: [1, 1] for channel in channels}}
+
+
+def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two) -> None:
+    pruner, runner = two
+    put(runner, 1, {"a": [0], "b": [0]})
+    put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
+    runner.put_writes(config_of("thread", 2), [("a", 1), ("b", 1)], "task")
+    # A branch that needs the writes to one of the channels only.
+    put(pruner, 3, {"b": [1]}, unchanged={"a": "3"}, **opened("a"))
+    pruner.prune(["thread"])
+    with pytest.raises(ConflictError, match="has been removed since"):
+        put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
+    put(runner, 5, {"b": [1]}, parent=2, unchanged={"a": "5"}, **opened("a"))
+    history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
+    assert [value for _, _, value in history["a"]["writes"]] == [1]
+    assert numbers(pruner.list(config_of("thread"))) == [5, 3]
+
+
+def contributed(saver: S3Saver, number: int, channel: str) -> tuple[Any, list[Any]]:
+    """What the ancestors of a checkpoint have of a channel: the value to start from, and their writes."""
+    found = saver.get_delta_channel_history(config=config_of("thread", number), channels=[channel])[channel]
+    return found.get("seed"), [value for _, _, value in found["writes"]]
+
+
+@pytest.mark.parametrize("answers", ["arrive", "get lost at first"])
+@pytest.mark.parametrize("kept", [{"a": [1], "b": [1]}, {"b": [1]}], ids=["all of them", "those to one channel"])
+def test_a_child_that_is_put_beside_the_removal_of_its_parent_keeps_the_writes(
+    two: Two, kept: dict[str, Any], answers: str
+) -> None:
+    pruner, runner = two
+    put(runner, 1, {"a": [0], "b": [0]})
+    put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
+    runner.put_writes(config_of("thread", 2), [("a", 1), ("b", 1)], "task")
+    put(runner, 3, kept, unchanged={channel: "3" for channel in "ab" if channel not in kept}, **opened("a"))
+    beside: Beside = between(pruner, lambda inner: Beside(inner if answers == "arrive" else Repeating(inner)))
+    beside.before = once(
+        puts_ledger, lambda: put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
+    )
+    pruner.prune(["thread"])
+    assert numbers(pruner.list(config_of("thread"))) == [4]
+    assert [contributed(pruner, 4, channel) for channel in "ab"] == [([0], [1])] * 2
+
+
+def test_a_removal_that_is_taken_back_for_a_child_shows_nothing_that_was_pruned_before(two: Two) -> None:
+    remover, runner = two
+    put(runner, 1, {"a": [0]})
+    put(runner, 2, {}, unchanged={"a": "2"}, **opened("a"))
+    runner.put_writes(config_of("thread", 2), [("a", 1)], "task")
+    put(runner, 3, {}, unchanged={"a": "3"}, run_id="a run's", **opened("a"))
+    remover.prune(["thread"])
+    put(runner, 4, {"a": [0, 1]})
+    beside: Beside = between(remover, Beside)
+    beside.before = once(puts_ledger, lambda: put(runner, 5, {}, parent=3, unchanged={"a": "5"}, **opened("a")))
+    remover.delete_for_runs(["a run's"])
+    assert numbers(remover.list(config_of("thread"))) == [5, 4]
+    assert contributed(remover, 5, "a") == ([0], [1])
+
+
+@pytest.mark.parametrize("removal", ["delete", "prune"])
+def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again(
+    two: Two, moto_url: str, later: Callable[[float], None], removal: str
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+    put(runner, 1, {"large": large, "n": 1})
+    if removal == "prune":
+        put(remover, 2)
+        remover.prune(["thread"])
+    else:
+        remover.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert not any("/c" in key and id_segment(id_of(1)) in key for key in keys(moto_url, "t/"))
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+# What becomes the latest
+
+
+def test_a_question_whose_checkpoint_is_the_latest_again_is_found_although_its_marker_was_deleted(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    remover, asking = two
+    asking.put_writes(put(asking, 1), QUESTION, "task")
+    put(asking, 2, run_id="a run's")
+    later(200)
+    assert list(asking.interrupts()) == []  # which deletes the marker
+    remover.delete_for_runs(["a run's"])
+    assert [each.value for each in asking.interrupts()] == ["sure?"]
+
+
+def test_a_prune_that_leaves_the_latest_marks_no_question_again(two: Two, moto_url: str) -> None:
+    pruner, asking = two
+    put(asking, 1)
+    asking.put_writes(put(asking, 2), QUESTION, "task")
+    put(asking, 3, space="sub", parent=0)
+    put(asking, 4, space="sub")
+    before = keys(moto_url, "i/")
+    pruner.prune(["thread"])
+    assert keys(moto_url, "i/") == before
+
+
+def test_a_thread_of_which_all_runs_were_removed_begins_anew(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    remover, runner = two
+    put(runner, 1, run_id="a run's")
+    remover.delete_for_runs(["a run's"])
+    begun_at = time.time_ns() // 1000 + 60_000_000
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: begun_at)
+    put(runner, 2)
+    (found,) = remover.threads()
+    assert found.created_at.timestamp() == begun_at / 1_000_000
+
+
+def test_writes_that_were_removed_are_stored_again_beside_them(two: Two, moto_url: str) -> None:
+    remover, runner = two
+    for saver in two:
+        saver.put_writes(put(saver, 1), [("n", 2)], "task")
+        remover.delete_thread("thread")
+    with S3Saver.from_conn_string(moto_url) as fresh:
+        fresh.put_writes(put(fresh, 1), [("n", 2), ("n", 3)], "task")
+    found = runner.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.pending_writes == [("task", "n", 2), ("task", "n", 3)]
+
+
+# Questions and their markers
+
+
+def test_a_question_is_found_although_somebody_has_looked_while_it_was_being_asked(two: Two) -> None:
+    asking, listing = two
+    config = put(asking, 1)
+    beside: Beside = between(asking, Beside)
+    looks: list[Any] = []
+    beside.before = once(
+        lambda call: isinstance(call, Put) and "/x" in call.key, lambda: looks.extend(listing.interrupts())
+    )
+    asking.put_writes(config, QUESTION, "task")
+    assert looks == []
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+def test_the_marker_of_a_question_that_never_came_is_deleted(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    asking, listing = two
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/x" in call.key:
+            raise Crash
+
+    beside: Beside = between(asking, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        asking.put_writes(config_of("thread", 1), QUESTION, "task")
+    assert len(keys(moto_url, "i/")) == 1
+    later(200)
+    assert list(listing.interrupts()) == []
+    assert keys(moto_url, "i/") == []
+
+
+# Processes that are suspended between two requests
+
+
+def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_it_again(
+    two: Two, moto_url: str, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+    put(runner, 1, {"large": large, "n": 1})
+    put(remover, 2)
+
+    def suspend() -> None:
+        remover.prune(["thread"])
+        later(400)
+        with S3Saver.from_conn_string(moto_url):
+            pass
+
+    began_at = time.time_ns() // 1000 - 400_000_000  # as the clock says afterwards
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: began_at)
+    beside: Beside = between(runner, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/c" in call.key, suspend)
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+@pytest.mark.parametrize("last", [Get, Put], ids=["read", "stored"])
+def test_what_was_removed_and_swept_just_after_it_was_read_or_stored_is_not_relied_on(
+    two: Two, moto_url: str, later: Callable[[float], None], last: type[Call]
+) -> None:
+    remover, runner = two
+    large = "x" * 20_000
+
+    def suspend() -> None:
+        put(remover, 2)
+        remover.prune(["thread"])
+        later(400)
+        with S3Saver.from_conn_string(moto_url):
+            pass
+        assert runner.get_tuple(config_of("thread", 2)) is not None  # another task of the process goes on first
+
+    beside: Beside = between(runner, Beside)
+    beside.after = once(lambda call: isinstance(call, last) and "/c" in call.key, suspend)
+    put(runner if last is Put else remover, 1, {"large": large, "n": 1})
+    runner.get_tuple(config_of("thread", 1))
+    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+
+
+def test_a_put_that_was_suspended_while_nothing_was_removed_is_stored_once(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    runner, _ = two
+    put(runner, 1, {"large": "x" * 20_000, "n": 1})
+    counting: Counting = counted(runner)
+    beside = Beside(counting)
+    beside.before = once(lambda call: isinstance(call, Put), lambda: later(400))
+    runner.transport = beside
+    put(runner, 2, {"n": 2}, unchanged={"large": "1"})
+    assert counting.kinds == {"Put": 1, "Get": 1}
+
+
+def test_an_older_ledger_that_arrives_later_does_not_count(two: Two) -> None:
+    remover, reader = two
+    put(remover, 1)
+    put(remover, 2)
+    surveyor, transport = reader.store._surveyor, reader.store.transport  # type: ignore[attr-defined]
+    asked_at = surveyor.elapsed()
+    older = transport.execute(Get(surveyor.keys.ledger("thread")))
+    remover.prune(["thread"])
+    assert numbers(reader.list(config_of("thread"))) == [2]
+    surveyor.parsed_ledger("thread", older, asked_at)
+    assert len(surveyor.memory.thread("thread").unseen) == 1
+
+
+def test_a_question_whose_process_was_suspended_before_it_was_stored_is_found(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    asking, listing = two
+    config = put(asking, 1)
+
+    def suspend() -> None:
+        later(200)
+        assert list(listing.interrupts()) == []  # which deletes the marker
+
+    beside: Beside = between(asking, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/x" in call.key, suspend)
+    asking.put_writes(config, QUESTION, "task")
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+# Sweeping
+
+
+def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    pruner, runner = two
+    large = "x" * 20_000
+    put(pruner, 1, {"large": large, "n": 1})
+    put(pruner, 2, {"n": 2}, unchanged={"large": "1"})  # stands on the object of the first
+    pruner.prune(["thread"])
+    later(400)
+
+    def go_on() -> None:
+        assert runner.get_tuple(config_of("thread")) is not None
+        put(pruner, 3)
+        pruner.prune(["thread"])
+
+    with S3Saver.from_conn_string(moto_url) as sweeper:
+        beside: Beside = between(sweeper, Beside)
+        beside.after = once(lists("r/"), go_on)
+        sweeper.setup()
+    put(runner, 4, {"n": 4}, parent=2, unchanged={"large": "1"})
+    found = pruner.get_tuple(config_of("thread", 4))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": large, "n": 4}
+
+
+def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    one, other = two
+    state = [f"{at} " + "x" * 1500 for at in range(40)]
+    put(one, 1, {"long": state})
+    one.put_writes(config_of("thread", 1), [("long", [*state, "more"])], "task")  # stands on the checkpoint's chunks
+    put(one, 1, {"long": ["other"]})
+
+    def check(thread: str) -> None:
+        found = other.get_tuple(config_of(thread))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"long": ["other"]}
+        assert found.pending_writes == [("task", "long", [*state, "more"])]
+
+    check("thread")
+    one.copy_thread("thread", "copy")
+    check("copy")
+    one.prune(["thread"])
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        check("thread")
+    one.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert keys(moto_url, "t/=thread/") == []
+    check("copy")
+
+
+def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
+    one, other = two
+    one.put_writes(put(one, 1), [("n", 1)], "task")
+    one.delete_thread("thread")
+    later(400)
+    beside: Beside = between(one, Beside)
+    beside.before = once(lambda call: isinstance(call, Get) and "/w" in call.key, other.setup)
+    one.setup()
+    assert keys(moto_url, "t/") == []
+
+
+def test_a_sweep_leaves_a_copy_that_is_being_made(two: Two, later: Callable[[float], None]) -> None:
+    copier, sweeping = two
+    for number in (1, 2):
+        put(copier, number, thread="source")
+
+    def sweep() -> None:
+        later(400)
+        sweeping.setup()
+
+    beside: Beside = between(copier, Beside)
+    copies = iter(range(2))
+    beside.before = once(lambda call: isinstance(call, Copy) and next(copies) == 1, sweep)
+    copier.copy_thread("source", "target")
+    assert numbers(sweeping.list(config_of("target"))) == [2, 1]
+
+
+def test_a_question_that_is_asked_again_is_found_although_the_marker_of_a_crash_is_deleted_beside_it(
+    careless: Two, later: Callable[[float], None]
+) -> None:
+    asking, listing = careless
+    config = put(asking, 1)
+
+    def die(call: Call) -> None:
+        if isinstance(call, Put) and "/x" in call.key:
+            raise Crash
+
+    dying: Beside = between(asking, Beside)
+    dying.before = die
+    with pytest.raises(Crash):
+        asking.put_writes(config, QUESTION, "task")
+    dying.before = lambda call: None
+    later(200)
+    beside: Beside = between(listing, Beside)
+    beside.before = once(deletes("i/"), lambda: asking.put_writes(config, QUESTION, "task"))
+    assert [each.value for each in listing.interrupts()] == []
+    assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+def test_a_removal_beside_a_sweep_is_swept_later(
+    careless: Two, radosgw_url: str, later: Callable[[float], None]
+) -> None:
+    remover, sweeping = careless
+    put(remover, 1)
+    put(remover, 2)
+    remover.prune(["thread"])
+    later(400)
+    beside: Beside = between(sweeping, Beside)
+    beside.before = once(deletes("r/"), lambda: remover.delete_thread("thread"))
+    sweeping.setup()
+    later(400)
+    sweeping.setup()
+    assert keys(radosgw_url, "t/") == keys(radosgw_url, "r/") == []
+
+
+def test_deleting_threads_one_after_another_looks_at_each_once(two: Two, later: Callable[[float], None]) -> None:
+    remover, _ = two
+    counting: Counting = counted(remover)
+    for number in range(8):
+        put(remover, 1, thread=f"thread-{number}")
+
+    def cost(number: int) -> int:
+        counting.forget()
+        remover.delete_thread(f"thread-{number}")
+        return len(counting.calls)
+
+    alone = cost(0)
+    assert [cost(1), cost(2)] == [alone, alone]
+    later(130)  # out of sight for long enough to be read no more, but not to be deleted
+    assert cost(3) == alone
+    later(60)
+    assert cost(4) > alone  # deletes the first three
+    assert cost(5) == alone
+
+
+def test_pruning_a_thread_again_and_again_looks_at_what_is_due_once(two: Two, later: Callable[[float], None]) -> None:
+    pruner, _ = two
+    counting: Counting = counted(pruner)
+    put(pruner, 1)
+
+    def cost(number: int) -> int:
+        put(pruner, number)
+        counting.forget()
+        pruner.prune(["thread"])
+        return len(counting.calls)
+
+    later(10)  # from now on, whatever is stored seems to be copied, which takes a look more
+    alone = cost(2)
+    later(190)
+    assert cost(3) > alone
+    assert cost(4) <= alone

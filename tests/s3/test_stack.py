@@ -1,0 +1,70 @@
+"""How many objects hold a checkpoint's state, which of them are left behind, and what is not sent again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from checkpoint_s3 import S3Saver
+from checkpoint_s3.stack import MAX_OBJECTS
+from checkpoint_s3.transport import Get, Put
+from tests.s3 import threads
+from tests.s3.threads import config_of, put
+from tests.s3.transports import counted
+
+
+@pytest.fixture
+def saver(radosgw_url: str) -> Iterator[S3Saver]:
+    """On a store that refuses keys of more than 1024 bytes."""
+    with S3Saver.from_conn_string(radosgw_url) as opened:
+        yield opened
+
+
+def objects_read(url: str, number: int) -> tuple[int, dict[str, Any]]:
+    """How many objects it takes to read a checkpoint in another process, and the state."""
+    with S3Saver.from_conn_string(url) as reader:
+        transport = counted(reader)
+        found = reader.get_tuple(config_of("thread", number))
+    assert found is not None
+    read = [call for call in transport.calls if isinstance(call, Get) and "/t/" in call.key]
+    return len(read), found.checkpoint["channel_values"]
+
+
+@pytest.mark.parametrize("longer", ["", "x" * 200], ids=["ids of usual length", "long ids"])
+def test_ever_smaller_steps_are_in_as_many_objects_as_a_name_can_refer_to(
+    saver: S3Saver, radosgw_url: str, monkeypatch: pytest.MonkeyPatch, longer: str
+) -> None:
+    id_of = threads.id_of
+    monkeypatch.setattr(threads, "id_of", lambda number: id_of(number) + longer)
+    state: dict[str, Any] = {}
+    for number in range(1, 13):
+        state[f"step {number}"] = random.randbytes(2 ** (20 - number))
+        unchanged = {f"step {earlier}": f"{earlier}" for earlier in range(1, number)}
+        put(saver, number, {f"step {number}": state[f"step {number}"]}, unchanged=unchanged)
+        objects, found = objects_read(radosgw_url, number)
+        assert found == state
+        assert objects <= (MAX_OBJECTS if not longer else 2)
+
+
+def test_an_object_in_which_hardly_anything_is_needed_any_more_is_left_behind(saver: S3Saver, radosgw_url: str) -> None:
+    kept = random.randbytes(20_000)
+    put(saver, 1, {"large": random.randbytes(500_000), "kept": kept})
+    put(saver, 2, {"large": "small"}, unchanged={"kept": "1"})
+    assert objects_read(radosgw_url, 2) == (1, {"large": "small", "kept": kept})
+
+
+def test_neither_writes_nor_the_checkpoint_that_they_become_send_again_what_is_stored(saver: S3Saver) -> None:
+    state = [f"{at} ".ljust(1500, ".") for at in range(20)]
+    more = [*state, "more".ljust(1500, ".")]
+    config = put(saver, 1, {"long": state})
+    transport = counted(saver)
+    saver.put_writes(config, [("long", more)], "task")
+    put(saver, 2, {"long": more})
+    assert transport.kinds == {"Put": 2}
+    assert sum(len(call.body) for call in transport.calls if isinstance(call, Put)) < 15_000
+    found = saver.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"long": more}

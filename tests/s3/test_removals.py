@@ -151,6 +151,14 @@ def test_writes_that_were_removed_are_stored_again_beside_them(two: Two, moto_ur
     assert found.pending_writes == [("task", "n", 2), ("task", "n", 3)]
 
 
+def test_a_thread_without_a_root_checkpoint_is_listed_unless_metadata_is_asked_for(two: Two) -> None:
+    one, other = two
+    put(one, 1, thread="rootless", space="sub", team="a")
+    put(one, 1, team="a")
+    assert sorted(each.thread_id for each in other.threads()) == ["rootless", "thread"]
+    assert [each.thread_id for each in other.threads(metadata={"team": "a"})] == ["thread"]
+
+
 # Questions and their markers
 
 

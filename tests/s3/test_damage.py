@@ -125,6 +125,16 @@ def test_two_damaged_questions_of_a_task_are_listed_as_one_on_pages_of_any_lengt
     assert bad.pending_interrupts == 3
 
 
+def test_a_damaged_ordinary_write_is_no_question(saver: S3Saver, moto_url: str) -> None:
+    saver.put_writes(config_of("bad", 1), [("n", 1)], "another")
+    [key] = [key for key in keys(moto_url, "t/=bad/") if "/w" in key]
+    overwrite(moto_url, key, b"")
+    assert sorted(each.thread_id for each in saver.interrupts()) == ["bad", "good"]
+    (bad,) = saver.threads(thread_id="bad")
+    assert bad.error
+    assert bad.pending_interrupts == 1
+
+
 def test_copying_a_thread_that_has_lost_an_object_names_the_object(saver: S3Saver, moto_url: str) -> None:
     text = saver.get_tuple(config_of("bad")).checkpoint["channel_values"]["text"]  # type: ignore[union-attr]
     put(saver, 2, {"n": 2, "text": text}, thread="bad", unchanged={"text": "1"})

@@ -100,6 +100,35 @@ def test_a_copy_that_is_being_made_is_in_no_listing_of_everything(two: Two) -> N
 # Copies
 
 
+def test_a_copy_has_the_times_of_a_thread_whose_first_and_last_checkpoints_were_removed(two: Two) -> None:
+    copier, reader = two
+    for number in (1, 2):
+        put(copier, number, thread="source")
+    put(copier, 3, thread="source", run_id="a run's")
+    (before,) = reader.threads()
+    copier.delete_for_runs(["a run's"])
+    copier.prune(["source"])
+    copier.copy_thread("source", "target")
+    times = {each.thread_id: (each.created_at, each.updated_at) for each in reader.threads()}
+    assert times == dict.fromkeys(("source", "target"), (before.created_at, before.updated_at))
+
+
+def test_a_copy_under_an_id_that_is_too_long_for_a_key_is_among_the_threads(two: Two) -> None:
+    copier, reader = two
+    put(copier, 1, thread="source")
+    copier.copy_thread("source", "target" * 20)
+    assert sorted(each.thread_id for each in reader.threads()) == ["source", "target" * 20]
+
+
+def test_a_copy_of_a_question_whose_checkpoint_has_yet_to_arrive_is_found_once_it_has(two: Two) -> None:
+    copier, other = two
+    put(copier, 1, thread="source")
+    copier.put_writes(config_of("source", 2), QUESTION, "task")
+    copier.copy_thread("source", "target")
+    put(other, 2, thread="target")
+    assert [each.thread_id for each in other.interrupts()] == ["target"]
+
+
 @pytest.mark.parametrize("change", [0, 1], ids=["before it begins", "before it is revealed"])
 @pytest.mark.parametrize("removal", ["delete", "keep_latest"])
 def test_a_copy_is_whole_although_what_the_target_had_is_removed_beside_it(two: Two, change: int, removal: str) -> None:

@@ -151,6 +151,14 @@ def test_writes_that_were_removed_are_stored_again_beside_them(two: Two, moto_ur
     assert found.pending_writes == [("task", "n", 2), ("task", "n", 3)]
 
 
+def test_a_thread_without_a_root_checkpoint_is_listed_unless_metadata_is_asked_for(two: Two) -> None:
+    one, other = two
+    put(one, 1, thread="rootless", space="sub", team="a")
+    put(one, 1, team="a")
+    assert sorted(each.thread_id for each in other.threads()) == ["rootless", "thread"]
+    assert [each.thread_id for each in other.threads(metadata={"team": "a"})] == ["thread"]
+
+
 # Questions and their markers
 
 
@@ -337,13 +345,22 @@ def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is
     check("copy")
 
 
-def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
+def test_a_sweep_that_was_suspended_until_the_rest_was_swept_as_well_does_not_fail(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
     one, other = two
     one.put_writes(put(one, 1), [("n", 1)], "task")
-    one.delete_thread("thread")
+    put(one, 1)
+    one.prune(["thread"])  # removes the checkpoint that was replaced, on which the writes may stand
     later(400)
+
+    def suspend() -> None:
+        other.delete_thread("thread")
+        later(400)
+        other.setup()
+
     beside: Beside = between(one, Beside)
-    beside.before = once(lambda call: isinstance(call, Get) and "/w" in call.key, other.setup)
+    beside.before = once(lambda call: isinstance(call, Get) and "/w" in call.key, suspend)
     one.setup()
     assert keys(moto_url, "t/") == []
 

@@ -29,7 +29,7 @@ lowest: $(VENV)  ## run the tests of the saver and of each backend on the oldest
 	@build/lowest/bin/python -m pytest -q -n 3 --dist loadgroup -m 'not conformance_long' $(or $(ARGS), \
 		$(addprefix tests/,cli sqlite postgres redis s3) \
 		$(foreach backend,postgres redis s3,--ignore tests/$(backend)/test_conformance.py) \
-		$(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer importing earlier)))
+		$(addprefix tests/test_,$(addsuffix .py,saver saver_refusal codec serializer serializer_refusal serializer_reading serializer_stock transfer importing)))
 
 check: $(VENV)  ## lint, formatting, types, and that uv.lock fits pyproject.toml
 	@$(BIN)/ruff check --quiet --output-format concise

@@ -53,7 +53,8 @@ class Values:
         except CorruptCheckpoint as error:
             raise damage(f"{what}: {error}") from error
         except Exception as error:
-            raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}") from error
+            hint = ": was it encrypted with another key?" if "+" in typed[0] and isinstance(error, ValueError) else ""
+            raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}{hint}") from error
 
     def dump(self, value: Any, what: str) -> tuple[str, bytes]:
         """Return the serializer's tag and bytes."""

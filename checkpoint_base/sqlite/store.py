@@ -153,7 +153,10 @@ class SQLiteStore(CheckpointStore):
                 )
             return version
         if application or _only(db, "SELECT count(*) FROM sqlite_schema"):
-            raise SchemaMismatch(f"{self._transport.path} holds another program's tables: choose another file")
+            raise SchemaMismatch(
+                f"{self._transport.path} holds another program's tables: choose another file. If that program is "
+                "LangGraph's SqliteSaver, `checkpoints import` brings its threads along"
+            )
         return 0
 
     def _migrate(self, db: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.sqlite import SqliteSaver
 
 from checkpoint_base import SchemaMismatch, SQLiteSaver, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.sqlite import store as sqlite_store
@@ -31,6 +32,13 @@ def test_a_file_of_another_program_is_refused_and_left_alone(path: Path) -> None
     with pytest.raises(SchemaMismatch, match="another program's tables"), SQLiteSaver(path):
         pass
     assert path.read_bytes() == before
+
+
+def test_a_file_of_langgraph_s_saver_is_refused_with_a_word_on_how_to_bring_its_threads_along(path: Path) -> None:
+    with SqliteSaver.from_conn_string(str(path)) as other:
+        other.setup()
+    with pytest.raises(SchemaMismatch, match="`checkpoints import` brings its threads along"), SQLiteSaver(path):
+        pass
 
 
 def test_a_file_that_is_refused_is_closed_again(path: Path) -> None:

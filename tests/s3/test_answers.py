@@ -36,6 +36,8 @@ ERRORS = {
     "503 slow down": error_answer(503, "SlowDown"),
     "503": error_answer(503, "ServiceUnavailable"),
     "400 timeout": error_answer(400, "RequestTimeout"),
+    "400 expired": error_answer(400, "ExpiredToken"),
+    "403 clocks differ": error_answer(403, "RequestTimeTooSkewed"),
     "reset": Cut,
 }
 """Which pass: the request may have been carried out, or not."""

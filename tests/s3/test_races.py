@@ -113,6 +113,43 @@ def test_a_copy_has_the_times_of_a_thread_whose_first_and_last_checkpoints_were_
     assert times == dict.fromkeys(("source", "target"), (before.created_at, before.updated_at))
 
 
+def test_a_question_is_copied_again_although_the_one_that_was_removed_is_still_stored(two: Two) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), QUESTION, "task")
+    copier.copy_thread("source", "target")
+    other.delete_thread("target")
+    copier.copy_thread("source", "target")
+    assert sorted(each.thread_id for each in other.interrupts()) == ["source", "target"]
+
+
+def test_a_question_is_copied_again_although_the_one_that_was_removed_is_swept_just_then(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    copier, other = two
+    copier.put_writes(put(copier, 1, thread="source"), QUESTION, "task")
+    copier.copy_thread("source", "target")
+    other.delete_thread("target")
+
+    def sweep() -> None:
+        later(400)
+        other.setup()
+
+    beside: Beside = between(copier, Beside)
+    beside.before = once(lambda call: isinstance(call, Put) and "/x" in call.key, sweep)
+    copier.copy_thread("source", "target")
+    assert sorted(each.thread_id for each in other.interrupts()) == ["source", "target"]
+
+
+def test_a_copy_replaces_what_was_put_to_its_target_later(two: Two) -> None:
+    copier, other = two
+    put(copier, 1, {"n": "copied"}, thread="source")
+    put(other, 1, {"n": "put later"}, thread="target")
+    copier.copy_thread("source", "target")
+    found = other.get_tuple(config_of("target"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"n": "copied"}
+
+
 def test_a_copy_under_an_id_that_is_too_long_for_a_key_is_among_the_threads(two: Two) -> None:
     copier, reader = two
     put(copier, 1, thread="source")
@@ -231,7 +268,8 @@ def test_writes_are_seen_although_a_copy_that_ended_in_the_middle_hides_their_na
     beside.before = die
     with pytest.raises(Crash):
         copier.copy_thread("source", "target")
-    other.put_writes(put(other, 1, thread="target"), [("n", 3)], "task")
+    other.put_writes(config_of("target", 1), [("n", 3)], "task")
+    put(other, 1, thread="target")
     beside.before = lambda call: None
     found = copier.get_tuple(config_of("target"))
     assert found is not None

@@ -345,6 +345,17 @@ def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is
     check("copy")
 
 
+def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
+    one, other = two
+    one.put_writes(put(one, 1), [("n", 1)], "task")
+    one.delete_thread("thread")
+    later(400)
+    beside: Beside = between(one, Beside)
+    beside.before = once(deletes("t/"), other.setup)
+    one.setup()
+    assert keys(moto_url, "t/") == keys(moto_url, "r/") == []
+
+
 def test_a_sweep_that_was_suspended_until_the_rest_was_swept_as_well_does_not_fail(
     two: Two, moto_url: str, later: Callable[[float], None]
 ) -> None:

@@ -407,6 +407,16 @@ def test_an_upload_of_which_a_part_fails_is_done_again_or_leaves_nothing(
         assert uploads(radosgw_endpoint, through) == []
 
 
+def test_large_writes_of_one_task_are_those_of_who_stored_them_first(radosgw_url: str) -> None:
+    for value in (LARGE, {**LARGE, "n": 2}):
+        with S3Saver.from_conn_string(radosgw_url) as saver:
+            saver.put_writes({"configurable": {**CONFIG["configurable"], "checkpoint_id": "1"}}, [("a", value)], "task")
+    made, *rest = checkpoint(n=1)
+    with open_saver(radosgw_url) as reader:
+        reader.put(CONFIG, {**made, "id": "1"}, *rest)
+        assert reader.get_tuple(CONFIG).pending_writes == [("task", "a", LARGE)]  # type: ignore[union-attr]
+
+
 def test_every_object_is_encrypted_as_it_was_asked_for(moto_endpoint: str) -> None:
     """On moto, which stores the header and needs no key for it."""
     with Proxy(moto_endpoint) as watching:

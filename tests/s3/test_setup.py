@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
 from checkpoint_s3.connections import make_client
 from tests.s3.conftest import ready
-from tests.s3.proxy import Proxy, ignoring, unsorted
+from tests.s3.proxy import Answer, Proxy, Request, ignoring, unsorted
 from tests.servers import s3
 
 
@@ -70,6 +71,22 @@ def test_a_store_that_lists_in_no_order_is_refused(proxy: Proxy, moto_endpoint: 
     proxy.returning = unsorted
     with (
         pytest.raises(UnsupportedOperation, match="does not list all keys in order"),
+        open_saver(s3.s3_url(proxy.url, prefix=prefix)),
+    ):
+        pass
+    assert stored(moto_endpoint, prefix) == {}
+
+
+def test_a_store_that_does_not_know_its_own_etags_again_is_refused(
+    proxy: Proxy, moto_endpoint: str, prefix: str
+) -> None:
+    def changed(request: Request, answer: Answer) -> Answer:
+        headers = [(name, value[::-1] if name.lower() == "etag" else value) for name, value in answer.headers]
+        return replace(answer, headers=tuple(headers))
+
+    proxy.returning = changed
+    with (
+        pytest.raises(UnsupportedOperation, match="does not accept `If-Match` with its own ETag"),
         open_saver(s3.s3_url(proxy.url, prefix=prefix)),
     ):
         pass

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from langgraph.types import Interrupt
 
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.stack import MAX_OBJECTS
@@ -68,3 +69,13 @@ def test_neither_writes_nor_the_checkpoint_that_they_become_send_again_what_is_s
     found = saver.get_tuple(config_of("thread"))
     assert found is not None
     assert found.checkpoint["channel_values"] == {"long": more}
+
+
+def test_a_question_whose_value_another_write_has_brought_is_marked_and_stored_once(saver: S3Saver) -> None:
+    question = (Interrupt("sure? ".ljust(3000, "."), id="i"),)
+    config = put(saver, 1)
+    saver.put_writes(config, [("asked", question)], "one")
+    transport = counted(saver)
+    saver.put_writes(config, [("__interrupt__", question)], "two")
+    assert transport.kinds == {"Put": 2}
+    assert [each.value for each in saver.interrupts()] == ["sure? ".ljust(3000, ".")]

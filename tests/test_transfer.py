@@ -475,7 +475,7 @@ def test_what_stands_in_for_what_was_pruned_is_retired_without_a_look_at_other_t
     for number in range(3):
         graphs.delta_graph(source, graphs.LONG).invoke(graphs.both(f"input {number}"), THREAD)
     source.prune(["t"])
-    ids = [f"t{number}" for number in range(8)]
+    ids = [f"t{number}" for number in range(12)]
     for thread_id in ids:
         source.copy_thread("t", thread_id)
     calls = []
@@ -489,9 +489,10 @@ def test_what_stands_in_for_what_was_pruned_is_retired_without_a_look_at_other_t
         for thread_id in ids:
             config: Any = {"configurable": {"thread_id": thread_id}}
             assert [*target.list(config)] == [*source.list(config)]
-    # The first one sets the target up. S3 asks for a ledger again when some seconds have passed. Looking at the threads
-    # before would take six more for the last one than for the second, at least.
-    assert max(calls[1:]) - min(calls[1:]) <= 4, calls
+    # The first one sets the target up. S3 asks for a ledger again when some seconds have passed, and may look again at
+    # the thread: five requests were seen. Looking at the threads before would take ten more for the last one than for
+    # the second, at least.
+    assert max(calls[1:]) - min(calls[1:]) <= 8, calls
 
 
 def test_runs_of_a_thread_that_is_named_are_removed_there_only(backend: Backend) -> None:

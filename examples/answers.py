@@ -15,7 +15,7 @@ refuses by raising an error counts for good, because LangGraph has stored it by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,14 +106,17 @@ class Answers:
         async with self._turn(await self._any_question(thread_id), self._any_question) as may_continue:
             yield may_continue
 
-    async def abandoned(self, graph: CompiledStateGraph[Any, Any, Any, Any], within: timedelta) -> AsyncIterator[str]:
+    async def abandoned(
+        self, graph: CompiledStateGraph[Any, Any, Any, Any], metadata: Mapping[str, Any], within: timedelta
+    ) -> AsyncIterator[str]:
         """The threads that have gone on within this time, but wait for nobody, are not done, and have no worker.
 
         Their worker died: no inbox lists them, and no answer continues them. They have not changed for a lease. A
-        thread at a static breakpoint looks the same, so the graph must have none.
+        thread at a static breakpoint looks the same, so the graph must have none. Its threads are those with this
+        metadata, which all of its runs pass.
         """
         oldest = datetime.now(UTC) - within
-        async for thread in self.saver.athreads():
+        async for thread in self.saver.athreads(metadata=metadata):
             if thread.updated_at < oldest:
                 return
             # Not `next`, which is empty, too, if only the end of a step is missing.

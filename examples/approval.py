@@ -54,6 +54,12 @@ def reject(state: Refund) -> Refund:
     return {"outcome": f"nothing paid to {state['customer']}", "done": ["reject"]}
 
 
+def config_of(order: str) -> RunnableConfig:
+    # The metadata tells this graph's threads from others in the store. It goes with every run, because listings filter
+    # by the metadata of a thread's latest checkpoint.
+    return {"configurable": {"thread_id": order}, "metadata": {"graph": "refund"}}
+
+
 def build_graph() -> StateGraph[Refund]:
     graph = StateGraph(Refund)
     graph.add_node("look_up", look_up)
@@ -72,7 +78,7 @@ def build_graph() -> StateGraph[Refund]:
 
 
 def ask(store: str, thread: str, amount: Decimal) -> None:
-    config: RunnableConfig = {"configurable": {"thread_id": thread}}
+    config = config_of(thread)
     with open_saver(store) as saver:
         graph = build_graph().compile(checkpointer=saver)
         if graph.get_state(config).values:
@@ -83,7 +89,7 @@ def ask(store: str, thread: str, amount: Decimal) -> None:
 
 
 def answer(store: str, thread: str, approve: bool) -> None:
-    config: RunnableConfig = {"configurable": {"thread_id": thread}}
+    config = config_of(thread)
     with open_saver(store) as saver:
         graph = build_graph().compile(checkpointer=saver)
         if not graph.get_state(config).interrupts:

@@ -14,11 +14,9 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from langchain_core.runnables import RunnableConfig
-
 from checkpoint_base import CheckpointError, open_saver
 from examples.answers import LEASE, Answers
-from examples.approval import build_graph
+from examples.approval import build_graph, config_of
 
 
 async def resume_everything(store: str, at_once: int, lease: timedelta = LEASE) -> int:
@@ -27,9 +25,6 @@ async def resume_everything(store: str, at_once: int, lease: timedelta = LEASE) 
         answers = Answers(saver, lease)
         graph = build_graph().compile(checkpointer=saver)
         free = asyncio.Semaphore(at_once)
-
-        def config_of(thread: str) -> RunnableConfig:
-            return {"configurable": {"thread_id": thread}, "metadata": {"graph": "refund"}}
 
         async def tell(thread: str) -> None:
             state = await graph.aget_state(config_of(thread))
@@ -50,7 +45,7 @@ async def resume_everything(store: str, at_once: int, lease: timedelta = LEASE) 
                     await tell(thread)
 
         waiting = list(dict.fromkeys([each.thread_id async for each in saver.ainterrupts(order="oldest")]))
-        abandoned = [thread async for thread in answers.abandoned(graph, within=timedelta(days=1))]
+        abandoned = [thread async for thread in answers.abandoned(graph, {"graph": "refund"}, timedelta(days=1))]
         results = await asyncio.gather(*map(resume, waiting), *map(go_on, abandoned), return_exceptions=True)
         failed = [(thread, result) for thread, result in zip(waiting + abandoned, results, strict=True) if result]
         for thread, error in failed:  # the answer is kept, so the next batch tries again

@@ -14,12 +14,11 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
-from langchain_core.runnables import RunnableConfig
 from pydantic import BaseModel
 
 from checkpoint_base import CheckpointSaver, InvalidKey, StoreUnavailable, open_saver
 from examples.answers import Answers
-from examples.approval import build_graph
+from examples.approval import build_graph, config_of
 
 
 @asynccontextmanager
@@ -46,7 +45,7 @@ class Decision(BaseModel):
 @app.post("/refunds/{order}", status_code=202)
 async def start(order: str, body: Order, request: Request) -> dict[str, Any]:
     """Start the refund of an order. It runs to its question and waits there."""
-    graph, config = request.app.state.graph, _config(order)
+    graph, config = request.app.state.graph, config_of(order)
     if (await graph.aget_state(config)).values:
         raise HTTPException(409, f"the refund of {order} was started before")
     await graph.ainvoke({"order": order, "amount": body.amount}, config)
@@ -56,7 +55,7 @@ async def start(order: str, body: Order, request: Request) -> dict[str, Any]:
 @app.get("/refunds/{order}")
 async def look(order: str, request: Request) -> dict[str, Any]:
     """The state of a refund."""
-    state = await request.app.state.graph.aget_state(_config(order))
+    state = await request.app.state.graph.aget_state(config_of(order))
     if not state.values:
         raise HTTPException(404, f"there is no refund of {order}")
     return {**state.values, "waits": bool(state.interrupts)}
@@ -87,7 +86,7 @@ async def answer(order: str, interrupt_id: str, body: Decision, request: Request
         raise HTTPException(409, f"{order} has been answered by somebody else")
     async with answers.turn(order) as may_continue:
         if may_continue:
-            refused = await answers.resume(request.app.state.graph, _config(order))
+            refused = await answers.resume(request.app.state.graph, config_of(order))
             if interrupt_id in refused:
                 raise HTTPException(422, refused[interrupt_id])
             return await look(order, request)
@@ -109,8 +108,3 @@ def invalid(_: Request, error: InvalidKey) -> Response:
 def _saver(request: Request) -> CheckpointSaver:
     saver: CheckpointSaver = request.app.state.saver
     return saver
-
-
-def _config(order: str) -> RunnableConfig:
-    # With every run, because listings filter by the metadata of a thread's latest checkpoint.
-    return {"configurable": {"thread_id": order}, "metadata": {"graph": "refund"}}

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from checkpoint_base import CheckpointSaver, PendingInterrupt, open_saver
 from examples import answers, resume_batch, service
 from examples.answers import Answers
-from examples.approval import build_graph
+from examples.approval import build_graph, config_of
 from tests.faults.backends import BACKENDS, Servers
 from tests.servers.processes import HOST, free_port
 
@@ -550,21 +550,21 @@ async def test_batches_that_run_at_once_resume_every_answered_thread_once(store:
         assert {each.thread_id async for each in saver.athreads(metadata={"graph": "refund"})} == set(decisions)
 
 
-async def test_of_batches_that_run_at_once_one_continues_a_thread_whose_worker_died(
-    store: str,
-) -> None:
-    lease = timedelta(seconds=2)
+async def test_of_batches_that_run_at_once_one_continues_a_thread_whose_worker_died(store: str) -> None:
+    lease, within = timedelta(seconds=2), timedelta(days=1)
     async with open_saver(store) as saver:
         graph = build_graph().compile(checkpointer=saver)
         for order in ("done", "died", "waits"):
-            await graph.ainvoke({"order": order, "amount": Decimal(5)}, config(order))
+            await graph.ainvoke({"order": order, "amount": Decimal(5)}, config_of(order))
         asked = await questions_by_thread(saver)
-        await graph.ainvoke(Command(resume={asked["done"].interrupt_id: True}), config("done"))
-        await graph.ainvoke(
-            Command(resume={asked["died"].interrupt_id: True}), config("died"), interrupt_before=["pay"]
-        )  # as if its worker had died there
+        for order, dies_before in (("done", []), ("died", ["pay"])):
+            answer: Any = Command(resume={asked[order].interrupt_id: True})
+            await graph.ainvoke(answer, config_of(order), interrupt_before=dies_before)
+        other: Any = StateGraph(Parallel).add_node("pay", lambda state: state).add_edge(START, "pay")
+        other = other.compile(checkpointer=saver)
+        await other.ainvoke({"one": "1"}, config("of another graph"), interrupt_before=["pay"])
         assert set(await questions_by_thread(saver)) == {"waits"}
-        assert [each async for each in Answers(saver).abandoned(graph, timedelta(days=1))] == []  # it may be at work
+        assert [each async for each in Answers(saver).abandoned(graph, {}, within)] == []  # it may be at work
     await asyncio.sleep(lease.total_seconds())
     assert await asyncio.gather(*(resume_batch.resume_everything(store, 8, lease) for _ in range(3))) == [0, 0, 0]
     async with open_saver(store) as saver, Answers(saver, lease).turn_of_abandoned("died") as mine:
@@ -572,6 +572,7 @@ async def test_of_batches_that_run_at_once_one_continues_a_thread_whose_worker_d
     for order in ("done", "died"):
         assert values(store, order)["done"] == EVERY_NODE_ONCE[True]
     assert values(store, "waits")["done"] == ["look_up"]
+    assert "outcome" not in values(store, "of another graph")
 
 
 async def questions_by_thread(saver: CheckpointSaver) -> dict[str, PendingInterrupt]:

@@ -13,7 +13,18 @@ from checkpoint_s3 import S3Saver, removal
 from checkpoint_s3.transport import Call, Copy, Get, Put
 from tests.s3.conftest import Two
 from tests.s3.threads import QUESTION, config_of, numbers, put
-from tests.s3.transports import Beside, Counting, Crash, between, counted, lists, once, puts_ledger, stores_writes
+from tests.s3.transports import (
+    Beside,
+    Counting,
+    Crash,
+    between,
+    counted,
+    dying,
+    lists,
+    once,
+    puts_ledger,
+    stores_writes,
+)
 
 # Readers beside writers
 
@@ -259,18 +270,10 @@ def test_a_copy_that_ends_in_the_middle_hides_nothing_that_another_copy_has_stor
 def test_writes_are_seen_although_a_copy_that_ended_in_the_middle_hides_their_name(two: Two) -> None:
     copier, other = two
     copier.put_writes(put(copier, 1, thread="source"), [("n", 2)], "task")
-
-    def die(call: Call) -> None:
-        if stores_writes(call):
-            raise Crash
-
-    beside: Beside = between(copier, Beside)
-    beside.before = die
-    with pytest.raises(Crash):
+    with dying(copier, stores_writes):
         copier.copy_thread("source", "target")
     other.put_writes(config_of("target", 1), [("n", 3)], "task")
     put(other, 1, thread="target")
-    beside.before = lambda call: None
     found = copier.get_tuple(config_of("target"))
     assert found is not None
     assert found.pending_writes == [("task", "n", 3)]
@@ -280,16 +283,8 @@ def test_writes_that_are_added_pass_over_a_name_that_a_copy_hides_that_ended_in_
     copier, other = two
     other.put_writes(put(other, 1, thread="target"), [("n", 2)], "task")
     copier.put_writes(put(copier, 1, thread="source"), [("n", 3), ("n", 4)], "task")
-
-    def die(call: Call) -> None:
-        if stores_writes(call):
-            raise Crash
-
-    beside: Beside = between(copier, Beside)
-    beside.before = die
-    with pytest.raises(Crash):
+    with dying(copier, stores_writes):
         copier.copy_thread("source", "target")
-    beside.before = lambda call: None
     copier.put_writes(config_of("target", 1), [("n", 5), ("n", 6)], "task")
     found = other.get_tuple(config_of("target"))
     assert found is not None
@@ -303,14 +298,7 @@ def test_writes_of_a_copy_that_is_being_made_are_not_seen(two: Two) -> None:
     for task in ("one", "two"):
         copier.put_writes(config, [("n", 2)], task)
     stored = iter(range(2))
-
-    def die(call: Call) -> None:
-        if stores_writes(call) and next(stored) == 1:
-            raise Crash
-
-    beside: Beside = between(copier, Beside)
-    beside.before = die
-    with pytest.raises(Crash):
+    with dying(copier, lambda call: stores_writes(call) and next(stored) == 1):
         copier.copy_thread("source", "target")
     found = other.get_tuple(config_of("target"))
     assert found is not None

@@ -15,7 +15,22 @@ from checkpoint_s3.transport import Call, Copy, Get, Put
 from tests.s3.bucket import keys
 from tests.s3.conftest import Two
 from tests.s3.threads import QUESTION, config_of, id_of, numbers, put
-from tests.s3.transports import Beside, Counting, Crash, Repeating, between, counted, deletes, lists, once, puts_ledger
+from tests.s3.transports import (
+    Beside,
+    Counting,
+    Repeating,
+    between,
+    counted,
+    deletes,
+    dying,
+    lists,
+    marks_question,
+    once,
+    puts_ledger,
+)
+
+LARGE = "x" * 20_000
+
 
 # Removals beside a run that goes on
 
@@ -81,13 +96,20 @@ def test_a_removal_that_is_taken_back_for_a_child_shows_nothing_that_was_pruned_
     assert contributed(remover, 5, "a") == ([0], [1])
 
 
+def assert_goes_on(runner: S3Saver, reader: S3Saver) -> None:
+    """A run goes on from the first checkpoint, which holds `LARGE`, and another process reads what it stores."""
+    put(runner, 3, {"large": LARGE, "n": 3}, parent=1, unchanged={"large": "1"})
+    found = reader.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"large": LARGE, "n": 3}
+
+
 @pytest.mark.parametrize("removal", ["delete", "prune"])
 def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again(
     two: Two, moto_url: str, later: Callable[[float], None], removal: str
 ) -> None:
     remover, runner = two
-    large = "x" * 20_000
-    put(runner, 1, {"large": large, "n": 1})
+    put(runner, 1, {"large": LARGE, "n": 1})
     if removal == "prune":
         put(remover, 2)
         remover.prune(["thread"])
@@ -96,10 +118,7 @@ def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again
     later(400)
     with S3Saver.from_conn_string(moto_url):
         assert not any("/c" in key and id_segment(id_of(1)) in key for key in keys(moto_url, "t/"))
-    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
-    found = remover.get_tuple(config_of("thread"))
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+    assert_goes_on(runner, remover)
 
 
 # What becomes the latest
@@ -179,14 +198,7 @@ def test_the_marker_of_a_question_that_never_came_is_deleted(
     two: Two, moto_url: str, later: Callable[[float], None]
 ) -> None:
     asking, listing = two
-
-    def die(call: Call) -> None:
-        if isinstance(call, Put) and "/x" in call.key:
-            raise Crash
-
-    beside: Beside = between(asking, Beside)
-    beside.before = die
-    with pytest.raises(Crash):
+    with dying(asking, marks_question):
         asking.put_writes(config_of("thread", 1), QUESTION, "task")
     assert len(keys(moto_url, "i/")) == 1
     later(200)
@@ -201,8 +213,7 @@ def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_i
     two: Two, moto_url: str, later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remover, runner = two
-    large = "x" * 20_000
-    put(runner, 1, {"large": large, "n": 1})
+    put(runner, 1, {"large": LARGE, "n": 1})
     put(remover, 2)
 
     def suspend() -> None:
@@ -215,10 +226,7 @@ def test_a_put_that_was_suspended_until_its_state_was_removed_and_swept_stores_i
     monkeypatch.setattr("checkpoint_base.saver.now", lambda: began_at)
     beside: Beside = between(runner, Beside)
     beside.before = once(lambda call: isinstance(call, Put) and "/c" in call.key, suspend)
-    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
-    found = remover.get_tuple(config_of("thread"))
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+    assert_goes_on(runner, remover)
 
 
 @pytest.mark.parametrize("last", [Get, Put], ids=["read", "stored"])
@@ -226,7 +234,6 @@ def test_what_was_removed_and_swept_just_after_it_was_read_or_stored_is_not_reli
     two: Two, moto_url: str, later: Callable[[float], None], last: type[Call]
 ) -> None:
     remover, runner = two
-    large = "x" * 20_000
 
     def suspend() -> None:
         put(remover, 2)
@@ -238,19 +245,16 @@ def test_what_was_removed_and_swept_just_after_it_was_read_or_stored_is_not_reli
 
     beside: Beside = between(runner, Beside)
     beside.after = once(lambda call: isinstance(call, last) and "/c" in call.key, suspend)
-    put(runner if last is Put else remover, 1, {"large": large, "n": 1})
+    put(runner if last is Put else remover, 1, {"large": LARGE, "n": 1})
     runner.get_tuple(config_of("thread", 1))
-    put(runner, 3, {"large": large, "n": 3}, parent=1, unchanged={"large": "1"})
-    found = remover.get_tuple(config_of("thread"))
-    assert found is not None
-    assert found.checkpoint["channel_values"] == {"large": large, "n": 3}
+    assert_goes_on(runner, remover)
 
 
 def test_a_put_that_was_suspended_while_nothing_was_removed_is_stored_once(
     two: Two, later: Callable[[float], None]
 ) -> None:
     runner, _ = two
-    put(runner, 1, {"large": "x" * 20_000, "n": 1})
+    put(runner, 1, {"large": LARGE, "n": 1})
     counting: Counting = counted(runner)
     beside = Beside(counting)
     beside.before = once(lambda call: isinstance(call, Put), lambda: later(400))
@@ -295,8 +299,7 @@ def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
     two: Two, moto_url: str, later: Callable[[float], None]
 ) -> None:
     pruner, runner = two
-    large = "x" * 20_000
-    put(pruner, 1, {"large": large, "n": 1})
+    put(pruner, 1, {"large": LARGE, "n": 1})
     put(pruner, 2, {"n": 2}, unchanged={"large": "1"})  # stands on the object of the first
     pruner.prune(["thread"])
     later(400)
@@ -313,7 +316,7 @@ def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
     put(runner, 4, {"n": 4}, parent=2, unchanged={"large": "1"})
     found = pruner.get_tuple(config_of("thread", 4))
     assert found is not None
-    assert found.checkpoint["channel_values"] == {"large": large, "n": 4}
+    assert found.checkpoint["channel_values"] == {"large": LARGE, "n": 4}
 
 
 def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
@@ -397,16 +400,8 @@ def test_a_question_that_is_asked_again_is_found_although_the_marker_of_a_crash_
 ) -> None:
     asking, listing = careless
     config = put(asking, 1)
-
-    def die(call: Call) -> None:
-        if isinstance(call, Put) and "/x" in call.key:
-            raise Crash
-
-    dying: Beside = between(asking, Beside)
-    dying.before = die
-    with pytest.raises(Crash):
+    with dying(asking, marks_question):
         asking.put_writes(config, QUESTION, "task")
-    dying.before = lambda call: None
     later(200)
     beside: Beside = between(listing, Beside)
     beside.before = once(deletes("i/"), lambda: asking.put_writes(config, QUESTION, "task"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from uuid import uuid4
 
@@ -67,28 +67,23 @@ def test_a_store_that_ignores_a_condition_is_refused(
     assert stored(moto_endpoint, prefix) == {}
 
 
-def test_a_store_that_lists_in_no_order_is_refused(proxy: Proxy, moto_endpoint: str, prefix: str) -> None:
-    proxy.returning = unsorted
-    with (
-        pytest.raises(UnsupportedOperation, match="does not list all keys in order"),
-        open_saver(s3.s3_url(proxy.url, prefix=prefix)),
-    ):
-        pass
-    assert stored(moto_endpoint, prefix) == {}
+def with_other_etags(_: Request, answer: Answer) -> Answer:
+    headers = [(name, value[::-1] if name.lower() == "etag" else value) for name, value in answer.headers]
+    return replace(answer, headers=tuple(headers))
 
 
-def test_a_store_that_does_not_know_its_own_etags_again_is_refused(
-    proxy: Proxy, moto_endpoint: str, prefix: str
+@pytest.mark.parametrize(
+    ("returning", "reason"),
+    [
+        (unsorted, "does not list all keys in order"),
+        (with_other_etags, "does not accept `If-Match` with its own ETag"),
+    ],
+)
+def test_a_store_whose_answers_are_of_no_use_is_refused(
+    proxy: Proxy, moto_endpoint: str, prefix: str, returning: Callable[[Request, Answer], Answer], reason: str
 ) -> None:
-    def changed(request: Request, answer: Answer) -> Answer:
-        headers = [(name, value[::-1] if name.lower() == "etag" else value) for name, value in answer.headers]
-        return replace(answer, headers=tuple(headers))
-
-    proxy.returning = changed
-    with (
-        pytest.raises(UnsupportedOperation, match="does not accept `If-Match` with its own ETag"),
-        open_saver(s3.s3_url(proxy.url, prefix=prefix)),
-    ):
+    proxy.returning = returning
+    with pytest.raises(UnsupportedOperation, match=reason), open_saver(s3.s3_url(proxy.url, prefix=prefix)):
         pass
     assert stored(moto_endpoint, prefix) == {}
 

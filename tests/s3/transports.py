@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3 import S3Saver
@@ -115,6 +118,21 @@ def once(matches: Callable[[Call], bool], act: Callable[[], object]) -> Callable
     return hook
 
 
+@contextmanager
+def dying(saver: S3Saver, matches: Callable[[Call], bool]) -> Iterator[None]:
+    """The process of a saver ends in this context, before a call that matches. Then another one goes on as the same."""
+
+    def die(call: Call) -> None:
+        if matches(call):
+            raise Crash
+
+    beside: Beside = between(saver, Beside)
+    beside.before = die
+    with pytest.raises(Crash):
+        yield
+    beside.before = lambda call: None
+
+
 class Counting(Between):
     """Counts calls by their kind, and the steps that they take: ``steps`` holds the calls of each request."""
 
@@ -170,6 +188,10 @@ def lists(folder: str) -> Any:
 def deletes(folder: str) -> Any:
     """Matches the deletions in a folder below the prefix."""
     return lambda call: isinstance(call, Delete) and f"/{folder}" in call.key
+
+
+def marks_question(call: Call) -> bool:
+    return isinstance(call, Put) and "/x" in call.key
 
 
 def puts_ledger(call: Call) -> bool:

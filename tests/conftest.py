@@ -51,7 +51,8 @@ ON_ONE_WORKER = frozenset(
     (
         "tests/postgres/test_indexes.py",  # stores of 100,000 checkpoints
         "tests/test_benchmarks.py",  # a small run
-        "tests/test_examples.py",  # every server
+        "tests/examples/test_answers.py",  # every server
+        "tests/examples/test_programs.py",  # every server
         "tests/test_wheel.py",  # environments with the wheel
     )
 )

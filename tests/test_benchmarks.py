@@ -119,13 +119,15 @@ def test_requests_of_http_are_counted_by_their_method(web_server: int) -> None:
 def test_a_distant_server_answers_that_much_later(web_server: int) -> None:
     import time
 
-    with distant(web_server, 0.1) as port, socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        client.recv(65536)
-        began = time.perf_counter()
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert client.recv(65536)
-        assert time.perf_counter() - began >= 0.1
+    with distant(web_server, 0.001) as port, socket.create_connection(("127.0.0.1", port)) as client:
+        took = []
+        for _ in range(500):
+            began = time.perf_counter()
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert client.recv(65536)
+            took.append(time.perf_counter() - began)
+    # The quickest one, which a busy machine delays least. It was 2.4 ms when waits were rounded up to milliseconds.
+    assert 0.001 <= min(took) < 0.002
 
 
 def test_what_a_saver_hands_to_its_store_is_counted(path: Path) -> None:

@@ -164,22 +164,24 @@ with SQLiteSaver.from_conn_string(":memory:") as saver:
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1 False\n"
 
 
-def test_the_provider_of_a_program_gets_the_spans() -> None:
+def test_the_provider_of_a_program_gets_the_spans_from_when_it_is_set_up() -> None:
     program = """
 import sys
-from checkpoint_base import SQLiteSaver
+from contextlib import nullcontext
+from checkpoint_base import SQLiteSaver, tracing
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 with SQLiteSaver.from_conn_string(":memory:") as saver:
     list(saver.threads())
+    is_free = isinstance(tracing.span("threads", saver.store), nullcontext)
     ended = InMemorySpanExporter()
     trace.set_tracer_provider(provider := TracerProvider())
     provider.add_span_processor(SimpleSpanProcessor(ended))
     list(saver.threads())
-    print([span.name for span in ended.get_finished_spans()])
+    print(is_free, [span.name for span in ended.get_finished_spans()])
 """
     command = [sys.executable, "-c", program]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert shown == "['checkpoint threads']\n"
+    assert shown == "True ['checkpoint threads']\n"

@@ -29,15 +29,15 @@ class PendingInterrupt:
     ``cursor`` as ``after=`` to continue behind this one.
 
     ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
-    is listed all the same, without ``value`` and ``interrupt_id``, and does not keep others from being listed. If its
-    time is damaged, ``created_at`` is the latest time that a `datetime` can have.
+    is listed all the same, without ``value`` and ``interrupt_id``, and keeps no others from being listed; leave its
+    answer to a process that can read it. If its time is damaged, ``created_at`` is the latest that a `datetime` has.
     """
 
     thread_id: str
     checkpoint_ns: str
     checkpoint_id: str
     task_id: str
-    interrupt_id: str
+    interrupt_id: str | None
     value: Any
     response_schema: Any
     created_at: datetime

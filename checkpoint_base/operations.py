@@ -377,11 +377,12 @@ class Operations:
                 return
             where = f"the interrupt of task {shown(found.write.task_id)} on {key.place}"
             associated = _associated_with_write(found.write)
+            asking: list[tuple[str | None, Any, Any]]
             try:
                 written = self.values.decode(found.write.value, found.chunks, where, associated=associated)
                 asking = [asked(question, where) for question in questions_in(written)]
             except UNREADABLE as unreadable:
-                asking, error = [("", None, None)], str(unreadable)
+                asking, error = [(None, None, None)], str(unreadable)
             for number, (interrupt_id, value, schema) in enumerate(asking[skip:], skip + 1):
                 is_last = number == len(asking)
                 yield PendingInterrupt(

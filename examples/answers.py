@@ -56,7 +56,7 @@ class Answers:
         async for question in self.saver.ainterrupts(thread_id=thread_id):
             writes = await self._writes(question)
             stored = writes.get(_answer_task(question, writes))
-            if stored is not None:
+            if stored is not None and question.interrupt_id:  # without: this process cannot read the question
                 found[question.interrupt_id] = stored["answer"]
         return found
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import operator
+import sqlite3
+import sys
+import types
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 from uuid import UUID
@@ -20,7 +23,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Command, interrupt
 
 from checkpoint_base import CheckpointSaver, ExactSerializer, SerializationError, SQLiteSaver, open_saver
-from tests.test_docs import Refund, python
+from tests.test_docs import ROOT, Refund, blocks, python
 
 
 def graph_that_asks(saver: CheckpointSaver, **compiled: Any) -> Any:
@@ -51,6 +54,25 @@ def test_a_run_is_removed_by_an_id_that_its_metadata_has(
         graph_that_asks(saver).invoke({"amount": 1}, {**THREAD, **named})
         saver.delete_for_runs([str(UUID(int=1))])
         assert list(saver.threads()) == [] if is_stored else len(list(saver.history(THREAD))) == 2
+
+
+def test_the_program_that_removes_idle_threads_passes_by_what_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with SQLiteSaver("app.db") as saver:
+        for thread_id in ("damaged", "idle", "waits", "new"):
+            config: Any = {"configurable": {"thread_id": thread_id}}
+            graph = graph_that_asks(saver)
+            graph.invoke({"amount": 1}, config)
+            if thread_id != "waits":
+                graph.invoke(Command(resume=True), config)
+        with closing(sqlite3.connect("app.db")) as db, db:
+            db.execute("UPDATE threads SET updated_at = 1 WHERE thread_id <> 'new'")
+            db.execute("UPDATE threads SET updated_at = -5 WHERE thread_id = 'damaged'")
+        (program,) = (each.text for each in blocks(ROOT / "docs" / "operating.md") if "limit = datetime" in each.text)
+        exec(program, {"open_saver": open_saver})
+        assert {each.thread_id for each in saver.threads()} == {"damaged", "waits", "new"}
 
 
 def test_what_a_run_wrote_to_the_checkpoint_before_it_outlives_it(tmp_path: Path) -> None:
@@ -97,6 +119,30 @@ def test_an_answer_without_an_id_may_be_given_to_another_question(by_id: bool) -
         graph.invoke(None, THREAD)
         assert graph.get_state(THREAD).values.get("answers") == (None if by_id else ["yes", "yes"])
         assert [each.value for each in saver.interrupts()] == (["second"] if by_id else [])
+
+
+def test_whoever_cannot_read_a_question_cannot_answer_it_by_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Order(pydantic.BaseModel):
+        amount: int
+
+    builder: Any = StateGraph(Refund)
+    builder.add_node("ask", lambda state: {"approved": interrupt(Order(amount=state["amount"]))})
+    builder.add_edge(START, "ask")
+    Order.__module__, Order.__qualname__ = "orders", "Order"
+    with SQLiteSaver(tmp_path / "a.db") as saver:
+        graph = builder.compile(checkpointer=saver)
+        monkeypatch.setitem(sys.modules, "orders", types.SimpleNamespace(Order=Order))
+        graph.invoke({"amount": 1}, THREAD)
+        monkeypatch.delitem(sys.modules, "orders")
+        [waiting] = saver.interrupts()
+        assert "orders" in str(waiting.error)
+        monkeypatch.setitem(sys.modules, "orders", types.SimpleNamespace(Order=Order))
+        with pytest.raises(TypeError):  # with any other text than an id, the node would take the whole for its answer
+            graph.invoke(Command(resume={waiting.interrupt_id: False}), THREAD)
+        assert [each.value for each in saver.interrupts()] == [Order(amount=1)]
+        assert "approved" not in graph.get_state(THREAD).values
 
 
 @pytest.mark.parametrize("answer", [None, {}])

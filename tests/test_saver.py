@@ -258,7 +258,7 @@ def test_what_somebody_wrote_to_the_channel_of_questions_is_listed_and_hides_no_
         saver.put_writes(stored, [("__interrupt__", value)], "task")
     odd, asks = saver.interrupts()
     assert (asks.thread_id, asks.value, asks.error) == ("asks", "go on?", None)
-    assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", "", None)
+    assert (odd.thread_id, odd.interrupt_id, odd.value) == ("odd", None, None)
     assert odd.error is not None
     assert "is no Interrupt of LangGraph" in odd.error
     asked = len(written) if isinstance(written, list) else 1

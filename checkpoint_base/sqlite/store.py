@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage, damage_of
+from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, SchemaMismatch, damage, damage_of
 from checkpoint_base.keys import MAX_ID_BYTES, CheckpointKey, NamespaceKey
 from checkpoint_base.records import (
     Ancestry,
@@ -52,6 +53,8 @@ from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transacti
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 
+_LOG = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _Act: TypeAlias = Callable[[sqlite3.Connection, int], None]
@@ -80,11 +83,11 @@ class SQLiteStore(CheckpointStore):
         return self._transport
 
     def setup(self) -> Operation[None]:
-        if (yield Transaction(self._version)) >= max(MIGRATIONS):
-            return
-        # The file keeps this setting. Readers and a writer do not wait for each other, and a commit is one write.
-        yield Setting("PRAGMA journal_mode = WAL")
-        yield Transaction(self._migrate, writes=True)
+        version, journal = yield Transaction(lambda db: (self._version(db), _only(db, "PRAGMA journal_mode")))
+        if journal not in ("wal", "memory"):
+            yield from self._switch_to_wal()
+        if version < max(MIGRATIONS):
+            yield Transaction(self._migrate, writes=True)
 
     def put(
         self,
@@ -139,6 +142,24 @@ class SQLiteStore(CheckpointStore):
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         return _read_of_many(lambda db: _interrupts(db, query))
+
+    def _switch_to_wal(self) -> Operation[None]:
+        """With a write-ahead log, readers and a writer do not wait for each other, and a commit is one write.
+
+        A file keeps this setting. A copy made by VACUUM INTO does not, and may lie where nobody can write.
+        """
+        try:
+            [(journal,)] = yield Setting("PRAGMA journal_mode = WAL")
+        except CheckpointError as error:
+            journal, reason = None, f": {error}"
+        else:
+            reason = ": its file system may not be local"
+        if journal != "wal":
+            _LOG.warning(
+                "%s has no write-ahead log, so its readers and writers wait for each other%s",
+                self._transport.path,
+                reason,
+            )
 
     def _version(self, db: sqlite3.Connection) -> int:
         """The version of our tables in the file; 0 when it has no tables at all."""

@@ -120,3 +120,39 @@ def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypat
         longest = wal_size(path)
     # Each time at twice the length.
     assert 1 <= asked.count("PRAGMA wal_checkpoint(TRUNCATE)") <= 1 + math.log2(longest / LIMIT)
+
+
+def test_a_copy_that_was_made_without_a_log_gets_one_so_that_readers_block_no_writer(
+    path: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.db"
+    with SQLiteSaver(path) as saver:
+        put(saver, 1)
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("VACUUM INTO ?", (str(copy),))
+    with closing(sqlite3.connect(copy)) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    with SQLiteSaver(copy, deadline=0) as saver, closing(sqlite3.connect(copy)) as reader:
+        _begin(reader)
+        put(saver, 2)
+        assert [each.metadata["step"] for each in saver.history(CONFIG)] == [2, 1]
+        assert reader.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_copy_that_cannot_be_given_a_log_is_read_without_and_says_so(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.db"
+    with SQLiteSaver(path) as saver:
+        put(saver, 1)
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("VACUUM INTO ?", (str(copy),))
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.01)
+    with closing(sqlite3.connect(copy)) as reader:
+        _begin(reader)
+        with SQLiteSaver(copy, deadline=0) as saver:
+            assert [each.metadata["step"] for each in saver.history(CONFIG)] == [1]
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "copy.db has no write-ahead log, so its readers and writers wait for each other: " in record.message
+    assert "locked" in record.message

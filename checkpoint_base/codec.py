@@ -97,7 +97,7 @@ class _Pack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One value taken apart: its record, all of its chunks, and what speeds up encoding the channel's next value."""
+    """One value taken apart: its record, all of its chunks, and what speeds up encoding the channel's next value, if any."""
 
     record: ValueRecord
     chunks: Mapping[ChunkId, Chunk]
@@ -173,7 +173,8 @@ class Codec:
         prefix = data[: layout.prefix_bytes]
         named = _named(type_)
         root = _root(_FORMAT, named, _checksum(_FORMAT, named, prefix, associated, checksum), prefix)
-        return Encoding(ValueRecord(root, b"".join(refs)), chunks, data, layout, packs)
+        record = ValueRecord(root, b"".join(refs))
+        return Encoding(record, chunks) if sealed else Encoding(record, chunks, data, layout, packs)
 
     def encode_whole(self, type_: str, data: bytes, *, associated: bytes) -> bytes:
         """Frame a value that is kept in one piece whatever its size; `decode` takes it as a record's root.

@@ -6,7 +6,7 @@ import pytest
 
 from checkpoint_base import cache
 from checkpoint_base.cache import RecentEncodings, SeenChunks
-from checkpoint_base.codec import Encoding
+from checkpoint_base.codec import Codec, Encoding
 from checkpoint_base.records import Chunk, ValueRecord
 
 
@@ -41,6 +41,15 @@ def test_of_a_thread_with_too_many_chunks_those_that_were_added_last_are_remembe
     seen.add("other", chunks(1, 2))
     assert seen.unseen("other", chunks(1, 2)) == {}
     assert seen.unseen("long", chunks(*range(3))) == chunks(*range(3))
+
+
+@pytest.mark.parametrize(("tag", "is_remembered"), [("msgpack", True), ("msgpack+aes", False)])
+def test_what_is_encrypted_is_not_remembered_because_its_next_value_shares_no_bytes(
+    tag: str, is_remembered: bool
+) -> None:
+    recent = RecentEncodings()
+    recent.remember("t", "", "a", Codec().encode(tag, bytes(1000)))
+    assert (recent.get("t", "", "a") is not None) == is_remembered
 
 
 def test_encodings_are_forgotten_by_the_bytes_that_they_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import psycopg
@@ -54,6 +55,9 @@ _REFUSALS = (
     "definition of service",
 )
 
+# What libpq quotes is the user's, a host or the path of a socket, and may have any of these words in it.
+_QUOTED = re.compile('"[^"]*"')
+
 # psycopg's message, and libpq's, for a resolver that may know the name in a minute.
 _NOT_RESOLVED_YET = (f"[Errno {int(socket.EAI_AGAIN)}]", "Temporary failure in name resolution")
 
@@ -65,8 +69,9 @@ def translated(error: Exception) -> CheckpointError:
     if isinstance(error, PoolClosed):
         return UnsupportedOperation(f"the connection pool is closed: {text}")
     if code is None and isinstance(error, psycopg.OperationalError):
-        is_passing = any(words in text for words in _NOT_RESOLVED_YET)
-        if not is_passing and any(refusal in text for refusal in _REFUSALS):
+        unquoted = _QUOTED.sub('""', text)
+        is_passing = any(words in unquoted for words in _NOT_RESOLVED_YET)
+        if not is_passing and any(refusal in unquoted for refusal in _REFUSALS):
             return UnsupportedOperation(f"PostgreSQL refuses the connection: {text}")
         return StoreUnavailable(f"PostgreSQL: {text}")
     if "ProactorEventLoop" in text:

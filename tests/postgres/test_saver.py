@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from random import Random
 from string import ascii_letters
 from types import SimpleNamespace
@@ -269,6 +270,27 @@ def test_the_event_loop_that_psycopg_refuses_on_windows_is_told_at_once(
         asyncio.run(saver.aget_tuple(CONFIG))
     assert [message for message in caplog.messages if "trying again" in message] == []
     saver.close()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        'connection to server at "certificates.internal" (10.0.0.1), port 5432 failed: Connection refused',
+        'connection failed: connection to server on socket "/run/invalid value/.s.PGSQL.5432" failed: No such file',
+    ],
+)
+def test_a_server_that_is_down_is_not_taken_for_a_refusal_by_its_name(refused: str) -> None:
+    assert type(translated(psycopg.OperationalError(refused))) is StoreUnavailable
+
+
+def test_a_socket_that_is_not_there_yet_is_waited_for_whatever_its_folder_is_called(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver = open_saver(f"postgresql:///postgres?host={tmp_path}/certificates", deadline=0.5)
+    with caplog.at_level("INFO", "checkpoint_base"), pytest.raises(StoreUnavailable, match="certificates"):
+        saver.get_tuple(CONFIG)
+    saver.close()
+    assert any("trying again" in message for message in caplog.messages)
 
 
 def test_a_resolver_that_fails_for_a_moment_is_asked_again() -> None:

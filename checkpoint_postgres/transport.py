@@ -117,7 +117,7 @@ class PostgresTransport:
             cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
         else:
             cursor.execute(request.sql)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.rownumber is not None else []
 
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         if connection.autocommit:
@@ -147,7 +147,7 @@ class PostgresTransport:
             await cursor.execute(request.sql, request.parameters, prepare=prepare, binary=True)
         else:
             await cursor.execute(request.sql)
-        return await cursor.fetchall() if cursor.description else []
+        return await cursor.fetchall() if cursor.rownumber is not None else []
 
 
 class _OwnAdapters:

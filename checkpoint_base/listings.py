@@ -80,30 +80,36 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A place in a listing: behind the record at ``after``, and behind ``skip`` items of the record ``within``."""
+    """A place in a listing: behind the record at ``after``, and behind ``skip`` items of the record ``within``.
+
+    As a text it names its ``listing``: in another one, or in another order, it would silently begin elsewhere.
+    """
 
     after: Position | None = None
     within: Position | None = None
     skip: int = 0
 
-    def text(self) -> str:
-        places = [_parsable(self.after), _parsable(self.within), self.skip]
+    def text(self, listing: str) -> str:
+        places = [listing, _parsable(self.after), _parsable(self.within), self.skip]
         return base64.urlsafe_b64encode(orjson.dumps(places)).decode().rstrip("=")
 
     @classmethod
-    def parse(cls, text: str | None) -> Cursor:
-        """Read a cursor that a listing returned. None is the beginning.
+    def parse(cls, text: str | None, listing: str) -> Cursor:
+        """Read a cursor that this listing returned. None is the beginning.
 
         Raises:
-            InvalidKey: no listing returned this.
+            InvalidKey: no listing returned this, or another one did.
         """
         if text is None:
             return cls()
         try:
-            after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            return cls(_position(after), _position(within), _whole(skip))
+            of, after, within, skip = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            cursor = cls(_position(after), _position(within), _whole(skip))
         except (ValueError, TypeError) as error:
             raise InvalidKey(f"{text!r} is not a cursor: pass one that a listing gave you, unchanged") from error
+        if of != listing:
+            raise InvalidKey(f"{text!r} is a cursor of another listing, {of}: pass one of {listing}")
+        return cursor
 
 
 def now() -> int:

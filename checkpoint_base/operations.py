@@ -328,6 +328,7 @@ class Operations:
         after: str | None,
     ) -> Listing[ThreadInfo]:
         wanted = _entries("metadata", metadata)
+        listing = f"threads, {order} first"
 
         def read(found: ThreadRecord) -> Iterator[ThreadInfo]:
             latest, error = self._listed_metadata(found.latest)
@@ -340,11 +341,11 @@ class Operations:
                     step=latest.get("step"),
                     pending_interrupts=found.questions,
                     metadata=latest,
-                    cursor=Cursor(found.position).text(),
+                    cursor=Cursor(found.position).text(listing),
                     error=error,
                 )
 
-        query = self._inbox_query(thread_id, wanted, order, Cursor.parse(after))
+        query = self._inbox_query(thread_id, wanted, order, Cursor.parse(after, listing))
         is_exact = self._is_exact(wanted)
         return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
 
@@ -359,7 +360,8 @@ class Operations:
         # A store continues behind a record, which may hold several questions. To continue between two of them, a cursor
         # names the record before theirs, and how many questions to skip.
         wanted = _entries("metadata", metadata)
-        cursor = Cursor.parse(after)
+        listing = f"interrupts, {order} first"
+        cursor = Cursor.parse(after, listing)
         query = self._inbox_query(thread_id, wanted, order, cursor)
         behind_cursor = replace(query, after=cursor.within)
         previous = cursor.after
@@ -384,7 +386,7 @@ class Operations:
             except UNREADABLE as unreadable:
                 asking, error = [(None, None, None)], str(unreadable)
             for number, (interrupt_id, value, schema) in enumerate(asking[skip:], skip + 1):
-                is_last = number == len(asking)
+                behind = Cursor(found.position) if number == len(asking) else Cursor(before, found.position, number)
                 yield PendingInterrupt(
                     thread_id=key.thread_id,
                     checkpoint_ns=key.checkpoint_ns,
@@ -395,7 +397,7 @@ class Operations:
                     response_schema=schema,
                     created_at=instant(found.write.written_at),
                     metadata=waiting,
-                    cursor=(Cursor(found.position) if is_last else Cursor(before, found.position, number)).text(),
+                    cursor=behind.text(listing),
                     error=error,
                 )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Interrupt
 
 from checkpoint_base import (
     ConflictError,
@@ -21,7 +24,7 @@ from checkpoint_base import (
     codec,
     open_saver,
 )
-from checkpoint_base.listings import Cursor
+from checkpoint_base.records import Order
 from tests.test_saver import CONFIG, config_of, put
 
 
@@ -128,6 +131,10 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
     assert len(list(saver.list(CONFIG))) == 1
 
 
+def cursor_text(*parts: Any) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
 @pytest.mark.parametrize(
     "cursor",
     [
@@ -137,17 +144,37 @@ def test_an_unknown_strategy_or_order_names_the_known_ones(saver: SQLiteSaver) -
         "é",
         "bnVsbA",
         "W1sxLDIsM10sbnVsbCwwXQ",
-        "W1s5MjIzMzcyMDM2ODU0Nzc1ODA4LCJhIiwiYiJdLG51bGwsMF0",  # a time of 2**63
-        "W1stMSwiYSIsImIiXSxudWxsLDBd",  # of -1
-        Cursor((1, "a\0", "b")).text(),
-        Cursor((1, "a", "\0")).text(),
-        Cursor(None, None, -1).text(),
-        Cursor(None, None, 0.5).text(),  # type: ignore[arg-type]
+        cursor_text("interrupts, newest first", [2**63, "a", "b"], None, 0),
+        cursor_text("interrupts, newest first", [-1, "a", "b"], None, 0),
+        cursor_text("interrupts, newest first", [1, "a\0", "b"], None, 0),
+        cursor_text("interrupts, newest first", [1, "a", "\0"], None, 0),
+        cursor_text("interrupts, newest first", [1, "a"], None, 0),
+        cursor_text("interrupts, newest first", None, None, -1),
+        cursor_text("interrupts, newest first", None, None, 0.5),
     ],
 )
 def test_a_cursor_from_elsewhere_is_refused(cursor: str, saver: SQLiteSaver) -> None:
     with pytest.raises(InvalidKey, match="is not a cursor"):
         saver.interrupts(after=cursor)
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_a_cursor_of_another_listing_or_order_is_refused(order: Order, saver: SQLiteSaver) -> None:
+    for thread_id in "ab":
+        stored = put(saver, {}, {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}})
+        saver.put_writes(stored, [("__interrupt__", [Interrupt("go on?", id="1")])], "task")
+    thread, question = next(saver.threads(order=order)), next(saver.interrupts(order=order))
+    assert len(list(saver.threads(order=order, after=thread.cursor))) == 1
+    assert len(list(saver.interrupts(order=order, after=question.cursor))) == 1
+    other: Order = "oldest" if order == "newest" else "newest"
+    for listing, chosen, cursor in (
+        (saver.threads, other, thread.cursor),
+        (saver.threads, order, question.cursor),
+        (saver.interrupts, other, question.cursor),
+        (saver.interrupts, order, thread.cursor),
+    ):
+        with pytest.raises(InvalidKey, match=f"of another listing, .*: pass one of {listing.__name__}, {chosen} first"):
+            listing(order=chosen, after=cursor)
 
 
 @pytest.mark.parametrize("serde", [None, JsonPlusSerializer(), EncryptedSerializer(None, JsonPlusSerializer())])

@@ -97,7 +97,7 @@ class _Pack(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One value taken apart: its record, all of its chunks, and what speeds up encoding the channel's next value, if any."""
+    """One value taken apart: its record, all of its chunks, and what speeds up encoding the next one, if any."""
 
     record: ValueRecord
     chunks: Mapping[ChunkId, Chunk]

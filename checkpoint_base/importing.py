@@ -44,8 +44,9 @@ def import_thread(source: AnySaver, target: CheckpointSaver, thread_id: str) -> 
     a time is held in memory, if ``source`` lists them one by one.
 
     Repeating it sends only what the target lacks, so it can be stopped at any time, and repeated when the thread has
-    continued in the source. Nothing should use the thread in the target meanwhile. If an error is raised, a thread
-    that the target did not have is removed there again, unless a store is unavailable.
+    continued in the source. Nothing should use the thread in the target meanwhile, nor before it is whole: what was
+    sent stays there if this is stopped, or a store becomes unavailable. If any other error is raised, a thread of which
+    the target had no checkpoint is removed there again.
 
     Raises:
         ConflictError: the target has checkpoints or writes of this thread that the source lacks; or some checkpoints

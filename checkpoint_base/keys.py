@@ -89,7 +89,7 @@ def several(name: str, given: Iterable[Item]) -> list[Item]:
     """Return the items of an argument that takes several ids or names; a text alone would count as its letters.
 
     Raises:
-        InvalidKey: it is a text, or has no items.
+        InvalidKey: it is a text, or nothing to iterate over.
     """
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         example = f"[{given!r}]" if isinstance(given, str) else "['…']"

@@ -57,8 +57,10 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Errors of every method: `InvalidKey` for ids that cannot be used, `SerializationError` for values that cannot be
     stored or rebuilt exactly, `CorruptCheckpoint` for damaged data, `StoreUnavailable` when the store does not answer
-    within ``deadline`` seconds, `ConflictError` when others change a thread too quickly for it to be read. A call that
-    raised one of the first two changed nothing.
+    within ``deadline`` seconds, `ConflictError` when others change a thread too quickly for it to be read,
+    `SchemaMismatch` when the store holds something else or was written by a later version, and `UnsupportedOperation`
+    for an argument that no saver takes, a closed saver, or a store that refuses access. A call that raised one of the
+    first two changed nothing.
 
     Args:
         store: where checkpoints are kept.
@@ -102,11 +104,13 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def setup(self) -> None:
         """Create what the store needs; safe to repeat, and to call from many processes at once."""
-        run(self._set_up(), self.transport)
+        with span("setup", self.store):
+            run(self._set_up(), self.transport)
 
     async def asetup(self) -> None:
         """`setup`, asynchronously."""
-        await arun(self._set_up(), self.transport)
+        with span("setup", self.store):
+            await arun(self._set_up(), self.transport)
 
     def close(self) -> None:
         """Release what this saver opened. Clones share it; a pool or client that was passed in stays open."""
@@ -118,7 +122,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     def __enter__(self) -> Self:
         try:
-            self.setup()
+            CheckpointSaver.setup(self)  # that of a subclass may have to be awaited
         except BaseException:
             self.close()  # `with` does not call `__exit__` when `__enter__` raises
             raise

@@ -11,7 +11,6 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
-from checkpoint_base.transport import run
 from checkpoint_base.urls import OptionReader, number, switch, take_options, text
 from checkpoint_postgres.connections import Connections, GivenConnection, GivenPool, OwnPools
 from checkpoint_postgres.schema import Schema
@@ -98,14 +97,6 @@ class AsyncPostgresSaver(PostgresSaver):
     async def setup(self) -> None:  # type: ignore[override]  # that is what this class is for
         """`CheckpointSaver.asetup`."""
         await self.asetup()
-
-    def __enter__(self) -> Self:
-        try:
-            run(self._set_up(), self.transport)
-        except BaseException:
-            self.close()  # `__exit__` is not called when `__enter__` raises
-            raise
-        return self
 
 
 def open_postgres(url: str, **options: Any) -> PostgresSaver:

@@ -56,6 +56,7 @@ def saver(program: Traced) -> Iterator[SQLiteSaver]:
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_every_call_has_a_span_within_that_of_its_caller(program: Traced, saver: SQLiteSaver, colour: str) -> None:
     calls: dict[str, tuple[Any, ...]] = {
+        "setup": (),
         "put": (CONFIG, empty_checkpoint(), {}, {}),
         "put_writes": (WAITING, [("channel", 1)], "task"),
         "get_tuple": (CONFIG,),

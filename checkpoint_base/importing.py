@@ -107,12 +107,6 @@ class _Interface:
             return await self.saver.aget_tuple(config)
         return dict([_listed(found) async for found in self.saver.alist(config)])
 
-    def close(self) -> None:
-        """It owns nothing."""
-
-    async def aclose(self) -> None:
-        """It owns nothing."""
-
 
 def _import(source: AnySaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source is target:

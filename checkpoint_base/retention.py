@@ -49,10 +49,11 @@ def the_latest(keep: int, checkpoints: Iterable[Placed]) -> Choice:
 
 
 def ended_calls(keep: int, checkpoints: Iterable[Placed]) -> Callable[[Iterable[tuple[str, str | None]]], bool]:
-    """Return what tells of a namespace, given its visible checkpoints and their ``caller_id``, if it goes as a whole.
+    """Return a predicate for namespaces: does it belong to a call that has ended, so that all of it goes?
 
-    It does if it belongs to a call that began at a checkpoint of the thread that goes. A checkpoint that was never
-    there does not count: it may be on its way, or in another thread, whose graph is still within the call.
+    Such a call began at a checkpoint of the thread that goes. A checkpoint that was never there does not count: it may
+    be on its way, or in another thread, whose graph is still within the call. The predicate takes the ids of the
+    namespace's visible checkpoints, each with its ``caller_id``.
     """
     visible: dict[Hashable, dict[str, str | None]] = {}
     stored = set()

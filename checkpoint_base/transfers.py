@@ -24,7 +24,7 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transport import Operation, Transport, about, arun, run
+from checkpoint_base.transport import Executor, Operation, about, arun, run
 
 T = TypeVar("T")
 
@@ -82,24 +82,18 @@ async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id:
 class Directed:
     """A request, and the transport that it is for."""
 
-    transport: Transport
+    executor: Executor
     request: Any
 
 
 class Directing:
-    """Carries out each request on the transport that it names."""
+    """Has each request carried out by whom it names."""
 
     def execute(self, directed: Directed) -> Any:
-        return directed.transport.execute(directed.request)
+        return directed.executor.execute(directed.request)
 
     async def aexecute(self, directed: Directed) -> Any:
-        return await directed.transport.aexecute(directed.request)
-
-    def close(self) -> None:
-        """It owns nothing."""
-
-    async def aclose(self) -> None:
-        """It owns nothing."""
+        return await directed.executor.aexecute(directed.request)
 
 
 def on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:

@@ -46,12 +46,11 @@ def each(items: Iterable[T], act: Callable[[T], Operation[None]]) -> Operation[N
         raise damage
 
 
-class Transport(Protocol):
+class Executor(Protocol):
     """Executes requests. A call executes one; any number of threads and event loops may call at the same time.
 
     Both methods raise `StoreUnavailable` if the store does not answer in time, whether or not the request was applied.
-    Either way they leave no connection in a state that the next request could see. After `close` or `aclose` every
-    further request raises `UnsupportedOperation`.
+    Either way they leave no connection in a state that the next request could see.
     """
 
     def execute(self, request: Any) -> Any:
@@ -59,6 +58,10 @@ class Transport(Protocol):
 
     async def aexecute(self, request: Any) -> Any:
         """Carry out ``request`` without blocking the running event loop."""
+
+
+class Transport(Executor, Protocol):
+    """An executor with connections to close: after that, every further request raises `UnsupportedOperation`."""
 
     def close(self) -> None:
         """Release what this transport opened, and nothing that it was given. Closing twice is allowed."""
@@ -85,13 +88,13 @@ class Closable:
             raise UnsupportedOperation("the saver is closed: open another one")
 
 
-def run(operation: Operation[T], transport: Transport) -> T:
+def run(operation: Operation[T], executor: Executor) -> T:
     """Drive ``operation`` to its result on the calling thread."""
     try:
         request = next(operation)
         while True:
             try:
-                response = transport.execute(request)
+                response = executor.execute(request)
             except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
                 request = operation.throw(error)
             else:
@@ -101,13 +104,13 @@ def run(operation: Operation[T], transport: Transport) -> T:
         return result
 
 
-async def arun(operation: Operation[T], transport: Transport) -> T:
+async def arun(operation: Operation[T], executor: Executor) -> T:
     """Drive ``operation`` to its result on the running event loop."""
     try:
         request = next(operation)
         while True:
             try:
-                response = await transport.aexecute(request)
+                response = await executor.aexecute(request)
             except BaseException as error:  # noqa: BLE001  # handed to the operation, which raises it again
                 request = operation.throw(error)
             else:

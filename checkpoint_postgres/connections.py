@@ -31,6 +31,7 @@ from checkpoint_base.perloop import OneLoop
 from checkpoint_base.perprocess import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_base.turns import NoTurn, Turns
+from checkpoint_postgres.errors import names_unknown_host
 from checkpoint_postgres.pools import Connecting, ProcessPools, Renewals, TrackingPool, WatchedPool
 
 AnyConnection: TypeAlias = Connection[Any]
@@ -163,8 +164,11 @@ class OwnPools(Connections):
         await pool.resize(**self._sizes)
         return pool
 
-    def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError:
+    def _timed_out(self, connecting: Connecting) -> psycopg.OperationalError | StoreUnavailable:
         # Trying to connect here would tell as well, but thousands of callers may be waiting for a few connections.
+        if connecting.trouble and names_unknown_host(connecting.trouble):
+            # It was known when the pool was made. That of a pod is unknown while the pod is made anew.
+            return StoreUnavailable(f"PostgreSQL: {connecting.trouble}")
         if connecting.trouble:
             return psycopg.OperationalError(connecting.trouble)
         return PoolTimeout(

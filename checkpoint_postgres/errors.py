@@ -30,6 +30,8 @@ _SET_UP = (
     "later version of checkpoint-backends has taken the schema over: upgrade"
 )
 
+_UNKNOWN_HOST = ("could not translate host name", "failed to resolve host")
+
 # Words of refusals that a retry would only meet again. When a connection is refused, there is no SQLSTATE to go by.
 _REFUSALS = (
     "authentication failed",
@@ -41,8 +43,7 @@ _REFUSALS = (
     "is not permitted to log in",
     "permission denied",
     "no password supplied",
-    "could not translate host name",
-    "failed to resolve host",
+    *_UNKNOWN_HOST,
     "invalid value",
     ' value: "',  # invalid sslmode value: "on"
     "invalid integer value",
@@ -60,6 +61,11 @@ _QUOTED = re.compile('"[^"]*"')
 
 # psycopg's message, and libpq's, for a resolver that may know the name in a minute.
 _NOT_RESOLVED_YET = (f"[Errno {int(socket.EAI_AGAIN)}]", "Temporary failure in name resolution")
+
+
+def names_unknown_host(trouble: str) -> bool:
+    """Whether connecting failed because the host's name is unknown."""
+    return any(words in trouble for words in _UNKNOWN_HOST)
 
 
 def translated(error: Exception) -> CheckpointError:

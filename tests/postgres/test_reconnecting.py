@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, TypedDict
+from urllib.parse import urlsplit
 
 import pytest
 from langgraph.graph import START, StateGraph
 
-from checkpoint_base import StoreUnavailable, open_saver
+from checkpoint_base import StoreUnavailable, UnsupportedOperation, open_saver
 from checkpoint_postgres import PostgresSaver, connections
 from checkpoint_postgres.pools import RENEWED_EVERY
 from tests.faults.proxy import Proxy
@@ -163,6 +165,59 @@ def test_a_restarted_server_loses_nothing(own_cluster: Cluster, colour: str) -> 
             results = run.start(saver, colour)  # type: ignore[arg-type]
         run.check(results, place.url)
         assert len(restarts) == 1
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_name_that_is_unknown_while_its_server_restarts_is_waited_for(
+    place: Place, colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a pod that is made anew. A name that was never known is refused at once."""
+    host, name = urlsplit(place.url).hostname, "restarting.internal"
+    known, asked = threading.Event(), threading.Event()
+    resolve = socket.getaddrinfo
+
+    def resolved(wanted: Any, *arguments: Any, **options: Any) -> Any:
+        if wanted != name:
+            return resolve(wanted, *arguments, **options)
+        if known.is_set():
+            return resolve(host, *arguments, **options)
+        asked.set()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    monkeypatch.setattr(connections, "POOL_SECONDS", 0.2)
+    url = place.url.replace(f"@{host}", f"@{name}")
+    config: Any = {"configurable": {"thread_id": "thread"}}
+
+    def disturb() -> None:
+        known.clear()
+        assert some(place.terminate)
+
+        def restart() -> None:
+            asked.wait(20)
+            time.sleep(1)  # several attempts
+            known.set()
+
+        threading.Thread(target=restart).start()
+
+    with pytest.raises(UnsupportedOperation, match="Name or service not known"):
+        open_saver(url).setup()
+    asked.clear()
+    known.set()
+    with open_saver(url) as saver:
+        if colour == "sync":
+            saver.get_tuple(config)
+            disturb()
+            assert saver.get_tuple(config) is None
+        else:
+
+            async def call() -> None:
+                await saver.aget_tuple(config)
+                disturb()
+                assert await saver.aget_tuple(config) is None
+
+            asyncio.run(call())
+    assert asked.is_set()
 
 
 def test_idle_connections_that_are_lost_fail_no_caller_one_after_the_other(

@@ -73,7 +73,7 @@ class Listing(Generic[Item]):
         self._is_exact = is_exact
         self._most = most
         first = FIRST_PAGE if isinstance(query, ListQuery) and query.contents else MAX_PAGE
-        self._query: ListQuery | InboxQuery = replace(query, limit=self._needed(first))
+        self._query = self._page_of(query, first)
         self.goes_on = limit != 0
 
     def next_page(self) -> Operation[Iterator[Item]]:
@@ -93,12 +93,16 @@ class Listing(Generic[Item]):
         if not page or len(page) % self._query.limit:  # a store may return several pages at once
             self.goes_on = False
         else:
-            limit = self._needed(fitting(page, growth=GROWTH, most=self._most))
-            self._query = replace(self._query, after=page[-1].position, limit=limit)
+            following = replace(self._query, after=page[-1].position)
+            self._query = self._page_of(following, fitting(page, growth=GROWTH, most=self._most))
 
-    def _needed(self, limit: int) -> int:
-        """A page of at most so many records, and of no more than are still wanted."""
-        return max(1, limit if self._left is None or not self._is_exact else min(limit, self._left))
+    def _page_of(self, query: ListQuery | InboxQuery, limit: int) -> ListQuery | InboxQuery:
+        """A query for at most so many records, and for no more than are still wanted."""
+        wanted = self._left if self._is_exact else None
+        limit = max(1, limit if wanted is None else min(limit, wanted))
+        if isinstance(query, InboxQuery):
+            return replace(query, limit=limit, wanted=wanted)
+        return replace(query, limit=limit)
 
 
 def fitting(page: Collection[Record], *, growth: int, most: int) -> int:
@@ -107,13 +111,10 @@ def fitting(page: Collection[Record], *, growth: int, most: int) -> int:
 
 
 def _size(page: Collection[Record]) -> int:
-    """About how many bytes a page holds: records, and the chunks of checkpoints. Questions are taken to be short.
-
-    Otherwise S3, which returns several pages of them at once, would take a shorter page for what the caller wants.
-    """
+    """About how many bytes a page holds: records and chunks."""
     records = sum(len(record.header) + _CHANNEL_BYTES * len(record.channels) for record in map(_record, page) if record)
     # Checkpoints may share their chunks, and even the mapping that holds them.
-    mappings = {id(found.chunks): found.chunks for found in page if isinstance(found, StoredCheckpoint)}
+    mappings = {id(found.chunks): found.chunks for found in page if not isinstance(found, ThreadRecord)}
     bodies = {id(chunk.body): chunk.body for chunks in mappings.values() for chunk in chunks.values()}
     return records + sum(map(len, bodies.values()))
 
@@ -125,4 +126,4 @@ def _record(found: Record) -> CheckpointRecord | None:
         case ThreadRecord():
             return found.latest
         case InterruptRecord():
-            return None
+            return found.checkpoint

@@ -177,6 +177,8 @@ class InboxQuery:
     """Which threads or pending interrupts to list, by ``position``: descending if ``order`` is ``"newest"``.
 
     ``after`` is the last ``position`` of the previous page, exclusive. A thread without ``latest`` has no terms.
+    ``limit`` is the length of a page, and ``wanted`` how many the caller wants from here on, or None for all: where
+    finding one takes finding all, several pages may be returned at once, but none beyond those.
     """
 
     thread_id: str | None = None
@@ -184,6 +186,7 @@ class InboxQuery:
     order: Order = "newest"
     after: Position | None = None
     limit: int = 100
+    wanted: int | None = None
 
     def is_behind(self, position: Position) -> bool:
         """Whether a position comes after ``after`` in this order."""

@@ -9,7 +9,7 @@ from itertools import islice, repeat
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.metadata import has_terms
-from checkpoint_base.paging import MAX_PAGE, PAGE_BYTES
+from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.records import (
     CheckpointRecord,
     Chunk,
@@ -152,8 +152,7 @@ class Inbox:
                 chunks, _ = closure([write.value], each.chunks, states.get(each.thread_id, {}))
                 size += sum(len(chunk.body) for chunk in chunks.values())
                 found.append(InterruptRecord(each.record, write, chunks))
-            # A lower limit is the caller's, who wants no more.
-            if query.limit < MAX_PAGE or size >= PAGE_BYTES:
+            if size >= PAGE_BYTES or (query.wanted is not None and len(found) >= query.wanted):
                 break
         return found
 

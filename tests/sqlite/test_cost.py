@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -115,6 +116,19 @@ def test_a_page_is_no_longer_than_what_it_is_likely_to_hold(
     first, *others = limits
     assert first == 100
     assert all(100 < limit < 150 for limit in others)
+
+
+def test_a_page_of_long_questions_is_no_longer_either(saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        stored = put(saver, f"thread {number}", {"n": 1})
+        saver.put_writes(stored, [("__interrupt__", [Interrupt(os.urandom(10_000), id=str(number))])], "task")
+    monkeypatch.setattr(paging, "PAGE_BYTES", 300_000)
+    limits = asked(saver, "interrupts")
+    assert len({each.thread_id for each in saver.interrupts()}) == 200
+    first, *others = limits
+    assert first == 100
+    assert all(25 < limit < 30 for limit in others)
+    assert len(others) == 4
 
 
 def asked(saver: SQLiteSaver, *names: str) -> list[int]:

@@ -22,8 +22,8 @@ from checkpoint_base.keys import CheckpointKey, checkpoint_id_of, checkpoint_of,
 from checkpoint_base.listings import now, time_in
 from checkpoint_base.operations import kept_write, rebuilt_channels
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transfers import Directed, Directing, Transferred, by_age, index, on, refuse_foreign
 from checkpoint_base.transport import Operation, about, arun, run
+from checkpoint_base.twostores import Directed, Directing, Transferred, by_age, index, on, refuse_foreign
 
 AnySaver: TypeAlias = BaseCheckpointSaver[Any]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, TypeVar
 
 from checkpoint_base.cache import SeenChunks
 from checkpoint_base.errors import ConflictError, CorruptCheckpoint, UnsupportedOperation, damage
-from checkpoint_base.keys import CheckpointKey, shown, thread_key
+from checkpoint_base.keys import CheckpointKey, thread_key
 from checkpoint_base.paging import fitting
 from checkpoint_base.records import (
     Ancestry,
@@ -24,22 +23,12 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.saver import CheckpointSaver
-from checkpoint_base.transport import Executor, Operation, about, arun, run
-
-T = TypeVar("T")
+from checkpoint_base.transport import Operation, about, arun, run
+from checkpoint_base.twostores import Directing, Transferred, by_age, index, on, refuse_foreign
 
 _FIRST = 2  # checkpoints read at once with their contents, before it is known how much they hold
 _GROWTH = 2  # how many times as many are read next
 _WHOLE = 20  # the most of these, if they hold little
-_BARE = 500  # checkpoints read at once without them
-
-
-@dataclass(frozen=True, slots=True)
-class Transferred:
-    """How many checkpoints of a thread were sent, and how many the target had already."""
-
-    sent: int
-    there: int
 
 
 def transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> int:
@@ -75,46 +64,6 @@ async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id:
     return (await arun(about(key, _transfer(source, target, key)), Directing())).sent
 
 
-# One operation on two stores: each of its requests names the transport that carries it out.
-
-
-@dataclass(frozen=True, slots=True)
-class Directed:
-    """A request, and the transport that it is for."""
-
-    executor: Executor
-    request: Any
-
-
-class Directing:
-    """Has each request carried out by whom it names."""
-
-    def execute(self, directed: Directed) -> Any:
-        return directed.executor.execute(directed.request)
-
-    async def aexecute(self, directed: Directed) -> Any:
-        return await directed.executor.aexecute(directed.request)
-
-
-def on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
-    """Run an operation of one saver's store as part of an operation that spans two stores."""
-    try:
-        request = next(operation)
-        while True:
-            try:
-                response = yield Directed(saver.transport, request)
-            except BaseException as error:  # noqa: BLE001  # thrown into the operation, which may handle it
-                request = operation.throw(error)
-            else:
-                request = operation.send(response)
-    except StopIteration as done:
-        result: T = done.value
-        return result
-
-
-# Copying
-
-
 def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source.store is target.store:
         raise UnsupportedOperation("source and target are the same store")
@@ -141,28 +90,6 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     yield from copy.retire_stand_ins()
     yield from copy.check(children)
     return transferred
-
-
-def index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
-    """Read a thread's checkpoints without their contents."""
-    found: dict[CheckpointKey, CheckpointRecord] = {}
-    query = ListQuery(thread_id, limit=_BARE, contents=False)
-    while True:
-        page = yield from on(saver, saver.store.list(query))
-        # It only matters whether there is a header. The headers themselves are read again with the contents.
-        found |= {each.position: replace(each.record, header=each.record.header[:1]) for each in page}
-        if len(page) < query.limit:
-            return found
-        query = replace(query, after=page[-1].position)
-
-
-def refuse_foreign(thread_id: str, foreign: Set[CheckpointKey]) -> None:
-    """Raise an error if the target has checkpoints of a thread that its source lacks."""
-    if foreign:
-        raise ConflictError(
-            f"thread {thread_id!r} has checkpoints in the target that it does not have in the source, such as "
-            f"{shown(max(key.checkpoint_id for key in foreign))}: delete it there first, or leave it as it is"
-        )
 
 
 def _created_at(saver: CheckpointSaver, thread_id: str) -> Operation[int]:
@@ -410,11 +337,6 @@ def _read(
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
     return (yield from on(saver, saver.store.ancestry(key.namespace, key.checkpoint_id, channels)))
-
-
-def by_age(key: CheckpointKey) -> tuple[str, str]:
-    """Return a key for sorting oldest first, unlike listings. LangGraph's ids grow with time: parents come first."""
-    return (key.checkpoint_id, key.checkpoint_ns)
 
 
 def _contributions(ancestry: Ancestry) -> tuple[list[frozenset[WriteRecord]], Mapping[str, ValueRecord]]:

@@ -31,6 +31,7 @@ from checkpoint_base import (
     open_saver,
     transfer,
     transfers,
+    twostores,
 )
 from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.transport import Retrying, Transport, run
@@ -310,7 +311,7 @@ def late(saver: CheckpointSaver) -> None:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_WHOLE", 3)
-    monkeypatch.setattr(transfers, "_BARE", 5)
+    monkeypatch.setattr(twostores, "_AT_ONCE", 5)
 
 
 @pytest.mark.usefixtures("small_windows")

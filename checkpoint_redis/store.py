@@ -285,8 +285,9 @@ class RedisStore(CheckpointStore):
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         def again(position: Position) -> Call:
             time, thread_id, task_id = position
-            place = f"[w{digits(time)}\0{thread_id}\0{task_id}\0"  # just before the task's entry, which has an index
-            arguments = ("w", "ZRANGEBYLEX", place, "(x", thread_id, b"".join(query.terms), 1, 0, 1)
+            place = f"w{digits(time)}\0{thread_id}\0{task_id}"  # the task's entry goes on with an index
+            # Among all threads and not of the only one, so that it is an item even if it is lost by now.
+            arguments = ("w", "ZRANGEBYLEX", f"[{place}\0", f"({place}\1", "", b"".join(query.terms), 1, 0, 1)
             return Call(scripts.INBOX, self._keys(thread_id), arguments)
 
         def sources(query: InboxQuery) -> Sequence[Source[Part[InterruptRecord]]]:
@@ -456,9 +457,11 @@ def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple
     return found.position, Part(thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 
-def _listed_record(thread_id: str, latest: bytes, packed: bytes) -> CheckpointRecord:
+def _listed_record(thread_id: str, latest: bytes, packed: bytes | Exception) -> CheckpointRecord:
     """The latest checkpoint of a thread, in a listing that one damaged thread must not end."""
     key = CheckpointKey(thread_id, "", latest.decode(errors="replace"))
+    if not isinstance(packed, bytes):  # the thread is lost, as this error says
+        return unreadable(key)
     try:
         return unpack_checkpoint(key, packed)
     except CorruptCheckpoint:

@@ -164,6 +164,30 @@ def test_a_filter_that_discards_most_looks_at_so_many_entries_in_each_request_wh
     assert transport.requests < 1000 / (most / 4)
 
 
+@pytest.mark.parametrize("listing", ["threads", "interrupts"])
+def test_lost_threads_are_listed_in_no_more_requests_and_looks_than_others(
+    listing: str, saver: RedisSaver, redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 4 * BUCKETS
+    monkeypatch.setattr(pages, "LOOKS", most)
+    names = [f"thread {number}" for number in range(300)]
+    for name in names:
+        saver.put_writes(put(saver, {"a": 1}, config_of(name)), [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    transport = Watching(saver.store.transport, redis_url, prefix)
+    saver.transport = Retrying(transport, deadline=5)
+    requests = []
+    for lost in ([], names[:250:2], names):
+        if lost:
+            raw.delete(*(saver.store._keys(name)[0] for name in lost))  # type: ignore[attr-defined]
+        before = transport.requests
+        found = list(getattr(saver, listing)())
+        assert [each.thread_id for each in found] == names[::-1]
+        assert len([each for each in found if each.error]) == len(lost)
+        requests.append(transport.requests - before)
+    assert max(requests) == requests[0]
+    assert max(transport.looks) <= most
+
+
 def test_looking_for_a_few_threads_among_many_does_not_read_them_all(
     saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:

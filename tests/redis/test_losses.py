@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -372,6 +373,48 @@ def test_removing_from_a_thread_with_a_damaged_part_that_stays_raises_and_change
         with pytest.raises(CorruptCheckpoint, match="'thread'"):
             every_act(saver, config)[act]()
         assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+
+
+def test_removing_a_run_names_a_damaged_thread_and_removes_it_from_all_others_of_its_bucket(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        keys = {name: saver.store._keys(name) for name in map("t{}".format, range(800))}  # type: ignore[attr-defined]
+        names = sorted(name for name in keys if keys[name][1] == keys["t0"][1])
+        assert len(names) > 8
+        for name in names:
+            for run in ("run", "another", "other"):
+                put(saver, {"a": run}, config_of(name), {"source": "loop", "step": 1, "run_id": run})
+        lost, disagreeing, damaged = bad = names[0], names[3], names[-1]
+        assert raw.delete(keys[lost][0]) == 1
+        raw.hset(keys[disagreeing][0], b"m", b"0017")
+        for field in raw.hkeys(keys[damaged][0]):
+            raw.hset(keys[damaged][0], field, b"v") if field[:1] == b"c" else None
+        for error in ("is gone from Redis", "no longer agree", "is damaged"):
+            with pytest.raises(CorruptCheckpoint, match=error) as raised:
+                saver.delete_for_runs(["run", "another", "no such run"])
+            [named] = [name for name in bad if f"'{name}'" in str(raised.value)]
+            assert {name: len(list(saver.list(config_of(name)))) for name in names if name not in bad} == dict.fromkeys(
+                (name for name in names if name not in bad), 1
+            )
+            saver.delete_thread(named)
+        saver.delete_for_runs(["run", "another"])
+        assert len(list(saver.threads())) == len(names) - len(bad)
+
+
+def test_removing_a_run_removes_it_from_all_other_buckets_if_an_index_is_lost(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        names = [f"t{number}" for number in range(200)]
+        for name in names:
+            put(saver, {"a": 1}, config_of(name), {"source": "loop", "step": 1, "run_id": "run"})
+        keys = {name: saver.store._keys(name) for name in names}  # type: ignore[attr-defined]
+        lost = keys["t0"][1]
+        assert raw.delete(lost) == 1
+        with pytest.raises(CorruptCheckpoint, match=re.escape(f"the index '{lost}' is gone from Redis")):
+            saver.delete_for_runs(["run"])
+        assert {name for name in names if raw.exists(keys[name][0])} == {n for n in names if keys[n][1] == lost}
 
 
 def test_a_damaged_write_of_a_checkpoint_that_goes_does_not_keep_it(redis_url: str, raw: Any, prefix: str) -> None:

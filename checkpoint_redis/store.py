@@ -35,10 +35,11 @@ from checkpoint_base.records import (
     unreadable,
     unreadable_question,
 )
-from checkpoint_base.store import CheckpointStore
+from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation
 from checkpoint_redis import scripts
 from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, batches, complete, pieces
+from checkpoint_redis.errors import translated
 from checkpoint_redis.format import (
     TIME_DIGITS,
     Entry,
@@ -285,8 +286,9 @@ class RedisStore(CheckpointStore):
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         def again(position: Position) -> Call:
             time, thread_id, task_id = position
-            place = f"[w{digits(time)}\0{thread_id}\0{task_id}\0"  # just before the task's entry, which has an index
-            arguments = ("w", "ZRANGEBYLEX", place, "(x", thread_id, b"".join(query.terms), 1, 0, 1)
+            place = f"w{digits(time)}\0{thread_id}\0{task_id}"  # the task's entry goes on with an index
+            # Among all threads and not of the only one, so that it is an item even if it is lost by now.
+            arguments = ("w", "ZRANGEBYLEX", f"[{place}\0", f"({place}\1", "", b"".join(query.terms), 1, 0, 1)
             return Call(scripts.INBOX, self._keys(thread_id), arguments)
 
         def sources(query: InboxQuery) -> Sequence[Source[Part[InterruptRecord]]]:
@@ -301,8 +303,24 @@ class RedisStore(CheckpointStore):
         yield [Call(scripts.DELETE_THREAD, self._keys(id_), (id_,)) for id_ in thread_ids]
 
     def delete_runs(self, run_ids: Sequence[str], thread_id: str | None = None) -> Operation[None]:
+        """A server does nothing else while it carries out a request, so each removes from a batch of threads."""
         indexes = self._all_indexes() if thread_id is None else [self._keys(thread_id)[1:]]
-        yield [Call(scripts.DELETE_RUNS, keys, run_ids) for keys in indexes]
+        places: dict[tuple[str, ...], tuple[int, str | bytes]] = dict.fromkeys(indexes, (1, ""))
+        damage: Exception | None = None
+        while places:
+            most = THREADS_AT_ONCE // len(places)
+            replies = yield [
+                Call(scripts.DELETE_RUNS, keys, (most, *place, *run_ids)) for keys, place in places.items()
+            ]
+            for keys, (run, behind, found) in zip([*places], replies, strict=True):
+                if found and damage is None:
+                    damage = translated(found[1])
+                if run is None:
+                    del places[keys]
+                else:
+                    places[keys] = (run, behind)
+        if damage is not None:
+            raise damage
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
@@ -456,9 +474,11 @@ def _read_question(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tuple
     return found.position, Part(thread_id, found, shared, found.write.value.chunk_ids if rest else ())
 
 
-def _listed_record(thread_id: str, latest: bytes, packed: bytes) -> CheckpointRecord:
+def _listed_record(thread_id: str, latest: bytes, packed: bytes | Exception) -> CheckpointRecord:
     """The latest checkpoint of a thread, in a listing that one damaged thread must not end."""
     key = CheckpointKey(thread_id, "", latest.decode(errors="replace"))
+    if not isinstance(packed, bytes):  # the thread is lost, as this error says
+        return unreadable(key)
     try:
         return unpack_checkpoint(key, packed)
     except CorruptCheckpoint:

@@ -96,19 +96,13 @@ class RedisTransport:
             return (await self.aexecute([request]))[0]
         with self._translating():
             async with self._clients.asynchronous() as client:
-                if len(request) == 1 and not self._must_wait(request[0]):
-                    answers = [await self._aanswer(client, request[0])]
-                else:
-                    answers = await self._pipelined(client, request).execute(raise_on_error=False)
-                    if _lacks_script(answers):
-                        answers = await self._pipelined(client, request, known=False).execute(raise_on_error=False)
+                answers = await self._aanswers(client, request)
                 if not self._clients.is_cluster and any(map(is_from_replica, answers)):
                     await client.connection_pool.disconnect(inuse_connections=False)
                 if self._clients.is_cluster and any(map(may_have_moved, answers)):
                     client._initialize = True  # after a pipeline, redis-py would not read the slots anew
-                if check := self._verification(request, answers):
-                    await client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
-                    raise _moving(check.keys[0])
+                if checks := self._verifications(request, answers):
+                    _confirm_losses(checks, await self._aanswers(client, checks))
                 return self._results(request, answers)
 
     def close(self) -> None:
@@ -118,18 +112,27 @@ class RedisTransport:
         await self._clients.aclose()
 
     def _carried_out(self, client: Any, calls: Sequence[Call]) -> Sequence[Any]:
-        if len(calls) == 1 and not self._must_wait(calls[0]):
-            answers = [self._answer(client, calls[0])]
-        else:
-            answers = self._executed(client, calls)
-            if _lacks_script(answers):
-                answers = self._executed(client, calls, known=False)
+        answers = self._answers(client, calls)
         if not self._clients.is_cluster and any(map(is_from_replica, answers)):
             close_idle(client)
-        if check := self._verification(calls, answers):
-            client.execute_command(*_command(check, known=False), **{NEVER_DECODE: True})
-            raise _moving(check.keys[0])
+        if checks := self._verifications(calls, answers):
+            _confirm_losses(checks, self._answers(client, checks))
         return self._results(calls, answers)
+
+    def _answers(self, client: Any, calls: Sequence[Call]) -> list[Any]:
+        """Return the answers to calls, errors among them."""
+        if len(calls) == 1 and not self._must_wait(calls[0]):
+            return [self._answer(client, calls[0])]
+        answers = self._executed(client, calls)
+        return self._executed(client, calls, known=False) if _lacks_script(answers) else answers
+
+    async def _aanswers(self, client: Any, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1 and not self._must_wait(calls[0]):
+            return [await self._aanswer(client, calls[0])]
+        answers: list[Any] = await self._pipelined(client, calls).execute(raise_on_error=False)
+        if _lacks_script(answers):
+            answers = await self._pipelined(client, calls, known=False).execute(raise_on_error=False)
+        return answers
 
     def _answer(self, client: Any, call: Call) -> Any:
         """Return the answer to a call, or the error that the server answered with."""
@@ -198,20 +201,24 @@ class RedisTransport:
             )
         return answers[: len(calls)]
 
-    def _verification(self, calls: Sequence[Call], answers: Sequence[Any]) -> Call | None:
-        """Return a call that verifies that a thread is lost, if a script that did not declare its key reports so.
+    def _verifications(self, calls: Sequence[Call], answers: Sequence[Any]) -> Sequence[Call]:
+        """Return calls that verify that threads are lost, if scripts that did not declare their keys report so.
 
         While its slot moves from one server of a cluster to another, a key may not be where such a script looks. A call
         that declares the key is sent to where it is, or refused for now; it fails if the thread is really lost.
         """
         if not self._clients.is_cluster:
-            return None
-        for call, answer in zip(calls, answers, strict=False):
-            if isinstance(answer, ResponseError) and len(call.keys) == 1 and (thread_id := lost_thread_id(answer)):
-                index = call.keys[0]
-                keys = (f"{index.removesuffix('index')}thread:{thread_id}", index)
-                return Call(LOAD, keys, (thread_id, "", "", 0, 0))
-        return None
+            return ()
+        lost = {
+            (call.keys[0], thread_id): None
+            for call, answer in zip(calls, answers, strict=False)
+            if len(call.keys) == 1
+            for thread_id in _reported_lost(answer)
+        }
+        return [
+            Call(LOAD, (f"{index.removesuffix('index')}thread:{thread_id}", index), (thread_id, "", "", 0, 0))
+            for index, thread_id in lost
+        ]
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -233,8 +240,26 @@ def _command(call: Call, *, known: bool = True) -> Sequence[Any]:
     return [name, *(word.encode() if type(word) is str else word for word in words)]
 
 
-def _moving(key: str) -> StoreUnavailable:
-    return StoreUnavailable(f"Redis: {key} is moving from one server of the cluster to another")
+def _reported_lost(answer: Any) -> Iterator[str]:
+    """The threads that an answer reports as lost: by an error, or by a list that holds one and begins with the id."""
+    if isinstance(answer, ResponseError) and (thread_id := lost_thread_id(answer)):
+        yield thread_id
+    elif isinstance(answer, list):
+        if any(isinstance(each, ResponseError) and lost_thread_id(each) for each in answer):
+            yield answer[0].decode()
+        else:
+            for each in answer:
+                yield from _reported_lost(each)
+
+
+def _confirm_losses(checks: Sequence[Call], answers: Sequence[Any]) -> None:
+    """Raise an error unless all calls have found that a thread is lost."""
+    for check, answer in zip(checks, answers, strict=True):
+        if isinstance(answer, Exception):
+            if not (isinstance(answer, ResponseError) and lost_thread_id(answer)):
+                raise answer
+        else:
+            raise StoreUnavailable(f"Redis: {check.keys[0]} is moving from one server of the cluster to another")
 
 
 def _lacks_script(answers: Sequence[Any]) -> bool:

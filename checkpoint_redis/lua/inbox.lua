@@ -6,7 +6,8 @@
 --   of t, threads: thread, time, meta, id and record of the root namespace's latest checkpoint (nothing if there is none)
 --   of w, questions: thread, id and record as above, member, write, chunks, joined ids of further chunks
 -- What is damaged is returned as it is, and what is missing as an empty text: the caller lists it with an error, and it
--- hides no other thread. Only a thread of which nothing is there is an error: a cluster may be moving it just now.
+-- hides no other thread. Of a lost thread, meta and id are what the index knows, and in place of the record is an error.
+-- Only if the one thread is lost that is asked for, the script itself returns that error.
 local index = KEYS[#KEYS]
 local kind, command, from, to, only, terms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local limit, budget, looks = tonumber(ARGV[7]), {left = tonumber(ARGV[8])}, tonumber(ARGV[9])
@@ -15,34 +16,39 @@ sweep(index, now_ms())
 
 local reply, spare, known = {false}, {left = FORGOTTEN_AT_ONCE}, {}
 
--- A thread's meta, and the id and record of its latest checkpoint. They are read once for all of its tasks that wait:
--- there may be thousands, and meta names every one of them.
+-- A thread's meta, and the id and record of its latest checkpoint; no meta if it has expired. They are read once for all
+-- of its tasks that wait: there may be thousands, and meta names every one of them.
 local function thread_of(thread)
     if not known[thread] then
         local hash = thread_key(index, thread)
         local stored = redis.call('HMGET', hash, 'm', 's')
         local meta, latest = stored[1], stored[2]
-        known[thread] = {meta, latest, meta and latest and redis.call('HGET', hash, 'c\0' .. latest)}
+        if meta then
+            known[thread] = {meta, latest, latest and (redis.call('HGET', hash, 'c\0' .. latest) or '')}
+        else
+            local problem = why_absent(index, thread, spare)
+            known[thread] = problem and {indexed_meta(index, thread), indexed_latest(index, thread), problem} or {}
+        end
     end
     return unpack(known[thread], 1, 3)
 end
 
--- Whether a checkpoint has the wanted terms, or is damaged.
+local function is_error(record) return type(record) == 'table' end
+
+-- Whether a checkpoint has the wanted terms, or is damaged or lost.
 local function may_have_terms(record)
     if not record then return terms == '' end
     local is_sound, parsed = pcall(parse_checkpoint, record)
     return not is_sound or has_terms(parsed.terms, terms)
 end
 
--- Adds the item of an index entry to the reply, unless its thread has expired. Returns an error if the thread is lost.
+-- Adds the item of an index entry to the reply, unless its thread has expired.
 local function add(member)
     local rest = after_time(member)
     local thread, task, idx = rest, nil, nil
     if kind == 'w' then thread, task, idx = string.match(rest, '^([^%z]*)%z([^%z]*)%z(.*)$') end
     local meta, latest, record = thread_of(thread)
-    if not meta then return why_absent(index, thread, spare) end
-    if latest then record = record or '' end
-    if not may_have_terms(record) then return nil end
+    if not meta or not may_have_terms(record) then return nil end
     budget.left = budget.left - (record and #record or 0)
     if kind == 't' then
         budget.left = budget.left - #meta
@@ -50,8 +56,7 @@ local function add(member)
         return nil
     end
     local hash = thread_key(index, thread)
-    local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx)
-    write = write or ''
+    local write = latest and redis.call('HGET', hash, 'p\0' .. latest .. '\0' .. task .. '\0' .. idx) or ''
     local wanted, seen, chunks, rest_ids = {}, {}, {}, {}
     local is_sound, parsed = pcall(parse_write, write)
     if is_sound then add_refs(parsed.refs, wanted, seen) end
@@ -83,8 +88,9 @@ local function own_entries(thread, meta)
 end
 
 if only ~= '' then
-    local meta = thread_of(only)
-    if not meta then return why_absent(index, only) or reply end
+    local meta, _, record = thread_of(only)
+    if not meta then return reply end
+    if is_error(record) then return record end
     return add_all(own_entries(only, meta), reply, limit, budget, add) or reply
 end
 return add_range(index, command, from, to, looks, reply, limit, budget, add)

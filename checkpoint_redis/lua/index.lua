@@ -161,6 +161,18 @@ local function indexed_meta(index, thread)
     return found and string.sub(found, #thread + 3)
 end
 
+-- The latest checkpoint of a thread's root namespace as the index has it. Looks at a few of the thread's latest, because
+-- subgraphs may have stored more than the root since; empty if the root's is not among them.
+local function indexed_latest(index, thread)
+    local found = redis.call(
+        'ZREVRANGEBYLEX', index, '(o' .. thread .. '\1', '[o' .. thread .. '\0', 'LIMIT', 0, 20)
+    for _, member in ipairs(found) do
+        local _, checkpoint, ns = parse_order(member)
+        if ns == '' then return checkpoint end
+    end
+    return ''
+end
+
 -- Why a thread has no meta: it never had one (nil), has expired (nil, and its entries go) or was evicted (an error).
 -- A listing may meet thousands of threads that expired together: it forgets `spare.left` checkpoints at most.
 local function why_absent(index, thread, spare)

@@ -6,8 +6,10 @@ What the server carried out is told by the server itself (MONITOR).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from langgraph.types import Interrupt
 from redis.crc import key_slot
 
 from benchmarks.traffic import chat, latest, replayed
+from checkpoint_base.store import THREADS_AT_ONCE
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver, pages, scripts, store
 from checkpoint_redis.scripts import Script
@@ -164,6 +167,30 @@ def test_a_filter_that_discards_most_looks_at_so_many_entries_in_each_request_wh
     assert transport.requests < 1000 / (most / 4)
 
 
+@pytest.mark.parametrize("listing", ["threads", "interrupts"])
+def test_lost_threads_are_listed_in_no_more_requests_and_looks_than_others(
+    listing: str, saver: RedisSaver, redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 4 * BUCKETS
+    monkeypatch.setattr(pages, "LOOKS", most)
+    names = [f"thread {number}" for number in range(300)]
+    for name in names:
+        saver.put_writes(put(saver, {"a": 1}, config_of(name)), [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    transport = Watching(saver.store.transport, redis_url, prefix)
+    saver.transport = Retrying(transport, deadline=5)
+    requests = []
+    for lost in ([], names[:250:2], names):
+        if lost:
+            raw.delete(*(saver.store._keys(name)[0] for name in lost))  # type: ignore[attr-defined]
+        before = transport.requests
+        found = list(getattr(saver, listing)())
+        assert [each.thread_id for each in found] == names[::-1]
+        assert len([each for each in found if each.error]) == len(lost)
+        requests.append(transport.requests - before)
+    assert max(requests) == requests[0]
+    assert max(transport.looks) <= most
+
+
 def test_looking_for_a_few_threads_among_many_does_not_read_them_all(
     saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:
@@ -299,6 +326,55 @@ def test_pruning_looks_at_what_chunks_stand_on_and_reads_no_others(
     assert nodes <= {field for field in read if field[:1] == b"#"}
     assert len([field for field in read if field[:1] == b"#"]) < 1.1 * len(nodes) + 3
     assert values_of(saver) == {"large": value}
+
+
+class Removing(CountingTransport):
+    """Notes from how many threads the scripts of each request remove, and how many of one script."""
+
+    def __init__(self, inner: Any, redis_url: str, prefix: str) -> None:
+        super().__init__(inner)
+        self.threads: list[int] = []
+        self._where = redis_url, prefix
+
+    def execute(self, request: Any) -> Any:
+        with monitored(*self._where) as seen:
+            answer = super().execute(request)
+        self.threads.append(len([command for command in seen.inside if command.name == "HKEYS"]))
+        return answer
+
+
+@pytest.mark.parametrize("buckets", [1, BUCKETS])
+def test_a_run_that_many_threads_share_is_removed_from_some_of_them_in_each_request(
+    buckets: int, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
+    ids = map("t{}".format, itertools.count())
+    names = [*islice((id_ for id_ in ids if buckets > 1 or saver.store._keys(id_)[1] == index), 200)]  # type: ignore[attr-defined]
+    for name in names:
+        for run in ("other", "shared", "shared", "shared too"):
+            put(saver, {"a": run}, config_of(name), {"source": "loop", "step": 1, "run_id": run})
+    transport = Removing(saver.store.transport, redis_url, prefix)
+    saver.transport = Retrying(transport, deadline=5)
+    saver.delete_for_runs(["shared too", "none", "shared"])
+    assert sum(transport.threads) == len(names)
+    assert max(transport.threads) <= THREADS_AT_ONCE
+    assert transport.requests <= (5 if buckets == 1 else 20)
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        assert {each.thread_id for each in reader.history(None)} == {*names}
+        assert [each.checkpoint["channel_values"] for each in reader.list(None)] == [{"a": "other"}] * len(names)
+
+
+def test_a_run_that_few_threads_have_is_removed_in_one_round_trip(
+    saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    for name in ("t0", "t1", "t2"):
+        put(saver, {"a": 1}, config_of(name), {"source": "loop", "step": 1, "run_id": name})
+    transport = Removing(saver.store.transport, redis_url, prefix)
+    saver.transport = Retrying(transport, deadline=5)
+    saver.delete_for_runs(["t0"])
+    saver.delete_for_runs(["t1", "t2"])
+    assert transport.threads == [1, 2]
+    assert list(saver.threads()) == []
 
 
 class Sent(CountingTransport):

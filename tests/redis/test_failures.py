@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, TypedDict
 
 import pytest
 import redis as redis_py
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Interrupt, interrupt
 from redis.asyncio.connection import Connection
 from redis.cluster import RedisCluster
 from redis.connection import Connection as BlockingConnection
@@ -138,24 +138,19 @@ OF_MANY: dict[str, Callable[[RedisSaver], Any]] = {
     "threads": lambda saver: list(saver.threads()),
     "alist": lambda saver: asyncio.run(listed(saver.alist(None))),
     "athreads": lambda saver: asyncio.run(listed(saver.athreads())),
+    "interrupts": lambda saver: list(saver.interrupts()),
+    "ainterrupts": lambda saver: asyncio.run(listed(saver.ainterrupts())),
     "delete_for_runs": lambda saver: saver.delete_for_runs(["run"]),
     "adelete_for_runs": lambda saver: asyncio.run(saver.adelete_for_runs(["run"])),
 }
 
 
-@pytest.mark.parametrize("act", OF_MANY)
-@pytest.mark.parametrize("moved", ["a thread", "the index"])
-def test_a_slot_that_is_half_moved_is_waited_for_and_nothing_in_it_is_lost(
-    moved: str, act: str, cluster_server: Server, prefix: str
-) -> None:
-    with RedisSaver(cluster_server.url, prefix=prefix, deadline=30) as saver, ExitStack() as stack:
-        index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
-        keys = {name: saver.store._keys(name) for name in (f"t{number}" for number in range(1000))}  # type: ignore[attr-defined]
-        names = [name for name in keys if keys[name][1] == index][:5]
-        for name in names:
-            put(saver, {"n": name}, config_of(name), {"source": "loop", "step": 1, "run_id": "run"})
+@contextmanager
+def half_moved(server: Server, index: str, key: str) -> Iterator[Callable[[], None]]:
+    """One key of an index's slot has moved to another server of a cluster; what is yielded moves the others."""
+    with ExitStack() as stack:
         servers = {}
-        for each in cluster_server.url.partition("://")[2].split(","):
+        for each in server.url.partition("://")[2].split(","):
             port = int(each.rpartition(":")[2])
             servers[port] = stack.enter_context(redis_py.Redis(port=port, decode_responses=True))
         slot = key_slot(index.encode())
@@ -166,42 +161,99 @@ def test_a_slot_that_is_half_moved_is_waited_for_and_nothing_in_it_is_lost(
         servers[source].execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[target])
 
         def move(*keys: str) -> None:
-            for key in keys:
-                servers[source].execute_command("MIGRATE", HOST, target, key, 0, 60_000)
+            for each in keys:
+                servers[source].execute_command("MIGRATE", HOST, target, each, 0, 60_000)
 
         def finish() -> None:
             move(*servers[source].execute_command("CLUSTER GETKEYSINSLOT", slot, 1000))
             for port in (target, *(port for port in servers if port != target)):
                 servers[port].execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
 
-        move(keys[names[0]][0] if moved == "a thread" else index)
+        move(key)
+        finishing = threading.Timer(0.3, finish)
         try:
+            yield finishing.start
+        finally:
+            finishing.join() if finishing.ident else finish()
+
+
+def in_one_bucket(saver: RedisSaver, count: int) -> dict[str, tuple[str, str]]:
+    """Threads of one bucket, each with its run and a question: their ids, and the keys of thread and index."""
+    keys = {name: saver.store._keys(name) for name in (f"t{number}" for number in range(1000))}  # type: ignore[attr-defined]
+    names = [name for name in keys if keys[name][1] == keys["t0"][1]][:count]
+    for name in names:
+        config = put(saver, {"n": name}, config_of(name), {"source": "loop", "step": 1, "run_id": "run"})
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    return {name: keys[name] for name in names}
+
+
+@pytest.mark.parametrize("act", OF_MANY)
+@pytest.mark.parametrize("moved", ["a thread", "the index"])
+def test_a_slot_that_is_half_moved_is_waited_for_and_nothing_in_it_is_lost(
+    moved: str, act: str, cluster_server: Server, prefix: str
+) -> None:
+    with RedisSaver(cluster_server.url, prefix=prefix, deadline=30) as saver:
+        stored = in_one_bucket(saver, 5)
+        thread, index = stored["t0"]
+        with half_moved(cluster_server, index, thread if moved == "a thread" else index) as finish:
             with RedisSaver(cluster_server.url, prefix=prefix, deadline=0.3) as impatient:
-                for read in (lambda: values_of(impatient, config_of(names[0])), lambda: OF_MANY[act](impatient)):
+                for read in (lambda: values_of(impatient, config_of("t0")), lambda: OF_MANY[act](impatient)):
                     with pytest.raises(StoreUnavailable):
                         read()
-        finally:
-            finishing = threading.Timer(0.3, finish)
-            finishing.start()
-            try:
-                found = OF_MANY[act](saver)
-            finally:
-                finishing.join()
+            finish()
+            found = OF_MANY[act](saver)
         with RedisSaver(cluster_server.url, prefix=prefix) as reader:
             kept = sorted(waiting.thread_id for waiting in reader.threads())
-    assert kept == ([] if "delete" in act else sorted(names))
+    assert kept == ([] if "delete" in act else sorted(stored))
     assert found is None or len(found) == 5
+    assert not any(getattr(each, "error", None) for each in found or ())
 
 
-def test_a_thread_that_a_cluster_has_lost_is_corrupt(prefix: str, cluster_server: Server) -> None:
-    with RedisSaver(cluster_server.url, prefix=prefix) as saver:
-        put(saver, {"a": 1})
-        key = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+LISTINGS_OF_THREADS = ["threads", "athreads", "interrupts", "ainterrupts"]
+
+
+@pytest.mark.parametrize("act", LISTINGS_OF_THREADS)
+def test_a_lost_thread_is_told_from_those_that_are_moving(act: str, cluster_server: Server, prefix: str) -> None:
+    with (
+        RedisSaver(cluster_server.url, prefix=prefix, deadline=30) as saver,
+        RedisCluster.from_url(cluster_server.url.split(",")[0].replace("redis+cluster", "redis")) as client,
+    ):
+        stored = in_one_bucket(saver, 5)
+        lost = [*stored][3]
+        assert client.delete(stored[lost][0]) == 1
+        index = stored["t0"][1]
+        with half_moved(cluster_server, index, index) as finish:
+            with (
+                RedisSaver(cluster_server.url, prefix=prefix, deadline=0.3) as impatient,
+                pytest.raises(StoreUnavailable),
+            ):
+                OF_MANY[act](impatient)
+            finish()
+            found = OF_MANY[act](saver)
+        assert {each.thread_id for each in found} == stored.keys()
+        assert [each.thread_id for each in found if each.error] == [lost]
+
+
+@pytest.mark.parametrize("thread_id", ["thread", "two\nlines"])
+def test_a_thread_that_a_cluster_has_lost_is_corrupt(thread_id: str, prefix: str, cluster_server: Server) -> None:
+    with RedisSaver(cluster_server.url, prefix=prefix, deadline=3) as saver:
+        config = put(saver, {"a": 1}, config_of(thread_id))
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        put(saver, {"a": 1}, config_of("another"))
+        key = saver.store._keys(thread_id)[0]  # type: ignore[attr-defined]
         with RedisCluster.from_url(cluster_server.url.split(",")[0].replace("redis+cluster", "redis")) as client:
             assert client.delete(key) == 1
-        for act in (lambda: list(saver.list(None)), lambda: list(saver.threads()), lambda: values_of(saver)):
+        for act, others in (("threads", ["another"]), ("interrupts", [])):
+            for name in (act, f"a{act}"):
+                found = OF_MANY[name](saver)
+                assert [each.thread_id for each in found if each.error] == [thread_id]
+                assert [each.thread_id for each in found if not each.error] == others
+        for read in (lambda: list(saver.list(config_of(thread_id))), lambda: values_of(saver, config_of(thread_id))):
+            with pytest.raises(CorruptCheckpoint, match="is gone from Redis"):
+                read()
+        if thread_id == "thread":
             with pytest.raises(CorruptCheckpoint, match="'thread' is gone from Redis"):
-                act()
+                list(saver.list(None))
 
 
 def test_a_script_that_an_administrator_ends_is_no_damage(prefix: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.types import Interrupt
 
 from checkpoint_base import CheckpointSaver, CorruptCheckpoint, StoreUnavailable, open_saver
+from checkpoint_base.listings import ThreadInfo
 from checkpoint_redis import RedisSaver
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 from tests.servers.redis import redis
@@ -73,7 +75,8 @@ def every_act(saver: CheckpointSaver, config: Any) -> dict[str, Callable[[], Any
         "get_tuple of a checkpoint": lambda: saver.get_tuple(config),
         "list": lambda: list(saver.list(CONFIG)),
         "list of all": lambda: list(saver.list(None)),
-        "threads": lambda: list(saver.threads()),
+        "threads": lambda: list(saver.threads(thread_id="thread")),
+        "interrupts": lambda: list(saver.interrupts(thread_id="thread")),
         "put": lambda: put(saver, {"b": 1}),
         "put_writes": lambda: saver.put_writes(config, [("a", 1)], "task"),
         "prune": lambda: saver.prune(["thread"]),
@@ -105,6 +108,99 @@ def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
             assert values_of(saver) is None
             put(saver, {"a": 2})
             assert values_of(saver) == {"a": 2}
+
+
+@pytest.mark.parametrize("lost", ["thread", "index"])
+@pytest.mark.parametrize("listing", ["threads", "interrupts"])
+def test_a_listing_of_all_threads_raises_if_an_index_is_lost_and_has_an_error_for_a_lost_thread(
+    listing: str, lost: str, redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        config = put(saver, {"a": 1})
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+        thread, index = saver.store._keys("thread")  # type: ignore[attr-defined]
+        assert raw.delete(thread if lost == "thread" else index) == 1
+        if lost == "index":
+            with pytest.raises(CorruptCheckpoint, match="gone from Redis"):
+                list(getattr(saver, listing)())
+        else:
+            [found] = getattr(saver, listing)()
+            place = f"{config['configurable']['checkpoint_id']} of thread 'thread'"
+            assert f"{place}: a stored value cannot be read" in found.error
+
+
+def waiting(saver: RedisSaver, thread_id: str) -> None:
+    """A thread with two questions, of which the root's latest checkpoint is not the thread's greatest."""
+    config = put(saver, {"a": 1}, config_of(thread_id))
+    for task in ("one", "two"):
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id=task)])], task)
+    put(saver, {"a": 2}, {"configurable": {"thread_id": thread_id, "checkpoint_ns": "child"}})
+
+
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("limit", [None, 1, 3, 40])
+def test_lost_threads_hide_no_others_and_are_listed_once_where_they_were(
+    limit: int | None, order: Any, redis_url: str, raw: Any, prefix: str
+) -> None:
+    def listed_in_pages(list_: Callable[..., Any], **options: Any) -> list[Any]:
+        found = more = [*list_(order=order, limit=limit, **options)]
+        while limit and more:
+            more = [*list_(order=order, limit=limit, after=found[-1].cursor, **options)]
+            found = found + more
+        return found
+
+    def is_of(each: Any) -> tuple[Any, ...]:
+        if isinstance(each, ThreadInfo):
+            return each.thread_id, each.created_at, each.updated_at, each.pending_interrupts, each.cursor
+        return each.thread_id, each.checkpoint_id, each.task_id, each.created_at, each.cursor
+
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for number in range(20):
+            waiting(saver, f"t{number}")
+        before = {list_: listed_in_pages(list_) for list_ in (saver.threads, saver.interrupts)}
+        lost = {"t0", "t4", "t5", "t6", "t11", "t19"}
+        assert raw.delete(*(saver.store._keys(each)[0] for each in lost)) == len(lost)  # type: ignore[attr-defined]
+        for list_, listed in before.items():
+            for options in ({}, {"metadata": {"step": 1}}):
+                found = listed_in_pages(list_, **options)
+                assert [*map(is_of, found)] == [*map(is_of, listed)]
+                assert {each.thread_id for each in found if each.error} == lost
+            of_others = [each for each in found if each.thread_id not in lost]
+            assert of_others == [each for each in listed if each.thread_id not in lost]
+            # Whatever the metadata of what is lost, but nothing else without that metadata.
+            assert {each.thread_id for each in listed_in_pages(list_, metadata={"step": 2})} == lost
+            for thread_id in lost:
+                with pytest.raises(CorruptCheckpoint, match=f"'{thread_id}' is gone from Redis"):
+                    list(list_(thread_id=thread_id))
+        for thread_id in lost:
+            saver.delete_thread(thread_id)
+        assert listed_in_pages(saver.interrupts) == of_others
+
+
+def test_a_question_that_is_lost_while_a_page_is_read_is_listed_with_an_error(
+    saver: RedisSaver, reader: RedisSaver, raw: Any
+) -> None:
+    for thread_id in ("t1", "t2"):
+        config = put(saver, {"a": 1}, config_of(thread_id))
+        question = [os.urandom(700).hex() for _ in range(500)]
+        saver.put_writes(config, [("__interrupt__", [Interrupt(question, id="1")])], "task")
+    thread, execute = saver.store._keys("t1")[0], reader.store.transport.execute  # type: ignore[attr-defined]
+
+    def evicting(request: Any) -> Any:
+        answer = execute(request)
+        raw.delete(thread)
+        return answer
+
+    reader.setup()
+    reader.store.transport.execute = evicting  # type: ignore[method-assign]
+    assert [(each.thread_id, bool(each.error)) for each in reader.interrupts()] == [("t2", False), ("t1", True)]
+
+
+def test_a_thread_of_which_only_a_subgraph_was_stored_is_listed_when_it_is_lost(saver: RedisSaver, raw: Any) -> None:
+    put(saver, {"a": 1}, {"configurable": {"thread_id": "thread", "checkpoint_ns": "child"}})
+    assert [each.error for each in saver.threads()] == [None]
+    assert raw.delete(saver.store._keys("thread")[0]) == 1  # type: ignore[attr-defined]
+    assert ["restore it from a backup" in (each.error or "") for each in saver.threads()] == [True]
 
 
 DAMAGED_ACTS = [
@@ -277,6 +373,48 @@ def test_removing_from_a_thread_with_a_damaged_part_that_stays_raises_and_change
         with pytest.raises(CorruptCheckpoint, match="'thread'"):
             every_act(saver, config)[act]()
         assert (raw.hgetall(thread), raw.zrange(index, 0, -1)) == before
+
+
+def test_removing_a_run_names_a_damaged_thread_and_removes_it_from_all_others_of_its_bucket(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        keys = {name: saver.store._keys(name) for name in map("t{}".format, range(800))}  # type: ignore[attr-defined]
+        names = sorted(name for name in keys if keys[name][1] == keys["t0"][1])
+        assert len(names) > 8
+        for name in names:
+            for run in ("run", "another", "other"):
+                put(saver, {"a": run}, config_of(name), {"source": "loop", "step": 1, "run_id": run})
+        lost, disagreeing, damaged = bad = names[0], names[3], names[-1]
+        assert raw.delete(keys[lost][0]) == 1
+        raw.hset(keys[disagreeing][0], b"m", b"0017")
+        for field in raw.hkeys(keys[damaged][0]):
+            raw.hset(keys[damaged][0], field, b"v") if field[:1] == b"c" else None
+        for error in ("is gone from Redis", "no longer agree", "is damaged"):
+            with pytest.raises(CorruptCheckpoint, match=error) as raised:
+                saver.delete_for_runs(["run", "another", "no such run"])
+            [named] = [name for name in bad if f"'{name}'" in str(raised.value)]
+            assert {name: len(list(saver.list(config_of(name)))) for name in names if name not in bad} == dict.fromkeys(
+                (name for name in names if name not in bad), 1
+            )
+            saver.delete_thread(named)
+        saver.delete_for_runs(["run", "another"])
+        assert len(list(saver.threads())) == len(names) - len(bad)
+
+
+def test_removing_a_run_removes_it_from_all_other_buckets_if_an_index_is_lost(
+    redis_url: str, raw: Any, prefix: str
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        names = [f"t{number}" for number in range(200)]
+        for name in names:
+            put(saver, {"a": 1}, config_of(name), {"source": "loop", "step": 1, "run_id": "run"})
+        keys = {name: saver.store._keys(name) for name in names}  # type: ignore[attr-defined]
+        lost = keys["t0"][1]
+        assert raw.delete(lost) == 1
+        with pytest.raises(CorruptCheckpoint, match=re.escape(f"the index '{lost}' is gone from Redis")):
+            saver.delete_for_runs(["run"])
+        assert {name for name in names if raw.exists(keys[name][0])} == {n for n in names if keys[n][1] == lost}
 
 
 def test_a_damaged_write_of_a_checkpoint_that_goes_does_not_keep_it(redis_url: str, raw: Any, prefix: str) -> None:

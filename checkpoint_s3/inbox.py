@@ -24,6 +24,7 @@ from checkpoint_base.records import (
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import has_writes
 from checkpoint_s3.groups import Group
+from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, growing, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
@@ -169,7 +170,8 @@ class Inbox:
             ids = dict.fromkeys(segments, query.thread_id)
         surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
         latest = yield from self._latest(surveyed)
-        yield from self._repair(markers, ids, [group for _, groups in surveyed for group in groups], latest, now)
+        groups = [group for _, groups in surveyed for group in groups]
+        yield from housekeeping(self._repair(markers, ids, groups, latest, now))
         waiting = [
             (each, write)
             for each in latest.values()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.records import CheckpointRecord
 from checkpoint_s3 import S3Saver, memory
+from checkpoint_s3.format import Head, Items, checkpoint_object, read_head
 from checkpoint_s3.layout import CheckpointName, Label
 from checkpoint_s3.stack import Snapshot
 from tests.s3.threads import config_of, put
@@ -71,6 +74,39 @@ def test_of_facts_the_last_ones_are_remembered() -> None:
     for at, key in enumerate("abcad"):
         facts.remember({key: at})
     assert facts.known("abcd") == {"a": 3, "c": 2, "d": 4}
+
+
+def test_facts_are_remembered_up_to_a_weight() -> None:
+    facts = memory.Recent[str, str](10, len)
+    for at, fact in enumerate(["xxx", "xxx", "xxx", "x" * 8, "y"]):
+        facts.remember({f"{at}": fact})
+    assert facts.known("01234") == {"3": "x" * 8, "4": "y"}
+    facts.remember({"3": "z"})
+    facts.remember({"5": "x" * 8})
+    assert facts.known("012345") == {"4": "y", "3": "z", "5": "x" * 8}
+    facts.remember({"6": "x" * 11})
+    assert facts.known("0123456") == {}
+
+
+@pytest.mark.parametrize(("metadata", "channels", "heads"), [(100_000, 1, 60), (1, 1_000, 20), (1, 1, 4_000)])
+def test_the_beginnings_of_checkpoints_take_no_more_memory_than_is_said(
+    metadata: int, channels: int, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "HEADS_BYTES", 2_000_000)
+    known = memory.Memory()
+    tracemalloc.start()
+    try:
+        for number in range(heads):
+            key = CheckpointKey("thread", "", f"{number:036}")
+            versions = tuple((f"branch:to:node {at}", f"s{number:032}.{at:016}") for at in range(channels))
+            record = CheckpointRecord(key, f"{number - 1:036}", os.urandom(metadata), versions, (), b"", None, None, 0)
+            body = checkpoint_object(Head(record, frozenset(versions)), Items({}, {}))
+            known.heads.remember({f"prefix/t/=thread/=/{number:050}/c{number:016}": read_head(body, key)})
+            del record, body, versions, key
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert memory.HEADS_BYTES / 4 < taken <= 1.1 * memory.HEADS_BYTES
 
 
 def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(

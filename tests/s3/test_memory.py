@@ -8,15 +8,17 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from langgraph.types import Interrupt
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import CheckpointRecord
-from checkpoint_s3 import S3Saver, memory
+from checkpoint_s3 import S3Saver, inbox, memory
 from checkpoint_s3.format import Head, Items, checkpoint_object, read_head
-from checkpoint_s3.layout import CheckpointName, Label
+from checkpoint_s3.layout import CheckpointName, Label, task_digest
 from checkpoint_s3.stack import Snapshot
+from checkpoint_s3.transport import Get
 from tests.s3.threads import config_of, put
-from tests.s3.transports import counted
+from tests.s3.transports import Beside, between, counted, once
 
 
 @pytest.fixture
@@ -149,3 +151,55 @@ def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() 
     finally:
         done.set()
         noting.join()
+
+
+@pytest.fixture
+def asked(saver: S3Saver, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Questions of three threads, from the oldest on: far more than a listing should hold."""
+    monkeypatch.setattr(inbox, "PAGE_BYTES", 1_000_000)
+    configs = [put(saver, 1, thread=f"thread-{number}") for number in range(3)]
+    texts = [os.urandom(200_000).hex() for _ in range(36)]
+    for at, text in enumerate(texts):
+        saver.put_writes(configs[at % 3], [("__interrupt__", (Interrupt(text, id=f"{at}"),))], f"task {at:02}")
+    return texts
+
+
+@pytest.mark.parametrize("listing", ["interrupts", "threads"])
+def test_a_listing_holds_the_questions_of_its_page_and_not_all_that_wait(
+    asked: list[str], moto_url: str, listing: str
+) -> None:
+    with S3Saver.from_conn_string(moto_url) as reader:
+        list(reader.list(config_of("none")))  # opens what stays
+        tracemalloc.start()
+        try:
+            found = list(getattr(reader, listing)(order="oldest", limit=1))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        if listing == "interrupts":
+            assert [each.value for each in found] == asked[:1]
+        assert most < sum(map(len, asked)) / 2
+
+
+def test_questions_that_are_too_large_to_be_held_are_read_for_their_page(asked: list[str], moto_url: str) -> None:
+    with S3Saver.from_conn_string(moto_url) as reader:
+        assert [each.value for each in reader.interrupts(order="oldest")] == asked
+        assert [each.value for each in reader.interrupts(limit=3)] == asked[:-4:-1]
+        assert sum(each.pending_interrupts for each in reader.threads()) == len(asked)
+
+
+def test_a_large_question_that_is_replaced_while_it_is_listed_is_looked_for_again(
+    saver: S3Saver, asked: list[str], moto_url: str
+) -> None:
+    new = os.urandom(200_000).hex()
+
+    def ask_another() -> None:
+        question = [("__interrupt__", (Interrupt(new, id="new"),))]
+        saver.put_writes(config_of("thread-2", 1), question, "task 35")
+
+    with S3Saver.from_conn_string(moto_url) as reader:
+        beside: Beside = between(reader, Beside)
+        times = iter(range(100))
+        last = task_digest("task 35")
+        beside.before = once(lambda call: isinstance(call, Get) and last in call.key and next(times) == 1, ask_another)
+        assert [each.value for each in reader.interrupts(limit=1)] == [new]

@@ -134,6 +134,8 @@ class Copier:
         yield from self._put_writes(target, writes)
         yield from self._mark(target, originals)
         yield from self._remover.amend(target, veil.lifted)
+        # The target has something to sweep now. One thread more, so that what is due becomes less.
+        yield from self._remover.tidy(2)
         return True
 
     def _writes_to_add(

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import ormsgpack
 
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, damage
+from checkpoint_base.errors import SchemaMismatch, damage
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import ChannelVersion, CheckpointRecord, Chunk, ChunkId, ValueRecord, WriteRecord
 
@@ -240,15 +240,6 @@ def read_writes(body: bytes, where: str) -> tuple[Sequence[WriteRecord], Mapping
             for task_id, idx, channel, path, root, refs, questions, settles, written_at in rows
         ]
         return writes, _chunks(chunks)
-
-
-def has_writes(body: bytes) -> bool:
-    """Whether an object of writes can be read."""
-    try:
-        read_writes(body, "")
-    except CorruptCheckpoint:
-        return False
-    return True
 
 
 def read_writes_place(body: bytes, where: str) -> tuple[str, str, int]:

@@ -51,6 +51,7 @@ class WritesObject:
     parsed: WritesName
     etag: str
     modified: float
+    size: int
 
     @property
     def key(self) -> str:
@@ -129,7 +130,7 @@ def objects(thread_id: str, folder: str, entries: Iterable[Entry]) -> Iterator[T
             case CheckpointName() as parsed:
                 yield CheckpointObject(thread_id, folder, name, parsed, entry.modified)
             case WritesName() as parsed:
-                yield WritesObject(thread_id, folder, name, parsed, entry.etag, entry.modified)
+                yield WritesObject(thread_id, folder, name, parsed, entry.etag, entry.modified, entry.size)
 
 
 def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:

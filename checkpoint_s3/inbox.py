@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
 
 from checkpoint_base.errors import CorruptCheckpoint
@@ -22,18 +22,20 @@ from checkpoint_base.records import (
     unreadable_question,
 )
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import has_writes
-from checkpoint_s3.groups import Group
+from checkpoint_s3.format import read_writes
+from checkpoint_s3.groups import Group, WritesObject
+from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, growing, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
 from checkpoint_s3.survey import State, Surveyor, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
+from checkpoint_s3.vanished import Changed
 
 _ROOT = space_segment("")
 
 _THREADS_AT_ONCE = 100
-"""The most threads of which all writes are held at the same time. Of the others only the questions are held."""
+"""The most threads of which writes are read at the same time, about `PAGE_BYTES` of them. Then only questions stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class _Marker:
 class _Latest:
     """The latest checkpoint of a thread's root namespace, with its writes.
 
-    Of the writes it has those that tell what is pending, and of the chunks those of the pending questions.
+    Of the writes it has those that tell what is pending, and of the chunks those of the questions. But ``elsewhere``
+    names the object of each question whose chunks it does not hold, by task id and index.
 
     If anything is damaged, ``record`` has no header, and a question without a value replaces each unreadable special
     write, which may be one. Neither can be read, so a listing shows them with an error.
@@ -60,6 +63,7 @@ class _Latest:
     record: CheckpointRecord
     writes: Sequence[WriteRecord]
     chunks: Mapping[ChunkId, Chunk]
+    elsewhere: Mapping[tuple[str, int], WritesObject]
     is_damaged: bool
 
     @property
@@ -73,6 +77,42 @@ class _Latest:
     def pending(self) -> Sequence[WriteRecord]:
         settled = {write.task_id for write in self.writes if write.settles}
         return [write for write in self.writes if write.questions and write.task_id not in settled]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the writes of a checkpoint tell, as far as they have been read; the attributes are as in `_Latest`."""
+
+    seen: set[tuple[str, int]] = field(default_factory=set)
+    writes: list[WriteRecord] = field(default_factory=list)
+    chunks: dict[ChunkId, Chunk] = field(default_factory=dict)
+    elsewhere: dict[tuple[str, int], WritesObject] = field(default_factory=dict)
+    damaged: list[WritesObject] = field(default_factory=list)
+
+    def take_in(self, object_: WritesObject, body: bytes, room: int) -> int:
+        """Take in an object, after those of a lower number. Returns how many bytes of ``room`` its questions take."""
+        try:
+            writes, chunks = read_writes(body, f"object {object_.name!r} of thread {object_.thread_id!r}")
+        except CorruptCheckpoint:
+            self.damaged.append(object_)
+            return 0
+        taken = 0
+        for write in writes:
+            place = (write.task_id, write.idx)
+            if place in self.seen:
+                continue
+            self.seen.add(place)
+            if write.questions or write.settles:
+                self.writes.append(write)
+            if write.questions:
+                asked, _ = closure([write.value], chunks)
+                size = _bytes(asked)
+                if size and taken + size > room:
+                    self.elsewhere[place] = object_
+                else:
+                    self.chunks.update(asked)
+                    taken += size
+        return taken
 
 
 class Inbox:
@@ -125,7 +165,7 @@ class Inbox:
             some = [*islice(rest, max(room, next(at_once)))]
             if not some:
                 break
-            found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some])
+            found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some], room=0)
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)
                 if latest is None:
@@ -144,13 +184,13 @@ class Inbox:
         found: list[InterruptRecord] = []
         size = 0
         for start in range(0, len(waiting), query.limit):
-            page = waiting[start : start + query.limit]
+            page = yield from self._read_again(waiting[start : start + query.limit])
             lacking = {each.thread_id: each.group for each, write in page if missing_chunks([write], each.chunks)}
             states = yield from self._states(lacking)
             for each, write in page:
                 # A question may refer to chunks of the state in which it was asked.
                 chunks, _ = closure([write.value], each.chunks, states.get(each.thread_id, {}))
-                size += sum(len(chunk.body) for chunk in chunks.values())
+                size += _bytes(chunks)
                 found.append(InterruptRecord(each.record, write, chunks))
             if size >= PAGE_BYTES or (query.wanted is not None and len(found) >= query.wanted):
                 break
@@ -167,8 +207,9 @@ class Inbox:
         else:
             ids = dict.fromkeys(segments, query.thread_id)
         surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
-        latest = yield from self._latest(surveyed)
-        yield from self._repair(markers, ids, [group for _, groups in surveyed for group in groups], latest, now)
+        latest = yield from self._latest(surveyed, room=PAGE_BYTES)
+        groups = [group for _, groups in surveyed for group in groups]
+        yield from housekeeping(self._repair(markers, ids, groups, latest, now))
         waiting = [
             (each, write)
             for each in latest.values()
@@ -181,6 +222,24 @@ class Inbox:
             reverse=query.order == "newest",
         )
         return waiting
+
+    def _read_again(
+        self, page: Sequence[tuple[_Latest, WriteRecord]]
+    ) -> Operation[Sequence[tuple[_Latest, WriteRecord]]]:
+        """The questions of a page with their chunks: those that were too large to be held are read once more."""
+        sources = [each.elsewhere.get((write.task_id, write.idx)) for each, write in page]
+        bodies = yield from self._reader.bodies([*{source.key: None for source in sources if source}])
+        read = []
+        for (each, write), source in zip(page, sources, strict=True):
+            if source is None:
+                read.append((each, write))
+                continue
+            told = _Told()
+            told.take_in(source, bodies[source.key], PAGE_BYTES)
+            if write not in told.writes:  # another question has replaced it, or it is damaged now
+                raise Changed(each.thread_id)
+            read.append((replace(each, chunks=told.chunks), write))
+        return read
 
     def _states(self, groups: Mapping[str, Group]) -> Operation[Mapping[str, Mapping[ChunkId, Chunk]]]:
         """The chunks of checkpoints and their writes, by thread; without those that cannot be read."""
@@ -233,8 +292,11 @@ class Inbox:
         if stale:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
-    def _latest(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[dict[str, _Latest]]:
-        """The latest checkpoint of each thread's root namespace, by thread; without those that have no visible one."""
+    def _latest(self, threads: Sequence[tuple[State, Sequence[Group]]], *, room: int) -> Operation[dict[str, _Latest]]:
+        """The latest checkpoint of each thread's root namespace, by thread; without those that have no visible one.
+
+        They hold no more than ``room`` bytes of questions.
+        """
         places: list[tuple[State, Group]] = []
         for state, groups in threads:
             group = next((group for group in groups if group.space == _ROOT and group.visible), None)
@@ -242,29 +304,51 @@ class Inbox:
                 places.append((state, group))
         found: dict[str, _Latest] = {}
         for start in range(0, len(places), _THREADS_AT_ONCE):
-            found |= yield from self._read_latest(places[start : start + _THREADS_AT_ONCE])
+            some = yield from self._read_latest(places[start : start + _THREADS_AT_ONCE], room)
+            room -= sum(_bytes(each.chunks) for each in some)
+            found |= {each.thread_id: each for each in some}
         return found
 
-    def _read_latest(self, places: Sequence[tuple[State, Group]]) -> Operation[dict[str, _Latest]]:
+    def _read_latest(self, places: Sequence[tuple[State, Group]], room: int) -> Operation[list[_Latest]]:
         """These checkpoints, each given with the state of its thread."""
         heads = yield from self._reader.readable_heads([group.existing for _, group in places])
-        bodies = yield from self._reader.bodies([each.key for _, group in places for each in group.writes])
-        found = {}
-        for (state, group), head in zip(places, heads, strict=True):
-            damaged = []
-            try:
-                writes, chunks = read_all_writes(group.writes, bodies)
-            except CorruptCheckpoint:
-                damaged = [each for each in group.writes if not has_writes(bodies[each.key])]
-                readable = [each for each in group.writes if has_writes(bodies[each.key])]
-                writes, chunks = read_all_writes(readable, bodies)
+        told = [_Told() for _ in places]
+        objects = [
+            (some, object_)
+            for some, (_, group) in zip(told, places, strict=True)
+            for object_ in sorted(group.writes, key=lambda object_: object_.parsed.number)
+        ]
+        for portion in _portions(objects):
+            bodies = yield from self._reader.bodies([object_.key for _, object_ in portion])
+            for some, object_ in portion:
+                room -= some.take_in(object_, bodies[object_.key], room)
+        found = []
+        for (state, group), head, some in zip(places, heads, told, strict=True):
             # One for a task, as questions are. Of the task's id, only the digest is known.
-            asked_at = {each.parsed.task: int(each.modified * 1_000_000) for each in damaged if each.parsed.kind == "x"}
-            writes += [unreadable_question(*place) for place in asked_at.items()]
-            telling = [write for write in writes if write.questions or write.settles]
-            asked, _ = closure((write.value for write in writes if write.questions), chunks)
-            is_damaged = head is None or bool(damaged) or state.is_damaged
+            asked_at = {
+                each.parsed.task: int(each.modified * 1_000_000) for each in some.damaged if each.parsed.kind == "x"
+            }
+            writes = [*some.writes, *(unreadable_question(*place) for place in asked_at.items())]
+            is_damaged = head is None or bool(some.damaged) or state.is_damaged
             key = CheckpointKey(group.thread_id, "", group.checkpoint_id)
             record = unreadable(key) if head is None or is_damaged else head.record
-            found[group.thread_id] = _Latest(group, record, telling, asked, is_damaged)
+            found.append(_Latest(group, record, writes, some.chunks, some.elsewhere, is_damaged))
         return found
+
+
+def _portions(objects: Iterable[tuple[_Told, WritesObject]]) -> Iterator[list[tuple[_Told, WritesObject]]]:
+    """Objects that are read at once: about `PAGE_BYTES`."""
+    portion: list[tuple[_Told, WritesObject]] = []
+    size = 0
+    for some, object_ in objects:
+        if portion and size + object_.size > PAGE_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append((some, object_))
+        size += object_.size
+    if portion:
+        yield portion
+
+
+def _bytes(chunks: Mapping[ChunkId, Chunk]) -> int:
+    return sum(len(chunk.body) for chunk in chunks.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
@@ -19,7 +19,7 @@ V = TypeVar("V")
 MEMORY_BYTES = 64 * 1024 * 1024
 DRAFT_BYTES = 4 * 1024 * 1024
 SNAPSHOTS = 4
-HEADS = 2048
+HEADS_BYTES = 16 * 1024 * 1024
 WRITE_TIMES = 16384
 THREADS = 4096
 SPACES = 4096
@@ -61,13 +61,22 @@ class Thread:
     is_named: bool = False
 
 
-class Recent(Generic[K, V]):
-    """Facts that stay true, of which the last ``most`` are remembered."""
+def _head_bytes(head: Head) -> int:
+    """How much memory a head takes, roughly: Python's objects take more than what they hold."""
+    record = head.record
+    texts = sum(len(channel) + len(version) for channel, version in record.channels)
+    return 1200 + len(record.header) + len(record.terms) + texts + 280 * len(record.channels)
 
-    def __init__(self, most: int) -> None:
+
+class Recent(Generic[K, V]):
+    """Facts that stay true, of which the last are remembered: as many as weigh ``most`` together."""
+
+    def __init__(self, most: int, weigh: Callable[[V], int] = lambda _: 1) -> None:
         self._lock = Lock()
         self._facts: OrderedDict[K, V] = OrderedDict()
+        self._weight = 0
         self._most = most
+        self._weigh = weigh
 
     def known(self, keys: Iterable[K]) -> dict[K, V]:
         """What is remembered of these keys."""
@@ -77,10 +86,14 @@ class Recent(Generic[K, V]):
     def remember(self, facts: Mapping[K, V]) -> None:
         with self._lock:
             for key, fact in facts.items():
+                if key in self._facts:
+                    self._weight -= self._weigh(self._facts[key])
                 self._facts[key] = fact
                 self._facts.move_to_end(key)
-            while len(self._facts) > self._most:
-                self._facts.popitem(last=False)
+                self._weight += self._weigh(fact)
+                while self._weight > self._most:
+                    _, oldest = self._facts.popitem(last=False)
+                    self._weight -= self._weigh(oldest)
 
 
 class Memory:
@@ -91,7 +104,7 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self.heads = Recent[str, Head](HEADS)
+        self.heads = Recent[str, Head](HEADS_BYTES, _head_bytes)
         self.write_times = Recent[tuple[str, str], int](WRITE_TIMES)
         self._lock = Lock()
         self._threads: OrderedDict[str, Thread] = OrderedDict()

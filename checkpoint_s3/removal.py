@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,11 +13,13 @@ from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, re
 from checkpoint_base.transport import Operation, each
 from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
+from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader
 from checkpoint_s3.survey import State, Surveyor
-from checkpoint_s3.transport import Batch, Delete, Entry, Page, Put
+from checkpoint_s3.together import together
+from checkpoint_s3.transport import Batch, Delete, Entry, List, Page, Put
 from checkpoint_s3.vanished import Vanished
 
 CHANGING_SECONDS = 60
@@ -24,6 +27,15 @@ CHANGING_SECONDS = 60
 
 COPYING_SECONDS = 24 * 3600
 """A copy that is still incomplete this long after it began is swept up."""
+
+SWEPT = 8
+"""How many threads are swept when a saver is opened, and at least by a removal. Each takes seven requests or more."""
+
+SWEPT_OBJECTS = 100
+"""The most objects of a thread that are deleted when a saver is opened, or beside a copy."""
+
+_SWEPT_TOGETHER = 16
+"""How many threads are swept side by side."""
 
 _ATTEMPTS = 50
 """How often a change of a ledger is tried that others get ahead of."""
@@ -55,17 +67,30 @@ class Remover:
         for thread_id in dict.fromkeys(thread_ids):
             yield from self.amend(thread_id, everything, damaged=True)
             yield from self._delete_markers(thread_id)
-        yield from self.sweep()
+        yield from self.sweep(_swept_for(thread_ids))
 
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        yield from each(dict.fromkeys(thread_ids), lambda id_: self._retain(id_, partial(the_latest, keep)))
-        yield from self.sweep()
+        def pruned(id_: str) -> Operation[None]:
+            return self._retain(id_, partial(the_latest, keep))
+
+        yield from self._act_and_sweep(dict.fromkeys(thread_ids), pruned, _swept_for(thread_ids))
 
     def delete_runs(self, run_ids: frozenset[str], thread_id: str | None) -> Operation[None]:
-        """A thread that is given is not searched for: that would survey all of them."""
+        """A thread that is given is not searched for. To search looks at all of them, so all are swept, too."""
         threads = [thread_id] if thread_id is not None else (yield from self._threads_of(run_ids))
-        yield from each(threads, lambda id_: self._retain(id_, lambda _: all_but_runs(run_ids)))
-        yield from self.sweep()
+        swept = _swept_for(threads) if thread_id is not None else None
+        yield from self._act_and_sweep(threads, lambda id_: self._retain(id_, lambda _: all_but_runs(run_ids)), swept)
+
+    def _act_and_sweep(
+        self, thread_ids: Iterable[str], act: Callable[[str], Operation[None]], swept: int | None
+    ) -> Operation[None]:
+        """Act on each thread and then sweep, even if one of them is damaged."""
+        try:
+            yield from each(thread_ids, act)
+        except CorruptCheckpoint:
+            yield from self.sweep(swept)
+            raise
+        yield from self.sweep(swept)
 
     def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
         """The threads that have visible checkpoints of these runs, or may have some that cannot be read."""
@@ -220,27 +245,54 @@ class Remover:
 
     # Sweeping
 
-    def sweep(self) -> Operation[None]:
-        """Delete, in all threads, the objects that were removed so long ago that nobody can still be reading them."""
+    def tidy(self, threads: int = SWEPT) -> Operation[None]:
+        """Sweep a few threads, and a part of those that are long, beside something else."""
+        yield from housekeeping(self.sweep(threads, SWEPT_OBJECTS))
+
+    def sweep(self, threads: int | None = None, objects: int | None = None) -> Operation[None]:
+        """Delete the objects that were removed so long ago that nobody can still be reading them.
+
+        Args:
+            threads: of how many threads at most; None sweeps all.
+            objects: how many of each thread at most.
+        """
+        due = yield from self._due(threads)
+        # By chance, so that those that cannot be swept, because they are damaged, say, keep no others from it for ever.
+        chosen = [*due] if threads is None else random.sample([*due], min(threads, len(due)))
+        for start in range(0, len(chosen), _SWEPT_TOGETHER):
+            some = chosen[start : start + _SWEPT_TOGETHER]
+            ids = yield from self._surveyor.thread_ids(some)
+            yield from together([self._sweep_noted(id_, due[segment], objects) for segment, id_ in ids.items()])
+
+    def _due(self, enough: int | None) -> Operation[Mapping[str, list[Entry]]]:
+        """The notes whose time has come, by segment of their thread: of so many threads, or more if a page has more."""
         notes = self._surveyor.keys.notes
-        (pages,) = yield from self._surveyor.everything([notes])
         due: dict[str, list[Entry]] = {}
-        for page in pages:
+        after: str | None = ""
+        while after is not None and (enough is None or len(due) < enough):
+            page = yield List(notes, after=after)
             for entry in page.entries:
                 if self._is_over(self._delay, entry, page):
                     due.setdefault(entry.key.removeprefix(notes).partition("/")[0], []).append(entry)
-        for segment, thread_id in (yield from self._surveyor.thread_ids(due)).items():
-            try:
-                ((state, groups),) = yield from self._surveyor.survey([thread_id])
-                is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups))
-            except (CorruptCheckpoint, SchemaMismatch, Vanished):
-                continue  # readers of this thread are told; other threads must still be swept
-            if is_done:
-                # Whatever is not due yet has later notes.
-                yield Batch(Delete(entry.key, entry.etag) for entry in due[segment])
+            after = page.last
+        return due
 
-    def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group]) -> Operation[bool]:
-        """Delete what is due of one thread. False while the ledger has copies that may leave something to sweep up."""
+    def _sweep_noted(self, thread_id: str, notes: Sequence[Entry], most: int | None) -> Operation[None]:
+        """Sweep a thread; delete its notes, all of which are due, if nothing is left that is."""
+        try:
+            ((state, groups),) = yield from self._surveyor.survey([thread_id])
+            is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups, most))
+        except (CorruptCheckpoint, SchemaMismatch, Vanished):
+            return  # readers of this thread are told
+        if is_done:
+            # Whatever is not due yet has later notes.
+            yield Batch(Delete(note.key, note.etag) for note in notes)
+
+    def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group], most: int | None) -> Operation[bool]:
+        """Delete what is due of one thread, ``most`` objects of it.
+
+        False if some are left, or while the ledger has copies that may leave something to sweep up.
+        """
         ledger, now = state.ledger, state.now
         due_before = now - int(self._delay * _MICROSECONDS)
         due = {digest for since, digests in ledger.hidden if since <= due_before for digest in digests}
@@ -255,7 +307,8 @@ class Remover:
             for name, object_ in names_of(groups).items()
             if object_.digest in due or checkpoint_digest(name) in left_over
         }
-        yield from self._delete(groups, going)
+        if not (yield from self._delete(groups, going, most)):
+            return False
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.folder(thread_id)])
         left = {object_.digest for object_ in self._surveyor.objects(thread_id, pages)}
         hidden = tuple(
@@ -272,20 +325,30 @@ class Remover:
             yield from self.replace(thread_id, state, replace(ledger, hidden=hidden, veiled=veiled))
         return not veiled
 
-    def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject]) -> Operation[None]:
-        """Delete these objects of a thread, given by name, but for those that hold a part of what stays."""
+    def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject], most: int | None) -> Operation[bool]:
+        """Delete these objects of a thread, given by name, but for those that hold a part of what stays.
+
+        Of the others, the first ``most`` are deleted. Returns whether these were all.
+        """
         needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in needed]
         if deleted:
             yield Batch(
-                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None) for object_ in deleted
+                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None)
+                for object_ in deleted[:most]
             )
+        return most is None or len(deleted) <= most
 
     def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
         suspects = [group for group in groups if group.writes and any(c.name in going for c in group.checkpoints)]
         lacking = yield from self._reader.lacking(suspects)
         return frozenset(each.name for group in lacking for each in group.checkpoints)
+
+
+def _swept_for(removed: Collection[str]) -> int:
+    """How many threads a removal of these sweeps: more than it removes, so that what is due becomes less."""
+    return max(SWEPT, 2 * len(removed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class S3Store(CheckpointStore):
 
     def setup(self) -> Operation[None]:
         yield from prepare(self._surveyor.keys, self._transport.bucket)
-        yield from self._remover.sweep()
+        yield from self._remover.tidy()
 
     # Writing
 

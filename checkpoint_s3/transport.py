@@ -115,11 +115,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object as a listing has it. ``modified`` is in seconds, by the server's clock."""
+    """An object as a listing has it: ``modified`` in seconds, by the server's clock, and ``size`` in bytes."""
 
     key: str
     etag: str
     modified: float
+    size: int
 
     def age(self, now: int) -> float:
         """Return the seconds since it was written; ``now`` is that of its `Page`."""
@@ -336,7 +337,7 @@ class S3Transport(Closable):
             options["StartAfter"] = call.after
         answer = client.list_objects_v2(Bucket=self.bucket, **options)
         entries = [
-            Entry(found["Key"], self._etag(found), found["LastModified"].timestamp())
+            Entry(found["Key"], self._etag(found), found["LastModified"].timestamp(), found["Size"])
             for found in answer.get("Contents", ())
         ]
         last = entries[-1].key if self._part(answer, "IsTruncated") and entries else None

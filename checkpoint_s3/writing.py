@@ -115,14 +115,20 @@ class Writer:
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Sequence[Segment]]:
-        """The objects that a new checkpoint may refer to: its parent's, which are read first if they are unknown."""
+        """The objects that a new checkpoint may refer to: its parent's, which are read first if they are unknown.
+
+        They tell of each channel that is not brought whether it has a value at its version. In a run they are known.
+        """
         if checkpoint.parent_id is None:
             return ()
         parent = _parent(checkpoint, checkpoint.parent_id)
         known = self._reader.memory.snapshot(parent)
-        if known is None and plan(checkpoint, values, chunks, unchanged, ()).missing:
-            yield from self._remember(parent)
-            known = self._reader.memory.snapshot(parent)
+        if known is None:
+            brought = {(value.channel, value.version) for value in values}
+            is_whole = brought.issuperset(checkpoint.channels)
+            if not is_whole or plan(checkpoint, values, chunks, unchanged, ()).missing:
+                yield from self._remember(parent)
+                known = self._reader.memory.snapshot(parent)
         return known.segments if known else ()
 
     @again_if_vanished

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
+from langgraph.types import Interrupt
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
-from checkpoint_s3 import S3Saver, memory
-from checkpoint_s3.layout import CheckpointName, Label
+from checkpoint_base.records import CheckpointRecord
+from checkpoint_s3 import S3Saver, inbox, memory
+from checkpoint_s3.format import Head, Items, checkpoint_object, read_head
+from checkpoint_s3.layout import CheckpointName, Label, task_digest
 from checkpoint_s3.stack import Snapshot
+from checkpoint_s3.transport import Get
 from tests.s3.threads import config_of, put
-from tests.s3.transports import counted
+from tests.s3.transports import Beside, between, counted, once
 
 
 @pytest.fixture
@@ -73,6 +78,39 @@ def test_of_facts_the_last_ones_are_remembered() -> None:
     assert facts.known("abcd") == {"a": 3, "c": 2, "d": 4}
 
 
+def test_facts_are_remembered_up_to_a_weight() -> None:
+    facts = memory.Recent[str, str](10, len)
+    for at, fact in enumerate(["xxx", "xxx", "xxx", "x" * 8, "y"]):
+        facts.remember({f"{at}": fact})
+    assert facts.known("01234") == {"3": "x" * 8, "4": "y"}
+    facts.remember({"3": "z"})
+    facts.remember({"5": "x" * 8})
+    assert facts.known("012345") == {"4": "y", "3": "z", "5": "x" * 8}
+    facts.remember({"6": "x" * 11})
+    assert facts.known("0123456") == {}
+
+
+@pytest.mark.parametrize(("metadata", "channels", "heads"), [(100_000, 1, 60), (1, 1_000, 20), (1, 1, 4_000)])
+def test_the_beginnings_of_checkpoints_take_no_more_memory_than_is_said(
+    metadata: int, channels: int, heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "HEADS_BYTES", 2_000_000)
+    known = memory.Memory()
+    tracemalloc.start()
+    try:
+        for number in range(heads):
+            key = CheckpointKey("thread", "", f"{number:036}")
+            versions = tuple((f"branch:to:node {at}", f"s{number:032}.{at:016}") for at in range(channels))
+            record = CheckpointRecord(key, f"{number - 1:036}", os.urandom(metadata), versions, (), b"", None, None, 0)
+            body = checkpoint_object(Head(record, frozenset(versions)), Items({}, {}))
+            known.heads.remember({f"prefix/t/=thread/=/{number:050}/c{number:016}": read_head(body, key)})
+            del record, body, versions, key
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert memory.HEADS_BYTES / 4 < taken <= 1.1 * memory.HEADS_BYTES
+
+
 def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
     saver: S3Saver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,3 +151,55 @@ def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() 
     finally:
         done.set()
         noting.join()
+
+
+@pytest.fixture
+def asked(saver: S3Saver, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Questions of three threads, from the oldest on: far more than a listing should hold."""
+    monkeypatch.setattr(inbox, "PAGE_BYTES", 1_000_000)
+    configs = [put(saver, 1, thread=f"thread-{number}") for number in range(3)]
+    texts = [os.urandom(200_000).hex() for _ in range(36)]
+    for at, text in enumerate(texts):
+        saver.put_writes(configs[at % 3], [("__interrupt__", (Interrupt(text, id=f"{at}"),))], f"task {at:02}")
+    return texts
+
+
+@pytest.mark.parametrize("listing", ["interrupts", "threads"])
+def test_a_listing_holds_the_questions_of_its_page_and_not_all_that_wait(
+    asked: list[str], moto_url: str, listing: str
+) -> None:
+    with S3Saver.from_conn_string(moto_url) as reader:
+        list(reader.list(config_of("none")))  # opens what stays
+        tracemalloc.start()
+        try:
+            found = list(getattr(reader, listing)(order="oldest", limit=1))
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        if listing == "interrupts":
+            assert [each.value for each in found] == asked[:1]
+        assert most < sum(map(len, asked)) / 2
+
+
+def test_questions_that_are_too_large_to_be_held_are_read_for_their_page(asked: list[str], moto_url: str) -> None:
+    with S3Saver.from_conn_string(moto_url) as reader:
+        assert [each.value for each in reader.interrupts(order="oldest")] == asked
+        assert [each.value for each in reader.interrupts(limit=3)] == asked[:-4:-1]
+        assert sum(each.pending_interrupts for each in reader.threads()) == len(asked)
+
+
+def test_a_large_question_that_is_replaced_while_it_is_listed_is_looked_for_again(
+    saver: S3Saver, asked: list[str], moto_url: str
+) -> None:
+    new = os.urandom(200_000).hex()
+
+    def ask_another() -> None:
+        question = [("__interrupt__", (Interrupt(new, id="new"),))]
+        saver.put_writes(config_of("thread-2", 1), question, "task 35")
+
+    with S3Saver.from_conn_string(moto_url) as reader:
+        beside: Beside = between(reader, Beside)
+        times = iter(range(100))
+        last = task_digest("task 35")
+        beside.before = once(lambda call: isinstance(call, Get) and last in call.key and next(times) == 1, ask_another)
+        assert [each.value for each in reader.interrupts(limit=1)] == [new]

@@ -79,3 +79,31 @@ def test_a_question_whose_value_another_write_has_brought_is_marked_and_stored_o
     saver.put_writes(config, [("__interrupt__", question)], "two")
     assert transport.kinds == {"Put": 2}
     assert [each.value for each in saver.interrupts()] == ["sure? ".ljust(3000, ".")]
+
+
+def test_a_value_that_is_not_passed_again_is_found_at_its_version_whatever_the_process_remembers(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    put(saver, 1, {"a": 7})
+    put(saver, 2, {}, unchanged={"a": "1"})
+    with S3Saver.from_conn_string(radosgw_url) as another:
+        put(another, 3, {}, parent=1, unchanged={"a": "1"})
+        put(another, 4, {"b": 4}, unchanged={"a": "1"})
+    found = [objects_read(radosgw_url, number)[1] for number in (2, 3, 4)]
+    assert found == [{"a": 7}, {"a": 7}, {"a": 7, "b": 4}]
+
+
+def test_whether_a_channel_has_a_value_at_its_version_is_looked_up_once_in_a_process(
+    saver: S3Saver, radosgw_url: str
+) -> None:
+    consumed = {"trigger": "0"}  # has never had a value
+    put(saver, 1, {"n": 1}, unchanged=consumed)
+    with S3Saver.from_conn_string(radosgw_url) as another:
+        transport = counted(another)
+        put(another, 2, {"n": 2}, unchanged=consumed)
+        assert transport.kinds["Put"] == transport.kinds["List"] == 1
+        transport.forget()
+        for number in range(3, 8):
+            put(another, number, {"n": number}, unchanged=consumed)
+        assert transport.kinds == {"Put": 5}
+    assert objects_read(radosgw_url, 7)[1] == {"n": 7}

@@ -122,14 +122,18 @@ def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypat
     assert 1 <= asked.count("PRAGMA wal_checkpoint(TRUNCATE)") <= 1 + math.log2(longest / LIMIT)
 
 
-def test_a_copy_that_was_made_without_a_log_gets_one_so_that_readers_block_no_writer(
-    path: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy.db"
+@pytest.fixture
+def copy(path: Path, tmp_path: Path) -> Path:
+    """A copy that has no log, because VACUUM INTO made it."""
+    made = tmp_path / "copy.db"
     with SQLiteSaver(path) as saver:
         put(saver, 1)
         with closing(sqlite3.connect(path)) as db:
-            db.execute("VACUUM INTO ?", (str(copy),))
+            db.execute("VACUUM INTO ?", (str(made),))
+    return made
+
+
+def test_a_copy_that_was_made_without_a_log_gets_one_so_that_readers_block_no_writer(copy: Path) -> None:
     with closing(sqlite3.connect(copy)) as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
     with SQLiteSaver(copy, deadline=0) as saver, closing(sqlite3.connect(copy)) as reader:
@@ -140,13 +144,8 @@ def test_a_copy_that_was_made_without_a_log_gets_one_so_that_readers_block_no_wr
 
 
 def test_a_copy_that_cannot_be_given_a_log_is_read_without_and_says_so(
-    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    copy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = tmp_path / "copy.db"
-    with SQLiteSaver(path) as saver:
-        put(saver, 1)
-        with closing(sqlite3.connect(path)) as db:
-            db.execute("VACUUM INTO ?", (str(copy),))
     monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.01)
     with closing(sqlite3.connect(copy)) as reader:
         _begin(reader)

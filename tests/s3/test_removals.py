@@ -291,35 +291,6 @@ def test_a_question_whose_process_was_suspended_before_it_was_stored_is_found(
     assert [each.value for each in listing.interrupts()] == ["sure?"]
 
 
-def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
-    two: Two, moto_url: str, later: Callable[[float], None]
-) -> None:
-    one, other = two
-    state = [f"{at} " + "x" * 1500 for at in range(40)]
-    put(one, 1, {"long": state})
-    one.put_writes(config_of("thread", 1), [("long", [*state, "more"])], "task")  # stands on the checkpoint's chunks
-    put(one, 1, {"long": ["other"]})
-
-    def check(thread: str) -> None:
-        found = other.get_tuple(config_of(thread))
-        assert found is not None
-        assert found.checkpoint["channel_values"] == {"long": ["other"]}
-        assert found.pending_writes == [("task", "long", [*state, "more"])]
-
-    check("thread")
-    one.copy_thread("thread", "copy")
-    check("copy")
-    one.prune(["thread"])
-    later(400)
-    with S3Saver.from_conn_string(moto_url):
-        check("thread")
-    one.delete_thread("thread")
-    later(400)
-    with S3Saver.from_conn_string(moto_url):
-        assert keys(moto_url, "t/=thread/") == []
-    check("copy")
-
-
 def test_a_question_that_is_asked_again_is_found_although_the_marker_of_a_crash_is_deleted_beside_it(
     careless: Two, later: Callable[[float], None]
 ) -> None:

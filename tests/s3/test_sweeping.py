@@ -52,6 +52,35 @@ def test_a_sweep_leaves_what_a_prune_beside_it_has_just_released(
     assert found.checkpoint["channel_values"] == {"large": LARGE, "n": 4}
 
 
+def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is_put_again(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    one, other = two
+    state = [f"{at} " + "x" * 1500 for at in range(40)]
+    put(one, 1, {"long": state})
+    one.put_writes(config_of("thread", 1), [("long", [*state, "more"])], "task")  # stands on the checkpoint's chunks
+    put(one, 1, {"long": ["other"]})
+
+    def check(thread: str) -> None:
+        found = other.get_tuple(config_of(thread))
+        assert found is not None
+        assert found.checkpoint["channel_values"] == {"long": ["other"]}
+        assert found.pending_writes == [("task", "long", [*state, "more"])]
+
+    check("thread")
+    one.copy_thread("thread", "copy")
+    check("copy")
+    one.prune(["thread"])
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        check("thread")
+    one.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert keys(moto_url, "t/=thread/") == []
+    check("copy")
+
+
 def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
     one, other = two
     one.put_writes(put(one, 1), [("n", 1)], "task")

@@ -46,7 +46,7 @@ def looking_into(saver: CheckpointSaver) -> Iterator[Seen]:
         return put_writes(key, writes, chunks)
 
     store.put, store.put_writes = noting_put, noting_put_writes  # type: ignore[method-assign]
-    saver.transport = Retrying(_Counting(store.transport, seen), transport.deadline)  # type: ignore[arg-type]  # sync
+    saver.transport = Retrying(_Counting(store.transport, seen), saver.deadline)  # type: ignore[arg-type]  # sync
     try:
         yield seen
     finally:

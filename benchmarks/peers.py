@@ -32,7 +32,7 @@ from tests.servers.redis import flush_redis, redis, redis_stack
 STORAGE = "SAVER_STORAGE"
 """The environment variable with the file or URL of the storage that factories open."""
 
-SYNC, ASYNC, PROCESSES, LOOPS = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES, Capability.LOOPS
+SYNC, ASYNC, PROCESSES, LOOPS = Capability.SYNC, Capability.ASYNC, Capability.PROCESSES, Capability.EVENT_LOOPS
 
 Place: TypeAlias = Callable[[str], AbstractContextManager[str]]
 """Makes an empty storage for a `with` block on the server of this URL, and returns the value for `STORAGE`."""
@@ -77,7 +77,7 @@ class Peer:
         prefixes = [prefix for colour, prefix in ((SYNC, ""), (ASYNC, "a")) if colour in self.declares]
         overridden = {
             capability
-            for capability in (Capability.COPY, Capability.PRUNE, Capability.RUNS)
+            for capability in (Capability.COPY_THREAD, Capability.PRUNE, Capability.DELETE_FOR_RUNS)
             if all(
                 getattr(saver, method) is not getattr(BaseCheckpointSaver, method)
                 for method in (f"{prefix}{capability}" for prefix in prefixes)

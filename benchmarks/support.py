@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.peers import PEERS, STORAGE, Peer
-from benchmarks.supporttable import summary, table
+from benchmarks.support_table import summary, table
 from conformance_tests.case import Case, all_cases
 from conformance_tests.contract import Capability
 from conformance_tests.report import document, report_of

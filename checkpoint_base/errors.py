@@ -65,7 +65,7 @@ def kept_changing(thread_id: str, done: str) -> ConflictError:
 
 @contextmanager
 def damage_of(thread_id: str | None) -> Iterator[None]:
-    """Say of which thread the damage is that is found in here, and what to do; of several threads, nothing is known."""
+    """Make `CorruptCheckpoint` raised in here name the thread and what to do; without one, leave it as it is."""
     try:
         yield
     except CorruptCheckpoint as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -19,11 +18,11 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from checkpoint_base.errors import ConflictError, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.keys import CheckpointKey, checkpoint_id_of, checkpoint_of, config_of, shown, thread_key
-from checkpoint_base.listings import now, time_in
 from checkpoint_base.operations import kept_write, rebuilt_channels
 from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.times import microseconds, now, time_in
 from checkpoint_base.transport import Operation, about, arun, run
-from checkpoint_base.twostores import Directed, Directing, Transferred, by_age, index, on, refuse_foreign
+from checkpoint_base.two_stores import Directed, Directing, Transferred, by_age, checkpoints_of, on, refuse_foreign
 
 AnySaver: TypeAlias = BaseCheckpointSaver[Any]
 
@@ -110,11 +109,11 @@ class _Interface:
 
 def _import(source: AnySaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source is target:
-        raise UnsupportedOperation("source and target are the same saver")
+        raise UnsupportedOperation("source and target are the same saver: pass another one as the target")
     yield from on(target, target.store.setup())
     reader = _Interface(source)
     listed = yield Directed(reader, {"configurable": {"thread_id": thread_id}})
-    there = yield from index(target, thread_key(thread_id))
+    there = yield from checkpoints_of(target, thread_key(thread_id))
     refuse_foreign(thread_key(thread_id), there.keys() - listed.keys())
     thread = _Import(reader, target, listed, there.keys())
     sent = 0
@@ -256,7 +255,9 @@ def _numbered(version: Any, digest: bytes) -> str:
     try:
         number = int(version.split(".")[0] if isinstance(version, str) else version)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UnsupportedOperation(f"no version can follow {version!r}, which is not numbered") from error
+        raise UnsupportedOperation(
+            f"no version can follow {version!r}, which is not numbered: threads of this saver cannot be imported"
+        ) from error
     return f"{number:032}.{int.from_bytes(digest[:6], 'big'):016}"
 
 
@@ -283,6 +284,4 @@ def _parents_first(listed: Mapping[CheckpointKey, _Listed]) -> Iterator[Checkpoi
 def _written_at(found: CheckpointTuple) -> int:
     """The time of a checkpoint in microseconds since 1970, or now if it has none."""
     at = time_in(found.checkpoint.get("ts"))
-    if at is None:
-        return now()
-    return max(0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1))
+    return now() if at is None else microseconds(at)

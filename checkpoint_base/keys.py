@@ -53,6 +53,11 @@ class CheckpointKey:
         return NamespaceKey(self.thread_id, self.checkpoint_ns)
 
     @property
+    def list_order(self) -> tuple[str, str, str]:
+        """What listings are sorted by, descending. It is not how keys compare."""
+        return (self.checkpoint_id, self.thread_id, self.checkpoint_ns)
+
+    @property
     def place(self) -> str:
         """Where it is, for a message."""
         space = f" in namespace {self.checkpoint_ns!r}" if self.checkpoint_ns else ""
@@ -142,7 +147,8 @@ def checkpoint_of(config: Mapping[str, Any]) -> CheckpointKey:
     checkpoint_id = checkpoint_id_of(config)
     if checkpoint_id is None:
         raise InvalidKey(
-            f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id"
+            f"writes belong to a checkpoint: the config for thread {space.thread_id!r} has no checkpoint_id; pass the "
+            "one that put returned"
         )
     return CheckpointKey(space.thread_id, space.checkpoint_ns, checkpoint_id)
 

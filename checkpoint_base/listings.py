@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -14,9 +13,7 @@ import orjson
 from checkpoint_base.errors import InvalidKey
 from checkpoint_base.keys import text_key
 from checkpoint_base.records import Position
-
-_BEGINNING, _LAST = datetime.fromtimestamp(0, UTC), datetime.max.replace(tzinfo=UTC)
-_LAST_MICROSECOND = (_LAST - _BEGINNING) // timedelta(microseconds=1)
+from checkpoint_base.times import LAST_MICROSECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +109,9 @@ class Cursor:
         return cursor
 
 
-def now() -> int:
-    """The time in microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1000
-
-
-def instant(microseconds: int) -> datetime:
-    """Convert microseconds since 1970-01-01 UTC. What no time can have becomes the last that there is."""
-    return _LAST if _is_damaged(microseconds) else _BEGINNING + timedelta(microseconds=microseconds)
-
-
-def time_in(text: Any) -> datetime | None:
-    """The time that LangGraph writes into a checkpoint, or None if a caller has put something else there."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-
-
-def damage_of_times(*times: int) -> str | None:
-    """Why a listing cannot show these times, in microseconds; None if it can."""
-    damaged = [str(each) for each in times if _is_damaged(each)]
-    return f"a stored time is damaged: {', '.join(damaged)} microseconds since 1970" if damaged else None
-
-
-def _is_damaged(microseconds: int) -> bool:
-    return not 0 <= microseconds <= _LAST_MICROSECOND
-
-
 def _parsable(place: Position | None) -> Position | None:
     """A place with a time that `Cursor.parse` takes, even if the record's is damaged."""
-    return place and (min(max(place[0], 0), _LAST_MICROSECOND), *place[1:])
+    return place and (min(max(place[0], 0), LAST_MICROSECOND), *place[1:])
 
 
 def _position(fields: Any) -> Position | None:

@@ -58,12 +58,9 @@ from checkpoint_base.listings import (
     Cursor,
     PendingInterrupt,
     ThreadInfo,
-    damage_of_times,
-    instant,
-    time_in,
 )
 from checkpoint_base.metadata import matches, merged_metadata, terms_of
-from checkpoint_base.paging import LONGEST_PAGE, MAX_PAGE, Item, Listing
+from checkpoint_base.paging import LONG_PAGE, PAGE, Item, Listing
 from checkpoint_base.questions import asked, number_of_questions, questions_in, settles
 from checkpoint_base.records import (
     ChannelValue,
@@ -81,7 +78,8 @@ from checkpoint_base.records import (
     WriteRecord,
 )
 from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE, CheckpointStore
-from checkpoint_base.transport import Operation, about, each
+from checkpoint_base.times import damage_of_times, instant, time_in
+from checkpoint_base.transport import Operation, about, batches, for_each
 from checkpoint_base.values import Values
 
 _LOG = logging.getLogger(__name__)
@@ -157,7 +155,10 @@ class Operations:
             unchanged -= missing.versions
             missing = yield from about(key.thread_id, self.store.put(record, new_values, chunks, unchanged))
         if missing:
-            raise ConflictError(f"{key.place} could not be stored: its thread is being removed at the same time")
+            raise ConflictError(
+                f"{key.place} could not be stored: its thread is being removed at the same time: call again "
+                "if it should exist"
+            )
         self.memory.seen.add(key.thread_id, chunks)
         for channel, encoding in encodings.items():
             self.memory.encodings.remember(key.thread_id, key.checkpoint_ns, channel, encoding)
@@ -227,7 +228,8 @@ class Operations:
             missing = yield from about(key.thread_id, self.store.put_writes(key, stored, chunks))
         if missing:
             raise ConflictError(
-                f"writes on {key.place} could not be stored: their thread is being removed at the same time"
+                f"writes on {key.place} could not be stored: their thread is being removed at the same time: call "
+                "again if it should exist"
             )
         seen.add(key.thread_id, chunks)
 
@@ -260,11 +262,11 @@ class Operations:
             raise UnsupportedOperation(
                 f"keep={keep} with the strategy 'delete', which keeps nothing: pass one of the two"
             )
-        batches = (keys[at : at + THREADS_AT_ONCE] for at in range(0, len(keys), THREADS_AT_ONCE))
+        some_at_once = batches(keys, THREADS_AT_ONCE)
         if strategy == "delete":
-            yield from each(batches, self.store.delete_threads)
+            yield from for_each(some_at_once, self.store.delete_threads)
         else:
-            yield from each(batches, lambda some: self.store.prune(some, keep))
+            yield from for_each(some_at_once, lambda some: self.store.prune(some, keep))
 
     # Reading
 
@@ -347,7 +349,7 @@ class Operations:
 
         query = self._inbox_query(thread_id, wanted, order, Cursor.parse(after, listing))
         is_exact = self._is_exact(wanted)
-        return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONGEST_PAGE)
+        return Listing(self.store.threads, query, read, limit=limit, is_exact=is_exact, most=LONG_PAGE)
 
     def interrupts(
         self,
@@ -497,7 +499,7 @@ class Operations:
                 found = [read(stored, header, metadata)] if matches(metadata, wanted) else ()
             yield from found
 
-        is_exact, most = self._is_exact(wanted), MAX_PAGE if contents else LONGEST_PAGE
+        is_exact, most = self._is_exact(wanted), PAGE if contents else LONG_PAGE
         return Listing(self.store.list, query, read_matching, limit=limit, is_exact=is_exact, most=most)
 
     def _inbox_query(

@@ -21,14 +21,14 @@ Query = TypeVar("Query", ListQuery, InboxQuery)
 Item = TypeVar("Item")
 Record: TypeAlias = StoredCheckpoint | ThreadRecord | InterruptRecord
 
-MAX_PAGE = 100
-"""The most questions or checkpoints with contents on a page. The next may be far larger than those before."""
+PAGE = 100
+"""The most questions or checkpoints with contents on a page, because the next may be far larger than those before."""
 
-FIRST_PAGE = 25
-"""The length of a first page of checkpoints with contents. Each may hold 10 MB, which is known only once it is read."""
+FIRST_FULL_PAGE = 25
+"""How many checkpoints a first page with contents has. Each may hold 10 MB, which is known only once it is read."""
 
-LONGEST_PAGE = 16 * MAX_PAGE
-"""The most threads or checkpoints without contents on a page; the first has `MAX_PAGE`."""
+LONG_PAGE = 16 * PAGE
+"""The most threads, or checkpoints without contents, on a page; the first has `PAGE`."""
 
 GROWTH = 4
 """How many times longer than a page the next one is at most. To find a page, S3 lists the names of all objects."""
@@ -63,7 +63,7 @@ class Listing(Generic[Item]):
         *,
         limit: int | None,
         is_exact: bool,
-        most: int = MAX_PAGE,
+        most: int = PAGE,
     ) -> None:
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UnsupportedOperation(f"limit={limit!r}: give a number of items from 0 on, or None for all")
@@ -72,7 +72,7 @@ class Listing(Generic[Item]):
         self._left = limit
         self._is_exact = is_exact
         self._most = most
-        first = FIRST_PAGE if isinstance(query, ListQuery) and query.contents else MAX_PAGE
+        first = FIRST_FULL_PAGE if isinstance(query, ListQuery) and query.contents else PAGE
         self._query = self._page_of(query, first)
         self.goes_on = limit != 0
 
@@ -97,7 +97,7 @@ class Listing(Generic[Item]):
             self._query = self._page_of(following, fitting(page, growth=GROWTH, most=self._most))
 
     def _page_of(self, query: ListQuery | InboxQuery, limit: int) -> ListQuery | InboxQuery:
-        """A query for at most so many records, and for no more than are still wanted."""
+        """A query for at most ``limit`` records, and no more than are still wanted."""
         wanted = self._left if self._is_exact else None
         limit = max(1, limit if wanted is None else min(limit, wanted))
         if isinstance(query, InboxQuery):

@@ -149,7 +149,7 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Which checkpoints to list, descending by (checkpoint_id, thread_id, checkpoint_ns).
+    """Which checkpoints to list, descending by `CheckpointKey.list_order`.
 
     What is None leaves out nothing; an empty ``checkpoint_ns`` is the root namespace. A checkpoint must have all of
     ``terms``. ``before`` and ``after`` are exclusive; ``after`` is the last key of the previous page. Without

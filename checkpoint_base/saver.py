@@ -22,15 +22,16 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from checkpoint_base.cache import Memory
 from checkpoint_base.codec import Codec, Compression
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo, now
+from checkpoint_base.listings import CheckpointInfo, PendingInterrupt, ThreadInfo
 from checkpoint_base.operations import Operations
 from checkpoint_base.paging import Listing
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.records import Order
 from checkpoint_base.serializer import ExactSerializer
 from checkpoint_base.store import CheckpointStore
+from checkpoint_base.times import now
 from checkpoint_base.tracing import span
-from checkpoint_base.transport import Operation, Retrying, arun, run
+from checkpoint_base.transport import Operation, Retrying, Transport, arun, run
 from checkpoint_base.values import Values
 
 T = TypeVar("T")
@@ -72,6 +73,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
 
     Attributes:
         store: as it was given.
+        deadline: as it was given.
         transport: carries out the store's requests and repeats them. Another one, to watch or disturb them in a test,
             may be set in its place.
     """
@@ -95,8 +97,9 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
             raise UnsupportedOperation(f"compression={compression!r}: give 'zstd' or None")
         super().__init__(serde=serde or ExactSerializer(strict=strict))
         self.store = store
+        self.deadline = deadline
         self._codec = Codec(compression=compression)
-        self.transport = Retrying(store.transport, deadline)
+        self.transport: Transport = Retrying(store.transport, deadline)
         self._memory = PerProcess(Memory)
         self._setup = _Setup()
 
@@ -303,7 +306,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
                 one leaves something to go back to.
 
         Raises:
-            UnsupportedOperation: there is no such strategy, or it does not keep so many checkpoints.
+            UnsupportedOperation: there is no such strategy, or ``keep`` is out of range.
         """
         self._run("prune", self.operations.prune(thread_ids, strategy, keep))
 
@@ -312,7 +315,7 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         await self._arun("prune", self.operations.prune(thread_ids, strategy, keep))
 
     def get_next_version(self, current: str | float | None, channel: None = None) -> str:  # noqa: ARG002  # deprecated
-        """Return a version that follows ``current`` and differs from every other one, also on a fork's branches.
+        """Return a version that follows ``current`` and differs from every other one, even on a fork's branches.
 
         The form is that of LangGraph's savers, so that a thread may move between them and these.
         """

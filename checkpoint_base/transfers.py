@@ -24,7 +24,7 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transport import Operation, about, arun, run
-from checkpoint_base.twostores import Directing, Transferred, by_age, index, on, refuse_foreign
+from checkpoint_base.two_stores import Directing, Transferred, by_age, checkpoints_of, on, refuse_foreign
 
 _FIRST = 2  # checkpoints read at once with their contents, before it is known how much they hold
 _GROWTH = 2  # how many times as many are read next
@@ -66,14 +66,14 @@ async def atransfer(source: CheckpointSaver, target: CheckpointSaver, thread_id:
 
 def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) -> Operation[Transferred]:
     if source.store is target.store:
-        raise UnsupportedOperation("source and target are the same store")
+        raise UnsupportedOperation("source and target are the same store: pass a saver on another one")
     yield from on(source, source.store.setup())
     yield from on(target, target.store.setup())
-    records = yield from index(source, thread_id)
+    records = yield from checkpoints_of(source, thread_id)
     for key, record in records.items():
         if not record.header:
             raise damage(f"{key.place} cannot be read. If a transfer into the source was stopped, repeat that; if not")
-    found = yield from index(target, thread_id)
+    found = yield from checkpoints_of(target, thread_id)
     left_over = {key for key, record in found.items() if not record.header}  # stand-ins of a copy that was stopped
     there = found.keys() - left_over
     refuse_foreign(thread_id, there - records.keys())

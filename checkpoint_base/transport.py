@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -29,13 +29,13 @@ Operation: TypeAlias = Generator[Any, Any, T]
 
 
 def about(thread_id: str | None, operation: Operation[T]) -> Operation[T]:
-    """Carry out an operation on one thread: what it finds damaged is told of that thread."""
+    """Run an operation on one thread: `CorruptCheckpoint` raised in it names that thread."""
     with damage_of(thread_id):
         return (yield from operation)
 
 
-def each(items: Iterable[T], act: Callable[[T], Operation[None]]) -> Operation[None]:
-    """Act on one after the other. Damage of one keeps no other from its turn, and is told at the end."""
+def for_each(items: Iterable[T], act: Callable[[T], Operation[None]]) -> Operation[None]:
+    """Act on each item in turn. If one is damaged, the others still get theirs; the first error is raised last."""
     damage: CorruptCheckpoint | None = None
     for item in items:
         try:
@@ -44,6 +44,12 @@ def each(items: Iterable[T], act: Callable[[T], Operation[None]]) -> Operation[N
             damage = damage or error
     if damage is not None:
         raise damage
+
+
+def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Split items, in order, into groups of ``size``; the last one may be smaller."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
 
 
 class Executor(Protocol):

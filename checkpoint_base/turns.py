@@ -1,4 +1,4 @@
-"""Turns at what only so many callers can use at a time."""
+"""A fair semaphore for the callers of one event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NoTurn(Exception):
 
 
 class Turns:
-    """Lets so many callers of one event loop in at a time. The others wait in the order in which they came.
+    """Admits at most ``most`` callers of one event loop at a time, in the order in which they came.
 
     A caller keeps its place for as long as others are served, however long that takes: if it gave up and came again, it
     would be behind all those who came later, and some callers would never be served.
@@ -30,7 +30,7 @@ class Turns:
         """Wait for a turn, which lasts as long as the context.
 
         Raises:
-            NoTurn: nobody has been served for so many seconds. Whoever left the context with an error does not count.
+            NoTurn: nobody has been served for ``seconds``. Whoever left the context with an error does not count.
         """
         if self._free:  # then nobody waits
             self._free -= 1

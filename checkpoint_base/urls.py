@@ -107,12 +107,12 @@ def take_options(
         if reader is None:
             remaining.append(part)
         elif name in options:
-            raise UnsupportedOperation(f"option {name} is given twice")
+            raise UnsupportedOperation(f"option {name} is given twice: write it once")
         else:
             value = options[name] = reader(name, unquote_plus(text))
             if arguments.get(name, value) != value:
                 raise UnsupportedOperation(
-                    f"option {name} is {arguments[name]!r} as an argument and {value!r} in the URL"
+                    f"option {name} is {arguments[name]!r} as an argument and {value!r} in the URL: leave one out"
                 )
     return before_query + ("?" + "&".join(remaining) if remaining else ""), {**arguments, **options}
 

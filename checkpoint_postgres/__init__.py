@@ -3,6 +3,6 @@
 from checkpoint_base.extras import extra
 
 with extra("postgres"):
-    from checkpoint_postgres.saver import AsyncPostgresSaver, PostgresSaver, open_postgres
+    from checkpoint_postgres.saver import AsyncPostgresSaver, PostgresSaver
 
-__all__ = ["AsyncPostgresSaver", "PostgresSaver", "open_postgres"]
+__all__ = ["AsyncPostgresSaver", "PostgresSaver"]

@@ -27,8 +27,8 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
-from checkpoint_base.perloop import OneLoop
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_loop import OneLoop
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_base.turns import NoTurn, Turns
 from checkpoint_postgres.errors import names_unknown_host

@@ -19,8 +19,8 @@ from psycopg import AsyncConnection, Connection
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from checkpoint_base.perloop import PerLoop
-from checkpoint_base.perprocess import MadeOnce
+from checkpoint_base.per_loop import PerLoop
+from checkpoint_base.per_process import MadeOnce
 from checkpoint_base.turns import Turns
 from checkpoint_postgres.punctual import AsyncPunctual, Punctual
 

@@ -81,9 +81,14 @@ class PostgresSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver to enter with ``with`` or ``async with``, which sets it up; leaving closes it.
+        """Return a saver for ``with`` or ``async with``, which set it up and close it.
 
-        A URL may have the options that `open_postgres` reads; keywords of libpq are passed on as they are.
+        Args:
+            conn_string: ``postgresql://user:password@host:port/database?schema=…&max_size=…``. ``schema``, ``prepare``,
+                ``min_size``, ``max_size`` and the options of every saver are arguments of `PostgresSaver`; all else in
+                the query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on. Or keywords of libpq,
+                which are passed on as they are.
+            options: arguments of `PostgresSaver`.
         """
         conninfo = conn_string
         if isinstance(conn_string, str) and conn_string.startswith(_SCHEMES):
@@ -97,12 +102,3 @@ class AsyncPostgresSaver(PostgresSaver):
     async def setup(self) -> None:  # type: ignore[override]  # that is what this class is for
         """`CheckpointSaver.asetup`."""
         await self.asetup()
-
-
-def open_postgres(url: str, **options: Any) -> PostgresSaver:
-    """Open ``postgresql://user:password@host:port/database?schema=…&max_size=…``.
-
-    ``schema``, ``prepare``, ``min_size``, ``max_size`` and the options of every saver are arguments of `PostgresSaver`;
-    everything else in the query is libpq's: ``sslmode``, ``connect_timeout``, ``options`` and so on.
-    """
-    return PostgresSaver.from_conn_string(url, **options)

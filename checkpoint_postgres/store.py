@@ -13,11 +13,9 @@ from hashlib import blake2b
 from typing import Any
 
 from checkpoint_base.errors import (
-    CorruptCheckpoint,
     InvalidKey,
     SchemaMismatch,
     SerializationError,
-    damage,
 )
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import TERM_BYTES
@@ -37,12 +35,19 @@ from checkpoint_base.records import (
     ValueRecord,
     WriteRecord,
     chunks_needed,
-    unreadable,
 )
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, batches
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
 from checkpoint_postgres.errors import NotSetUp, TooLarge
+from checkpoint_postgres.rows import (
+    chunks_of,
+    grouped_writes,
+    listed_checkpoint,
+    thread_record,
+    with_contents,
+    write_record,
+)
 from checkpoint_postgres.schema import Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
@@ -58,8 +63,6 @@ is for ids and lengths.
 
 LARGE_BYTES = 32 * 1024 * 1024
 """A request with more new bytes than this may keep the server silent for minutes: 300 MB took 16 s."""
-
-_RECORD_COLUMNS = 12
 
 
 class PostgresStore(CheckpointStore):
@@ -195,7 +198,7 @@ class PostgresStore(CheckpointStore):
 
     def load(self, key: NamespaceKey, checkpoint_id: str | None) -> Operation[StoredCheckpoint | None]:
         rows: Rows = yield Statement(self._sql.load, (key.thread_id, _ns(key.checkpoint_ns), checkpoint_id))
-        return _with_contents(rows)[0] if rows else None
+        return with_contents(rows)[0] if rows else None
 
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         # All contents of a page arrive in one row. If they are too large for a row, the page is read in smaller parts.
@@ -241,7 +244,7 @@ class PostgresStore(CheckpointStore):
             varies=True,
             takes_long=takes_long,
         )
-        return _with_contents(rows)
+        return with_contents(rows)
 
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
         rows: Rows = yield Statement(
@@ -250,9 +253,9 @@ class PostgresStore(CheckpointStore):
         generations, seed_channels, seed_roots, seed_refs, *columns = rows[0]
         seeds = map(ValueRecord, seed_roots or (), seed_refs or ())
         return Ancestry(
-            tuple(map(tuple, _writes(columns[:10], generations))),
+            tuple(map(tuple, grouped_writes(columns[:10], generations))),
             dict(zip(seed_channels or (), seeds, strict=True)),
-            _chunks(columns[10:]),
+            chunks_of(columns[10:]),
         )
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
@@ -265,8 +268,8 @@ class PostgresStore(CheckpointStore):
             # deletion.
             rows = yield Statement(self._sql.threads_of_runs, (list(run_ids),), varies=True, takes_long=True)
         # Each thread takes a lock. By default, a server has room for 64 for each transaction that may run.
-        for at in range(0, len(rows), THREADS_AT_ONCE):
-            threads = [found for (found,) in rows[at : at + THREADS_AT_ONCE]]
+        for some in batches(rows, THREADS_AT_ONCE):
+            threads = [found for (found,) in some]
             yield Statement(self._sql.delete_runs, (threads, list(run_ids)), takes_long=True)
 
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
@@ -278,11 +281,11 @@ class PostgresStore(CheckpointStore):
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         rows = yield from self._inbox("threads", query)
-        return [_thread_record(row) for row in rows]
+        return [thread_record(row) for row in rows]
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         rows = yield from self._inbox("interrupts", query)
-        return [InterruptRecord(_listed_record(row), _write_record(row[12:21]), _chunks(row[21:])) for row in rows]
+        return [InterruptRecord(listed_checkpoint(row), write_record(row[12:21]), chunks_of(row[21:])) for row in rows]
 
     def _inbox(self, what: str, query: InboxQuery) -> Operation[Rows]:
         statement = getattr(self._sql, f"{what}_{query.order}{'_matching' if query.terms else ''}")
@@ -348,75 +351,3 @@ def _checked_size(key: CheckpointKey, values: Iterable[ValueRecord], chunks: Map
             "address in the state"
         )
     return size
-
-
-# Rows
-
-
-def _record(row: Sequence[Any]) -> CheckpointRecord:
-    (
-        thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id,
-        caller_id, written_at,
-    ) = row[:_RECORD_COLUMNS]  # fmt: skip
-    key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
-    if len(channels) != len(versions) or any(None in column for column in (channels, versions, opened, terms)):
-        raise damage(f"the channels or terms of checkpoint {key.place} are damaged")
-    return CheckpointRecord(
-        key=key,
-        parent_id=parent_id,
-        header=header,
-        channels=tuple(zip(channels, versions, strict=True)),
-        open_channels=tuple(opened),
-        terms=struct.pack(f">{len(terms)}q", *terms),
-        run_id=run_id,
-        caller_id=caller_id,
-        written_at=written_at,
-    )
-
-
-def _listed_record(row: Sequence[Any]) -> CheckpointRecord:
-    """`_record`, in a listing that one damaged thread must not end."""
-    try:
-        return _record(row)
-    except CorruptCheckpoint:
-        return unreadable(CheckpointKey(*row[:3]))
-
-
-def _thread_record(row: Sequence[Any]) -> ThreadRecord:
-    thread_id, created_at, updated_at, questions, _, checkpoint_id, *_ = row
-    latest = None if checkpoint_id is None else _listed_record((thread_id, *row[4:]))
-    return ThreadRecord(thread_id, created_at, updated_at, latest, int(questions))
-
-
-def _write_record(row: Sequence[Any]) -> WriteRecord:
-    task_id, idx, channel, task_path, questions, settles, written_at, root, refs = row
-    return WriteRecord(task_id, idx, channel, task_path, ValueRecord(root, refs), questions, settles, written_at)
-
-
-def _with_contents(rows: Rows) -> Sequence[StoredCheckpoint]:
-    """A page of checkpoints. The first row has the contents of all of them."""
-    if not rows:
-        return []
-    contents = rows[0][_RECORD_COLUMNS:]
-    values: list[dict[str, ValueRecord]] = [{} for _ in rows]
-    for position, channel, root, refs in zip(*(column or () for column in contents[:4]), strict=True):
-        values[position - 1][channel] = ValueRecord(root, refs)
-    writes = _writes(contents[4:14], len(rows))
-    chunks = _chunks(contents[14:])
-    return [
-        StoredCheckpoint(_record(row), values[position], tuple(writes[position]), chunks)
-        for position, row in enumerate(rows)
-    ]
-
-
-def _writes(columns: Sequence[Any], places: int) -> list[list[WriteRecord]]:
-    """Writes grouped by their place, which the first column counts from 1."""
-    found: list[list[WriteRecord]] = [[] for _ in range(places)]
-    for position, *row in zip(*(column or () for column in columns), strict=True):
-        found[position - 1].append(_write_record(row))
-    return found
-
-
-def _chunks(columns: Sequence[Any]) -> dict[ChunkId, Chunk]:
-    ids, nodes, bodies = columns
-    return dict(zip(ids, map(Chunk, ids, bodies, nodes), strict=True)) if ids else {}

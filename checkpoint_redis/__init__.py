@@ -3,6 +3,6 @@
 from checkpoint_base.extras import extra
 
 with extra("redis"):
-    from checkpoint_redis.saver import RedisSaver, open_redis
+    from checkpoint_redis.saver import RedisSaver
 
-__all__ = ["RedisSaver", "open_redis"]
+__all__ = ["RedisSaver"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from checkpoint_base.records import Chunk, ChunkId
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, batches
 from checkpoint_redis import scripts
 from checkpoint_redis.format import FoundChunks
 from checkpoint_redis.transport import Call
@@ -90,8 +90,3 @@ def pieces(sizes: Iterable[tuple[T, int]], most: int = sys.maxsize) -> Iterator[
             piece, bytes_ = [], 0
     if piece:
         yield piece
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]

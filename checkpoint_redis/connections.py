@@ -22,8 +22,8 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
-from checkpoint_base.perloop import OneLoop, PerLoop
-from checkpoint_base.perprocess import MadeOnce, PerProcess
+from checkpoint_base.per_loop import OneLoop, PerLoop
+from checkpoint_base.per_process import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_base.turns import NoTurn, Turns
 from checkpoint_redis.errors import is_of_another_loop
@@ -48,11 +48,11 @@ class Clients(Closable, ABC):
     is_cluster: bool
 
     @abstractmethod
-    def blocking(self) -> AbstractContextManager[Any]:
+    def lent(self) -> AbstractContextManager[Any]:
         """Lend the blocking client for one request."""
 
     @abstractmethod
-    def asynchronous(self) -> AbstractAsyncContextManager[Any]:
+    def alent(self) -> AbstractAsyncContextManager[Any]:
         """Lend the running loop's client for one request."""
 
 
@@ -79,7 +79,7 @@ class OwnClients(Clients):
         self._made = PerProcess(self._nothing_made)
 
     @contextmanager
-    def blocking(self) -> Iterator[Any]:
+    def lent(self) -> Iterator[Any]:
         made = self._made.get()
         client = made.client.get("Redis has not accepted a connection", seconds=CONNECTING_SECONDS)
         if made.permits is None:
@@ -97,7 +97,7 @@ class OwnClients(Clients):
             made.permits.put(None)
 
     @asynccontextmanager
-    async def asynchronous(self) -> AsyncIterator[Any]:
+    async def alent(self) -> AsyncIterator[Any]:
         self._check_open()
         client, turns = await self._made.get().per_loop.get()
         try:
@@ -144,7 +144,7 @@ class OwnClients(Clients):
         return client, Turns(min(ASYNC_REQUESTS, most))
 
 
-class GivenClients(Clients):
+class GivenClient(Clients):
     """A client that belongs to the user, and stays open."""
 
     def __init__(self, client: Any) -> None:
@@ -161,7 +161,7 @@ class GivenClients(Clients):
         )
 
     @contextmanager
-    def blocking(self) -> Iterator[Any]:
+    def lent(self) -> Iterator[Any]:
         self._check_open()
         if self.is_async:
             raise UnsupportedOperation(
@@ -171,7 +171,7 @@ class GivenClients(Clients):
         yield self._client
 
     @asynccontextmanager
-    async def asynchronous(self) -> AsyncIterator[Any]:
+    async def alent(self) -> AsyncIterator[Any]:
         self._check_open()
         self._loop.check()
         try:

@@ -14,7 +14,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, number, seconds, switch, take_options, text
-from checkpoint_redis.connections import Clients, GivenClients, OwnClients
+from checkpoint_redis.connections import Clients, GivenClient, OwnClients
 from checkpoint_redis.store import RedisStore
 from checkpoint_redis.transport import RedisTransport
 from checkpoint_redis.urls import parse_deployment
@@ -39,7 +39,7 @@ class RedisSaver(CheckpointSaver):
     What an acknowledged write survives is up to the server's settings: see docs/redis.md.
 
     Args:
-        connection: a URL as in `open_redis`, or a client of redis-py, which stays open. Here, a URL's query holds
+        connection: a URL as in `from_conn_string`, or a client of redis-py, which stays open. Here, a URL's query holds
             redis-py's options only; our own (``prefix``, ``ttl`` and so on) are refused, because `from_conn_string`
             and `open_saver` read them, not this constructor. A blocking client serves async calls on threads; an async
             client serves async calls only, on its own event loop.
@@ -65,7 +65,7 @@ class RedisSaver(CheckpointSaver):
         **options: Unpack[SaverOptions],
     ) -> None:
         clients: Clients = (
-            OwnClients(parse_deployment(connection)) if isinstance(connection, str) else GivenClients(connection)
+            OwnClients(parse_deployment(connection)) if isinstance(connection, str) else GivenClient(connection)
         )
         if not _PREFIX.fullmatch(prefix):
             raise UnsupportedOperation(f"prefix={prefix!r}: use 1 to 128 letters, digits and any of _ . : -")
@@ -80,20 +80,20 @@ class RedisSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver for ``with`` or ``async with``, which set it up and close it. For URLs, see `open_redis`."""
+        """Return a saver for ``with`` or ``async with``, which set it up and close it.
+
+        Args:
+            conn_string: one of
+
+                - ``redis://user:password@host:6379/0``, with TLS ``rediss://``; ``unix:///path/to/redis.sock``
+                - ``redis+cluster://host1:6379,host2:6379``: any of the cluster's servers
+                - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` after the service for a database.
+                  User and password are the servers'; the Sentinels' own are the options ``sentinel_username`` and
+                  ``sentinel_password``.
+
+                The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and
+                redis-py's options, such as ``socket_timeout``.
+            options: arguments of `RedisSaver`.
+        """
         url, options = take_options(conn_string, _URL_OPTIONS, options)
         return cls(url, **options)
-
-
-def open_redis(url: str, **options: Any) -> RedisSaver:
-    """Open a URL of Redis.
-
-    - ``redis://user:password@host:6379/0``, with TLS ``rediss://``; ``unix:///path/to/redis.sock``
-    - ``redis+cluster://host1:6379,host2:6379``: any of the cluster's servers
-    - ``redis+sentinel://host1:26379,host2:26379/service``, with ``/0`` after the service for a database. User and
-      password are the servers'; the Sentinels' own are the options ``sentinel_username`` and ``sentinel_password``.
-
-    The query takes ``prefix``, ``ttl``, ``refresh_on_read`` and ``replicas`` as in `RedisSaver`, and redis-py's
-    options, such as ``socket_timeout``.
-    """
-    return RedisSaver.from_conn_string(url, **options)

@@ -25,6 +25,7 @@ from checkpoint_base.records import (
     InterruptRecord,
     ListQuery,
     Missing,
+    Order,
     Position,
     StoredCheckpoint,
     ThreadRecord,
@@ -36,9 +37,9 @@ from checkpoint_base.records import (
     unreadable_question,
 )
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, batches
 from checkpoint_redis import scripts
-from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, batches, complete, pieces
+from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, complete, pieces
 from checkpoint_redis.errors import translated
 from checkpoint_redis.format import (
     TIME_DIGITS,
@@ -230,8 +231,9 @@ class RedisStore(CheckpointStore):
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         def again(key: CheckpointKey) -> Call:
             place = f"o{key.thread_id}\0{key.checkpoint_id}\0{key.checkpoint_ns}"
-            arguments = (f"({place}\1", f"[{place}", 0, "", b"".join(query.terms), 1, 1, 0, 1, 0, 0)
-            return Call(scripts.LIST, self._keys(key.thread_id), arguments)
+            return _list_call(
+                self._keys(key.thread_id), f"({place}\1", f"[{place}", terms=query.terms, most=1, budget=0, looks=1
+            )
 
         return (yield from completed_page(query, self._list_sources, _read_checkpoint, again, self._key, newest=True))
 
@@ -288,8 +290,10 @@ class RedisStore(CheckpointStore):
             time, thread_id, task_id = position
             place = f"w{digits(time)}\0{thread_id}\0{task_id}"  # the task's entry goes on with an index
             # Among all threads and not of the only one, so that it is an item even if it is lost by now.
-            arguments = ("w", "ZRANGEBYLEX", f"[{place}\0", f"({place}\1", "", b"".join(query.terms), 1, 0, 1)
-            return Call(scripts.INBOX, self._keys(thread_id), arguments)
+            return _inbox_call(
+                self._keys(thread_id), "w", "oldest", f"[{place}\0", f"({place}\1",
+                only="", terms=query.terms, most=1, budget=0, looks=1,
+            )  # fmt: skip
 
         def sources(query: InboxQuery) -> Sequence[Source[Part[InterruptRecord]]]:
             return self._inbox_sources("w", query)
@@ -391,30 +395,29 @@ class RedisStore(CheckpointStore):
         highest = f"({min(bounds)}".encode()
 
         def call(source: Source[Part[StoredCheckpoint]], most: int, looks: int) -> Call:
-            arguments = (
+            return _list_call(
+                source.keys,
                 source.bound,
                 f"[{first}",
-                int(query.thread_id is not None and query.checkpoint_ns is not None),
-                query.checkpoint_ns or "",
-                b"".join(query.terms),
-                int(query.contents),
-                most,
-                budget,
-                looks,
-                self._read_ttl if query.thread_id is not None else 0,
+                ns=query.checkpoint_ns if query.thread_id is not None else None,
+                terms=query.terms,
+                contents=query.contents,
+                most=most,
+                budget=budget,
+                looks=looks,
+                ttl=self._read_ttl if query.thread_id is not None else 0,
                 # Later answers only name their chunks, or they would repeat those that they share with earlier ones.
-                budget if source.is_first else 0,
+                chunk_budget=budget if source.is_first else 0,
             )
-            return Call(scripts.LIST, source.keys, arguments)
 
         return [Source(call, keys, highest, share) for keys in places]
 
     def _inbox_sources(self, kind: str, query: InboxQuery) -> Sequence[Source[Any]]:
         beyond = chr(ord(kind) + 1)
         if query.order == "newest":
-            command, start, end = "ZREVRANGEBYLEX", f"({beyond}", f"[{kind}"
+            start, end = f"({beyond}", f"[{kind}"
         else:
-            command, start, end = "ZRANGEBYLEX", f"[{kind}", f"({beyond}"
+            start, end = f"[{kind}", f"({beyond}"
         if query.after:
             time, thread_id, task_id = query.after
             time_digits = digits(min(max(time, 0), 10**TIME_DIGITS - 1))
@@ -430,10 +433,51 @@ class RedisStore(CheckpointStore):
             share = query.limit
 
         def call(source: Source[Any], most: int, looks: int) -> Call:
-            arguments = (kind, command, source.bound, end, only, b"".join(query.terms), most, budget, looks)
-            return Call(scripts.INBOX, source.keys, arguments)
+            return _inbox_call(
+                source.keys, kind, query.order, source.bound, end,
+                only=only, terms=query.terms, most=most, budget=budget, looks=looks,
+            )  # fmt: skip
 
         return [Source(call, keys, start, share) for keys in places]
+
+
+# The arguments of the scripts that list, in their order
+
+
+def _list_call(
+    keys: Sequence[str],
+    highest: Argument,
+    lowest: Argument,
+    *,
+    terms: Sequence[bytes],
+    most: int,
+    budget: int,
+    looks: int,
+    ns: str | None = None,
+    contents: bool = True,
+    ttl: int = 0,
+    chunk_budget: int = 0,
+) -> Call:
+    namespace = (int(ns is not None), ns or "")
+    bounded = (most, budget, looks, ttl, chunk_budget)
+    return Call(scripts.LIST, keys, (highest, lowest, *namespace, b"".join(terms), int(contents), *bounded))
+
+
+def _inbox_call(
+    keys: Sequence[str],
+    kind: str,
+    order: Order,
+    start: Argument,
+    end: Argument,
+    *,
+    only: str,
+    terms: Sequence[bytes],
+    most: int,
+    budget: int,
+    looks: int,
+) -> Call:
+    command = "ZREVRANGEBYLEX" if order == "newest" else "ZRANGEBYLEX"
+    return Call(scripts.INBOX, keys, (kind, command, start, end, only, b"".join(terms), most, budget, looks))
 
 
 # What listings find
@@ -448,7 +492,7 @@ def _read_checkpoint(item: Sequence[Any], chunks: dict[str, FoundChunks]) -> tup
     with damage_of(key.thread_id):
         stored = _stored_checkpoint(key, parts, shared)
     part = Part(key.thread_id, stored, shared, _roots(stored) if rest else ())
-    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns), part
+    return key.list_order, part
 
 
 def _read_thread(item: Sequence[Any], _: dict[str, FoundChunks]) -> tuple[Any, ThreadRecord]:

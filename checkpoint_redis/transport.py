@@ -74,7 +74,7 @@ class RedisTransport:
             return None
         if isinstance(request, Call):
             return self.execute([request])[0]
-        with self._translating(), self._clients.blocking() as client:
+        with self._translating(), self._clients.lent() as client:
             try:
                 return self._carried_out(client, request)
             except (RedisError, RedisClusterException, OSError, CheckpointError):
@@ -95,7 +95,7 @@ class RedisTransport:
         if isinstance(request, Call):
             return (await self.aexecute([request]))[0]
         with self._translating():
-            async with self._clients.asynchronous() as client:
+            async with self._clients.alent() as client:
                 answers = await self._aanswers(client, request)
                 if not self._clients.is_cluster and any(map(is_from_replica, answers)):
                     await client.connection_pool.disconnect(inuse_connections=False)

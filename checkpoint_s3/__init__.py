@@ -3,6 +3,6 @@
 from checkpoint_base.extras import extra
 
 with extra("s3"):
-    from checkpoint_s3.saver import S3Saver, open_s3
+    from checkpoint_s3.saver import S3Saver
 
-__all__ = ["S3Saver", "open_s3"]
+__all__ = ["S3Saver"]

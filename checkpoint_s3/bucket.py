@@ -72,7 +72,10 @@ def _probe(keys: Keys, bucket: str) -> Operation[None]:
             yield Put(probes[0], b"again", if_match=written.etag)
         replaced = yield Get(probes[0])
         if replaced is None or replaced.body != b"again":
-            raise UnsupportedOperation(f"the store of bucket {bucket!r} does not accept `If-Match` with its own ETag")
+            raise UnsupportedOperation(
+                f"the store of bucket {bucket!r} does not accept `If-Match` with its own ETag. Use a store with "
+                "conditional writes (docs/s3.md)"
+            )
         page = yield List(folder)
         if [entry.key for entry in page.entries] != sorted(probes):
             raise UnsupportedOperation(

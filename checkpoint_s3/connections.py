@@ -16,7 +16,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
-from checkpoint_base.perprocess import MadeOnce, PerProcess
+from checkpoint_base.per_process import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 
 CONNECTIONS = 32
@@ -77,7 +77,7 @@ class OwnClients(Clients):
         return make_client(self._session, **self._options)  # may ask another service for credentials
 
 
-class GivenClients(Clients):
+class GivenClient(Clients):
     """A client of the user's, which stays open."""
 
     def __init__(self, client: Any) -> None:

@@ -146,9 +146,9 @@ class Inbox:
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         if query.thread_id is None:
-            surveyed = yield from self._surveyor.survey_all(damaged=True)
+            surveyed = yield from self._surveyor.survey_all(accept_damaged=True)
         else:
-            ((state, groups),) = yield from self._surveyor.survey([query.thread_id], damaged=True)
+            ((state, groups),) = yield from self._surveyor.survey([query.thread_id], accept_damaged=True)
             surveyed = {query.thread_id: (state, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
         times = yield from self._reader.times([*listed.values()])
@@ -206,7 +206,7 @@ class Inbox:
             ids = yield from self._surveyor.thread_ids(segments)
         else:
             ids = dict.fromkeys(segments, query.thread_id)
-        surveyed = yield from self._surveyor.survey([*ids.values()], damaged=True)
+        surveyed = yield from self._surveyor.survey([*ids.values()], accept_damaged=True)
         latest = yield from self._latest(surveyed, room=PAGE_BYTES)
         groups = [group for _, groups in surveyed for group in groups]
         yield from housekeeping(self._repair(markers, ids, groups, latest, now))

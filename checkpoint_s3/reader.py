@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint, damage
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (

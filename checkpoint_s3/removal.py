@@ -10,7 +10,7 @@ from functools import partial
 from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_changing
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
-from checkpoint_base.transport import Operation, each
+from checkpoint_base.transport import Operation, for_each
 from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.housekeeping import housekeeping
@@ -65,7 +65,7 @@ class Remover:
             return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
-            yield from self.amend(thread_id, everything, damaged=True)
+            yield from self.amend(thread_id, everything, accept_damaged=True)
             yield from self._delete_markers(thread_id)
         yield from self.sweep(_swept_for(thread_ids))
 
@@ -86,7 +86,7 @@ class Remover:
     ) -> Operation[None]:
         """Act on each thread and then sweep, even if one of them is damaged."""
         try:
-            yield from each(thread_ids, act)
+            yield from for_each(thread_ids, act)
         except CorruptCheckpoint:
             yield from self.sweep(swept)
             raise
@@ -95,7 +95,7 @@ class Remover:
     def _threads_of(self, run_ids: frozenset[str]) -> Operation[Sequence[str]]:
         """The threads that have visible checkpoints of these runs, or may have some that cannot be read."""
         digests = {run_digest(run_id) for run_id in run_ids}
-        surveyed = yield from self._surveyor.survey_all(damaged=True)
+        surveyed = yield from self._surveyor.survey_all(accept_damaged=True)
         suspects = [
             visible
             for _, groups in surveyed.values()
@@ -173,12 +173,12 @@ class Remover:
             yield from self._inbox.mark_again(latest)
 
     def amend(
-        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, damaged: bool = False
+        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, accept_damaged: bool = False
     ) -> Operation[None]:
         """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
 
-        If another process changes the ledger meanwhile, this starts again. With ``damaged``, a ledger that cannot be
-        read is replaced, too.
+        If another process changes the ledger meanwhile, this starts again. With ``accept_damaged``, a ledger that
+        cannot be read is replaced, too.
 
         Raises:
             ConflictError: others kept changing it.
@@ -188,19 +188,19 @@ class Remover:
             yield from ()  # a change that takes no requests
             return change(state, groups)
 
-        yield from self._amend(thread_id, changing, damaged=damaged)
+        yield from self._amend(thread_id, changing, accept_damaged=accept_damaged)
 
     def _amend(
         self,
         thread_id: str,
         changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
         *,
-        damaged: bool = False,
+        accept_damaged: bool = False,
     ) -> Operation[tuple[Ledger, Ledger] | None]:
         """`amend`, with a change that may take requests. Returns the ledgers before and after, if it was changed."""
         note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._surveyor.survey([thread_id], damaged=damaged)
+            ((state, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
             ledger = yield from changing(state, groups)
             if ledger is None:
                 return None
@@ -265,7 +265,7 @@ class Remover:
             yield from together([self._sweep_noted(id_, due[segment], objects) for segment, id_ in ids.items()])
 
     def _due(self, enough: int | None) -> Operation[Mapping[str, list[Entry]]]:
-        """The notes whose time has come, by segment of their thread: of so many threads, or more if a page has more."""
+        """The notes that are due, by segment of their thread; listing stops once it has found ``enough`` threads."""
         notes = self._surveyor.keys.notes
         due: dict[str, list[Entry]] = {}
         after: str | None = ""

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, refuse_rest, seconds, split_url, take_options, text
-from checkpoint_s3.connections import GivenClients, OwnClients
+from checkpoint_s3.connections import GivenClient, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
 from checkpoint_s3.store import S3Store
 from checkpoint_s3.survey import LEASE
@@ -92,11 +92,11 @@ class S3Saver(CheckpointSaver):
         clients = (
             OwnClients(session, profile_name=profile_name, endpoint_url=endpoint_url, region_name=region_name)
             if client is None
-            else GivenClients(client)
+            else GivenClient(client)
         )
         transport = S3Transport(bucket, clients, encryption=_encryption(sse, sse_kms_key_id))
         super().__init__(S3Store(transport, prefix, grace), **options)
-        _check_grace(grace, self.transport.deadline, clients.timeout)
+        _check_grace(grace, self.deadline, clients.timeout)
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
@@ -120,21 +120,16 @@ class S3Saver(CheckpointSaver):
         return cls(parts.netloc, unquote(parts.path), **options)
 
 
-def open_s3(url: str, **options: Any) -> S3Saver:
-    """Open ``s3://bucket/prefix``, as `S3Saver.from_conn_string` does."""
-    return S3Saver.from_conn_string(url, **options)
-
-
 def _check_grace(grace: float, deadline: float, timeout: float) -> None:
     """Refuse a grace period that may end before a request arrives that relies on what has been removed since."""
     needed = (deadline + timeout) / (1 - LEASE)
+    if grace and needed == inf:
+        raise UnsupportedOperation("the client has no timeouts: give it a connect_timeout and a read_timeout")
     if 0 < grace < needed * (1 - 1e-9):
         raise UnsupportedOperation(
             f"grace={grace:g} is too short for deadline={deadline:g} and a timeout of {timeout:g} seconds: what was "
             "removed could be deleted before a request that relies on it has arrived. Give a shorter deadline, or "
             f"grace={ceil(needed - 1e-9)} or more in all savers of the bucket"
-            if needed < inf
-            else "the client has no timeouts: give it a connect_timeout and a read_timeout"
         )
 
 

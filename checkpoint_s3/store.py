@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.metadata import has_terms
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.records import (
     Ancestry,
     ChannelValue,
@@ -122,7 +122,7 @@ class S3Store(CheckpointStore):
         """The visible checkpoints that match a query except for its terms, in its order."""
         surveyed = yield from self._surveyed(query)
         visible = [group for group in surveyed if group.visible]
-        after = _order(query.after) if query.after else None
+        after = query.after.list_order if query.after else None
         # Where a segment is only a digest, an object tells its namespace. That matters only to the order of those with
         # the same id, and a thread may have thousands of namespaces.
         ids = Counter((group.checkpoint_id, group.thread_id) for group in visible)
@@ -196,7 +196,3 @@ class S3Store(CheckpointStore):
     @again_if_vanished
     def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
         return self._remover.prune(thread_ids, keep)
-
-
-def _order(key: CheckpointKey) -> tuple[str, str, str]:
-    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import NamespaceKey
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, read_ledger
 from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, grouped, objects
@@ -76,21 +76,23 @@ class Surveyor:
 
     # Ledgers
 
-    def parsed_ledger(self, thread_id: str, found: Found | None, asked_at: float, *, damaged: bool = False) -> State:
+    def parsed_ledger(
+        self, thread_id: str, found: Found | None, asked_at: float, *, accept_damaged: bool = False
+    ) -> State:
         """Return a thread's state from the answer to a `Get` of its ledger, and renew what is known of the thread.
 
         Args:
             thread_id: the thread.
             found: the answer.
             asked_at: when the ledger was asked for.
-            damaged: whether to accept a ledger that cannot be read.
+            accept_damaged: whether to accept a ledger that cannot be read.
 
         Raises:
-            CorruptCheckpoint: the ledger cannot be read, and ``damaged`` is false.
+            CorruptCheckpoint: the ledger cannot be read, and ``accept_damaged`` is false.
             SchemaMismatch: it has a later format.
         """
         thread = self.memory.thread(thread_id)
-        state = _state(thread_id, found, damaged=damaged)
+        state = _state(thread_id, found, accept_damaged=accept_damaged)
         if asked_at >= thread.asked_at and not state.is_damaged:
             if state.ledger.nonce != thread.nonce:
                 if asked_at >= thread.asked_at + self.grace:
@@ -199,13 +201,13 @@ class Surveyor:
         return pages
 
     def survey(
-        self, thread_ids: Sequence[str], *, damaged: bool = False
+        self, thread_ids: Sequence[str], *, accept_damaged: bool = False
     ) -> Operation[Sequence[tuple[State, list[Group]]]]:
-        """The ledgers of these threads, and all their objects as listed; ``damaged`` as in `parsed_ledger`."""
+        """The ledgers of these threads, and all their objects as listed; ``accept_damaged`` as in `parsed_ledger`."""
         asked_at = self.elapsed()
         answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
         states = [
-            self.parsed_ledger(thread_id, found, asked_at, damaged=damaged)
+            self.parsed_ledger(thread_id, found, asked_at, accept_damaged=accept_damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
         # After the ledgers, because a copy is complete before its ledger reveals it.
@@ -221,7 +223,7 @@ class Surveyor:
             latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
             changed = [id_ for (id_, etag), now in zip(doubtful.items(), latest, strict=True) if _etag(now) != etag]
             if changed:
-                again = yield from self.survey(changed, damaged=damaged)
+                again = yield from self.survey(changed, accept_damaged=accept_damaged)
                 surveyed |= dict(zip(changed, again, strict=True))
         return [surveyed[thread_id] for thread_id in thread_ids]
 
@@ -270,7 +272,7 @@ class Surveyor:
             groups = grouped(found, state.ledger)
         return [*pages, *others], [*groups, *grouped(self.objects(thread_id, others), state.ledger)]
 
-    def survey_all(self, *, damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
+    def survey_all(self, *, accept_damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
         """`survey` of all threads, by id."""
         before = yield from self._ledgers()
         (pages,) = yield from self.everything([self.keys.folders])
@@ -288,12 +290,12 @@ class Surveyor:
         for segment, id_ in ids.items():
             found, key = ledgers.get(id_), self.keys.ledger(id_)
             if {before.get(key), after.get(key)} == {found and found.etag}:
-                state = replace(_state(id_, found, damaged=damaged), now=pages[-1].now)
+                state = replace(_state(id_, found, accept_damaged=accept_damaged), now=pages[-1].now)
                 listed = objects(id_, f"{self.keys.folders}{segment}/", by_segment[segment])
                 surveyed[id_] = state, grouped(listed, state.ledger)
             else:  # changed meanwhile: it may hide what was listed, or reveal what the listing has only in part
                 changed.append(id_)
-        again = yield from self.survey(changed, damaged=damaged)
+        again = yield from self.survey(changed, accept_damaged=accept_damaged)
         return surveyed | dict(zip(changed, again, strict=True))
 
     def _ledgers(self) -> Operation[Mapping[str, str]]:
@@ -318,13 +320,13 @@ class Surveyor:
             thread.is_named = True
 
 
-def _state(thread_id: str, found: Found | None, *, damaged: bool) -> State:
+def _state(thread_id: str, found: Found | None, *, accept_damaged: bool) -> State:
     if found is None:
         return State(_NO_LEDGER, None, 0.0, 0)
     try:
         ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
     except CorruptCheckpoint:
-        if not damaged:
+        if not accept_damaged:
             raise
         return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
     return State(ledger, found.etag, found.age, found.now)
@@ -335,7 +337,7 @@ def _etag(found: Found | None) -> str | None:
 
 
 def _may_have(found: Iterable[ThreadObject], enough: int) -> bool:
-    """Whether these objects may hold so many visible checkpoints. Grouping them all for each page takes long."""
+    """Whether these objects may hold ``enough`` visible checkpoints. Grouping them all for each page takes long."""
     return sum(isinstance(object_, CheckpointObject) for object_ in found) >= enough
 
 

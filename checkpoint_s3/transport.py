@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from botocore.exceptions import ClientError
 
 from checkpoint_base.errors import StoreUnavailable
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.transport import Closable
 from checkpoint_s3.connections import Clients
 from checkpoint_s3.errors import BOTO_ERRORS, is_beyond, is_missing, is_unmet, translated

@@ -14,14 +14,14 @@ class Capability(StrEnum):
 
     SYNC = "sync"
     ASYNC = "async"
-    COPY = "copy_thread"
+    COPY_THREAD = "copy_thread"
     PRUNE = "prune"
-    KEEP = "prune_keep"
-    CALLS = "prune_calls"
-    RUNS = "delete_for_runs"
+    PRUNE_KEEP = "prune_keep"
+    PRUNE_CALLS = "prune_calls"
+    DELETE_FOR_RUNS = "delete_for_runs"
     DELTA = "delta"
     PROCESSES = "processes"
-    LOOPS = "event_loops"
+    EVENT_LOOPS = "event_loops"
     INTERRUPTS = "interrupts"
     THREADS = "threads"
 
@@ -33,14 +33,14 @@ class Capability(StrEnum):
 _MEANINGS = {
     Capability.SYNC: "the sync methods, which `graph.invoke` calls",
     Capability.ASYNC: "the async methods, which `graph.ainvoke` calls",
-    Capability.COPY: "`copy_thread`",
+    Capability.COPY_THREAD: "`copy_thread`",
     Capability.PRUNE: "`prune`",
-    Capability.KEEP: "`prune(…, keep=N)`, an extension of this project",
-    Capability.CALLS: "`prune` of calls of subgraphs that have ended, an extension of this project",
-    Capability.RUNS: "`delete_for_runs`",
+    Capability.PRUNE_KEEP: "`prune(…, keep=N)`, an extension of this project",
+    Capability.PRUNE_CALLS: "`prune` of calls of subgraphs that have ended, an extension of this project",
+    Capability.DELETE_FOR_RUNS: "`delete_for_runs`",
     Capability.DELTA: "graphs with a `DeltaChannel`, whose value is rebuilt from ancestors' writes",
     Capability.PROCESSES: "several processes on one storage; they import the factory by name",
-    Capability.LOOPS: "one saver on several event loops",
+    Capability.EVENT_LOOPS: "one saver on several event loops",
     Capability.INTERRUPTS: "`interrupts()`, an extension of this project",
     Capability.THREADS: "`threads()`, an extension of this project",
 }
@@ -467,14 +467,14 @@ CLAUSES: dict[str, Clause] = {
             "everything",
             "`copy_thread` copies every checkpoint, with its values, writes, metadata, parent and namespace.",
             "langgraph-checkpoint asks for the complete chain of checkpoints.",
-            (_C.COPY,),
+            (_C.COPY_THREAD,),
         ),
         Clause(
             "COPY-2",
             "independence",
             "Source and copy are independent: changing or deleting one leaves the other as it was.",
             "Copies are made to try things out.",
-            (_C.COPY,),
+            (_C.COPY_THREAD,),
         ),
         Clause(
             "COPY-3",
@@ -482,14 +482,14 @@ CLAUSES: dict[str, Clause] = {
             "Copying a missing thread copies nothing. Copying again changes nothing. The target loses nothing "
             "of its own.",
             "A caller that lost the answer to a copy repeats it.",
-            (_C.COPY,),
+            (_C.COPY_THREAD,),
         ),
         Clause(
             "COPY-4",
             "delta channels",
             "The delta channels of a copied thread have the same state as those of the source.",
             "langgraph-checkpoint warns of copies without the ancestors.",
-            (_C.COPY, _C.DELTA),
+            (_C.COPY_THREAD, _C.DELTA),
         ),
         Clause(
             "PRUNE-1",
@@ -549,7 +549,7 @@ CLAUSES: dict[str, Clause] = {
             "`prune` with `keep=N` keeps the latest N checkpoints of every namespace as they were, delta channels "
             "included. A number below 1, or any other than 1 with the strategy `delete`, raises, and nothing is removed.",
             "What a run did last can be undone, and yet a thread does not grow for ever.",
-            (_C.PRUNE, _C.KEEP),
+            (_C.PRUNE, _C.PRUNE_KEEP),
         ),
         Clause(
             "PRUNE-9",
@@ -557,7 +557,7 @@ CLAUSES: dict[str, Clause] = {
             "What a call of a subgraph stored goes with the checkpoint at which the call began, but for what a subgraph "
             "remembers.",
             "Every call has a namespace of its own, which nothing resumes once the call has ended.",
-            (_C.PRUNE, _C.CALLS),
+            (_C.PRUNE, _C.PRUNE_CALLS),
         ),
         Clause(
             "RUNS-1",
@@ -565,28 +565,28 @@ CLAUSES: dict[str, Clause] = {
             "`delete_for_runs` removes the checkpoints that have one of the `run_id`s, and their writes, in "
             "all threads and namespaces.",
             "langgraph-checkpoint's contract of the method.",
-            (_C.RUNS,),
+            (_C.DELETE_FOR_RUNS,),
         ),
         Clause(
             "RUNS-2",
             "nothing else",
             "Checkpoints of other runs keep all their values, even those that a deleted run had stored.",
             "A value belongs to its version, not to the run that wrote it.",
-            (_C.RUNS,),
+            (_C.DELETE_FOR_RUNS,),
         ),
         Clause(
             "RUNS-3",
             "missing",
             "An empty list of runs, or an unknown run, is no error.",
             "Deletions are repeated.",
-            (_C.RUNS,),
+            (_C.DELETE_FOR_RUNS,),
         ),
         Clause(
             "RUNS-4",
             "delta channels",
             "The delta channels of the remaining checkpoints have the same state after `delete_for_runs`.",
             "It is rebuilt from the ancestors' writes, so deleting runs must not lose those.",
-            (_C.RUNS, _C.DELTA),
+            (_C.DELETE_FOR_RUNS, _C.DELTA),
         ),
         Clause(
             "FIDELITY-1",
@@ -702,7 +702,7 @@ CLAUSES: dict[str, Clause] = {
             "event loops",
             "One saver works on several event loops, both at once and one after the other.",
             "Servers and notebooks have more than one. LangGraph itself awaits a saver only on the loop of its graph.",
-            (_C.LOOPS,),
+            (_C.EVENT_LOOPS,),
         ),
         Clause(
             "CONCURRENCY-5",

@@ -173,7 +173,7 @@ class _Operations(RuleBasedStateMachine):
         self.model.delete_thread(thread)
         self.changed.add(thread)
 
-    @_declared(Capability.COPY)
+    @_declared(Capability.COPY_THREAD)
     @rule(source=THREADS, twice=st.booleans(), go_on_with_copy=st.booleans())
     def copy_thread(self, source: str, twice: bool, go_on_with_copy: bool) -> None:
         """Copy a thread to a new id."""
@@ -193,7 +193,7 @@ class _Operations(RuleBasedStateMachine):
         self.model.prune(threads, strategy)
         self.changed |= threads
 
-    @_declared(Capability.KEEP)
+    @_declared(Capability.PRUNE_KEEP)
     @rule(threads=st.sets(THREADS, min_size=1, max_size=2), keep=st.integers(1, 4))
     def prune_to(self, threads: set[str], keep: int) -> None:
         """Keep several checkpoints."""
@@ -201,7 +201,7 @@ class _Operations(RuleBasedStateMachine):
         self.model.prune(threads, "keep_latest", keep)
         self.changed |= threads
 
-    @_declared(Capability.RUNS)
+    @_declared(Capability.DELETE_FOR_RUNS)
     @rule(runs=st.sets(RUNS, min_size=1, max_size=2))
     def delete_for_runs(self, runs: set[str]) -> None:
         # Other tests share the storage, so the runs have names of their own.

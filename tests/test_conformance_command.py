@@ -24,7 +24,7 @@ from click.testing import CliRunner, Result
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 
-from benchmarks import supporttable
+from benchmarks import support_table
 from checkpoint_base import SQLiteSaver, cli
 from conformance_tests import case as register
 from conformance_tests.case import Case, all_cases
@@ -671,12 +671,12 @@ def test_the_support_table_has_a_cell_for_each_area_and_saver(
     good = documents([made(id_, passes) for id_ in CLAUSES])
     bad = documents([made(id_, fails if id_ == "PUT-2" else passes, long=id_ == "GET-1") for id_ in CLAUSES])
     arguments = [f"good={good}", f"bad | hostile={bad}"]
-    assert supporttable.main(arguments) == 0
+    assert support_table.main(arguments) == 0
     table = capsys.readouterr().out
-    assert supporttable.main(arguments) == 0
+    assert support_table.main(arguments) == 0
     assert capsys.readouterr().out == table
     lines = table.splitlines()
-    assert lines[0].startswith("<!-- Written by `python -m benchmarks.supporttable`")
+    assert lines[0].startswith("<!-- Written by `python -m benchmarks.support_table`")
     assert r"| area | good | bad \| hostile |" in lines
     assert "| Storing checkpoints | all 9 | 8 of 9 |" in lines
     assert "| Finding a checkpoint | all 6 | all 5, 1 not tested |" in lines
@@ -695,7 +695,7 @@ def test_the_support_table_names_the_colours_of_a_clause_that_holds_in_others(
     documents: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = [made("PUT-1", fails_in_sync), made("PUT-2", fails), made("PUT-3", fails_in_sync, colours=[Colour.SYNC])]
-    assert supporttable.main([f"both={documents(cases, ['sync', 'async'])}"]) == 0
+    assert support_table.main([f"both={documents(cases, ['sync', 'async'])}"]) == 0
     items = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
     assert items == [
         "- **PUT-1** config, in sync only",
@@ -718,7 +718,7 @@ def test_the_support_table_refuses_what_holds_no_results(
         [f"name={empty}"],
         [f"name={good}", f"name={good}"],
     ):
-        assert supporttable.main(arguments) == 2
+        assert support_table.main(arguments) == 2
         said = capsys.readouterr()
         assert said.out == ""
         assert "NAME=FILE" in said.err

@@ -81,7 +81,7 @@ def test_open_saver_opens_the_scheme_of_an_installed_package(
         open_saver("dict://y") as other,
     ):
         assert type(saver).__name__ == "DictSaver"
-        assert saver.transport.deadline == 5
+        assert saver.deadline == 5
         saver.put({"configurable": {"thread_id": "1", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
         assert [thread.thread_id for thread in same.threads()] == ["1"]
         assert list(other.threads()) == []

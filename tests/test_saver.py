@@ -199,6 +199,13 @@ def test_a_checkpoint_with_an_odd_time_is_listed_without_one(saver: SQLiteSaver)
     assert [info.created_at for info in saver.history(CONFIG)] == [None]
 
 
+def test_a_checkpoints_time_without_an_offset_is_one_of_utc(saver: SQLiteSaver) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "ts": "2024-05-01T12:00:00"}
+    saver.put(CONFIG, checkpoint, {"step": 1}, {})
+    assert [info.created_at for info in saver.history(CONFIG)] == [datetime(2024, 5, 1, 12, tzinfo=UTC)]
+    assert next(saver.history(CONFIG)).created_at < next(saver.threads()).created_at  # type: ignore[operator]
+
+
 def test_what_is_asked_meanwhile_does_not_come_behind_a_cursor(saver: SQLiteSaver) -> None:
     def ask(name: str, *questions: str) -> None:
         asked = tuple(Interrupt(question, id=question) for question in questions)

@@ -31,7 +31,7 @@ from checkpoint_base import (
     open_saver,
     transfer,
     transfers,
-    twostores,
+    two_stores,
 )
 from checkpoint_base.paging import PAGE_BYTES
 from checkpoint_base.transport import Retrying, Transport, run
@@ -311,7 +311,7 @@ def late(saver: CheckpointSaver) -> None:
 @pytest.fixture
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "_WHOLE", 3)
-    monkeypatch.setattr(twostores, "_AT_ONCE", 5)
+    monkeypatch.setattr(two_stores, "_AT_ONCE", 5)
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
-from checkpoint_base.perloop import OneLoop, PerLoop
-from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, each, run
+from checkpoint_base.per_loop import OneLoop, PerLoop
+from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, for_each, run
 
 Drive: TypeAlias = Callable[[Operation[Any], Transport], Any]
 
@@ -106,7 +106,7 @@ def test_damage_of_one_keeps_no_other_from_its_turn_and_the_first_is_told(drive:
             raise CorruptCheckpoint(f"{number} is damaged")
 
     with pytest.raises(CorruptCheckpoint, match=r"^1 is damaged$"):
-        drive(each(range(5), act), Echo())
+        drive(for_each(range(5), act), Echo())
     assert done == [0, 1, 2, 3, 4]
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from checkpoint_base import CheckpointSaver, SQLiteSaver, UnsupportedOperation, open_saver, urls
-from checkpoint_base.sqlite import open_sqlite
 from checkpoint_postgres import PostgresSaver
 from checkpoint_redis import RedisSaver
 from checkpoint_s3 import S3Saver
@@ -62,7 +61,7 @@ def test_options_stand_in_the_call_or_in_the_query(as_query: bool) -> None:
     else:
         saver = open_saver("sqlite://", strict=True, deadline=2.5, compression="zstd")
     assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
-    assert saver.transport.deadline == 2.5
+    assert saver.deadline == 2.5
     assert saver._codec._compression == "zstd"
 
 
@@ -147,7 +146,7 @@ def test_a_bad_url_says_what_to_write(url: Any, options: Any, message: str) -> N
 
 def test_a_url_may_end_with_the_line_break_of_the_file_it_was_read_from(tmp_path: Path) -> None:
     with open_saver(f"sqlite:///{tmp_path}/app.db?deadline=2.5\n") as saver:
-        assert saver.transport.deadline == 2.5
+        assert saver.deadline == 2.5
     with open_saver(f"sqlite:///{tmp_path}/app.db\n"):
         assert [file.name for file in tmp_path.glob("*db*") if "-" not in file.name] == ["app.db"]
 
@@ -224,7 +223,7 @@ def test_strict_and_an_own_serializer_contradict_each_other() -> None:
 
 def other_opener(url: str, **options: Any) -> CheckpointSaver:
     assert url == "other://host/place?region=here&region=there"
-    return open_sqlite("sqlite://", **options)
+    return SQLiteSaver.from_conn_string("sqlite://", **options)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def time_ago(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | None:
-    """The time that lies so long before now."""
+    """The moment that lies this long before now."""
     if text is None:
         return None
     if not (parts := re.fullmatch(r"([0-9]{1,5})([mhdw])", text)):
@@ -70,7 +70,7 @@ def lasting_store(url: str | None) -> CheckpointSaver:
         raise wrong_usage(
             "the URL names a store in memory, which is empty here: write sqlite:///file.db, or another URL"
         )
-    return any_store(url)
+    return open_strict(url)
 
 
 def is_in_memory(url: str) -> bool:
@@ -89,9 +89,8 @@ def is_same(one: str, other: str) -> bool:
     return one == other or (all(paths) and len({os.path.realpath(path) for path in paths if path}) == 1)
 
 
-def any_store(url: str) -> CheckpointSaver:
-    """Open a store, which may be new."""
-    # The URL may be an application's, with its own `strict`. Whatever it says, no class is imported here.
+def open_strict(url: str) -> CheckpointSaver:
+    """Open a store, which may be new, so that no class is imported, even if an application's URL says otherwise."""
     bare, _, query = url.partition("?")
     kept = "&".join(option for option in query.split("&") if not option.startswith("strict="))
     return open_saver(f"{bare}?{kept}" if kept else bare, strict=True)

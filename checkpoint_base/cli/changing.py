@@ -125,7 +125,7 @@ def prune(
     with arguments.existing_store(store) as saver:
         require_threads(saver, threads, "; nothing was removed")
         listed = all_threads(saver) if since is None else _idle_threads(saver, since, strategy)
-        plans, damaged = act_on_each(
+        plans, failed = act_on_each(
             "Counting",
             rendering.gathered(threads or listed),
             lambda thread: documents.prune_plan(saver, thread, strategy, keep),
@@ -136,21 +136,23 @@ def prune(
             wanted = [plan["thread_id"] for plan in plans if plan["removed"]]
             parts = f"{removed} of {number(checkpoints, 'checkpoint')}"
             rendering.confirm(f"Remove {parts} in {thread_names(wanted)}?", yes)
-            done, failed = act_on_each("Pruning", wanted, lambda thread: _pruned(saver, thread, since, strategy, keep))
-            damaged += failed
+            done, unpruned = act_on_each(
+                "Pruning", wanted, lambda thread: _pruned(saver, thread, since, strategy, keep)
+            )
+            failed += unpruned
             pruned = frozenset(done)
             plans = [plan if plan["thread_id"] in pruned else {**plan, "removed": 0} for plan in plans]
             removed = sum(plan["removed"] for plan in plans)
     if as_json:
         how = {"strategy": strategy, "keep": keep, "dry_run": dry_run}
-        total = {"checkpoints": checkpoints, "removed": removed, "damaged": damaged}
+        total = {"checkpoints": checkpoints, "removed": removed, "failed": failed}
         print_json({**how, "threads": plans, **total})
     else:
         if dry_run:
             rendering.print_plans(plan for plan in plans if plan["removed"])
         verb = "Would remove" if dry_run else "Removed"
         say(f"{verb} {removed} of {number(checkpoints, 'checkpoint')} in {number(len(plans), 'thread')}.")
-    rendering.report(damaged, "could not be pruned and lost nothing; `checkpoints delete` removes a damaged thread")
+    rendering.report(failed, "could not be pruned and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
 def _pruned(saver: CheckpointSaver, thread: str, since: datetime | None, strategy: str, keep: int) -> str | None:

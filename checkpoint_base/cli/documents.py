@@ -9,6 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
+from checkpoint_base.cli.threads import thread_config
 from checkpoint_base.errors import UNREADABLE, SerializationError
 from checkpoint_base.keys import caller_of
 from checkpoint_base.operations import rebuilt_channels
@@ -37,7 +38,7 @@ def checkpoint(saver: CheckpointSaver, found: CheckpointTuple) -> dict[str, Any]
         "channels": {name: _unwrapped(value) for name, value in found.checkpoint["channel_values"].items()},
         "delta_channels": {name: _delta_channel(saver, found.config, name) for name in deltas},
         "pending_writes": [dict(zip(("task_id", "channel", "value"), write, strict=True)) for write in writes],
-        "pending_interrupts": [each for each in asked if (each.checkpoint_ns, each.checkpoint_id) == place],
+        "interrupts": [each for each in asked if (each.checkpoint_ns, each.checkpoint_id) == place],
     }
 
 
@@ -58,7 +59,7 @@ def _placed(saver: CheckpointSaver, thread: str) -> Iterable[tuple[str, str, str
     Damage is an error. But to prune an encrypted thread takes no key, and so this needs none.
     """
     try:
-        infos = list(saver.history({"configurable": {"thread_id": thread}}))
+        infos = list(saver.history(thread_config(thread)))
     except SerializationError:
         query = ListQuery(thread, contents=False)
         listing = Listing(saver.store.list, query, lambda found: [found.record], limit=None, is_exact=True)

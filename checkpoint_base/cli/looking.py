@@ -11,7 +11,7 @@ import click
 from checkpoint_base.cli import arguments, documents, rendering
 from checkpoint_base.cli.group import LIMIT, json_option, main
 from checkpoint_base.cli.rendering import Failure, print_json
-from checkpoint_base.cli.threads import config_of, require_threads, space_of
+from checkpoint_base.cli.threads import require_threads, space_of, thread_config
 from checkpoint_base.keys import checkpoint_key
 from checkpoint_base.listings import PendingInterrupt, ThreadInfo
 from checkpoint_base.saver import CheckpointSaver
@@ -101,7 +101,7 @@ def show(store: str | None, thread: str, checkpoint_id: str | None, ns: str, as_
 def _checkpoint(saver: CheckpointSaver, thread: str, ns: str, checkpoint_id: str | None) -> dict[str, Any]:
     if checkpoint_id is not None:
         checkpoint_key(checkpoint_id)  # in a config, an empty one means the latest
-    found = saver.get_tuple(config_of(thread, checkpoint_ns=ns, checkpoint_id=checkpoint_id))
+    found = saver.get_tuple(thread_config(thread, checkpoint_ns=ns, checkpoint_id=checkpoint_id))
     if found is None:
         require_threads(saver, [thread])
         missing = f"checkpoint {checkpoint_id!r}" if checkpoint_id else "checkpoints"
@@ -123,7 +123,7 @@ def history(store: str | None, thread: str, ns: str | None, limit: int | None, a
     Example: checkpoints history customer-7 --limit 10
     """
     with arguments.existing_store(store) as saver:
-        infos = list(saver.history(config_of(thread, checkpoint_ns=ns), limit=limit))
+        infos = list(saver.history(thread_config(thread, checkpoint_ns=ns), limit=limit))
         if not infos:
             require_threads(saver, [thread])
             raise Failure(f"thread {thread!r} has no checkpoints in {space_of(ns or '')}; without --ns, all are listed")

@@ -66,7 +66,7 @@ def transfer_command(
     # Otherwise every thread would be reported as there already, as after a move.
     if store and arguments.is_same(store, target):
         raise arguments.wrong_usage("--to names the store that is copied: write the URL of another one")
-    with arguments.existing_store(store) as saver, arguments.any_store(target) as other:
+    with arguments.existing_store(store) as saver, arguments.open_strict(target) as other:
         require_threads(saver, threads, "; nothing was copied")
         listed = all_threads(saver) if since is None else _changed_threads(saver, other, since)
         named = rendering.gathered(threads or listed)

@@ -199,7 +199,7 @@ def print_checkpoint(shown: Mapping[str, Any]) -> None:
     deltas = ((name, _contributions(each)) for name, each in shown["delta_channels"].items())
     _print_part(("delta channel", "what it is rebuilt from"), deltas)
     _print_part(("pending write of task", "channel", "value"), (write.values() for write in shown["pending_writes"]))
-    asked = ((each.interrupt_id, each.created_at, each.value) for each in shown["pending_interrupts"])
+    asked = ((each.interrupt_id, each.created_at, each.value) for each in shown["interrupts"])
     _print_part(("pending interrupt", "asked (UTC)", "value"), asked)
 
 

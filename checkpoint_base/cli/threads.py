@@ -35,7 +35,7 @@ def act_on_each(
     return results, failures
 
 
-def config_of(thread: str, **place: str | None) -> RunnableConfig:
+def thread_config(thread: str, **place: str | None) -> RunnableConfig:
     return {"configurable": {"thread_id": thread, **place}}
 
 
@@ -58,7 +58,7 @@ def _exists(saver: CheckpointSaver, thread: str) -> bool:
 
 
 def count_of(saver: CheckpointSaver, thread: str) -> int:
-    return sum(1 for _ in saver.history(config_of(thread)))
+    return sum(1 for _ in saver.history(thread_config(thread)))
 
 
 def count_readable(saver: CheckpointSaver, threads: Sequence[str]) -> int | None:

@@ -19,7 +19,7 @@ from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.encode import MAX_LEVELS, MAX_NESTING
 from checkpoint_base.serializer.forms import Form
 from checkpoint_base.serializer.leaves import make_leaf
-from checkpoint_base.serializer.modellists import parts_of_kind
+from checkpoint_base.serializer.model_lists import parts_of_kind
 from checkpoint_base.serializer.models import Model
 from checkpoint_base.serializer.records import NEXT_STEP
 from checkpoint_base.serializer.refusal import of_later_version, reason_of

@@ -17,7 +17,7 @@ from checkpoint_base.msgpack import array_header, extension, nesting
 from checkpoint_base.serializer import arrays, classes, codes
 from checkpoint_base.serializer.containers import CONTAINERS
 from checkpoint_base.serializer.leaves import LEAVES
-from checkpoint_base.serializer.modellists import take_models
+from checkpoint_base.serializer.model_lists import take_models
 from checkpoint_base.serializer.refusal import Refused, advice
 
 # Reading takes one Python frame per nested extension. Python allows 1000 frames, and a running graph needs its share.

@@ -1,4 +1,4 @@
-"""The line in which the writers of one process wait for their turn.
+"""Group commit: the line in which the writers of one process wait for their turn.
 
 SQLite admits one writer to a file. Whoever has the turn carries out the requests of everybody in line, several in one
 transaction, so that they share one wait for the disk.

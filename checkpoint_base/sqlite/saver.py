@@ -29,16 +29,16 @@ class SQLiteSaver(CheckpointSaver):
 
     @classmethod
     def from_conn_string(cls, conn_string: str | os.PathLike[str], **options: Any) -> Self:
-        """Return a saver for ``with`` or ``async with``, which set it up and close it; a path, or a URL of SQLite."""
+        """Return a saver for ``with`` or ``async with``, which set it up and close it.
+
+        Args:
+            conn_string: a path; or ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, ``sqlite://`` in memory.
+            options: those of `CheckpointSaver`. A URL may have them, too.
+        """
         if isinstance(conn_string, str) and conn_string.startswith("sqlite://"):
             url, options = take_options(conn_string, {}, options)
             conn_string = _path_of(url)
         return cls(conn_string, **options)
-
-
-def open_sqlite(url: str, **options: Any) -> SQLiteSaver:
-    """Open ``sqlite:///relative.db``, ``sqlite:////absolute/path.db``, or ``sqlite://`` in memory."""
-    return SQLiteSaver.from_conn_string(url, **options)
 
 
 def _path_of(url: str) -> str:

@@ -51,7 +51,7 @@ from checkpoint_base.sqlite.rows import (
 )
 from checkpoint_base.sqlite.transport import Setting, SQLiteTransport, Transaction, attempt
 from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, batches
 
 _LOG = logging.getLogger(__name__)
 
@@ -126,8 +126,7 @@ class SQLiteStore(CheckpointStore):
             return found[THREADS_AT_ONCE:], _for_each_thread(db, found[:THREADS_AT_ONCE], act)
 
         left, damaged = yield from _write(begin)
-        for at in range(0, len(left), THREADS_AT_ONCE):
-            some = left[at : at + THREADS_AT_ONCE]
+        for some in batches(left, THREADS_AT_ONCE):
             damaged += yield from _write(partial(_for_each_thread, thread_ids=some, act=act))
         _report(damaged)
 

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, ClassVar
 
 from checkpoint_base.errors import UnsupportedOperation
-from checkpoint_base.perprocess import PerProcess
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.sqlite.connections import Connections, File
 from checkpoint_base.sqlite.errors import RAISED, translated
 from checkpoint_base.sqlite.line import Line, Outcome

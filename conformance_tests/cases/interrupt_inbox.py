@@ -423,7 +423,7 @@ def the_inbox_stays_when_an_older_checkpoint_arrives_late(t: Trial) -> None:
         t.expect(sorted(inbox.questions()), ["b?", "c?"], "put an older checkpoint of a waiting thread; questions")
 
 
-@case("INTERRUPT-6", needs=Capability.COPY)
+@case("INTERRUPT-6", needs=Capability.COPY_THREAD)
 def the_inbox_of_a_copied_thread(t: Trial) -> None:
     for inbox in _inboxes(t, graphs.parallel_questions_in_a_subgraph):
         inbox.start()
@@ -448,7 +448,7 @@ def the_inbox_of_a_pruned_thread(t: Trial) -> None:
         inbox.answer_everything()
 
 
-@case("INTERRUPT-6", needs=Capability.RUNS)
+@case("INTERRUPT-6", needs=Capability.DELETE_FOR_RUNS)
 def the_inbox_after_runs_were_deleted(t: Trial) -> None:
     for inbox in _inboxes(t, graphs.parallel_questions):
         runs = [t.thread("run") for _ in range(2)]
@@ -462,7 +462,7 @@ def the_inbox_after_runs_were_deleted(t: Trial) -> None:
         inbox.answer_everything()
 
 
-@case("INTERRUPT-6", needs=Capability.RUNS)
+@case("INTERRUPT-6", needs=Capability.DELETE_FOR_RUNS)
 def a_question_is_back_when_the_run_that_went_past_it_was_deleted(t: Trial) -> None:
     for inbox in _inboxes(t, graphs.parallel_questions):
         runs = [t.thread("run") for _ in range(2)]

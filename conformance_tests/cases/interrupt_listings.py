@@ -130,7 +130,7 @@ def the_interrupts_of_every_thread_are_listed(t: Trial) -> None:
     t.expect(sorted(missing), [], "three threads asked, listed the whole inbox; missing")
 
 
-@case("INTERRUPT-7", needs=Capability.COPY)
+@case("INTERRUPT-7", needs=Capability.COPY_THREAD)
 def pages_of_copies_join_to_one_listing(t: Trial) -> None:
     worker, team, thread = t.open(), t.thread("team"), t.thread()
     asked = t.put(worker, thread, metadata={"team": team})
@@ -299,7 +299,7 @@ def a_threads_times_are_those_of_its_first_and_last_change(t: Trial) -> None:
     )
 
 
-@case("INTERRUPT-9", needs=Capability.COPY)
+@case("INTERRUPT-9", needs=Capability.COPY_THREAD)
 def a_copy_has_the_times_of_its_source(t: Trial) -> None:
     worker, source, target = t.open(), t.thread("source"), t.thread("target")
     t.chain(worker, source, 2)
@@ -314,7 +314,7 @@ def a_copy_has_the_times_of_its_source(t: Trial) -> None:
     )
 
 
-@case("INTERRUPT-9", needs=Capability.COPY)
+@case("INTERRUPT-9", needs=Capability.COPY_THREAD)
 def a_copy_that_is_made_again_is_as_new_as_before(t: Trial) -> None:
     worker, source, target = t.open(), t.thread("source"), t.thread("target")
     *_, last = t.chain(worker, source, 2)
@@ -381,7 +381,7 @@ def writes_alone_make_no_thread(t: Trial) -> None:
     _expect_unlisted(t, thread, "wrote to a checkpoint that is not there yet")
 
 
-@case("INTERRUPT-9", needs=Capability.RUNS)
+@case("INTERRUPT-9", needs=Capability.DELETE_FOR_RUNS)
 def writes_that_remain_alone_make_no_thread(t: Trial) -> None:
     worker, thread, run = t.open(), t.thread(), t.thread("run")
     t.put(worker, thread, metadata={"run_id": run})
@@ -428,7 +428,7 @@ def _thread_info(t: Trial, reader: Handle, thread: str) -> Any:
 # INTERRUPT-10
 
 
-@case("INTERRUPT-10", needs=Capability.COPY)
+@case("INTERRUPT-10", needs=Capability.COPY_THREAD)
 def pages_of_copied_threads_join_to_one_listing(t: Trial) -> None:
     worker, team, thread = t.open(), t.thread("team"), t.thread()
     t.put(worker, thread, metadata={"team": team})

@@ -14,9 +14,9 @@ from conformance_tests.contract import Capability
 from conformance_tests.trial import Colour, Trial
 
 OPTIONAL = {
-    Theirs.COPY_THREAD: Capability.COPY,
+    Theirs.COPY_THREAD: Capability.COPY_THREAD,
     Theirs.PRUNE: Capability.PRUNE,
-    Theirs.DELETE_FOR_RUNS: Capability.RUNS,
+    Theirs.DELETE_FOR_RUNS: Capability.DELETE_FOR_RUNS,
 }
 
 

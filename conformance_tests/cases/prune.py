@@ -334,7 +334,7 @@ def the_latest_few_of_every_namespace_stay_as_they_were(t: Trial) -> None:
     t.expect(len(other.list(t.config(untouched))), 5, "pruned another thread; how many are listed")
 
 
-@case("PRUNE-8", needs=Capability.CALLS)
+@case("PRUNE-8", needs=Capability.PRUNE_CALLS)
 def the_calls_of_all_that_stays_stay(t: Trial) -> None:
     saver, thread = t.open(), t.thread()
     roots = t.chain(saver, thread, 4)

@@ -41,7 +41,7 @@ def the_checkpoints_of_the_runs_are_gone_in_every_thread_and_namespace(t: Trial)
         t.expect(latest.metadata.get("run_id"), kept, "deleted the latest run; run id of the latest checkpoint")
 
 
-@case("RUNS-1", needs=Capability.COPY)
+@case("RUNS-1", needs=Capability.COPY_THREAD)
 def the_checkpoints_of_a_copy_are_gone_too(t: Trial) -> None:
     saver, kept, deleted = t.open(), t.thread("run"), t.thread("run")
     source, target = t.thread("source"), t.thread("target")

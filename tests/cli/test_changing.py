@@ -377,7 +377,7 @@ def test_pruning_goes_on_behind_a_damaged_thread_and_tells_of_it_at_the_end(
         "ann-1": 2, "ann-2": 2, HOSTILE_ID: 2, "done": 2,
     }  # fmt: skip
     document = json.loads(call("prune", "--all", "--yes", "--json").stdout)
-    assert [each["thread_id"] for each in document["damaged"]] == ["bob-1"]
+    assert [each["thread_id"] for each in document["failed"]] == ["bob-1"]
     with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
         left = file.execute("SELECT count(*) FROM checkpoints WHERE header = x'00'").fetchone()
     file.close()
@@ -409,7 +409,7 @@ def test_a_thread_whose_pruning_fails_is_told_at_the_end_and_not_counted(
         document = json.loads(result.stdout)
         assert document["removed"] == removed
         assert {each["thread_id"]: each["removed"] for each in document["threads"]}["bob-1"] == 0
-        assert [each["thread_id"] for each in document["damaged"]] == ["bob-1"]
+        assert [each["thread_id"] for each in document["failed"]] == ["bob-1"]
     else:
         assert result.stdout.startswith(f"Removed {removed} of ")
 

@@ -440,7 +440,7 @@ def test_every_value_has_a_form_in_json(tmp_path: Path, value: Any, shown: Any) 
     result = CliRunner().invoke(cli.main, ["--store", url, "show", "a", "--json"])
     document = json.loads(result.stdout)
     assert repr(document["channels"]["topic"]) == repr(shown)  # True is not 1
-    assert document["pending_interrupts"][0]["value"] == {"publish": shown}
+    assert document["interrupts"][0]["value"] == {"publish": shown}
     assert CliRunner().invoke(cli.main, ["--store", url, "show", "a"]).exit_code == 0
 
 

@@ -179,7 +179,7 @@ def test_show_has_the_latest_checkpoint_whole(call: Callable[..., Result], ask: 
     assert [(each["task_id"], each["channel"]) for each in shown["pending_writes"]] == [
         (question.task_id, "__interrupt__")
     ]
-    assert [each["interrupt_id"] for each in shown["pending_interrupts"]] == [question.interrupt_id]
+    assert [each["interrupt_id"] for each in shown["interrupts"]] == [question.interrupt_id]
     table = call("show", "ann-1").stdout
     for seen in (shown["checkpoint_id"], shown["parent_id"], question.task_id, question.interrupt_id, "user = ann"):
         assert seen in table
@@ -230,7 +230,7 @@ def test_show_finds_a_checkpoint_by_its_id_and_namespace(ask: Callable[..., Any]
     for namespace, id_ in checkpoints(url, "ann-1"):
         shown = ask("show", "ann-1", "--ns", namespace, "--checkpoint-id", id_)
         assert (shown["checkpoint_ns"], shown["checkpoint_id"]) == (namespace, id_)
-        assert bool(shown["pending_interrupts"]) == (id_ == ask("show", "ann-1")["checkpoint_id"])
+        assert bool(shown["interrupts"]) == (id_ == ask("show", "ann-1")["checkpoint_id"])
 
 
 def test_history_is_what_list_lists(call: Callable[..., Result], ask: Callable[..., Any], url: str) -> None:

@@ -151,7 +151,7 @@ def test_options_stand_in_the_url_beside_those_of_libpq(place: Place) -> None:
         assert isinstance(saver, PostgresSaver)
         put_values(saver, {"a": 1})
         transport = saver.store.transport
-        assert (transport._prepare, saver.transport.deadline) == (False, 7)
+        assert (transport._prepare, saver.deadline) == (False, 7)
         with transport._connections.lent() as connection:
             shown = connection.execute("SELECT current_setting('work_mem'), current_setting('my.setting')").fetchone()
             assert shown == ("5MB", "a+b")  # libpq's plus is no blank

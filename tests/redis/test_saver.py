@@ -24,7 +24,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.sentinel import Sentinel
 
 from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
-from checkpoint_redis import RedisSaver, open_redis
+from checkpoint_redis import RedisSaver
 from checkpoint_redis.urls import parse_deployment
 from tests.forking import done_in_a_fork
 from tests.redis.conftest import CONFIG, aput, config_of, eventually, put, values_of
@@ -241,7 +241,7 @@ def test_user_and_password_of_a_url_are_used_and_never_shown(prefix: str) -> Non
 )
 def test_a_url_that_cannot_be_read_is_refused_before_anything_is_connected_to(url: str, says: str) -> None:
     with pytest.raises(UnsupportedOperation, match=says):
-        open_redis(url)
+        RedisSaver.from_conn_string(url)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_url_that_cannot_be_read_is_refused_before_anything_is_connected_to(ur
     ],
 )
 def test_a_password_that_is_not_escaped_is_refused_and_not_shown(url: str) -> None:
-    for opened in (open_redis, open_saver):
+    for opened in (RedisSaver.from_conn_string, open_saver):
         with pytest.raises(UnsupportedOperation) as refused:
             opened(url)
         said = f"{refused.value} {refused.value.__cause__}"
@@ -521,11 +521,11 @@ for _ in range(3000):
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0002)
         for _ in range(1000):
-            with clients.blocking():
+            with clients.lent():
                 pass
     except KeyboardInterrupt:
         pass
-with clients.blocking():
+with clients.lent():
     print("goes on")
 """
 
@@ -633,12 +633,12 @@ def test_every_default_can_be_written_into_a_url(redis_url: str, prefix: str) ->
 
 def test_an_option_that_is_given_twice_must_be_the_same(redis_url: str) -> None:
     with pytest.raises(UnsupportedOperation, match="option ttl is 5 as an argument and 6"):
-        open_redis(f"{redis_url}?ttl=6", ttl=5)
+        RedisSaver.from_conn_string(f"{redis_url}?ttl=6", ttl=5)
 
 
 def test_waiting_for_replicas_is_not_for_a_cluster() -> None:
     with pytest.raises(UnsupportedOperation, match="0 in a cluster"):
-        open_redis("redis+cluster://localhost", replicas=1)
+        RedisSaver.from_conn_string("redis+cluster://localhost", replicas=1)
 
 
 # What is there already

@@ -424,7 +424,7 @@ def test_a_thread_whose_time_is_no_whole_number_hides_no_other(
 ) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(f"UPDATE threads SET updated_at = {time} WHERE thread_id = ?", (DAMAGED,))
-    monkeypatch.setattr(paging, "MAX_PAGE", 1)
+    monkeypatch.setattr(paging, "PAGE", 1)
     found = [each.thread_id for each in islice(waiting.threads(order=order), 10)]
     assert [*dict.fromkeys(thread_id for thread_id in found if thread_id != DAMAGED)] == (
         ["t0", "t1", "t3"] if order == "oldest" else ["t3", "t1", "t0"]

@@ -13,21 +13,7 @@ from conformance_tests import Capability, SaverConformance
 
 
 class TestDict(SaverConformance):
-    capabilities = frozenset(
-        {
-            Capability.SYNC,
-            Capability.ASYNC,
-            Capability.COPY,
-            Capability.PRUNE,
-            Capability.KEEP,
-            Capability.CALLS,
-            Capability.RUNS,
-            Capability.DELTA,
-            Capability.LOOPS,
-            Capability.INTERRUPTS,
-            Capability.THREADS,
-        }
-    )
+    capabilities = frozenset(Capability) - {Capability.PROCESSES}  # its storage is in this process
 
     @pytest.fixture
     def factory(self) -> Callable[[], CheckpointSaver]:

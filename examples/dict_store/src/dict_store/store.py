@@ -139,10 +139,10 @@ class DictStore(CheckpointStore):
             if query.checkpoint_ns in (None, record.key.checkpoint_ns)
             and query.checkpoint_id in (None, record.key.checkpoint_id)
             and (query.before is None or record.key.checkpoint_id < query.before)
-            and (query.after is None or _list_order(record.key) < _list_order(query.after))
+            and (query.after is None or record.key.list_order < query.after.list_order)
             and has_terms(record.terms, query.terms)
         ]
-        found.sort(key=lambda record: _list_order(record.key), reverse=True)
+        found.sort(key=lambda record: record.key.list_order, reverse=True)
         page = found[: query.limit]
         if not query.contents:
             return [StoredCheckpoint(record, {}, (), {}) for record in page]
@@ -304,10 +304,6 @@ def _ancestors(thread: Thread, place: Place) -> Iterator[CheckpointRecord]:
 
 
 # Pages
-
-
-def _list_order(key: CheckpointKey) -> tuple[str, str, str]:
-    return (key.checkpoint_id, key.thread_id, key.checkpoint_ns)
 
 
 def _pending(thread: Thread) -> Iterator[WriteRecord]:

@@ -1,6 +1,6 @@
 """The support table: which clauses of the contract savers fulfil. It is written from results, so it cannot lie.
 
-``python -m benchmarks.supporttable NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
+``python -m benchmarks.support_table NAME=FILE …`` reads the documents that ``checkpoints conformance --json``
 printed, and prints Markdown. The same documents always give the same table.
 """
 
@@ -38,7 +38,7 @@ def summary(documents: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _lines(documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "<!-- Written by `python -m benchmarks.supporttable` from the suite's results; run it again instead of"
+    yield "<!-- Written by `python -m benchmarks.support_table` from the suite's results; run it again instead of"
     yield "     editing. -->"
     yield ""
     yield _row("area", *documents)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from checkpoint_base.errors import StoreUnavailable
-from checkpoint_base.perprocess import MadeOnce, PerProcess
+from checkpoint_base.per_process import MadeOnce, PerProcess
 from tests.forking import done_in_a_fork
 
 

@@ -1,4 +1,4 @@
-"""One operation on two stores: each of its requests names who carries it out. Transfers and imports are such."""
+"""Operations that span two stores, as transfers and imports do: each request names the executor that carries it out."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True)
 class Directed:
-    """A request, and who carries it out."""
+    """A request, and the executor that carries it out."""
 
     executor: Executor
     request: Any
 
 
 class Directing:
-    """Has each request carried out by whom it names."""
+    """Hands each request to the executor that it names."""
 
     def execute(self, directed: Directed) -> Any:
         return directed.executor.execute(directed.request)
@@ -60,7 +60,7 @@ def on(saver: CheckpointSaver, operation: Operation[T]) -> Operation[T]:
         return result
 
 
-def index(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
+def checkpoints_of(saver: CheckpointSaver, thread_id: str) -> Operation[dict[CheckpointKey, CheckpointRecord]]:
     """Read a thread's checkpoints without their contents."""
     found: dict[CheckpointKey, CheckpointRecord] = {}
     query = ListQuery(thread_id, limit=_AT_ONCE, contents=False)

@@ -51,8 +51,8 @@ class MadeOnce(Generic[T]):
         """Return the resource.
 
         Raises:
-            StoreUnavailable: another thread has been making it for so many seconds, and the caller has a deadline to
-                keep. ``late`` begins the message.
+            StoreUnavailable: another thread has been making it for ``seconds``, and the caller has a deadline to keep.
+                ``late`` begins the message.
         """
         if (made := self.made) is not None:
             return made

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
+
+import msgpack
 
 # By first byte: how many bytes the object's head has, the width of the length field within it, and whether that length
 # counts bytes or further objects. Objects of a fixed size are all head.
@@ -59,32 +62,16 @@ def outer_container(data: bytes) -> Container | None:
 def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
     """Yield the end of each element from ``start`` to the end of ``data``; an element has ``objects_each`` objects.
 
-    An element that would end beyond ``data`` is not yielded, so data that is not msgpack just seems to have fewer.
+    An element that would end beyond ``data`` is not yielded, so data that is not msgpack just seems to have fewer. So
+    does data of more than 2 GiB, which the unpacker does not take.
     """
-    head, length_bytes, objects_of = _HEAD, _LENGTH_BYTES, _OBJECTS_EACH
-    at, size = start, len(data)
-    while at < size:
-        missing = objects_each
-        while missing:
-            if at >= size:
-                return
-            first = data[at]
-            width = length_bytes[first]
-            if width:
-                length = int.from_bytes(data[at + 1 : at + 1 + width], "big")
-            elif 0xA0 <= first <= 0xBF:
-                length = first & 0x1F
-            else:
-                length = first & 0x0F
-            at += head[first]
-            if objects_of[first]:
-                missing += length * objects_of[first]
-            elif width or 0xA0 <= first <= 0xBF:
-                at += length
-            missing -= 1
-        if at > size:
-            return
-        yield at
+    unpacker = msgpack.Unpacker(max_buffer_size=0)  # 0: 2 GiB
+    with suppress(msgpack.UnpackException):
+        unpacker.feed(memoryview(data)[start:])
+        while True:
+            for _ in range(objects_each):
+                unpacker.skip()
+            yield start + unpacker.tell()
 
 
 def nesting(data: bytes) -> int:

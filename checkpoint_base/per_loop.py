@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import wait
 from threading import Lock
 from typing import Any, Generic, TypeVar
@@ -17,7 +17,7 @@ LOOKS_EVERY = 0.05
 
 
 class PerLoop(Generic[T]):
-    """One resource for each event loop that asks for it.
+    """One resource for each event loop that asks for it. `asyncio.run` closes its loop's before it closes the loop.
 
     Args:
         make: makes the resource on the running loop.
@@ -35,6 +35,7 @@ class PerLoop(Generic[T]):
         self._close = close
         self._abandon = abandon
         self._made: dict[asyncio.AbstractEventLoop, asyncio.Future[T]] = {}
+        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
         self._making: set[asyncio.Task[None]] = set()
         self._changing = Lock()
 
@@ -46,8 +47,9 @@ class PerLoop(Generic[T]):
             is_first = future is None
             if future is None:
                 future = self._made[loop] = loop.create_future()
+        if len(self._made) > 1:
+            self.abandon_ended()
         if is_first:
-            self._abandon_ended()
             # A task of its own: what a cancelled caller had made by half would be left open, and others wait for it.
             making = loop.create_task(self._provide(future))
             self._making.add(making)
@@ -63,7 +65,10 @@ class PerLoop(Generic[T]):
                 is_wanted = self._made.get(future.get_loop()) is future
                 if is_wanted:
                     future.set_result(resource)
-            if not is_wanted:
+            if is_wanted:
+                end = self._ends[future.get_loop()] = self._end(future)
+                await anext(end)
+            else:
                 await self._close(resource)
                 raise UnsupportedOperation("the saver was closed in the meantime: open another one")  # noqa: TRY301
         except BaseException as error:
@@ -75,6 +80,20 @@ class PerLoop(Generic[T]):
                 raise
             future.set_exception(error)
             future.exception()  # marked as retrieved: perhaps nobody waits any more
+
+    async def _end(self, future: asyncio.Future[T]) -> AsyncGenerator[None]:
+        """An async generator that `asyncio.run` ends before it closes the loop, as it does with all of them."""
+        try:
+            yield
+        finally:
+            loop = future.get_loop()
+            with self._changing:
+                self._ends.pop(loop, None)
+                is_open = self._made.get(loop) is future
+                if is_open:
+                    del self._made[loop]
+            if is_open:
+                await self._close(future.result())
 
     async def aclose(self) -> None:
         """Close the resources of every loop, each on its own, and wait for what this one is still making."""
@@ -120,10 +139,13 @@ class PerLoop(Generic[T]):
             made, self._made = self._made, {}
         return [(loop, future.result()) for loop, future in made.items() if future.done() and not future.cancelled()]
 
-    def _abandon_ended(self) -> None:
+    def abandon_ended(self) -> None:
+        """Abandon the resources of loops that were closed in another way than by `asyncio.run`."""
         with self._changing:
             ended = [loop for loop in self._made if loop.is_closed()]
             futures = [self._made.pop(loop) for loop in ended]
+            for loop in [loop for loop in self._ends if loop.is_closed()]:
+                del self._ends[loop]
         for future in futures:
             if future.done() and not future.cancelled():
                 self._abandon(future.result())

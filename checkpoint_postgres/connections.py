@@ -111,6 +111,7 @@ class OwnPools(Connections):
     def lent(self) -> Iterator[AnyConnection]:
         self._check_open()
         pools = self._pools.get()
+        pools.per_loop.abandon_ended()
         pool = pools.blocking.get("PostgreSQL has not accepted a connection", seconds=POOL_SECONDS)
         try:
             with pools.renewals.lent(pool, seconds=POOL_SECONDS) as connection:

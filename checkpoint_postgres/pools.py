@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -192,9 +192,20 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
     async def _remember(self, connection: _Cancellable) -> None:
         self._made.add(connection)
 
+    async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # psycopg's signature
+        if all(worker.done() for worker in self._workers):  # cancelled, as `asyncio.run` does at the loop's end
+            self.abandon()
+        else:
+            await super().close(timeout)
+
     def abandon(self) -> None:
         for connection in list(self._made):
             connection.pgconn.finish()
+        for task in filter(None, (*self._workers, self._sched_runner)):
+            if task.get_loop().is_closed():  # nobody cancelled them: each would print tracebacks when it is collected
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with suppress(RuntimeError):  # of the closed loop
+                    task.get_coro().close()
 
 
 class ProcessPools:

@@ -81,6 +81,7 @@ class OwnClients(Clients):
     @contextmanager
     def lent(self) -> Iterator[Any]:
         made = self._made.get()
+        made.per_loop.abandon_ended()
         client = made.client.get("Redis has not accepted a connection", seconds=CONNECTING_SECONDS)
         if made.permits is None:
             yield client

@@ -51,13 +51,16 @@ _NOT_A_CLUSTER = re.compile("[Cc]luster mode is not enabled|cluster support disa
 # Commands can be renamed or switched off, and some proxies have no scripts.
 _NOT_OFFERED = re.compile("[Uu]nknown (?:Redis )?command")
 
-_GONE = (
-    "{} is gone from Redis although nobody removed it and it has not expired, so it was probably evicted (set "
-    "maxmemory-policy to noeviction)"
-)
 _REPORTS = {
-    "LOSTTHREAD": _GONE.format("thread {!r}"),
-    "LOSTINDEX": _GONE.format("the index {!r}"),
+    "LOSTTHREAD": (
+        "thread {!r} is gone from Redis although nobody removed it and it has not expired, so it was probably evicted "
+        "(set maxmemory-policy to noeviction)"
+    ),
+    "LOSTINDEX": (
+        "the index {!r} is gone from Redis, so nobody knows which threads it had. If the database was emptied, open "
+        "the saver again, which sets it up; if the index was evicted (set maxmemory-policy to noeviction) or lost: "
+        "restore it from a backup, or as docs/redis.md says"
+    ),
     "UNREADABLETHREAD": "a record of thread {!r} is damaged",
     "DAMAGEDTHREAD": "thread {!r} and its index no longer agree, so one of them was damaged",
 }
@@ -82,7 +85,8 @@ def translated(error: Exception, *, of_cluster: bool = False) -> CheckpointError
     said = str(error)
     codes = _codes(error)
     if isinstance(error, ResponseError) and (reported := _REPORTED.search(said)):
-        return damage(_REPORTS[reported[1]].format(reported[2]))
+        found = _REPORTS[reported[1]].format(reported[2])
+        return CorruptCheckpoint(found) if reported[1] == "LOSTINDEX" else damage(found)
     refused = isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or codes & _FORBIDDEN
     if refused or _FORBIDDEN_INSIDE.search(said):
         return UnsupportedOperation(

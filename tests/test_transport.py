@@ -421,14 +421,39 @@ def test_what_belongs_to_the_running_loop_is_closed_there_and_abandoned_by_a_syn
     assert (numbers.closed, numbers.abandoned) == ([0], [1])
 
 
-def test_what_was_made_for_loops_that_have_ended_is_abandoned_when_another_loop_comes() -> None:
+def test_what_was_made_for_a_loop_is_closed_at_the_end_of_its_run() -> None:
     numbers = Numbers()
-    each = numbers.each
-    assert [asyncio.run(each.get()) for _ in range(3)] == [0, 1, 2]
+    assert [asyncio.run(numbers.each.get()) for _ in range(3)] == [0, 1, 2]
+    assert numbers.closed == [0, 1, 2]
+    numbers.each.close()
+    assert (numbers.closed, numbers.abandoned) == ([0, 1, 2], [])
+
+
+def test_what_was_made_for_loops_that_were_just_closed_is_abandoned_at_the_next_call_on_another() -> None:
+    numbers = Numbers()
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    assert [loop.run_until_complete(numbers.each.get()) for loop in loops] == [0, 1, 2]
+    loops[0].close()
+    assert loops[1].run_until_complete(numbers.each.get()) == 1
+    assert numbers.abandoned == [0]
+    loops[1].close()
+    numbers.each.abandon_ended()
     assert numbers.abandoned == [0, 1]
-    each.close()
-    assert numbers.abandoned == [0, 1, 2]
-    assert numbers.closed == []
+    loops[2].close()
+    numbers.each.close()
+    assert (numbers.closed, numbers.abandoned) == ([], [0, 1, 2])
+
+
+def test_what_was_closed_before_the_end_of_its_run_is_closed_once() -> None:
+    numbers = Numbers()
+
+    async def work() -> None:
+        await numbers.each.get()
+        await numbers.each.aclose()
+        await numbers.each.get()
+
+    asyncio.run(work())
+    assert numbers.closed == [0, 1]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

@@ -85,6 +85,33 @@ def test_as_many_tasks_work_at_once_as_the_pool_has_connections(place: Place) ->
     assert place.query("SELECT count(*) FROM {s}.threads") == [(CALLERS,)]
 
 
+def test_nothing_stays_open_of_event_loops_that_have_ended(place: Place) -> None:
+    """They may be many, and a server takes 100 connections by default."""
+
+    async def use(saver: PostgresSaver) -> None:
+        await asyncio.gather(*(saver.aget_tuple(config_of(number)) for number in range(CALLERS)))
+
+    def is_open() -> int:
+        return place.query("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [place.application])[0][
+            0
+        ]
+
+    with PostgresSaver.from_conn_string(f"{place.url}&max_size=4") as saver:
+        users = [threading.Thread(target=asyncio.run, args=(use(saver),)) for _ in range(5)]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+        eventually(lambda: is_open() <= 2)  # those of sync callers
+        before = is_open()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(use(saver))
+        loop.close()
+        assert is_open() > before
+        saver.get_tuple(config_of(0))
+        eventually(lambda: is_open() <= 2)
+
+
 def test_tasks_wait_for_their_turn_for_as_long_as_others_have_theirs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,19 @@
-"""The conformance suite on PostgreSQL."""
+"""The conformance suite on PostgreSQL. With ``CHECKPOINT_TEST_FULL`` set, all runs everywhere."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
 
+from conformance_tests.case import Case
+from conformance_tests.trial import Colour
 from tests.postgres.conftest import place_on
 from tests.servers.processes import Server
-from tests.suite import SuiteOnURL
+from tests.suite import FULL, SuiteOnURL
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +58,14 @@ class TestBehindPgBouncer(SuiteOnURL):
 
 
 class TestAsOwnerOfOneSchema(SuiteOnURL):
-    """On the newest PostgreSQL, as a role that owns one schema and may do nothing else in the database."""
+    """On the newest PostgreSQL, as a role that owns one schema and may do nothing else in the database.
+
+    Each case runs in each colour; on the oldest PostgreSQL, in both by turns as well.
+    """
+
+    @classmethod
+    def wants(cls, case: Case, colour: Colour) -> bool:
+        return FULL in os.environ or cls.has_its_own_colour(case, colour)
 
     @pytest.fixture
     def url(self, owned: str) -> str:

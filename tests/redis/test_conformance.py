@@ -17,9 +17,7 @@ from conformance_tests.case import Case
 from conformance_tests.trial import Colour
 from tests.servers.processes import Server
 from tests.servers.redis import Watched
-from tests.suite import SuiteOnURL
-
-FULL = "CHECKPOINT_TEST_FULL"
+from tests.suite import FULL, SuiteOnURL
 
 
 class OnRedis(SuiteOnURL):

@@ -101,7 +101,7 @@ def test_a_key_that_is_lost_makes_every_operation_raise_until_it_is_deleted(
             every_act(saver, config)[act]()
             assert values_of(saver) == {"a": 1, "long": ["x" * 900] * 30}  # the thread itself is whole
             return
-        with pytest.raises(CorruptCheckpoint, match=r"gone from Redis .* \(set maxmemory-policy .*: restore"):
+        with pytest.raises(CorruptCheckpoint, match=r"gone from Redis.* \(set maxmemory-policy .*: restore"):
             every_act(saver, config)[act]()
         if lost == "thread":
             saver.delete_thread("thread")
@@ -127,6 +127,41 @@ def test_a_listing_of_all_threads_raises_if_an_index_is_lost_and_has_an_error_fo
             [found] = getattr(saver, listing)()
             place = f"{config['configurable']['checkpoint_id']} of thread 'thread'"
             assert f"{place}: a stored value cannot be read" in found.error
+
+
+def test_an_emptied_database_serves_open_savers_again_once_one_is_opened(redis_url: str, raw: Any, prefix: str) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        put(saver, {"a": 1})
+        raw.delete(*raw.scan_iter(match=f"{prefix}:*"))
+        with pytest.raises(CorruptCheckpoint, match=r"was emptied, open the saver again.* docs/redis.md"):
+            put(saver, {"a": 2}, config_of("new"))
+        with RedisSaver(redis_url, prefix=prefix):
+            pass
+        put(saver, {"a": 2}, config_of("new"))
+        assert [thread.thread_id for thread in saver.threads()] == ["new"]
+
+
+def test_a_lost_index_is_replaced_as_the_page_says(redis_url: str, raw: Any, prefix: str) -> None:
+    """docs/redis.md, "A lost index", step by step."""
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        for number in range(3):
+            waiting(saver, f"t{number}")
+        thread, index = saver.store._keys("t1")  # type: ignore[attr-defined]
+        before = [*saver.list(config_of("t1"))], [found.value for found in saver.interrupts(thread_id="t1")]
+        others = {found.thread_id for found in saver.threads()} - {"t1"}
+        raw.delete(index)
+        bucket = thread.removesuffix("t1")
+        assert [key.decode() for key in raw.scan_iter(match=f"{bucket}*".replace("{", "\\{"))] == [thread]
+        saver.copy_thread("t1", "saved")
+        raw.zadd(index, {"": 0})
+        put(saver, {"a": 1}, config_of("new"))
+        saver.delete_thread("t1")
+        assert {found.thread_id for found in saver.threads()} == {*others, "saved", "new"}
+        saver.copy_thread("saved", "t1")
+        saver.delete_thread("saved")
+        after = [*saver.list(config_of("t1"))], [found.value for found in saver.interrupts(thread_id="t1")]
+        assert after == before
+        assert before[1] == ["?", "?"]
 
 
 def waiting(saver: RedisSaver, thread_id: str) -> None:

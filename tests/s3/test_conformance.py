@@ -13,9 +13,7 @@ import pytest
 from conformance_tests.case import Case
 from conformance_tests.trial import Colour
 from tests.s3.conftest import make_bucket, ready
-from tests.suite import SuiteOnURL
-
-FULL = "CHECKPOINT_TEST_FULL"
+from tests.suite import FULL, SuiteOnURL
 
 
 class TestRadosgw(SuiteOnURL):
@@ -23,7 +21,7 @@ class TestRadosgw(SuiteOnURL):
 
     @classmethod
     def wants(cls, case: Case, colour: Colour) -> bool:
-        return FULL in os.environ or colour is not Colour.MIXED or case.colours_for(cls.capabilities) == (Colour.MIXED,)
+        return FULL in os.environ or cls.has_its_own_colour(case, colour)
 
     @pytest.fixture
     def url(self, radosgw_url: str) -> str:

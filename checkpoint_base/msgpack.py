@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import msgpack
@@ -32,6 +31,9 @@ for _first in (*range(0x90, 0xA0), 0xDC, 0xDD):
     _OBJECTS_EACH[_first] = 1
 for _first in (*range(0x80, 0x90), 0xDE, 0xDF):
     _OBJECTS_EACH[_first] = 2
+
+_WINDOW_BYTES = 1 << 20
+"""How much the unpacker is fed at once: it copies it."""
 
 
 class Container(NamedTuple):
@@ -62,16 +64,26 @@ def outer_container(data: bytes) -> Container | None:
 def element_ends(data: bytes, start: int, objects_each: int) -> Iterator[int]:
     """Yield the end of each element from ``start`` to the end of ``data``; an element has ``objects_each`` objects.
 
-    An element that would end beyond ``data`` is not yielded, so data that is not msgpack just seems to have fewer. So
-    does data of more than 2 GiB, which the unpacker does not take.
+    An element that would end beyond ``data`` is not yielded, so data that is not msgpack just seems to have fewer. Nor
+    is one that is nested more deeply than msgpack's unpacker goes (1024), or anything behind it.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=0)  # 0: 2 GiB
-    with suppress(msgpack.UnpackException):
-        unpacker.feed(memoryview(data)[start:])
-        while True:
-            for _ in range(objects_each):
-                unpacker.skip()
+    unpacker = msgpack.Unpacker(max_buffer_size=0)
+    view, fed, missing = memoryview(data), start, objects_each
+    while True:
+        try:
+            unpacker.skip()
+        except msgpack.OutOfData:
+            if fed >= len(data):
+                return
+            unpacker.feed(view[fed : fed + _WINDOW_BYTES])
+            fed += _WINDOW_BYTES
+            continue
+        except (msgpack.UnpackException, ValueError):
+            return
+        missing -= 1
+        if not missing:
             yield start + unpacker.tell()
+            missing = objects_each
 
 
 def nesting(data: bytes) -> int:

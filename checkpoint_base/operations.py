@@ -156,7 +156,7 @@ class Operations:
             missing = yield from about(key.thread_id, self.store.put(record, new_values, chunks, unchanged))
         if missing:
             raise ConflictError(
-                f"{key.place} could not be stored: its thread is being removed at the same time: call again "
+                f"{key.place} could not be stored: its thread is being removed at the same time; call again "
                 "if it should exist"
             )
         self.memory.seen.add(key.thread_id, chunks)
@@ -228,7 +228,7 @@ class Operations:
             missing = yield from about(key.thread_id, self.store.put_writes(key, stored, chunks))
         if missing:
             raise ConflictError(
-                f"writes on {key.place} could not be stored: their thread is being removed at the same time: call "
+                f"writes on {key.place} could not be stored: their thread is being removed at the same time; call "
                 "again if it should exist"
             )
         seen.add(key.thread_id, chunks)

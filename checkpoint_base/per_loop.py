@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import wait
 from threading import Lock
@@ -11,6 +13,9 @@ from typing import Any, Generic, TypeVar
 from checkpoint_base.errors import UnsupportedOperation
 
 T = TypeVar("T")
+
+ENDING_SECONDS = 1.0
+"""How long the end of a loop waits for calls that are under way."""
 
 LOOKS_EVERY = 0.05
 """Seconds after which whoever waits for another thread's loop looks whether it still runs."""
@@ -23,6 +28,8 @@ class PerLoop(Generic[T]):
         make: makes the resource on the running loop.
         close: closes it on the loop that it was made on.
         abandon: frees what a resource holds when it can no longer be closed on its loop; must not block.
+        is_busy: whether a resource is in use. The end of a loop waits for that, `ENDING_SECONDS` at most: a generator
+            may be storing something while it ends, too.
     """
 
     def __init__(
@@ -30,12 +37,15 @@ class PerLoop(Generic[T]):
         make: Callable[[], Awaitable[T]],
         close: Callable[[T], Coroutine[Any, Any, None]],
         abandon: Callable[[T], None],
+        is_busy: Callable[[T], bool] = lambda _: False,
     ) -> None:
         self._make = make
         self._close = close
         self._abandon = abandon
+        self._is_busy = is_busy
         self._made: dict[asyncio.AbstractEventLoop, asyncio.Future[T]] = {}
-        self._ends: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
+        self._ends: dict[asyncio.Future[T], AsyncGenerator[None]] = {}
+        self._process = os.getpid()
         self._making: set[asyncio.Task[None]] = set()
         self._changing = Lock()
 
@@ -61,14 +71,15 @@ class PerLoop(Generic[T]):
     async def _provide(self, future: asyncio.Future[T]) -> None:
         try:
             resource = await self._make()
+            end = self._end(future)
+            await anext(end)
             with self._changing:
                 is_wanted = self._made.get(future.get_loop()) is future
                 if is_wanted:
+                    self._ends[future] = end
                     future.set_result(resource)
-            if is_wanted:
-                end = self._ends[future.get_loop()] = self._end(future)
-                await anext(end)
-            else:
+            if not is_wanted:
+                await end.aclose()
                 await self._close(resource)
                 raise UnsupportedOperation("the saver was closed in the meantime: open another one")  # noqa: TRY301
         except BaseException as error:
@@ -86,14 +97,20 @@ class PerLoop(Generic[T]):
         try:
             yield
         finally:
-            loop = future.get_loop()
+            give_up_at = time.monotonic() + ENDING_SECONDS
+            while self._is_open(future) and self._is_busy(future.result()) and time.monotonic() < give_up_at:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
             with self._changing:
-                self._ends.pop(loop, None)
-                is_open = self._made.get(loop) is future
+                self._ends.pop(future, None)
+                is_open = self._is_open(future)
                 if is_open:
-                    del self._made[loop]
+                    del self._made[future.get_loop()]
             if is_open:
                 await self._close(future.result())
+
+    def _is_open(self, future: asyncio.Future[T]) -> bool:
+        # A forked process may end its copy of the loop. The resource is its parent's.
+        return self._made.get(future.get_loop()) is future and future.done() and self._process == os.getpid()
 
     async def aclose(self) -> None:
         """Close the resources of every loop, each on its own, and wait for what this one is still making."""
@@ -141,11 +158,13 @@ class PerLoop(Generic[T]):
 
     def abandon_ended(self) -> None:
         """Abandon the resources of loops that were closed in another way than by `asyncio.run`."""
+        if not self._made and not self._ends:
+            return
         with self._changing:
             ended = [loop for loop in self._made if loop.is_closed()]
             futures = [self._made.pop(loop) for loop in ended]
-            for loop in [loop for loop in self._ends if loop.is_closed()]:
-                del self._ends[loop]
+            for future in [future for future in self._ends if future.get_loop().is_closed()]:
+                del self._ends[future]
         for future in futures:
             if future.done() and not future.cancelled():
                 self._abandon(future.result())

@@ -21,9 +21,14 @@ class Turns:
     """
 
     def __init__(self, most: int) -> None:
-        self._free = most
+        self._most = self._free = most
         self._line: deque[asyncio.Future[None]] = deque()  # whoever gives up leaves its future there, cancelled
         self._served_at = 0.0
+
+    @property
+    def taken(self) -> bool:
+        """Whether anybody has a turn."""
+        return self._free < self._most
 
     @asynccontextmanager
     async def turn(self, *, seconds: float) -> AsyncIterator[None]:

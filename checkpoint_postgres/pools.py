@@ -193,8 +193,8 @@ class TrackingPool(AsyncConnectionPool[_Cancellable]):
         self._made.add(connection)
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # psycopg's signature
-        if all(worker.done() for worker in self._workers):  # cancelled, as `asyncio.run` does at the loop's end
-            self.abandon()
+        if self._workers and all(worker.done() for worker in self._workers):
+            self.abandon()  # `asyncio.run` has cancelled them, and psycopg would wait for them
         else:
             await super().close(timeout)
 
@@ -213,5 +213,5 @@ class ProcessPools:
 
     def __init__(self, make: Callable[[], WatchedPool], make_async: Callable[[], Awaitable[TrackingPool]]) -> None:
         self.blocking = MadeOnce(make)
-        self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon)
+        self.per_loop = PerLoop(make_async, TrackingPool.close, TrackingPool.abandon, lambda pool: pool.turns.taken)
         self.renewals = Renewals()

@@ -130,7 +130,7 @@ class OwnClients(Clients):
             permits = SimpleQueue()
             for _ in range(most):
                 permits.put(None)
-        per_loop = PerLoop(self._make_async, _aclose_client, _abandon_client)
+        per_loop = PerLoop(self._make_async, _aclose_client, _abandon_client, lambda made: made[1].taken)
         return _Made(permits, per_loop, MadeOnce(self._make_blocking))
 
     def _make_blocking(self) -> Any:

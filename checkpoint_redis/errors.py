@@ -58,8 +58,8 @@ _REPORTS = {
     ),
     "LOSTINDEX": (
         "the index {!r} is gone from Redis, so nobody knows which threads it had. If the database was emptied, open "
-        "the saver again, which sets it up; if the index was evicted (set maxmemory-policy to noeviction) or lost: "
-        "restore it from a backup, or as docs/redis.md says"
+        "the saver again, which sets the database up; if the index was evicted (set maxmemory-policy to noeviction) or "
+        "lost: restore it from a backup, or replace it as docs/redis.md says"
     ),
     "UNREADABLETHREAD": "a record of thread {!r} is damaged",
     "DAMAGEDTHREAD": "thread {!r} and its index no longer agree, so one of them was damaged",

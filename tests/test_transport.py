@@ -8,7 +8,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ import pytest
 from checkpoint_base import CorruptCheckpoint, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.per_loop import OneLoop, PerLoop
 from checkpoint_base.transport import Operation, Retrying, Transport, _pauses, arun, for_each, run
+from tests.forking import done_in_a_fork
 
 Drive: TypeAlias = Callable[[Operation[Any], Transport], Any]
 
@@ -451,9 +452,55 @@ def test_what_was_closed_before_the_end_of_its_run_is_closed_once() -> None:
         await numbers.each.get()
         await numbers.each.aclose()
         await numbers.each.get()
+        gc.collect()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert numbers.closed == [0]
 
     asyncio.run(work())
     assert numbers.closed == [0, 1]
+
+
+def test_a_forked_process_that_ends_its_parents_loop_leaves_what_the_parent_has_open() -> None:
+    numbers = Numbers()
+    with asyncio.Runner() as runner:
+
+        def end() -> None:
+            runner.close()
+            assert numbers.closed == []
+
+        runner.run(numbers.each.get())
+        done_in_a_fork(end)
+    assert numbers.closed == [0]
+
+
+def test_the_end_of_a_run_waits_for_a_generator_that_still_uses_what_was_made() -> None:
+    seen: list[str] = []
+
+    async def make() -> str:
+        return "resource"
+
+    async def close(resource: str) -> None:
+        seen.append(f"closed {resource}")
+
+    each = PerLoop(make, close, seen.append, lambda _: "done" not in seen)
+
+    async def storing_at_its_end() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            seen.append("begun")
+            assert await each.get() == "resource"
+            await asyncio.sleep(0.05)
+            seen.append("done")
+
+    async def work() -> None:
+        await anext(unfinished)
+        await each.get()
+
+    unfinished = storing_at_its_end()
+    asyncio.run(work())
+    assert seen == ["begun", "done", "closed resource"]
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

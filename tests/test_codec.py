@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from checkpoint_base import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base import codec as codec_module
+from checkpoint_base import msgpack as msgpack_module
 from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, PACK_BYTES, PACK_MAX_BYTES, Codec, Encoding
 from checkpoint_base.msgpack import array_header, element_ends, extension, outer_container
 from checkpoint_base.records import Chunk, ValueRecord
@@ -76,15 +77,25 @@ def test_what_only_claims_to_be_msgpack_comes_back_too(content: bytes) -> None:
     assert Codec().decode(encoding.record, encoding.chunks) == (TAG, content)
 
 
-@given(values=st.lists(plain, min_size=1))
-def test_element_ends_are_the_ends_of_the_packed_elements(values: list[Any]) -> None:
+@given(values=st.lists(plain, min_size=1), window=st.sampled_from([1, 7, 1 << 20]))
+def test_element_ends_are_the_ends_of_the_packed_elements(values: list[Any], window: int) -> None:
     data = ormsgpack.packb(values)
     container = outer_container(data)
     assert container is not None
     assert container.elements == len(values)
     packed = [len(ormsgpack.packb(value)) for value in values]
     expected = list(accumulate(packed, initial=container.prefix_bytes))[1:]
-    assert list(element_ends(data, container.prefix_bytes, 1)) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(msgpack_module, "_WINDOW_BYTES", window)
+        assert list(element_ends(data, container.prefix_bytes, 1)) == expected
+
+
+def test_elements_behind_one_that_is_nested_too_deeply_are_not_found_and_come_back_all_the_same() -> None:
+    deep = b"\x91" * 2000 + b"\xc0"
+    data = array_header(42) + b"\x01" + deep + b"".join(ormsgpack.packb(text) for text in texts(*[500] * 40))
+    assert list(element_ends(data, 3, 1)) == [4]
+    encoding = Codec().encode(TAG, data)
+    assert Codec().decode(encoding.record, encoding.chunks) == (TAG, data)
 
 
 @pytest.mark.parametrize("elements", [0, 15, 16, 65_535, 65_536])

@@ -152,9 +152,9 @@ class PerLoop(Generic[T]):
         self._abandon(resource)
 
     def _taken(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        with self._changing:
+        with self._changing:  # what is made is there, and has not failed, as long as this is held
             made, self._made = self._made, {}
-        return [(loop, future.result()) for loop, future in made.items() if future.done() and not future.cancelled()]
+            return [(loop, future.result()) for loop, future in made.items() if future.done()]
 
     def abandon_ended(self) -> None:
         """Abandon the resources of loops that were closed in another way than by `asyncio.run`."""
@@ -166,7 +166,7 @@ class PerLoop(Generic[T]):
             for future in [future for future in self._ends if future.get_loop().is_closed()]:
                 del self._ends[future]
         for future in futures:
-            if future.done() and not future.cancelled():
+            if future.done():
                 self._abandon(future.result())
 
 

@@ -163,6 +163,23 @@ def test_a_long_value_is_read_in_few_pieces_however_it_has_grown(size: int) -> N
     assert 400_000 / PACK_MAX_BYTES < len(leaves) < 1.5 * 400_000 / PACK_BYTES
 
 
+def test_a_long_list_whose_elements_are_all_alike_is_read_in_few_pieces() -> None:
+    """Where no element says so, nothing else ends a piece but its length."""
+    for letter in "abcdefgh":
+        encoding = Codec().encode(TAG, ormsgpack.packb([letter * 1100] * 400))
+        assert len(encoding.packs) > 400 * 1100 / PACK_MAX_BYTES - 2
+
+
+def test_what_looks_like_the_ids_of_chunks_is_no_node() -> None:
+    codec = Codec()
+    encoding = codec.encode("bytes", random.Random(1).randbytes(1_000_000))
+    bodies = [chunk.body for chunk in encoding.chunks.values() if chunk.node and len(chunk.body) > INLINE_BYTES]
+    assert bodies
+    for body in bodies:
+        other = codec.encode("bytes", body)
+        assert codec.decode(other.record, {**other.chunks, **encoding.chunks}) == ("bytes", body)
+
+
 @pytest.mark.parametrize("size", [30, 1000, 3000])
 def test_an_append_adds_about_what_was_appended(size: int) -> None:
     codec = Codec()
@@ -205,7 +222,9 @@ def test_encrypted_bytes_are_never_compressed_or_searched_for_elements() -> None
 def test_compression_is_only_used_where_it_helps() -> None:
     noise, air = os.urandom(5000), b"air " * 1250
     codec = Codec(compression="zstd")
-    assert sum(len(chunk.body) for chunk in codec.encode("bytes", noise).chunks.values()) >= len(noise)
+    kept = codec.encode("bytes", noise).chunks.values()
+    assert sum(len(chunk.body) for chunk in kept) == len(noise) + len(kept)
+    assert len(codec.encode_whole("bytes", noise, associated=b"")) < len(noise) + 20
     assert sum(len(chunk.body) for chunk in codec.encode("bytes", air).chunks.values()) < len(air) / 10
 
 
@@ -240,6 +259,16 @@ def test_chunks_that_claim_to_be_a_huge_value_are_not_joined(bomb: str) -> None:
     root = Codec().encode(TAG, bytes(1000)).record.root
     with pytest.raises(CorruptCheckpoint, match=r"impossible size|recursion"):
         Codec().decode(ValueRecord(root, refs), {chunk.id: chunk for chunk in chunks})
+
+
+def test_a_frame_that_claims_more_than_a_piece_holds_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = Codec(compression="zstd")
+    encoding = codec.encode("bytes", bytes(5000))
+    header = codec.encode_whole("bytes", bytes(5000), associated=b"")
+    monkeypatch.setattr(codec_module, "MAX_PIECE_BYTES", 4000)
+    for record, chunks in ((encoding.record, encoding.chunks), (ValueRecord(header), {})):
+        with pytest.raises(CorruptCheckpoint, match="impossible size"):
+            codec.decode(record, chunks)
 
 
 def test_chunks_that_are_longer_than_any_value_are_not_all_held(monkeypatch: pytest.MonkeyPatch) -> None:

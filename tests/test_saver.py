@@ -186,6 +186,19 @@ def test_times_are_aware_and_in_order(saver: SQLiteSaver) -> None:
     assert info.created_at.tzinfo is not None
 
 
+def test_what_a_clock_that_is_behind_adds_does_not_put_a_thread_back_in_time(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = put(saver, {"a": 1})
+    [before] = saver.threads()
+    monkeypatch.setattr("checkpoint_base.saver.now", lambda: 0)
+    saver.put_writes(stored, [("a", 2)], "task")
+    [between] = saver.threads()
+    put(saver, {"a": 2}, stored)
+    [after] = saver.threads()
+    assert len({(thread.created_at, thread.updated_at) for thread in (before, between, after)}) == 1
+
+
 def test_a_thread_of_which_only_writes_have_arrived_is_not_listed_yet(saver: SQLiteSaver) -> None:
     saver.put_writes(config_of("early", checkpoint_id="1"), [("__interrupt__", (Interrupt("?", id="i"),))], "task")
     assert list(saver.threads()) == []

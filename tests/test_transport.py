@@ -8,6 +8,7 @@ import math
 import random
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -501,6 +502,90 @@ def test_the_end_of_a_run_waits_for_a_generator_that_still_uses_what_was_made() 
     unfinished = storing_at_its_end()
     asyncio.run(work())
     assert seen == ["begun", "done", "closed resource"]
+
+
+def test_the_end_of_a_run_waits_no_longer_than_it_may_for_what_stays_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("checkpoint_base.per_loop.ENDING_SECONDS", 0.0)
+    looks: list[str] = []
+    closed: list[str] = []
+
+    async def make() -> str:
+        return "resource"
+
+    async def close(resource: str) -> None:
+        closed.append(resource)
+
+    def is_busy(resource: str) -> bool:
+        looks.append(resource)
+        return len(looks) < 5
+
+    asyncio.run(PerLoop(make, close, lambda _: None, is_busy).get())
+    assert (looks, closed) == (["resource"], ["resource"])
+
+
+def test_nothing_of_a_loop_that_was_closed_is_kept() -> None:
+    numbers = Numbers()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(numbers.each.get())
+    loop.close()
+    numbers.each.abandon_ended()
+    closed = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert closed() is None
+
+
+def test_whoever_waits_for_what_is_cancelled_while_it_is_made_does_not_wait_for_ever() -> None:
+    async def make() -> str:
+        raise asyncio.CancelledError
+
+    async def close(_: str) -> None: ...
+
+    async def work() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(PerLoop(make, close, lambda _: None).get(), 5)
+
+    asyncio.run(work())
+
+
+def test_closing_is_not_disturbed_by_what_fails_to_be_made_at_the_same_moment() -> None:
+    is_making, is_closing, has_failed = threading.Event(), threading.Event(), threading.Event()
+
+    class Handing:
+        """A lock after whose release by the closing thread the other one goes on first."""
+
+        lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            self.lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.lock.release()
+            if threading.current_thread() is threading.main_thread():
+                is_closing.set()
+                has_failed.wait(10)
+
+    async def make() -> str:
+        is_making.set()
+        await asyncio.to_thread(is_closing.wait)
+        raise StoreUnavailable("not now")
+
+    async def close(_: str) -> None: ...
+
+    async def work() -> None:
+        with pytest.raises(StoreUnavailable):
+            await each.get()
+        has_failed.set()
+
+    each = PerLoop(make, close, lambda _: None)
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    is_making.wait()
+    changing: Any = Handing()
+    each._changing = changing
+    each.close()
+    thread.join()
+    assert has_failed.is_set()
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

@@ -145,7 +145,7 @@ def test_a_bad_url_says_what_to_write(url: Any, options: Any, message: str) -> N
 
 
 def test_a_url_may_end_with_the_line_break_of_the_file_it_was_read_from(tmp_path: Path) -> None:
-    with open_saver(f"sqlite:///{tmp_path}/app.db?deadline=2.5\n") as saver:
+    with open_saver(f"sqlite:///{tmp_path}/app.db?deadline=2.5&strict=true\n") as saver:
         assert saver.deadline == 2.5
     with open_saver(f"sqlite:///{tmp_path}/app.db\n"):
         assert [file.name for file in tmp_path.glob("*db*") if "-" not in file.name] == ["app.db"]
@@ -222,7 +222,7 @@ def test_strict_and_an_own_serializer_contradict_each_other() -> None:
 
 
 def other_opener(url: str, **options: Any) -> CheckpointSaver:
-    assert url == "other://host/place?region=here&region=there"
+    assert url == "other://host/place?region=here&region=there#fragment"
     return SQLiteSaver.from_conn_string("sqlite://", **options)
 
 
@@ -242,7 +242,7 @@ def test_an_installed_package_adds_its_scheme_and_reads_its_own_options(register
     with pytest.raises(UnsupportedOperation, match=r"no installed package opens other://"):
         open_saver("other://host/place")
     register("other", "tests.test_urls:other_opener")
-    with open_saver("other://host/place?region=here&strict=true&region=there") as saver:
+    with open_saver("other://host/place?region=here&region=there&strict=true#fragment") as saver:
         assert saver.serde._allowed_msgpack_modules is None  # type: ignore[attr-defined]
 
 

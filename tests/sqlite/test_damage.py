@@ -98,6 +98,17 @@ def test_a_damaged_checkpoint_hides_no_other_thread_from_the_inbox(
     assert [question.value for question in waiting.interrupts(thread_id="t1")] == ["how many?"]
 
 
+def test_what_could_not_be_decoded_is_still_damaged_after_a_listing_has_passed_it(
+    path: Path, waiting: SQLiteSaver
+) -> None:
+    damage_latest(path, PARENT_NO_UTF8)
+    before = checkpoints_left(path)
+    assert [thread.thread_id for thread in waiting.threads() if thread.error] == [DAMAGED]
+    with pytest.raises(CorruptCheckpoint):
+        waiting.prune([DAMAGED])
+    assert checkpoints_left(path) == before
+
+
 @pytest.mark.parametrize("content", [5, [1], [{}, 5], [[], []], [{}, {}, {}]], ids=repr)
 def test_a_header_that_holds_something_else_hides_no_other_thread(
     content: Any, path: Path, waiting: SQLiteSaver

@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import SQLiteSaver
 from checkpoint_base.sqlite import connections as sqlite_connections
+from tests.sqlite.conftest import idle_connections
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
 LIMIT = 500_000
@@ -120,6 +121,21 @@ def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypat
         longest = wal_size(path)
     # Each time at twice the length.
     assert 1 <= asked.count("PRAGMA wal_checkpoint(TRUNCATE)") <= 1 + math.log2(longest / LIMIT)
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_whoever_shortened_the_log_waits_for_other_writers_as_long_as_ever(
+    is_read: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_connections, "WAL_BYTES", 0)
+    monkeypatch.setattr(sqlite_connections, "WAL_SECONDS", 0.01)
+    path = tmp_path / "app.db"
+    with SQLiteSaver(path) as saver, closing(sqlite3.connect(path)) as reader:
+        if is_read:
+            _begin(reader)
+        put(saver, 1)
+        [connection] = idle_connections(saver)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (sqlite_connections.BUSY_SECONDS * 1000,)
 
 
 @pytest.fixture

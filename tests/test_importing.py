@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import operator
 import pickle
 from collections import Counter
@@ -92,6 +93,17 @@ def test_a_delta_channel_that_depends_on_the_order_of_parallel_tasks_is_imported
     for state in there.get_state_history(THREAD):
         assert state.values["delta"] == state.values["plain"]
     assert seen(there) == seen(graph)
+
+
+def test_the_writes_of_a_dozen_parallel_tasks_keep_their_order(target: SQLiteSaver) -> None:
+    old = InMemorySaver()
+    stored = old.put({"configurable": {"thread_id": "t", "checkpoint_ns": ""}}, empty_checkpoint(), {}, {})
+    for number in range(12):
+        old.put_writes(stored, [("a", number)], f"task {number:02}")
+    import_thread(old, target, "t")
+    [found] = shown(target)
+    assert found.pending_writes == shown(old)[0].pending_writes
+    assert [value for _, _, value in found.pending_writes or ()] == [*range(12)]
 
 
 @pytest.mark.parametrize("build", SITUATIONS.values(), ids=SITUATIONS)
@@ -290,6 +302,24 @@ def test_it_can_be_stopped_anywhere_and_repeated(waiting: InMemorySaver, tmp_pat
     assert after > len(shown(waiting))
 
 
+def test_what_was_imported_until_the_source_became_unavailable_stays_there(target: SQLiteSaver) -> None:
+    class Ending(InMemorySaver):
+        left = 100
+
+        def get_tuple(self, config: Any) -> CheckpointTuple | None:
+            self.left -= 1
+            if self.left < 0:
+                raise StoreUnavailable("not now")
+            return super().get_tuple(config)
+
+    old = Ending()
+    one_question(old).invoke({"log": []}, THREAD)  # type: ignore[arg-type]
+    old.left = 2
+    with pytest.raises(StoreUnavailable):
+        import_thread(old, target, "t")
+    assert shown(target) == shown(old)[-2:]
+
+
 class Plain:
     """Has no exact stored form."""
 
@@ -461,11 +491,12 @@ def test_a_version_keeps_the_value_that_it_has_in_the_target(target: SQLiteSaver
         assert [found.checkpoint["channel_values"] for found in shown(target)] == [{"a": "x"}, {"a": "y"}]
 
 
-def test_versions_that_nothing_can_follow_are_refused(target: SQLiteSaver) -> None:
+@pytest.mark.parametrize("version", ["first", math.inf], ids=repr)
+def test_versions_that_nothing_can_follow_are_refused(version: Any, target: SQLiteSaver) -> None:
     old = InMemorySaver()
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
-    old.put(config, {**empty_checkpoint(), "channel_versions": {"a": "first"}}, {}, {"a": "first"})
-    with pytest.raises(UnsupportedOperation, match="no version can follow 'first'"):
+    old.put(config, {**empty_checkpoint(), "channel_versions": {"a": version}}, {}, {"a": version})
+    with pytest.raises(UnsupportedOperation, match=f"no version can follow {version!r}"):
         import_thread(old, target, "t")
     assert list(target.threads()) == []
 

@@ -29,6 +29,7 @@ from checkpoint_base import (
     UnsupportedOperation,
     atransfer,
     open_saver,
+    paging,
     transfer,
     transfers,
     two_stores,
@@ -452,6 +453,15 @@ def test_no_more_of_a_thread_of_large_checkpoints_is_held_than_two_pages_may_hol
             tracemalloc.stop()
             # Two pages, and the one that the database is reading.
             assert peak < 3 * PAGE_BYTES < count * document
+
+
+def test_checkpoints_that_are_each_larger_than_a_page_are_copied_and_listed_one_by_one(
+    source: SQLiteSaver, target: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps(source, 30)
+    monkeypatch.setattr(paging, "PAGE_BYTES", 1)
+    assert transfer(source, target, "t") == 30
+    assert_same(source, target)
 
 
 def test_what_is_sent_first_and_what_is_there_already_take_few_requests(

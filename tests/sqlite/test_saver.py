@@ -305,6 +305,22 @@ def test_a_file_that_is_removed_while_it_is_open_is_not_written_and_not_made_ane
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_file_that_is_removed_as_soon_as_it_is_opened_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def removed_just_then(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        removed(path)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", removed_just_then)
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"), SQLiteSaver(path):
+        pytest.fail("it was opened")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("is_link", [True, False])
 def test_a_file_that_is_replaced_while_it_is_open_is_neither_read_nor_written(
     is_link: bool, path: Path, tmp_path: Path

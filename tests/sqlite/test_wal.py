@@ -98,6 +98,12 @@ def test_a_long_log_is_given_back_to_the_disk_also_where_the_path_is_a_link(
         for step in range(STEPS, STEPS + 10):
             put(saver, step)
         assert wal_size(path) < 2 * LIMIT
+        # And from then on it is kept as short as before.
+        monkeypatch.setattr(sqlite_connections, "WAL_SECONDS", 20)
+        with overlapping_readers(path):
+            for step in range(2 * STEPS, 3 * STEPS):
+                put(saver, step)
+                assert wal_size(path) < 3 * LIMIT
 
 
 def test_a_reader_that_stays_keeps_few_writers_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +142,27 @@ def test_whoever_shortened_the_log_waits_for_other_writers_as_long_as_ever(
         put(saver, 1)
         [connection] = idle_connections(saver)
         assert connection.execute("PRAGMA busy_timeout").fetchone() == (sqlite_connections.BUSY_SECONDS * 1000,)
+
+
+def test_a_log_that_cannot_be_shortened_keeps_nothing_from_being_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_connections, "WAL_BYTES", 0)
+    refused: list[str | None] = []
+
+    def refuse(action: int, name: str | None, *_: str | None) -> int:
+        if action != sqlite3.SQLITE_PRAGMA or name != "wal_checkpoint":
+            return sqlite3.SQLITE_OK
+        refused.append(name)
+        return sqlite3.SQLITE_DENY
+
+    with SQLiteSaver(tmp_path / "app.db", deadline=0) as saver:
+        [connection] = idle_connections(saver)
+        connection.set_authorizer(refuse)
+        put(saver, 1)
+        assert refused
+    with SQLiteSaver(tmp_path / "app.db") as again:
+        assert len(list(again.history(CONFIG))) == 1
 
 
 @pytest.fixture

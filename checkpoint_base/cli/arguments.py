@@ -39,6 +39,15 @@ def metadata_entries(ctx: click.Context, param: click.Parameter, texts: Sequence
     return entries
 
 
+metadata_option = click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=metadata_entries,
+    help="Only those with this entry in the metadata of the thread's latest checkpoint; may be repeated. VALUE is "
+    "read as JSON if possible, else as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
+)
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 

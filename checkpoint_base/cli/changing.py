@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import click
 
 from checkpoint_base.cli import arguments, documents, rendering
 from checkpoint_base.cli.group import LIMIT, json_option, main, yes_option
 from checkpoint_base.cli.rendering import number, print_json, say, thread_names
-from checkpoint_base.cli.threads import act_on_each, all_threads, count_of, count_readable, require_threads
+from checkpoint_base.cli.threads import act_on_each, count_of, count_readable, require_threads
 from checkpoint_base.saver import CheckpointSaver
 
 
@@ -80,6 +82,7 @@ def copy(store: str | None, source: str, target: str, as_json: bool) -> None:
     callback=arguments.time_ago,
     help="Prune every thread that has not changed for this time: a number followed by m, h, d or w, such as 30d.",
 )
+@arguments.metadata_option
 @click.option(
     "--strategy",
     type=click.Choice(["keep-latest", "delete"]),
@@ -106,6 +109,7 @@ def prune(
     threads: Sequence[str],
     everything: bool,
     since: datetime | None,
+    metadata: Mapping[str, Any],
     strategy: str,
     keep: int,
     dry_run: bool,
@@ -117,17 +121,21 @@ def prune(
     Example: checkpoints prune --all --keep 10 --dry-run
 
     To remove threads that nobody uses any more: --idle 30d --strategy delete
+
+    With --metadata, a damaged thread is left alone and not named: whose it is cannot be told.
     """
     if [bool(threads), everything, since is not None].count(True) != 1:
         raise arguments.wrong_usage("name the threads to prune, or pass either --all or --idle instead")
+    if threads and metadata:
+        raise arguments.wrong_usage("--metadata chooses among the threads of --all or --idle, not among named ones")
     if strategy == "delete" and keep != 1:
         raise arguments.wrong_usage("--keep with the strategy delete, which keeps nothing")
     with arguments.existing_store(store) as saver:
         require_threads(saver, threads, "; nothing was removed")
-        listed = all_threads(saver) if since is None else _idle_threads(saver, since, strategy)
+        chosen = partial(_chosen, saver, since, metadata, strategy)
         plans, failed = act_on_each(
             "Counting",
-            rendering.gathered(threads or listed),
+            rendering.gathered(threads or chosen()),
             lambda thread: documents.prune_plan(saver, thread, strategy, keep),
         )
         checkpoints, removed = (sum(plan[part] for plan in plans) for part in ("checkpoints", "removed"))
@@ -137,7 +145,7 @@ def prune(
             parts = f"{removed} of {number(checkpoints, 'checkpoint')}"
             rendering.confirm(f"Remove {parts} in {thread_names(wanted)}?", yes)
             done, unpruned = act_on_each(
-                "Pruning", wanted, lambda thread: _pruned(saver, thread, since, strategy, keep)
+                "Pruning", wanted, lambda thread: _pruned(saver, thread, chosen, strategy, keep)
             )
             failed += unpruned
             pruned = frozenset(done)
@@ -155,20 +163,33 @@ def prune(
     rendering.report(failed, "could not be pruned and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
-def _pruned(saver: CheckpointSaver, thread: str, since: datetime | None, strategy: str, keep: int) -> str | None:
-    """Prune a thread and return it; None if it has gone on since then."""
-    if since is not None and thread not in _idle_threads(saver, since, strategy, thread):
+def _pruned(
+    saver: CheckpointSaver, thread: str, chosen: Callable[[str], Iterator[str]], strategy: str, keep: int
+) -> str | None:
+    """Prune a thread and return it; None if it has gone on, and is not among the chosen ones any more."""
+    if thread not in chosen(thread):
         return None
     saver.prune([thread], strategy=strategy.replace("-", "_"), keep=keep)
     return thread
 
 
-def _idle_threads(saver: CheckpointSaver, since: datetime, strategy: str, thread: str | None = None) -> Iterator[str]:
-    """The threads to prune of those that have not changed since then: none is deleted that waits for an answer."""
-    for info in saver.threads(thread_id=thread, order="oldest"):
-        if info.updated_at >= since:
+def _chosen(
+    saver: CheckpointSaver,
+    since: datetime | None,
+    metadata: Mapping[str, Any],
+    strategy: str,
+    thread: str | None = None,
+) -> Iterator[str]:
+    """The threads to prune, of all or of one: if ``since`` is given, those that have not changed since then.
+
+    Of idle ones, none is deleted that waits for an answer. Of those with some ``metadata``, no damaged one is pruned.
+    """
+    for info in saver.threads(thread_id=thread, metadata=metadata, order="newest" if since is None else "oldest"):
+        if since is not None and info.updated_at >= since:
             if info.error:  # its time may be damaged, and those behind it idle
                 continue
             return
-        if strategy != "delete" or not info.pending_interrupts:
+        if info.error and metadata:
+            continue
+        if since is None or strategy != "delete" or not info.pending_interrupts:
             yield info.thread_id

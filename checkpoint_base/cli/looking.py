@@ -20,14 +20,7 @@ Listed = TypeVar("Listed", ThreadInfo, PendingInterrupt)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _listing_options: list[Callable[[Any], Any]] = [
-    click.option(
-        "--metadata",
-        metavar="KEY=VALUE",
-        multiple=True,
-        callback=arguments.metadata_entries,
-        help="Only those with this entry in the metadata of the thread's latest checkpoint; may be repeated. VALUE is "
-        "read as JSON if possible, else as text: user=ann, step=3; quote a number to have it as text: user='\"3\"'.",
-    ),
+    arguments.metadata_option,
     click.option(
         "--order",
         type=click.Choice(["newest", "oldest"]),

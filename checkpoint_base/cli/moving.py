@@ -14,7 +14,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from checkpoint_base.cli import arguments, rendering
 from checkpoint_base.cli.group import json_option, main
 from checkpoint_base.cli.rendering import Failure, number, print_json, say
-from checkpoint_base.cli.threads import act_on_each, all_threads, require_threads
+from checkpoint_base.cli.threads import act_on_each, require_threads
 from checkpoint_base.errors import CheckpointError, InvalidKey
 from checkpoint_base.importing import AnySaver, import_counting, thread_ids
 from checkpoint_base.saver import CheckpointSaver
@@ -68,7 +68,9 @@ def transfer_command(
         raise arguments.wrong_usage("--to names the store that is copied: write the URL of another one")
     with arguments.existing_store(store) as saver, arguments.open_strict(target) as other:
         require_threads(saver, threads, "; nothing was copied")
-        listed = all_threads(saver) if since is None else _changed_threads(saver, other, since)
+        listed = (
+            (info.thread_id for info in saver.threads()) if since is None else _changed_threads(saver, other, since)
+        )
         named = rendering.gathered(threads or listed)
 
         def copied(thread: str) -> dict[str, Any]:

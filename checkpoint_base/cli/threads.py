@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -67,7 +67,3 @@ def count_readable(saver: CheckpointSaver, threads: Sequence[str]) -> int | None
         return sum(count_of(saver, thread) for thread in threads)
     except UNREADABLE:
         return None
-
-
-def all_threads(saver: CheckpointSaver) -> Iterator[str]:
-    return (info.thread_id for info in saver.threads())

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,59 @@ def test_a_thread_that_goes_on_before_the_confirmation_is_not_idle_any_more(aged
     assert stdout.startswith("Removed 0 of ")
 
 
+def test_pruning_can_be_for_the_threads_of_some_metadata_alone(call: Callable[..., Result], aged: str) -> None:
+    before = everything(aged)
+    assert "in 2 threads" in call("prune", "--idle", "30d", "--metadata", "user=ann", "--yes").stdout
+    pruned = everything(aged)
+    assert [thread for thread in EVERY_THREAD if pruned[thread] != before[thread]] == ["ann-1", "ann-2"]
+    options = ("--all", "--metadata", "user=ann", "--metadata", "age=7", "--strategy", "delete", "--yes")
+    assert call("prune", *options).exit_code == 0
+    assert everything(aged) == {**before, "ann-1": [], "ann-2": []}
+
+
+def raw_checkpoints(url: str, thread: str) -> int:
+    """The number of a thread's checkpoints, counted where damage does not matter."""
+    of_thread = "SELECT count(*) FROM checkpoints JOIN namespaces USING (namespace) JOIN threads USING (thread) "
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+        [count] = file.execute(of_thread + "WHERE thread_id = ?", [thread]).fetchone()
+        return int(count)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE checkpoints SET header = x'00' WHERE namespace IN (SELECT n.namespace FROM namespaces n "
+        "JOIN threads t ON t.thread = n.thread WHERE t.thread_id = 'bob-1')",
+        "UPDATE threads SET updated_at = -5 WHERE thread_id = 'bob-1'",
+    ],
+    ids=["header", "time"],
+)
+def test_a_damaged_thread_is_not_taken_for_one_of_some_metadata(
+    call: Callable[..., Result], url: str, damage: str
+) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        file.execute(damage)
+        assert file.total_changes
+    file.close()
+    before = raw_checkpoints(url, "bob-1")
+    for entry in ("user=ann", "user=bob", "nothing=null"):
+        assert call("prune", "--all", "--metadata", entry, "--strategy", "delete", "--yes").exit_code == 0
+    assert raw_checkpoints(url, "bob-1") == before > 0
+    assert raw_checkpoints(url, "ann-1") == 0
+
+
+def test_a_thread_that_becomes_another_user_s_before_the_confirmation_stays(url: str) -> None:
+    terminal = Terminal.open("--store", url, "prune", "--all", "--metadata", "user=bob", "--strategy", "delete")
+    assert terminal.process.stderr is not None
+    assert terminal.process.stderr.read(len("Remove")) == "Remove"
+    with open_saver(url) as saver:
+        start(saver, "bob-1", user="ann")
+    before = everything(url)
+    code, stdout, _ = terminal.type("y\n")
+    assert (code, everything(url)) == (0, before)
+    assert stdout.startswith("Removed 0 of ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -312,6 +366,9 @@ def test_a_thread_that_goes_on_before_the_confirmation_is_not_idle_any_more(aged
         (["ann-1", "--all"], "pass either --all or --idle"),
         (["ann-1", "--idle", "1d"], "pass either --all or --idle"),
         (["--idle", "1d", "--all"], "pass either --all or --idle"),
+        (["--metadata", "user=ann"], "pass either --all or --idle"),
+        (["ann-1", "--metadata", "user=ann"], "--metadata chooses among the threads of --all or --idle"),
+        (["--all", "--metadata", "user"], "write KEY=VALUE, every key once, not 'user'"),
         (["--idle", "30"], "write a number with m, h, d or w behind it, such as 30d, not '30'"),
         (["--idle", "-1d"], "write a number"),
         (["--idle", "999999w"], "write a number"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from checkpoint_base import CorruptCheckpoint, SQLiteSaver, StoreUnavailable, Un
 from checkpoint_base.sqlite import connections as sqlite_connections
 from checkpoint_base.sqlite import line
 from checkpoint_base.sqlite import store as sqlite_store
-from checkpoint_base.sqlite.transport import Transaction
+from checkpoint_base.sqlite.transport import Setting, Transaction
 from tests.conftest import counted
 from tests.forking import done_in_a_fork
 from tests.sqlite.conftest import CONFIG, idle_connections, put
@@ -309,6 +309,61 @@ def test_the_turn_to_write_of_a_call_that_is_cancelled_just_then_is_passed_on(
             assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
 
 
+def test_a_writer_that_gets_the_turn_as_it_gives_up_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.01)
+    with SQLiteSaver(path, deadline=0) as saver, long_write(saver) as finish:
+        monkeypatch.setattr(line, "InLine", partial(Waiting, threading.Event(), finish))
+        put(saver, {"a": 1})
+    with SQLiteSaver(path) as reader:
+        assert reader.get_tuple(CONFIG).checkpoint["channel_values"] == {"a": 1}
+
+
+def test_what_is_done_before_its_caller_asks_waits_for_no_other_writer(
+    saver: SQLiteSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 0.01)
+    transport: Any = saver.store.transport
+    writers = transport._here.get().line
+    own = writers.join(Transaction(lambda _: "own", writes=True))
+    other = writers.join(Transaction(lambda _: "other", writes=True))
+    assert writers.serve(other) == "other"
+    with long_write(saver):
+        assert writers.serve(own) == "own"
+
+
+def test_what_sqlite_refuses_inside_a_transaction_is_carried_out_alone() -> None:
+    carried_out: list[list[bool]] = []
+
+    def carry_out(requests: Sequence[Any]) -> Sequence[line.Outcome]:
+        carried_out.append([request.is_shared for request in requests])
+        return [(None, None)] * len(requests)
+
+    write, setting = Transaction(lambda _: None, writes=True), Setting("PRAGMA optimize")
+    writers = line.Line(carry_out, "file.db")
+    writers.serve([writers.join(request) for request in (write, write, setting, write, setting, setting)][-1])
+    assert carried_out == [[True, True], [False], [True], [False], [False]]
+
+
+def test_a_call_that_is_cancelled_in_line_frees_its_thread_for_the_next(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    monkeypatch.setattr(line, "InLine", partial(Waiting, waits, lambda: None))
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 20.0)
+
+    async def cancel_what_waits(saver: SQLiteSaver) -> None:
+        with long_write(saver):
+            call = asyncio.create_task(saver.adelete_thread("another"))
+            await asyncio.to_thread(waits.wait, 10)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        await asyncio.wait_for(saver.adelete_thread("another"), 10)
+
+    with SQLiteSaver(path) as saver:
+        asyncio.run(cancel_what_waits(saver))
+
+
 @pytest.mark.parametrize("has_the_turn", [True, False])
 def test_a_caller_interrupted_by_a_signal_while_it_waits_in_line_neither_keeps_the_turn_nor_writes_later(
     has_the_turn: bool, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -442,6 +497,19 @@ def test_a_connection_that_is_given_back_while_the_saver_is_closed_is_closed_too
         connection.execute("SELECT 1")
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")
+
+
+def test_a_saver_that_was_closed_leaves_no_thread(path: Path) -> None:
+    before = set(threading.enumerate())
+
+    async def work(saver: SQLiteSaver) -> None:
+        await saver.adelete_thread("thread")
+        await saver.aget_tuple(CONFIG)
+
+    with SQLiteSaver(path) as saver:
+        asyncio.run(work(saver))
+        assert len(set(threading.enumerate()) - before) == 2  # one writes, one reads
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_cancelled_call_leaves_the_saver_usable(saver: SQLiteSaver) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from checkpoint_base import CorruptCheckpoint, SchemaMismatch
 from checkpoint_base import codec as codec_module
 from checkpoint_base import msgpack as msgpack_module
-from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, PACK_BYTES, PACK_MAX_BYTES, Codec, Encoding
+from checkpoint_base.codec import INLINE_BYTES, MAX_REFS, PACK_BYTES, PACK_MAX_BYTES, PIECE_BYTES, Codec, Encoding
 from checkpoint_base.msgpack import array_header, element_ends, extension, outer_container
 from checkpoint_base.records import Chunk, ValueRecord
 
@@ -129,6 +129,15 @@ def test_what_a_previous_encoding_saves_changes_nothing(data: st.DataObject) -> 
     previous = codec.encode(TAG, ormsgpack.packb(texts(*before)))
     content = ormsgpack.packb(texts(*before[:kept], *after))
     with_help, without = codec.encode(TAG, content, previous=previous), codec.encode(TAG, content)
+    assert with_help.record == without.record
+    assert with_help.chunks == without.chunks
+
+
+@pytest.mark.parametrize("before", [10_000, 256 * PIECE_BYTES])  # a longer text is cut into larger pieces
+def test_what_a_previous_encoding_of_a_text_saves_changes_nothing_either(before: int) -> None:
+    codec, text = Codec(), random.Random(1).randbytes(before + 10)
+    previous = codec.encode("bytes", text[:before])
+    with_help, without = codec.encode("bytes", text, previous=previous), codec.encode("bytes", text)
     assert with_help.record == without.record
     assert with_help.chunks == without.chunks
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from checkpoint_base import CorruptCheckpoint, SQLiteSaver, StoreUnavailable, Un
 from checkpoint_base.sqlite import connections as sqlite_connections
 from checkpoint_base.sqlite import line
 from checkpoint_base.sqlite import store as sqlite_store
-from checkpoint_base.sqlite.transport import Setting, Transaction
+from checkpoint_base.sqlite.transport import Setting, Transaction, attempt
 from tests.conftest import counted
 from tests.forking import done_in_a_fork
 from tests.sqlite.conftest import CONFIG, idle_connections, put
@@ -362,6 +362,17 @@ def test_a_call_that_is_cancelled_in_line_frees_its_thread_for_the_next(
 
     with SQLiteSaver(path) as saver:
         asyncio.run(cancel_what_waits(saver))
+
+
+def test_an_error_that_has_undone_everything_is_raised_and_not_taken_for_that_of_one_among_several() -> None:
+    def fail(db: sqlite3.Connection) -> None:
+        db.execute("ROLLBACK")  # as SQLite itself does if the disk is full
+        raise OSError("the disk is full")
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.execute("BEGIN")
+        with pytest.raises(OSError, match="full"):
+            attempt(db, fail)
 
 
 @pytest.mark.parametrize("has_the_turn", [True, False])

@@ -230,6 +230,20 @@ def test_copying_again_sends_a_checkpoint_that_has_changed_in_the_target(
     assert transfer(source, target, "t") == 0
 
 
+def test_copying_again_sends_values_that_are_damaged_in_the_target(
+    source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    one_question(source).invoke({"log": ["x"]}, THREAD)
+    transfer(source, target, "t")
+    with closing(sqlite3.connect(tmp_path / "target.db")) as db, db:
+        assert db.execute("UPDATE channel_values SET root = x'00'").rowcount > 0
+    with pytest.raises(CorruptCheckpoint):
+        assert_same(source, target)
+    assert transfer(source, target, "t") > 0
+    assert_same(source, target)
+    assert transfer(source, target, "t") == 0
+
+
 @pytest.mark.parametrize("pruned", [False, True])
 def test_a_copy_that_was_stopped_anywhere_is_completed_by_the_next(
     pruned: bool, source: SQLiteSaver, tmp_path: Path

@@ -120,6 +120,25 @@ def test_a_thread_that_fails_keeps_no_other_from_being_imported(folder: Path) ->
     assert (of_new("a"), of_new("b")) == ([], of_old("b"))
 
 
+def test_a_store_that_becomes_unavailable_is_not_taken_for_a_thread_that_fails(folder: Path) -> None:
+    (folder / "odd.py").write_text(
+        dedent("""
+            from checkpoint_base import StoreUnavailable
+            from langgraph.checkpoint.sqlite import SqliteSaver
+            from opens import connected
+
+            class Odd(SqliteSaver):
+                def get_tuple(self, config):
+                    raise StoreUnavailable("not now")
+
+            def odd():
+                return Odd(connected())
+        """)
+    )
+    result = run("odd:odd", "a", "b")
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", "Error: the store is unavailable: not now\n")
+
+
 def test_a_saver_that_cannot_list_its_threads_imports_those_that_are_named(folder: Path) -> None:
     (folder / "odd.py").write_text(
         dedent("""

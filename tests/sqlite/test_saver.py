@@ -316,7 +316,7 @@ def test_a_file_that_is_removed_as_soon_as_it_is_opened_is_not_written(
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", removed_just_then)
-    with pytest.raises(UnsupportedOperation, match="removed or replaced"), SQLiteSaver(path):
+    with pytest.raises(UnsupportedOperation, match="removed or replaced"), SQLiteSaver(path, deadline=0):
         pytest.fail("it was opened")
     assert not path.exists()
 

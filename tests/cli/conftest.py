@@ -7,15 +7,17 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from click.testing import CliRunner, Result
@@ -87,6 +89,15 @@ def url(filled: Path, tmp_path: Path) -> str:
     path = tmp_path / "copy.db"
     path.write_bytes(filled.read_bytes())
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def aged(url: str) -> str:
+    """The filled store, as if all threads but one had last changed 40 days ago."""
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as db:
+        db.execute("UPDATE threads SET updated_at = updated_at - 40 * 86400 * 1000000 WHERE thread_id <> 'bob-1'")
+    db.close()
+    return url
 
 
 @pytest.fixture
@@ -169,6 +180,14 @@ def checkpoints(url: str, thread: str) -> list[tuple[str, str]]:
 
 def everything(url: str) -> dict[str, list[tuple[str, str]]]:
     return {thread: checkpoints(url, thread) for thread in EVERY_THREAD}
+
+
+def rows(url: str, thread: str, table: Literal["checkpoints", "writes"]) -> int:
+    """How many rows of a table the file has of a thread, damaged ones included."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+        of_threads = f"SELECT count(*) FROM {table} JOIN namespaces USING (namespace) JOIN threads USING (thread)"
+        [count] = file.execute(f"{of_threads} WHERE thread_id = ?", [thread]).fetchone()
+    return int(count)
 
 
 CLI = ("-m", "checkpoint_base.cli")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -144,8 +144,11 @@ def prune(
             wanted = [plan["thread_id"] for plan in plans if plan["removed"]]
             parts = f"{removed} of {number(checkpoints, 'checkpoint')}"
             rendering.confirm(f"Remove {parts} in {thread_names(wanted)}?", yes)
+            may_change = since is not None or bool(metadata)
             done, unpruned = act_on_each(
-                "Pruning", wanted, lambda thread: _pruned(saver, thread, chosen, strategy, keep)
+                "Pruning",
+                wanted,
+                lambda thread: _pruned(saver, thread, chosen(thread) if may_change else [thread], strategy, keep),
             )
             failed += unpruned
             pruned = frozenset(done)
@@ -163,11 +166,9 @@ def prune(
     rendering.report(failed, "could not be pruned and lost nothing; `checkpoints delete` removes a damaged thread")
 
 
-def _pruned(
-    saver: CheckpointSaver, thread: str, chosen: Callable[[str], Iterator[str]], strategy: str, keep: int
-) -> str | None:
+def _pruned(saver: CheckpointSaver, thread: str, chosen: Iterable[str], strategy: str, keep: int) -> str | None:
     """Prune a thread and return it; None if it has gone on, and is not among the chosen ones any more."""
-    if thread not in chosen(thread):
+    if thread not in chosen:
         return None
     saver.prune([thread], strategy=strategy.replace("-", "_"), keep=keep)
     return thread

@@ -113,19 +113,20 @@ def _import(source: AnySaver, target: CheckpointSaver, thread_id: str) -> Operat
     yield from on(target, target.store.setup())
     reader = _Interface(source)
     listed = yield Directed(reader, {"configurable": {"thread_id": thread_id}})
-    there = yield from checkpoints_of(target, thread_key(thread_id))
-    refuse_foreign(thread_key(thread_id), there.keys() - listed.keys())
+    key = thread_key(thread_id)
+    there = yield from checkpoints_of(target, key)
+    refuse_foreign(key, there.keys() - listed.keys())
     thread = _Import(reader, target, listed, there.keys())
     sent = 0
     try:
         # What the target has comes first: it says which values versions stand for there.
-        for key in sorted(_parents_first(listed), key=lambda key: key not in there):
-            sent += yield from thread.bring(key)
+        for checkpoint in sorted(_parents_first(listed), key=lambda checkpoint: checkpoint not in there):
+            sent += yield from thread.bring(checkpoint)
     except StoreUnavailable:
         raise
     except Exception:
         if not there:  # a graph would go on from the part that was stored
-            yield from on(target, target.store.delete_threads([thread_key(thread_id)]))
+            yield from on(target, target.store.delete_threads([key]))
         raise
     return Transferred(sent, len(listed) - sent)
 

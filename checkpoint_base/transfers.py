@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
@@ -18,11 +18,13 @@ from checkpoint_base.records import (
     ChunkId,
     InboxQuery,
     ListQuery,
+    Missing,
     StoredCheckpoint,
     ValueRecord,
     WriteRecord,
 )
 from checkpoint_base.saver import CheckpointSaver
+from checkpoint_base.times import damage_of_times
 from checkpoint_base.transport import Operation, about, arun, run
 from checkpoint_base.two_stores import Directing, Transferred, by_age, checkpoints_of, on, refuse_foreign
 
@@ -73,6 +75,7 @@ def _transfer(source: CheckpointSaver, target: CheckpointSaver, thread_id: str) 
     for key, record in records.items():
         if not record.header:
             raise damage(f"{key.place} cannot be read. If a transfer into the source was stopped, repeat that; if not")
+        _refuse_damaged_times(key, record.written_at)
     found = yield from checkpoints_of(target, thread_id)
     left_over = {key for key, record in found.items() if not record.header}  # stand-ins of a copy that was stopped
     there = found.keys() - left_over
@@ -282,25 +285,39 @@ class _Copy:
     def _put(
         self, record: CheckpointRecord, values: Sequence[ChannelValue], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[None]:
-        needed = self._needed(record.key, (value.value for value in values), chunks)
-        unseen = self.seen.unseen(self.thread_id, needed)
-        missing = yield from on(self.target, self.target.store.put(record, values, unseen, ()))
-        if missing.chunks:
-            missing = yield from on(self.target, self.target.store.put(record, values, needed, ()))
-        if missing:
-            raise ConflictError(f"the ancestors of {record.key.place} {_CHANGED}")
-        self.seen.add(self.thread_id, needed)
+        yield from self._store(
+            lambda brought: self.target.store.put(record, values, brought, ()),
+            record.key,
+            [value.value for value in values],
+            chunks,
+        )
 
     def _put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[None]:
-        if not writes:
-            return
-        needed = self._needed(key, (write.value for write in writes), chunks)
-        unseen = self.seen.unseen(self.thread_id, needed)
-        missing = yield from on(self.target, self.target.store.put_writes(key, writes, unseen))
+        if writes:
+            _refuse_damaged_times(key, *(write.written_at for write in writes))
+            yield from self._store(
+                lambda brought: self.target.store.put_writes(key, writes, brought),
+                key,
+                [write.value for write in writes],
+                chunks,
+            )
+
+    def _store(
+        self,
+        put: Callable[[Mapping[ChunkId, Chunk]], Operation[Missing]],
+        key: CheckpointKey,
+        values: Sequence[ValueRecord],
+        chunks: Mapping[ChunkId, Chunk],
+    ) -> Operation[None]:
+        """Put something with those chunks of its values that the target is not known to have, or with all of them."""
+        needed = self._needed(key, values, chunks)
+        missing = yield from on(self.target, put(self.seen.unseen(self.thread_id, needed)))
+        if missing.chunks:
+            missing = yield from on(self.target, put(needed))
         if missing:
-            yield from on(self.target, self.target.store.put_writes(key, writes, needed))
+            raise ConflictError(f"the ancestors of {key.place} {_CHANGED}")
         self.seen.add(self.thread_id, needed)
 
     def _needed(
@@ -313,6 +330,12 @@ class _Copy:
 
 
 _CHANGED = "changed while it was copied: repeat this, while nothing prunes the source"
+
+
+def _refuse_damaged_times(key: CheckpointKey, *times: int) -> None:
+    """Raise an error for times that no store can have been given: not every store could keep them."""
+    if damaged := damage_of_times(*times):
+        raise damage(f"{key.place}: {damaged}")
 
 
 def _read(

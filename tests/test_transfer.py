@@ -244,6 +244,18 @@ def test_copying_again_sends_values_that_are_damaged_in_the_target(
     assert transfer(source, target, "t") == 0
 
 
+@pytest.mark.parametrize("table", ["checkpoints", "writes"])
+def test_a_damaged_time_is_reported_by_the_thread_that_has_it(
+    table: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    one_question(source).invoke({"log": []}, THREAD)
+    with closing(sqlite3.connect(tmp_path / "source.db")) as db, db:
+        assert db.execute(f"UPDATE {table} SET written_at = -5").rowcount > 0
+    with pytest.raises(CorruptCheckpoint, match=r"of thread 't': a stored time is damaged: -5"):
+        transfer(source, target, "t")
+    assert transfer(source, target, "another") == 0  # others can be copied
+
+
 @pytest.mark.parametrize("pruned", [False, True])
 def test_a_copy_that_was_stopped_anywhere_is_completed_by_the_next(
     pruned: bool, source: SQLiteSaver, tmp_path: Path

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -37,12 +37,12 @@ from checkpoint_base import (
     codec,
 )
 from checkpoint_base.codec import Codec
-from checkpoint_base.keys import version_of
+from checkpoint_base.keys import CheckpointKey, version_of
 from checkpoint_base.msgpack import element_ends
-from checkpoint_base.records import Missing
+from checkpoint_base.records import Chunk, Missing, ValueRecord, WriteRecord
 from checkpoint_base.sqlite.transport import Transaction
 from checkpoint_base.store import THREADS_AT_ONCE
-from checkpoint_base.transport import Operation
+from checkpoint_base.transport import Operation, run
 from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -291,6 +291,24 @@ def test_what_the_null_task_writes_asks_nothing(saver: SQLiteSaver) -> None:
     saver.put_writes(stored, [question], "00000000-0000-0000-0000-000000000000")
     assert list(saver.interrupts()) == []
     assert [each.pending_interrupts for each in saver.threads()] == [0]
+
+
+def test_only_what_a_task_writes_where_it_asked_settles_its_question(saver: SQLiteSaver, path: Path) -> None:
+    earlier = put(saver, {})
+    stored = put(saver, {}, earlier)
+    saver.put_writes(stored, [("__interrupt__", (Interrupt("go on?", id="1"),))], "task")
+    saver.put_writes(stored, [("__resume__", ["an earlier answer"])], "task")
+    saver.copy_thread("thread", "copy")
+    in_the_copy = config_of("copy", checkpoint_id=stored["configurable"]["checkpoint_id"])
+    with SQLiteSaver(path) as reader:
+        for elsewhere in (in_the_copy, earlier):
+            saver.put_writes(elsewhere, [("a", 1)], "task")
+            saver.put_writes(stored, [("__resume__", ["another answer"])], "task")
+            assert [waiting.thread_id for waiting in reader.interrupts()] == ["thread"]
+            saver.prune(["thread"], keep=2)
+            assert [waiting.thread_id for waiting in reader.interrupts()] == ["thread"]
+        saver.put_writes(stored, [("a", 1)], "task")
+        assert list(reader.interrupts()) == []
 
 
 def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
@@ -548,13 +566,44 @@ def test_a_run_whose_thread_is_deleted_stores_its_whole_state_again(saver: SQLit
         assert found.checkpoint["channel_values"] == {"kept": ["x" * 2000] * 3, "n": 2}
 
 
+def test_a_task_whose_thread_is_deleted_stores_its_writes_whole_even_if_a_copy_has_their_chunks(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    output = ["x" * 2000] * 3
+    first = put(saver, {"log": output})
+    with SQLiteSaver(path) as other:
+        other.copy_thread("thread", "copy")
+        other.delete_thread("thread")
+        saver.put_writes(first, [("log", output)], "task")
+        checkpoint: Any = {**empty_checkpoint(), "id": first["configurable"]["checkpoint_id"]}
+        found = other.get_tuple(other.put(CONFIG, checkpoint, {}, {}))
+    assert found is not None
+    assert found.pending_writes == [("task", "log", output)]
+
+
+def test_any_chunk_that_is_missing_is_told_and_no_other(saver: SQLiteSaver) -> None:
+    chunks = {id_: Chunk(id_, b"body") for id_ in (bytes([number]) * 16 for number in range(5))}
+    key = CheckpointKey("thread", "", "1")
+
+    def put_write(ids: Iterable[bytes], sent: dict[bytes, Chunk]) -> Missing:
+        write = WriteRecord("task", 0, "n", "", ValueRecord(b"", b"".join(ids)), 0, settles=True, written_at=1)
+        return run(saver.store.put_writes(key, [write], sent), saver.store.transport)
+
+    for missing in chunks:
+        there = {id_: chunk for id_, chunk in chunks.items() if id_ != missing}
+        assert not put_write(there, there)
+        assert put_write(chunks, {}).chunks == {missing}
+        saver.delete_thread("thread")
+
+
 def test_a_checkpoint_whose_ancestors_writes_are_gone_is_a_conflict(saver: SQLiteSaver) -> None:
     first = put(saver, {"n": 1})
+    saver.copy_thread("thread", "copy")  # has a checkpoint of that id as well
     saver.delete_thread("thread")
     checkpoint: Any = {**empty_checkpoint(), "channel_versions": {"log": "2.1"}}
     with pytest.raises(ConflictError, match="log would be rebuilt from"):
         saver.put(first, checkpoint, {"counters_since_delta_snapshot": {"log": (1, 1)}}, {"log": "2.1"})
-    assert list(saver.history(None)) == []
+    assert [each.thread_id for each in saver.history(None)] == ["copy"]
 
 
 class Run(str, Enum):  # noqa: UP042  # the text of its members is another one
@@ -574,14 +623,15 @@ def test_a_run_id_that_is_a_member_of_an_enum_is_the_text_that_it_equals(saver: 
 
 def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -> None:
     put(saver, {"n": 1}, run_id="run-1")
+    put(saver, {"n": 1}, config_of("other"))
     saver.put_writes(config_of("thread", checkpoint_id="9"), [("n", 2)], "task")
     saver.delete_for_runs(["run-1"])
-    assert list(saver.threads()) == []
+    assert [thread.thread_id for thread in saver.threads()] == ["other"]
     checkpoint: Any = {**empty_checkpoint(), "id": "9"}
     found = saver.get_tuple(saver.put(CONFIG, checkpoint, {}, {}))
     assert found is not None
     assert found.pending_writes == [("task", "n", 2)]
-    assert len(list(saver.threads())) == 1
+    assert [thread.thread_id for thread in saver.threads()] == ["thread", "other"]
 
 
 @pytest.mark.timeout(20)
@@ -614,6 +664,64 @@ def test_a_run_on_a_retired_parent_that_lost_its_writes_is_a_conflict(saver: SQL
     with SQLiteSaver(path) as reader:
         history = reader.get_delta_channel_history(config=four, channels=["y"])
     assert history == {"y": {"seed": ["y1"], "writes": [("task", "y", "y3")]}}
+
+
+def put_chain(saver: SQLiteSaver, runs: list[str]) -> Any:
+    """Put checkpoints of these runs, each rebuilt from its ancestors; return the last."""
+    stored = CONFIG
+    for number, run_id in enumerate(runs):
+        versions = {"log": f"{number}"}
+        checkpoint: Any = {**empty_checkpoint(), "channel_versions": versions}
+        metadata: Any = {"step": number, "run_id": run_id}
+        if number:
+            metadata["counters_since_delta_snapshot"] = {"log": (number, number)}
+        else:
+            checkpoint["channel_values"] = {"log": []}
+        stored = saver.put(stored, checkpoint, metadata, versions)
+        saver.put_writes(stored, [("log", number)], "task")
+    return stored
+
+
+def test_a_listing_goes_on_behind_what_was_removed_but_is_needed(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["kept", "kept", "gone", "gone", "gone", "kept"])
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        for config in (None, config_of("thread"), CONFIG):
+            for limit in (1, 2, 3, None):
+                listed = [found.metadata["step"] for found in reader.list(config, limit=limit)]
+                assert listed == [5, 1, 0][:limit]
+                assert [found.metadata["step"] for found in reader.history(config, limit=limit)] == listed
+
+
+def test_a_copy_keeps_what_is_removed_from_its_source_but_needed_there(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["run"] * 4)
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        before = list(reader.list(config_of("copy")))
+        saver.prune(["thread"])
+        assert [found.metadata["step"] for found in reader.history(config_of("thread"))] == [3]
+        assert list(reader.list(config_of("copy"))) == before
+        assert len(before) == 4
+
+
+def test_a_copy_of_one_thread_is_not_made_one_of_another(saver: SQLiteSaver, path: Path) -> None:
+    for name in ("one", "another"):
+        put(saver, {"of": name}, config_of(name))
+    saver.copy_thread("one", "copy")
+    with pytest.raises(ConflictError, match="has checkpoints that thread 'another' does not have"):
+        saver.copy_thread("another", "copy")
+    with SQLiteSaver(path) as reader:
+        assert [found.checkpoint["channel_values"] for found in reader.list(config_of("copy"))] == [{"of": "one"}]
+
+
+def test_a_copy_to_a_thread_of_which_only_writes_have_arrived_is_listed(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1})
+    saver.put_writes(config_of("copy", checkpoint_id="9"), [("a", 2)], "task")
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        of_copy, of_source = (next(reader.threads(thread_id=name)) for name in ("copy", "thread"))
+    assert of_copy.created_at == of_source.created_at
+    assert of_copy.updated_at > of_source.updated_at
 
 
 # What one thread, fork or folder does to others
@@ -684,13 +792,6 @@ def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> N
     for number in range(50):
         put(saver, {"a": number}, config_of(f"t{number}"))
     assert saver._memory.get().seen._seen == {}
-
-
-def test_the_null_task_asks_nothing(saver: SQLiteSaver) -> None:
-    stored = saver.put(CONFIG, empty_checkpoint(), {"source": "loop", "step": 1}, {})
-    saver.put_writes(stored, [("__interrupt__", [Interrupt("sure?", id="1")])], "00000000-0000-0000-0000-000000000000")
-    assert list(saver.interrupts()) == []
-    assert [found.pending_interrupts for found in saver.threads()] == [0]
 
 
 @pytest.mark.parametrize("metadata", [{}, {"parents": None}, {"parents": "by hand"}, {"parents": {"": 1}}])

@@ -296,19 +296,29 @@ def test_what_the_null_task_writes_asks_nothing(saver: SQLiteSaver) -> None:
 def test_only_what_a_task_writes_where_it_asked_settles_its_question(saver: SQLiteSaver, path: Path) -> None:
     earlier = put(saver, {})
     stored = put(saver, {}, earlier)
-    saver.put_writes(stored, [("__interrupt__", (Interrupt("go on?", id="1"),))], "task")
+    for where, question in ((earlier, "another?"), (stored, "go on?")):
+        saver.put_writes(where, [("__interrupt__", (Interrupt(question, id=question),))], "task")
     saver.put_writes(stored, [("__resume__", ["an earlier answer"])], "task")
     saver.copy_thread("thread", "copy")
     in_the_copy = config_of("copy", checkpoint_id=stored["configurable"]["checkpoint_id"])
     with SQLiteSaver(path) as reader:
+
+        def expect(*threads: str) -> None:
+            for listed in (reader.interrupts(), reader.interrupts(order="oldest")):
+                assert sorted((each.thread_id, each.value) for each in listed) == [(one, "go on?") for one in threads]
+            for thread in ("copy", "thread"):
+                named = [each.value for each in reader.interrupts(thread_id=thread)]
+                assert named == ["go on?"] * (thread in threads)
+
+        expect("copy", "thread")
         for elsewhere in (in_the_copy, earlier):
             saver.put_writes(elsewhere, [("a", 1)], "task")
             saver.put_writes(stored, [("__resume__", ["another answer"])], "task")
-            assert [waiting.thread_id for waiting in reader.interrupts()] == ["thread"]
+            expect("thread")
             saver.prune(["thread"], keep=2)
-            assert [waiting.thread_id for waiting in reader.interrupts()] == ["thread"]
+            expect("thread")
         saver.put_writes(stored, [("a", 1)], "task")
-        assert list(reader.interrupts()) == []
+        expect()
 
 
 def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
@@ -702,6 +712,37 @@ def test_a_copy_keeps_what_is_removed_from_its_source_but_needed_there(saver: SQ
         assert [found.metadata["step"] for found in reader.history(config_of("thread"))] == [3]
         assert list(reader.list(config_of("copy"))) == before
         assert len(before) == 4
+
+
+def test_a_pruned_copy_that_is_made_again_has_everything_of_its_source(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["run"] * 4)
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        before = list(reader.list(config_of("copy")))
+        saver.prune(["copy"])
+        assert len(list(reader.history(config_of("copy")))) == 1
+        saver.copy_thread("thread", "copy")
+        assert list(reader.list(config_of("copy"))) == before
+
+
+def test_what_was_pruned_is_not_seen_in_a_copy_either(saver: SQLiteSaver, path: Path) -> None:
+    last = put_chain(saver, ["run"] * 4)
+    saver.prune(["thread"])
+    saver.copy_thread("thread", "copy")
+    in_the_copy = config_of("copy", checkpoint_id=last["configurable"]["checkpoint_id"])
+    with SQLiteSaver(path) as reader:
+        assert [found.metadata["step"] for found in reader.history(config_of("copy"))] == [3]
+        history = reader.get_delta_channel_history(config=in_the_copy, channels=["log"])
+    assert history == {"log": {"seed": [], "writes": [("task", "log", number) for number in range(3)]}}
+
+
+def test_a_run_is_deleted_in_a_copy_as_well(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, put(saver, {"a": 1}, run_id="kept"), run_id="gone")
+    saver.copy_thread("thread", "copy")
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        for thread in ("thread", "copy"):
+            assert [found.metadata["run_id"] for found in reader.history(config_of(thread))] == ["kept"]
 
 
 def test_a_copy_of_one_thread_is_not_made_one_of_another(saver: SQLiteSaver, path: Path) -> None:

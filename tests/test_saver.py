@@ -41,7 +41,7 @@ from checkpoint_base.keys import CheckpointKey, version_of
 from checkpoint_base.msgpack import element_ends
 from checkpoint_base.records import Chunk, Missing, ValueRecord, WriteRecord
 from checkpoint_base.sqlite.transport import Transaction
-from checkpoint_base.store import THREADS_AT_ONCE
+from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE
 from checkpoint_base.transport import Operation, run
 from tests.conftest import counted
 
@@ -528,6 +528,12 @@ def test_a_number_to_keep_that_is_none_removes_nothing(saver: SQLiteSaver, keep:
     assert len(list(saver.history(CONFIG))) == 2
 
 
+def test_the_greatest_number_to_keep_keeps_everything(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 2}, put(saver, {"a": 1}))
+    saver.prune(["thread"], keep=MAX_KEPT)
+    assert len(list(saver.history(CONFIG))) == 2
+
+
 def test_an_order_that_is_none_is_refused(saver: SQLiteSaver) -> None:
     order: Any = "latest"
     for listing in (saver.threads, saver.interrupts):
@@ -734,6 +740,40 @@ def test_what_was_pruned_is_not_seen_in_a_copy_either(saver: SQLiteSaver, path: 
         assert [found.metadata["step"] for found in reader.history(config_of("copy"))] == [3]
         history = reader.get_delta_channel_history(config=in_the_copy, channels=["log"])
     assert history == {"log": {"seed": [], "writes": [("task", "log", number) for number in range(3)]}}
+
+
+def test_a_thread_is_copied_to_itself_without_a_request(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    before = list(saver.list(CONFIG))
+    transport = counted(saver)
+    saver.copy_thread("thread", "thread")
+    assert transport.requests == 0
+    assert list(saver.list(CONFIG)) == before
+
+
+def test_a_thread_of_subgraphs_alone_has_no_step_whatever_is_done_to_it(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, config_of("thread", checkpoint_ns="sub"))
+    saver.copy_thread("thread", "copy")
+    saver.prune(["thread"])
+    with SQLiteSaver(path) as reader:
+        listed = {each.thread_id: (each.step, each.error) for each in reader.threads()}
+    assert listed == dict.fromkeys(("copy", "thread"), (None, None))
+
+
+def test_a_latest_checkpoint_that_was_removed_but_is_needed_is_not_that_of_its_thread(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    # A clock that is behind, and so the checkpoint that needs the other has a smaller id.
+    for id_, parent_id, run_id, versions in (("9", None, "gone", {"log": "1"}), ("8", "9", "kept", {"log": "2"})):
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_versions": versions}
+        metadata: Any = {"run_id": run_id, "counters_since_delta_snapshot": {"log": (1, 1)}}
+        stored = saver.put(config_of("thread", checkpoint_id=parent_id), checkpoint, metadata, versions)
+        saver.put_writes(stored, [("log", id_)], "task")
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        assert [thread.metadata["run_id"] for thread in reader.threads()] == ["kept"]
+        history = reader.get_delta_channel_history(config=stored, channels=["log"])
+    assert history == {"log": {"writes": [("task", "log", "9")]}}
 
 
 def test_a_run_is_deleted_in_a_copy_as_well(saver: SQLiteSaver, path: Path) -> None:

@@ -215,13 +215,25 @@ def test_copying_again_sends_what_came_since(source: SQLiteSaver, target: SQLite
     assert_same(source, target)
 
 
-@pytest.mark.parametrize("column", ["header", "terms", "channels", "run_id", "written_at"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    {
+        "header": "x'00'",
+        "terms": "x'00'",
+        "channels": "'[]'",
+        "open_channels": "'[\"log\"]'",
+        "parent_id": "'other'",
+        "run_id": "'other'",
+        "caller_id": "'other'",
+        "retired": "1",
+        "written_at": "written_at + 1",
+    }.items(),
+)
 def test_copying_again_sends_a_checkpoint_that_has_changed_in_the_target(
-    column: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+    column: str, value: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
 ) -> None:
     one_question(source).invoke({"log": []}, THREAD | {"metadata": {"run_id": "run"}})
     transfer(source, target, "t")
-    value = {"written_at": "written_at + 1", "run_id": "'other'", "channels": "'[]'"}.get(column, "x'00'")
     with closing(sqlite3.connect(tmp_path / "target.db")) as db, db:
         newest = "(SELECT max(checkpoint) FROM checkpoints)"
         assert db.execute(f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint = {newest}").rowcount == 1

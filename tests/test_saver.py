@@ -35,6 +35,7 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
     codec,
+    paging,
 )
 from checkpoint_base.codec import Codec
 from checkpoint_base.keys import CheckpointKey, version_of
@@ -233,6 +234,21 @@ def test_what_is_asked_meanwhile_does_not_come_behind_a_cursor(saver: SQLiteSave
     assert [each.value for each in saver.interrupts(after=second.cursor)] == ["1"]
 
 
+def test_one_id_in_many_namespaces_is_listed_once_for_each_page_by_page(
+    saver: SQLiteSaver, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "id": "1"}
+    for namespace in "bdace":
+        saver.put(config_of("thread", checkpoint_ns=namespace), checkpoint, {}, {})
+    monkeypatch.setattr(paging, "FIRST_FULL_PAGE", 2)
+    monkeypatch.setattr(paging, "PAGE", 2)
+    with SQLiteSaver(path) as reader:
+        for config in (None, config_of("thread")):
+            listed = [found.config["configurable"]["checkpoint_ns"] for found in reader.list(config)]
+            assert listed == ["e", "d", "c", "b", "a"]
+            assert [found.checkpoint_ns for found in reader.history(config)] == listed
+
+
 def test_a_value_without_a_version_is_left_out_as_in_langgraph_s_savers(saver: SQLiteSaver) -> None:
     found = []
     for each in (saver, InMemorySaver()):
@@ -319,6 +335,20 @@ def test_only_what_a_task_writes_where_it_asked_settles_its_question(saver: SQLi
             expect("thread")
         saver.put_writes(stored, [("a", 1)], "task")
         expect()
+
+
+def test_a_listing_goes_on_behind_any_question_of_a_task_also_if_it_began_behind_one(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    for thread in ("one", "two"):
+        asked = [Interrupt(f"{thread} {letter}", id=letter) for letter in "abcd"]
+        saver.put_writes(put(saver, {}, config_of(thread)), [("__interrupt__", asked)], "task")
+    everything = [f"{thread} {letter}" for thread in ("one", "two") for letter in "abcd"]
+    with SQLiteSaver(path) as reader:
+        for start, each in enumerate(list(reader.interrupts(order="oldest")), 1):
+            for end, further in enumerate(list(reader.interrupts(order="oldest", after=each.cursor)), start + 1):
+                behind = [found.value for found in reader.interrupts(order="oldest", after=further.cursor)]
+                assert [each.value, further.value, *behind] == [everything[start - 1], *everything[end - 1 :]]
 
 
 def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
@@ -709,6 +739,19 @@ def test_a_listing_goes_on_behind_what_was_removed_but_is_needed(saver: SQLiteSa
                 assert [found.metadata["step"] for found in reader.history(config, limit=limit)] == listed
 
 
+def test_a_delta_channel_does_not_begin_with_the_value_of_another_thread(saver: SQLiteSaver, path: Path) -> None:
+    for thread, values in (("before", {"log": ["b"]}), ("thread", {}), ("behind", {"log": ["c"]})):
+        config = config_of(thread, checkpoint_ns="")
+        for values_of_step in (values, {}):
+            checkpoint: Any = {**empty_checkpoint(), "channel_values": values_of_step, "channel_versions": {"log": "1"}}
+            metadata: Any = {"counters_since_delta_snapshot": {"log": (1, 1)}}
+            config = saver.put(config, checkpoint, metadata, {"log": "1"})
+            saver.put_writes(config, [("log", thread)], "task")
+    with SQLiteSaver(path) as reader:
+        history = reader.get_delta_channel_history(config=config_of("thread"), channels=["log"])
+    assert history == {"log": {"writes": [("task", "log", "thread")]}}
+
+
 def test_a_copy_keeps_what_is_removed_from_its_source_but_needed_there(saver: SQLiteSaver, path: Path) -> None:
     put_chain(saver, ["run"] * 4)
     saver.copy_thread("thread", "copy")
@@ -793,6 +836,15 @@ def test_a_copy_of_one_thread_is_not_made_one_of_another(saver: SQLiteSaver, pat
         saver.copy_thread("another", "copy")
     with SQLiteSaver(path) as reader:
         assert [found.checkpoint["channel_values"] for found in reader.list(config_of("copy"))] == [{"of": "one"}]
+
+
+def test_a_target_with_a_checkpoint_in_another_namespace_than_its_source_is_left_alone(saver: SQLiteSaver) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "id": "1"}
+    saver.put(config_of("thread", checkpoint_ns=""), checkpoint, {}, {})
+    saver.put(config_of("copy", checkpoint_ns="sub"), checkpoint, {}, {})
+    with pytest.raises(ConflictError, match="has checkpoints that thread 'thread' does not have"):
+        saver.copy_thread("thread", "copy")
+    assert [found.checkpoint_ns for found in saver.history(config_of("copy"))] == ["sub"]
 
 
 def test_a_copy_to_a_thread_of_which_only_writes_have_arrived_is_listed(saver: SQLiteSaver, path: Path) -> None:

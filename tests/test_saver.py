@@ -309,6 +309,15 @@ def test_what_the_null_task_writes_asks_nothing(saver: SQLiteSaver) -> None:
     assert [each.pending_interrupts for each in saver.threads()] == [0]
 
 
+@pytest.mark.parametrize("channel", ["__error__", "__error_source_node__", "__resume__"])
+def test_what_tells_of_a_task_settles_no_question(saver: SQLiteSaver, path: Path, channel: str) -> None:
+    stored = put(saver, {})
+    saver.put_writes(stored, [("__interrupt__", (Interrupt("go on?", id="1"),))], "task")
+    saver.put_writes(stored, [(channel, "of the task")], "task")
+    with SQLiteSaver(path) as reader:
+        assert [waiting.value for waiting in reader.interrupts()] == ["go on?"]
+
+
 def test_only_what_a_task_writes_where_it_asked_settles_its_question(saver: SQLiteSaver, path: Path) -> None:
     earlier = put(saver, {})
     stored = put(saver, {}, earlier)
@@ -488,12 +497,13 @@ def test_the_wrong_key_is_an_error_and_not_an_empty_thread(path: Path) -> None:
         saver.get_tuple(CONFIG)
 
 
-def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError("no")])
+def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver, error: BaseException) -> None:
     stored = put(saver, {"a": 1})
-    asyncio.run(saver.aput_writes(stored, [("__error__", ValueError("no"))], "task"))
+    asyncio.run(saver.aput_writes(stored, [("__error__", error)], "task"))
     found = saver.get_tuple(stored)
     assert found is not None
-    assert found.pending_writes == [("task", "__error__", "ValueError('no')")]
+    assert found.pending_writes == [("task", "__error__", repr(error))]
 
 
 def test_an_error_that_cannot_be_described_is_kept_as_its_class(saver: SQLiteSaver) -> None:
@@ -650,6 +660,18 @@ def test_a_checkpoint_whose_ancestors_writes_are_gone_is_a_conflict(saver: SQLit
     with pytest.raises(ConflictError, match="log would be rebuilt from"):
         saver.put(first, checkpoint, {"counters_since_delta_snapshot": {"log": (1, 1)}}, {"log": "2.1"})
     assert [each.thread_id for each in saver.history(None)] == ["copy"]
+
+
+def test_only_a_channel_with_a_version_and_without_a_value_needs_the_ancestors(saver: SQLiteSaver, path: Path) -> None:
+    first = put(saver, {"n": 1})
+    saver.delete_thread("thread")
+    checkpoint: Any = {**empty_checkpoint(), "channel_values": {"log": [1]}, "channel_versions": {"log": "2.1"}}
+    metadata: Any = {"counters_since_delta_snapshot": {"log": (0, 0), "never written": (1, 1)}}
+    stored = saver.put(first, checkpoint, metadata, {"log": "2.1"})
+    with SQLiteSaver(path) as reader:
+        found = reader.get_tuple(stored)
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"log": [1]}
 
 
 class Run(str, Enum):  # noqa: UP042  # the text of its members is another one

@@ -423,6 +423,15 @@ def test_a_listing_holds_no_more_at_once_than_is_well_held(path: Path) -> None:
         assert len(held) == 2
 
 
+def test_numbers_of_a_config_become_metadata_and_keys_that_are_no_texts_do_not(saver: SQLiteSaver, path: Path) -> None:
+    config: Any = {**CONFIG, "metadata": {"score": 0.5, "tries": 2, 3: "three"}}
+    saver.put(config, empty_checkpoint(), {"step": 1}, {})
+    with SQLiteSaver(path) as reader:
+        assert [found.metadata for found in reader.list(None, filter={"score": 0.5})] == [
+            {"step": 1, "score": 0.5, "tries": 2}
+        ]
+
+
 def test_a_filter_on_numpy_s_booleans_finds_them(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1}, ok=np.bool_(True))
     assert len(list(saver.list(None, filter={"ok": True}))) == 1

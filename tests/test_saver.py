@@ -451,6 +451,15 @@ def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> Non
         assert found.pending_writes == [("task", "a", 2)]
 
 
+def test_an_array_of_several_numbers_equals_nothing(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, limits=np.array([1, 2]))
+    with SQLiteSaver(path) as reader:
+        for wanted in (np.array([1, 2]), 1, [1, 2]):
+            assert list(reader.list(None, filter={"limits": wanted})) == []
+            assert list(reader.threads(metadata={"limits": wanted})) == []
+        assert [found.metadata["limits"].tolist() for found in reader.list(None)] == [[1, 2]]
+
+
 def test_a_signalling_nan_equals_nothing(path: Path) -> None:
     signalling = Decimal("sNaN")
     serde = EncryptedSerializer.from_pycryptodome_aes(ExactSerializer(), key=b"0123456789abcdef")

@@ -460,6 +460,16 @@ def test_an_array_of_several_numbers_equals_nothing(saver: SQLiteSaver, path: Pa
         assert [found.metadata["limits"].tolist() for found in reader.list(None)] == [[1, 2]]
 
 
+def test_a_filter_on_what_has_no_term_finds_only_what_has_an_equal_entry(saver: SQLiteSaver, path: Path) -> None:
+    for thread, entries in {"same": {"k": [1]}, "other": {"k": [2]}, "none": {}, "nan": {"k": Decimal("sNaN")}}.items():
+        put(saver, {}, config_of(thread), **entries)
+    with SQLiteSaver(path) as reader:
+        for wanted, expected in (([1], ["same"]), ([3], []), (Decimal("sNaN"), [])):
+            found = reader.list(None, filter={"k": wanted})
+            assert [each.config["configurable"]["thread_id"] for each in found] == expected
+            assert [thread.thread_id for thread in reader.threads(metadata={"k": wanted})] == expected
+
+
 def test_a_signalling_nan_equals_nothing(path: Path) -> None:
     signalling = Decimal("sNaN")
     serde = EncryptedSerializer.from_pycryptodome_aes(ExactSerializer(), key=b"0123456789abcdef")
@@ -764,7 +774,7 @@ def put_chain(saver: SQLiteSaver, runs: list[str]) -> Any:
         else:
             checkpoint["channel_values"] = {"log": []}
         stored = saver.put(stored, checkpoint, metadata, versions)
-        saver.put_writes(stored, [("log", number)], "task")
+        saver.put_writes(stored, [("log", number), ("plain", number)], "task")
     return stored
 
 
@@ -895,6 +905,10 @@ def test_a_copy_to_a_thread_of_which_only_writes_have_arrived_is_listed(saver: S
         of_copy, of_source = (next(reader.threads(thread_id=name)) for name in ("copy", "thread"))
     assert of_copy.created_at == of_source.created_at
     assert of_copy.updated_at > of_source.updated_at
+    put(saver, {"a": 3}, config_of("thread"))
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        assert len({thread.updated_at for thread in reader.threads()}) == 1
 
 
 # What one thread, fork or folder does to others

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,14 +35,15 @@ from checkpoint_base import (
     StoreUnavailable,
     UnsupportedOperation,
     codec,
+    paging,
 )
 from checkpoint_base.codec import Codec
-from checkpoint_base.keys import version_of
+from checkpoint_base.keys import CheckpointKey, version_of
 from checkpoint_base.msgpack import element_ends
-from checkpoint_base.records import Missing
+from checkpoint_base.records import Chunk, Missing, ValueRecord, WriteRecord
 from checkpoint_base.sqlite.transport import Transaction
-from checkpoint_base.store import THREADS_AT_ONCE
-from checkpoint_base.transport import Operation
+from checkpoint_base.store import MAX_KEPT, THREADS_AT_ONCE
+from checkpoint_base.transport import Operation, run
 from tests.conftest import counted
 
 CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
@@ -233,6 +234,21 @@ def test_what_is_asked_meanwhile_does_not_come_behind_a_cursor(saver: SQLiteSave
     assert [each.value for each in saver.interrupts(after=second.cursor)] == ["1"]
 
 
+def test_one_id_in_many_namespaces_is_listed_once_for_each_page_by_page(
+    saver: SQLiteSaver, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "id": "1"}
+    for namespace in "bdace":
+        saver.put(config_of("thread", checkpoint_ns=namespace), checkpoint, {}, {})
+    monkeypatch.setattr(paging, "FIRST_FULL_PAGE", 2)
+    monkeypatch.setattr(paging, "PAGE", 2)
+    with SQLiteSaver(path) as reader:
+        for config in (None, config_of("thread")):
+            listed = [found.config["configurable"]["checkpoint_ns"] for found in reader.list(config)]
+            assert listed == ["e", "d", "c", "b", "a"]
+            assert [found.checkpoint_ns for found in reader.history(config)] == listed
+
+
 def test_a_value_without_a_version_is_left_out_as_in_langgraph_s_savers(saver: SQLiteSaver) -> None:
     found = []
     for each in (saver, InMemorySaver()):
@@ -291,6 +307,57 @@ def test_what_the_null_task_writes_asks_nothing(saver: SQLiteSaver) -> None:
     saver.put_writes(stored, [question], "00000000-0000-0000-0000-000000000000")
     assert list(saver.interrupts()) == []
     assert [each.pending_interrupts for each in saver.threads()] == [0]
+
+
+@pytest.mark.parametrize("channel", ["__error__", "__error_source_node__", "__resume__"])
+def test_what_tells_of_a_task_settles_no_question(saver: SQLiteSaver, path: Path, channel: str) -> None:
+    stored = put(saver, {})
+    saver.put_writes(stored, [("__interrupt__", (Interrupt("go on?", id="1"),))], "task")
+    saver.put_writes(stored, [(channel, "of the task")], "task")
+    with SQLiteSaver(path) as reader:
+        assert [waiting.value for waiting in reader.interrupts()] == ["go on?"]
+
+
+def test_only_what_a_task_writes_where_it_asked_settles_its_question(saver: SQLiteSaver, path: Path) -> None:
+    earlier = put(saver, {})
+    stored = put(saver, {}, earlier)
+    for where, question in ((earlier, "another?"), (stored, "go on?")):
+        saver.put_writes(where, [("__interrupt__", (Interrupt(question, id=question),))], "task")
+    saver.put_writes(stored, [("__resume__", ["an earlier answer"])], "task")
+    saver.copy_thread("thread", "copy")
+    in_the_copy = config_of("copy", checkpoint_id=stored["configurable"]["checkpoint_id"])
+    with SQLiteSaver(path) as reader:
+
+        def expect(*threads: str) -> None:
+            for listed in (reader.interrupts(), reader.interrupts(order="oldest")):
+                assert sorted((each.thread_id, each.value) for each in listed) == [(one, "go on?") for one in threads]
+            for thread in ("copy", "thread"):
+                named = [each.value for each in reader.interrupts(thread_id=thread)]
+                assert named == ["go on?"] * (thread in threads)
+
+        expect("copy", "thread")
+        for elsewhere in (in_the_copy, earlier):
+            saver.put_writes(elsewhere, [("a", 1)], "task")
+            saver.put_writes(stored, [("__resume__", ["another answer"])], "task")
+            expect("thread")
+            saver.prune(["thread"], keep=2)
+            expect("thread")
+        saver.put_writes(stored, [("a", 1)], "task")
+        expect()
+
+
+def test_a_listing_goes_on_behind_any_question_of_a_task_also_if_it_began_behind_one(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    for thread in ("one", "two"):
+        asked = [Interrupt(f"{thread} {letter}", id=letter) for letter in "abcd"]
+        saver.put_writes(put(saver, {}, config_of(thread)), [("__interrupt__", asked)], "task")
+    everything = [f"{thread} {letter}" for thread in ("one", "two") for letter in "abcd"]
+    with SQLiteSaver(path) as reader:
+        for start, each in enumerate(list(reader.interrupts(order="oldest")), 1):
+            for end, further in enumerate(list(reader.interrupts(order="oldest", after=each.cursor)), start + 1):
+                behind = [found.value for found in reader.interrupts(order="oldest", after=further.cursor)]
+                assert [each.value, further.value, *behind] == [everything[start - 1], *everything[end - 1 :]]
 
 
 def test_questions_without_ids_are_listed_one_by_one(saver: SQLiteSaver) -> None:
@@ -356,6 +423,15 @@ def test_a_listing_holds_no_more_at_once_than_is_well_held(path: Path) -> None:
         assert len(held) == 2
 
 
+def test_numbers_of_a_config_become_metadata_and_keys_that_are_no_texts_do_not(saver: SQLiteSaver, path: Path) -> None:
+    config: Any = {**CONFIG, "metadata": {"score": 0.5, "tries": 2, 3: "three"}}
+    saver.put(config, empty_checkpoint(), {"step": 1}, {})
+    with SQLiteSaver(path) as reader:
+        assert [found.metadata for found in reader.list(None, filter={"score": 0.5})] == [
+            {"step": 1, "score": 0.5, "tries": 2}
+        ]
+
+
 def test_a_filter_on_numpy_s_booleans_finds_them(saver: SQLiteSaver) -> None:
     put(saver, {"a": 1}, ok=np.bool_(True))
     assert len(list(saver.list(None, filter={"ok": True}))) == 1
@@ -373,6 +449,25 @@ def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> Non
         found = clone.get_tuple(stored)
         assert found is not None
         assert found.pending_writes == [("task", "a", 2)]
+
+
+def test_an_array_of_several_numbers_equals_nothing(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, limits=np.array([1, 2]))
+    with SQLiteSaver(path) as reader:
+        for wanted in (np.array([1, 2]), 1, [1, 2]):
+            assert list(reader.list(None, filter={"limits": wanted})) == []
+            assert list(reader.threads(metadata={"limits": wanted})) == []
+        assert [found.metadata["limits"].tolist() for found in reader.list(None)] == [[1, 2]]
+
+
+def test_a_filter_on_what_has_no_term_finds_only_what_has_an_equal_entry(saver: SQLiteSaver, path: Path) -> None:
+    for thread, entries in {"same": {"k": [1]}, "other": {"k": [2]}, "none": {}, "nan": {"k": Decimal("sNaN")}}.items():
+        put(saver, {}, config_of(thread), **entries)
+    with SQLiteSaver(path) as reader:
+        for wanted, expected in (([1], ["same"]), ([3], []), (Decimal("sNaN"), [])):
+            found = reader.list(None, filter={"k": wanted})
+            assert [each.config["configurable"]["thread_id"] for each in found] == expected
+            assert [thread.thread_id for thread in reader.threads(metadata={"k": wanted})] == expected
 
 
 def test_a_signalling_nan_equals_nothing(path: Path) -> None:
@@ -430,12 +525,13 @@ def test_the_wrong_key_is_an_error_and_not_an_empty_thread(path: Path) -> None:
         saver.get_tuple(CONFIG)
 
 
-def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver) -> None:
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError("no")])
+def test_an_error_of_a_node_is_kept_as_its_text(saver: SQLiteSaver, error: BaseException) -> None:
     stored = put(saver, {"a": 1})
-    asyncio.run(saver.aput_writes(stored, [("__error__", ValueError("no"))], "task"))
+    asyncio.run(saver.aput_writes(stored, [("__error__", error)], "task"))
     found = saver.get_tuple(stored)
     assert found is not None
-    assert found.pending_writes == [("task", "__error__", "ValueError('no')")]
+    assert found.pending_writes == [("task", "__error__", repr(error))]
 
 
 def test_an_error_that_cannot_be_described_is_kept_as_its_class(saver: SQLiteSaver) -> None:
@@ -500,6 +596,12 @@ def test_a_number_to_keep_that_is_none_removes_nothing(saver: SQLiteSaver, keep:
     assert len(list(saver.history(CONFIG))) == 2
 
 
+def test_the_greatest_number_to_keep_keeps_everything(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 2}, put(saver, {"a": 1}))
+    saver.prune(["thread"], keep=MAX_KEPT)
+    assert len(list(saver.history(CONFIG))) == 2
+
+
 def test_an_order_that_is_none_is_refused(saver: SQLiteSaver) -> None:
     order: Any = "latest"
     for listing in (saver.threads, saver.interrupts):
@@ -548,13 +650,56 @@ def test_a_run_whose_thread_is_deleted_stores_its_whole_state_again(saver: SQLit
         assert found.checkpoint["channel_values"] == {"kept": ["x" * 2000] * 3, "n": 2}
 
 
+def test_a_task_whose_thread_is_deleted_stores_its_writes_whole_even_if_a_copy_has_their_chunks(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    output = ["x" * 2000] * 3
+    first = put(saver, {"log": output})
+    with SQLiteSaver(path) as other:
+        other.copy_thread("thread", "copy")
+        other.delete_thread("thread")
+        saver.put_writes(first, [("log", output)], "task")
+        checkpoint: Any = {**empty_checkpoint(), "id": first["configurable"]["checkpoint_id"]}
+        found = other.get_tuple(other.put(CONFIG, checkpoint, {}, {}))
+    assert found is not None
+    assert found.pending_writes == [("task", "log", output)]
+
+
+def test_any_chunk_that_is_missing_is_told_and_no_other(saver: SQLiteSaver) -> None:
+    chunks = {id_: Chunk(id_, b"body") for id_ in (bytes([number]) * 16 for number in range(5))}
+    key = CheckpointKey("thread", "", "1")
+
+    def put_write(ids: Iterable[bytes], sent: dict[bytes, Chunk]) -> Missing:
+        write = WriteRecord("task", 0, "n", "", ValueRecord(b"", b"".join(ids)), 0, settles=True, written_at=1)
+        return run(saver.store.put_writes(key, [write], sent), saver.store.transport)
+
+    for missing in chunks:
+        there = {id_: chunk for id_, chunk in chunks.items() if id_ != missing}
+        assert not put_write(there, there)
+        assert put_write(chunks, {}).chunks == {missing}
+        saver.delete_thread("thread")
+
+
 def test_a_checkpoint_whose_ancestors_writes_are_gone_is_a_conflict(saver: SQLiteSaver) -> None:
     first = put(saver, {"n": 1})
+    saver.copy_thread("thread", "copy")  # has a checkpoint of that id as well
     saver.delete_thread("thread")
     checkpoint: Any = {**empty_checkpoint(), "channel_versions": {"log": "2.1"}}
     with pytest.raises(ConflictError, match="log would be rebuilt from"):
         saver.put(first, checkpoint, {"counters_since_delta_snapshot": {"log": (1, 1)}}, {"log": "2.1"})
-    assert list(saver.history(None)) == []
+    assert [each.thread_id for each in saver.history(None)] == ["copy"]
+
+
+def test_only_a_channel_with_a_version_and_without_a_value_needs_the_ancestors(saver: SQLiteSaver, path: Path) -> None:
+    first = put(saver, {"n": 1})
+    saver.delete_thread("thread")
+    checkpoint: Any = {**empty_checkpoint(), "channel_values": {"log": [1]}, "channel_versions": {"log": "2.1"}}
+    metadata: Any = {"counters_since_delta_snapshot": {"log": (0, 0), "never written": (1, 1)}}
+    stored = saver.put(first, checkpoint, metadata, {"log": "2.1"})
+    with SQLiteSaver(path) as reader:
+        found = reader.get_tuple(stored)
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"log": [1]}
 
 
 class Run(str, Enum):  # noqa: UP042  # the text of its members is another one
@@ -574,14 +719,15 @@ def test_a_run_id_that_is_a_member_of_an_enum_is_the_text_that_it_equals(saver: 
 
 def test_early_writes_survive_the_deletion_of_the_only_run(saver: SQLiteSaver) -> None:
     put(saver, {"n": 1}, run_id="run-1")
+    put(saver, {"n": 1}, config_of("other"))
     saver.put_writes(config_of("thread", checkpoint_id="9"), [("n", 2)], "task")
     saver.delete_for_runs(["run-1"])
-    assert list(saver.threads()) == []
+    assert [thread.thread_id for thread in saver.threads()] == ["other"]
     checkpoint: Any = {**empty_checkpoint(), "id": "9"}
     found = saver.get_tuple(saver.put(CONFIG, checkpoint, {}, {}))
     assert found is not None
     assert found.pending_writes == [("task", "n", 2)]
-    assert len(list(saver.threads())) == 1
+    assert [thread.thread_id for thread in saver.threads()] == ["thread", "other"]
 
 
 @pytest.mark.timeout(20)
@@ -614,6 +760,155 @@ def test_a_run_on_a_retired_parent_that_lost_its_writes_is_a_conflict(saver: SQL
     with SQLiteSaver(path) as reader:
         history = reader.get_delta_channel_history(config=four, channels=["y"])
     assert history == {"y": {"seed": ["y1"], "writes": [("task", "y", "y3")]}}
+
+
+def put_chain(saver: SQLiteSaver, runs: list[str]) -> Any:
+    """Put checkpoints of these runs, each rebuilt from its ancestors; return the last."""
+    stored = CONFIG
+    for number, run_id in enumerate(runs):
+        versions = {"log": f"{number}"}
+        checkpoint: Any = {**empty_checkpoint(), "channel_versions": versions}
+        metadata: Any = {"step": number, "run_id": run_id}
+        if number:
+            metadata["counters_since_delta_snapshot"] = {"log": (number, number)}
+        else:
+            checkpoint["channel_values"] = {"log": []}
+        stored = saver.put(stored, checkpoint, metadata, versions)
+        saver.put_writes(stored, [("log", number), ("plain", number)], "task")
+    return stored
+
+
+def test_a_listing_goes_on_behind_what_was_removed_but_is_needed(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["kept", "kept", "gone", "gone", "gone", "kept"])
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        for config in (None, config_of("thread"), CONFIG):
+            for limit in (1, 2, 3, None):
+                listed = [found.metadata["step"] for found in reader.list(config, limit=limit)]
+                assert listed == [5, 1, 0][:limit]
+                assert [found.metadata["step"] for found in reader.history(config, limit=limit)] == listed
+
+
+def test_a_delta_channel_does_not_begin_with_the_value_of_another_thread(saver: SQLiteSaver, path: Path) -> None:
+    for thread, values in (("before", {"log": ["b"]}), ("thread", {}), ("behind", {"log": ["c"]})):
+        config = config_of(thread, checkpoint_ns="")
+        for values_of_step in (values, {}):
+            checkpoint: Any = {**empty_checkpoint(), "channel_values": values_of_step, "channel_versions": {"log": "1"}}
+            metadata: Any = {"counters_since_delta_snapshot": {"log": (1, 1)}}
+            config = saver.put(config, checkpoint, metadata, {"log": "1"})
+            saver.put_writes(config, [("log", thread)], "task")
+    with SQLiteSaver(path) as reader:
+        history = reader.get_delta_channel_history(config=config_of("thread"), channels=["log"])
+    assert history == {"log": {"writes": [("task", "log", "thread")]}}
+
+
+def test_a_copy_keeps_what_is_removed_from_its_source_but_needed_there(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["run"] * 4)
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        before = list(reader.list(config_of("copy")))
+        saver.prune(["thread"])
+        assert [found.metadata["step"] for found in reader.history(config_of("thread"))] == [3]
+        assert list(reader.list(config_of("copy"))) == before
+        assert len(before) == 4
+
+
+def test_a_pruned_copy_that_is_made_again_has_everything_of_its_source(saver: SQLiteSaver, path: Path) -> None:
+    put_chain(saver, ["run"] * 4)
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        before = list(reader.list(config_of("copy")))
+        saver.prune(["copy"])
+        assert len(list(reader.history(config_of("copy")))) == 1
+        saver.copy_thread("thread", "copy")
+        assert list(reader.list(config_of("copy"))) == before
+
+
+def test_what_was_pruned_is_not_seen_in_a_copy_either(saver: SQLiteSaver, path: Path) -> None:
+    last = put_chain(saver, ["run"] * 4)
+    saver.prune(["thread"])
+    saver.copy_thread("thread", "copy")
+    in_the_copy = config_of("copy", checkpoint_id=last["configurable"]["checkpoint_id"])
+    with SQLiteSaver(path) as reader:
+        assert [found.metadata["step"] for found in reader.history(config_of("copy"))] == [3]
+        history = reader.get_delta_channel_history(config=in_the_copy, channels=["log"])
+    assert history == {"log": {"seed": [], "writes": [("task", "log", number) for number in range(3)]}}
+
+
+def test_a_thread_is_copied_to_itself_without_a_request(saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    before = list(saver.list(CONFIG))
+    transport = counted(saver)
+    saver.copy_thread("thread", "thread")
+    assert transport.requests == 0
+    assert list(saver.list(CONFIG)) == before
+
+
+def test_a_thread_of_subgraphs_alone_has_no_step_whatever_is_done_to_it(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, config_of("thread", checkpoint_ns="sub"))
+    saver.copy_thread("thread", "copy")
+    saver.prune(["thread"])
+    with SQLiteSaver(path) as reader:
+        listed = {each.thread_id: (each.step, each.error) for each in reader.threads()}
+    assert listed == dict.fromkeys(("copy", "thread"), (None, None))
+
+
+def test_a_latest_checkpoint_that_was_removed_but_is_needed_is_not_that_of_its_thread(
+    saver: SQLiteSaver, path: Path
+) -> None:
+    # A clock that is behind, and so the checkpoint that needs the other has a smaller id.
+    for id_, parent_id, run_id, versions in (("9", None, "gone", {"log": "1"}), ("8", "9", "kept", {"log": "2"})):
+        checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_versions": versions}
+        metadata: Any = {"run_id": run_id, "counters_since_delta_snapshot": {"log": (1, 1)}}
+        stored = saver.put(config_of("thread", checkpoint_id=parent_id), checkpoint, metadata, versions)
+        saver.put_writes(stored, [("log", id_)], "task")
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        assert [thread.metadata["run_id"] for thread in reader.threads()] == ["kept"]
+        history = reader.get_delta_channel_history(config=stored, channels=["log"])
+    assert history == {"log": {"writes": [("task", "log", "9")]}}
+
+
+def test_a_run_is_deleted_in_a_copy_as_well(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1}, put(saver, {"a": 1}, run_id="kept"), run_id="gone")
+    saver.copy_thread("thread", "copy")
+    saver.delete_for_runs(["gone"])
+    with SQLiteSaver(path) as reader:
+        for thread in ("thread", "copy"):
+            assert [found.metadata["run_id"] for found in reader.history(config_of(thread))] == ["kept"]
+
+
+def test_a_copy_of_one_thread_is_not_made_one_of_another(saver: SQLiteSaver, path: Path) -> None:
+    for name in ("one", "another"):
+        put(saver, {"of": name}, config_of(name))
+    saver.copy_thread("one", "copy")
+    with pytest.raises(ConflictError, match="has checkpoints that thread 'another' does not have"):
+        saver.copy_thread("another", "copy")
+    with SQLiteSaver(path) as reader:
+        assert [found.checkpoint["channel_values"] for found in reader.list(config_of("copy"))] == [{"of": "one"}]
+
+
+def test_a_target_with_a_checkpoint_in_another_namespace_than_its_source_is_left_alone(saver: SQLiteSaver) -> None:
+    checkpoint: Any = {**empty_checkpoint(), "id": "1"}
+    saver.put(config_of("thread", checkpoint_ns=""), checkpoint, {}, {})
+    saver.put(config_of("copy", checkpoint_ns="sub"), checkpoint, {}, {})
+    with pytest.raises(ConflictError, match="has checkpoints that thread 'thread' does not have"):
+        saver.copy_thread("thread", "copy")
+    assert [found.checkpoint_ns for found in saver.history(config_of("copy"))] == ["sub"]
+
+
+def test_a_copy_to_a_thread_of_which_only_writes_have_arrived_is_listed(saver: SQLiteSaver, path: Path) -> None:
+    put(saver, {"a": 1})
+    saver.put_writes(config_of("copy", checkpoint_id="9"), [("a", 2)], "task")
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        of_copy, of_source = (next(reader.threads(thread_id=name)) for name in ("copy", "thread"))
+    assert of_copy.created_at == of_source.created_at
+    assert of_copy.updated_at > of_source.updated_at
+    put(saver, {"a": 3}, config_of("thread"))
+    saver.copy_thread("thread", "copy")
+    with SQLiteSaver(path) as reader:
+        assert len({thread.updated_at for thread in reader.threads()}) == 1
 
 
 # What one thread, fork or folder does to others
@@ -684,13 +979,6 @@ def test_memory_of_threads_without_chunks_does_not_grow(saver: SQLiteSaver) -> N
     for number in range(50):
         put(saver, {"a": number}, config_of(f"t{number}"))
     assert saver._memory.get().seen._seen == {}
-
-
-def test_the_null_task_asks_nothing(saver: SQLiteSaver) -> None:
-    stored = saver.put(CONFIG, empty_checkpoint(), {"source": "loop", "step": 1}, {})
-    saver.put_writes(stored, [("__interrupt__", [Interrupt("sure?", id="1")])], "00000000-0000-0000-0000-000000000000")
-    assert list(saver.interrupts()) == []
-    assert [found.pending_interrupts for found in saver.threads()] == [0]
 
 
 @pytest.mark.parametrize("metadata", [{}, {"parents": None}, {"parents": "by hand"}, {"parents": {"": 1}}])

@@ -40,6 +40,7 @@ from checkpoint_s3 import writing
 from conformance_tests import graphs
 from tests.conftest import CountingTransport, counted
 from tests.faults.backends import BACKENDS, Backend, Servers
+from tests.test_saver import put_chain
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}
@@ -194,6 +195,31 @@ def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSa
     assert copied.created_at < next(target.history(THREAD)).created_at
 
 
+def test_several_removed_ancestors_and_the_value_that_they_began_with_are_copied(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    put_chain(source, ["run"] * 5)
+    source.prune(["thread"])
+    transfer(source, target, "thread")
+    config: Any = {"configurable": {"thread_id": "thread"}}
+    histories = [saver.get_delta_channel_history(config=config, channels=["log"]) for saver in (source, target)]
+    assert histories == [{"log": {"seed": [], "writes": [("task", "log", number) for number in range(4)]}}] * 2
+    assert [found.metadata["step"] for found in target.history(None)] == [4]
+
+
+def test_a_source_that_has_lost_something_leaves_nothing_in_the_target_that_cannot_be_read(
+    source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+) -> None:
+    last = put_chain(source, ["run"] * 3)
+    source.prune(["thread"])
+    source.put_writes(last, [("log", "x" * 3000)], "large")
+    with closing(sqlite3.connect(tmp_path / "source.db")) as db, db:
+        assert db.execute("DELETE FROM chunks").rowcount > 0
+    with pytest.raises(CorruptCheckpoint, match="has lost 1 of its 1 chunks"):
+        transfer(source, target, "thread")
+    assert [found.metadata for found in target.history(None) if found.metadata["step"] != 2] == []
+
+
 # Repeating it
 
 
@@ -215,13 +241,25 @@ def test_copying_again_sends_what_came_since(source: SQLiteSaver, target: SQLite
     assert_same(source, target)
 
 
-@pytest.mark.parametrize("column", ["header", "terms", "channels", "run_id", "written_at"])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    {
+        "header": "x'00'",
+        "terms": "x'00'",
+        "channels": "'[]'",
+        "open_channels": "'[\"log\"]'",
+        "parent_id": "'other'",
+        "run_id": "'other'",
+        "caller_id": "'other'",
+        "retired": "1",
+        "written_at": "written_at + 1",
+    }.items(),
+)
 def test_copying_again_sends_a_checkpoint_that_has_changed_in_the_target(
-    column: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
+    column: str, value: str, source: SQLiteSaver, target: SQLiteSaver, tmp_path: Path
 ) -> None:
     one_question(source).invoke({"log": []}, THREAD | {"metadata": {"run_id": "run"}})
     transfer(source, target, "t")
-    value = {"written_at": "written_at + 1", "run_id": "'other'", "channels": "'[]'"}.get(column, "x'00'")
     with closing(sqlite3.connect(tmp_path / "target.db")) as db, db:
         newest = "(SELECT max(checkpoint) FROM checkpoints)"
         assert db.execute(f"UPDATE checkpoints SET {column} = {value} WHERE checkpoint = {newest}").rowcount == 1
@@ -595,8 +633,9 @@ def test_a_thread_that_does_not_exist_copies_nothing(source: SQLiteSaver, target
 
 
 def test_a_store_is_not_copied_to_itself(source: SQLiteSaver) -> None:
-    with pytest.raises(UnsupportedOperation, match="the same store"):
-        transfer(source, source, "t")
+    for same in (source, source.with_allowlist([])):
+        with pytest.raises(UnsupportedOperation, match="the same store"):
+            transfer(source, same, "t")
 
 
 def test_ids_are_checked(source: SQLiteSaver, target: SQLiteSaver) -> None:

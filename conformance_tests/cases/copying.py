@@ -138,6 +138,15 @@ def either_stays_when_the_other_is_pruned(t: Trial) -> None:
     saver.copy_thread(source, target)
     saver.prune([source])
     t.expect(_contents(t, t.open(), target), expected, "copied, and pruned the source; the copy")
+    # A run that began before the prune goes on. Of what it has not changed, some is left in the copy alone.
+    first = t.config(source, min(each["checkpoint"]["id"] for each in expected))
+    values = {"chat": LARGE, "kept": "kept in ''", "n": 1}
+    checkpoint = t.checkpoint(values, versions={"chat": "1.1", "kept": "1.1", "n": "4.1"})
+    # PRUNE-7 lets a saver refuse that.
+    if accepts(saver.put, first, checkpoint, {}, {"n": "4.1"}):
+        found = t.expect_found(t.open().get_tuple(t.config(source)), "copied, pruned the source, and went on in it")
+        situation = "copied, pruned the source, and went on in it from its first checkpoint; values"
+        t.expect(found.checkpoint["channel_values"], values, situation)
 
 
 @case("COPY-3")

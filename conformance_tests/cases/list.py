@@ -256,6 +256,9 @@ def a_checkpoint_id_in_the_config_lists_that_one(t: Trial) -> None:
     for number, expected in ((1, (1,)), (2, (2,)), (3, (3,)), (4, ())):
         listed = other.list(t.config(thread, id_of(number)))
         t.expect(_numbers(listed), list(expected), f"put the checkpoints 1 to 3, listed the config of {number}")
+        listed = other.list({"configurable": {"thread_id": thread, "checkpoint_id": id_of(number)}})
+        situation = f"put the checkpoints 1 to 3, listed the config of {number} without a namespace"
+        t.expect(_numbers(listed), list(expected), situation)
     listed = other.list(t.config(thread, id_of(2)), filter={"source": "update"})
     t.expect(_numbers(listed), [], "put checkpoints of a loop, listed the config of one with a filter for updates")
 

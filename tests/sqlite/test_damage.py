@@ -251,6 +251,15 @@ def test_another_caller_of_a_subgraph_is_noticed(path: Path, saver: SQLiteSaver)
         reader.get_tuple(stored)
 
 
+def test_a_checkpoint_in_another_namespace_is_noticed(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"n": 1})
+    with closing(sqlite3.connect(path)) as db, db:
+        assert db.execute("UPDATE namespaces SET checkpoint_ns = 'x'").rowcount == 1
+    moved: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": "x"}}
+    with SQLiteSaver(path) as reader, pytest.raises(CorruptCheckpoint, match="checksum"):
+        reader.get_tuple(moved)
+
+
 @pytest.mark.parametrize(
     "change", ["questions = 7", "settles = 1 - settles", "idx = 7", "task_path = 7", "task_id = 7"]
 )

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Interrupt
 
 from checkpoint_base import SchemaMismatch, SQLiteSaver, StoreUnavailable, UnsupportedOperation
 from checkpoint_base.sqlite import store as sqlite_store
@@ -216,23 +217,34 @@ def test_a_url_in_the_place_of_a_path_is_refused_and_not_shown(make: Callable[[s
     assert "secret" not in str(refused.value)
 
 
+def rows(path: Path) -> dict[str, int]:
+    """How many rows each table has."""
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+
+
 def test_a_deleted_thread_leaves_no_row_behind(path: Path, saver: SQLiteSaver) -> None:
-    stored = put(saver, {"long": ["x" * 1500 + str(n) for n in range(40)]})
-    saver.put_writes(stored, [("w", "y" * 3000)], "task-1")
+    asked: list[tuple[str, Any]] = [("__interrupt__", (Interrupt("?", id="1"),)), ("w", "y" * 3000)]
+
+    def fill(thread_id: str, **metadata: str) -> None:
+        config: Any = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}, "metadata": metadata}
+        stored = put(saver, {"long": ["x" * 1500 + str(n) for n in range(40)]}, config)
+        for number, write in enumerate(asked):
+            saver.put_writes(stored, [write], f"task-{number}")
+
+    fill("stays")
+    before = rows(path)
+    assert len(before) == 7
+    assert 0 not in before.values()
+    fill("thread")
     saver.copy_thread("thread", "copy")
     saver.prune(["copy"])
     saver.delete_thread("thread")
     saver.delete_thread("copy")
-    of_a_run: Any = {"configurable": {"thread_id": "other", "checkpoint_ns": ""}, "metadata": {"run_id": "run"}}
-    saver.put_writes(put(saver, {"a": ["x" * 1500]}, of_a_run), [("w", "y" * 3000)], "task-1")
+    fill("other", run_id="run")
     saver.delete_for_runs(["run"])
-    with sqlite3.connect(path) as db:
-        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        assert len(tables) == 7
-        assert {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables} == dict.fromkeys(
-            tables, 0
-        )
-    db.close()
+    assert rows(path) == before
 
 
 def test_pruning_keeps_exactly_the_chunks_that_are_referred_to(path: Path, saver: SQLiteSaver) -> None:

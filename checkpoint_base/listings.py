@@ -27,7 +27,8 @@ class PendingInterrupt:
 
     ``error`` says why a question cannot be read: it is damaged, say, or of a class that this process does not have. It
     is listed all the same, without ``value`` and ``interrupt_id``, and keeps no others from being listed; leave its
-    answer to a process that can read it. If its time is damaged, ``created_at`` is the latest that a `datetime` has.
+    answer to a process that can read it. If the checkpoint's metadata cannot be read, it is listed whatever metadata
+    was asked for. If its time is damaged, ``created_at`` is the latest that a `datetime` has.
     """
 
     thread_id: str
@@ -49,7 +50,8 @@ class ThreadInfo:
 
     ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
     clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one. ``error`` says
-    why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing. Or it says that a time is damaged,
+    why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing, and the thread is listed whatever
+    metadata was asked for. Or it says that a time is damaged,
     which is then the latest that a `datetime` can have.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from math import isfinite
 from random import SystemRandom
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, NoReturn, Self, TypedDict, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -102,6 +102,17 @@ class CheckpointSaver(BaseCheckpointSaver[str]):
         self.transport: Transport = Retrying(store.transport, deadline)
         self._memory = PerProcess(Memory)
         self._setup = _Setup()
+
+    def __copy__(self) -> Self:
+        clone = object.__new__(type(self))
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedOperation(
+            "a saver cannot be pickled or copied deeply, because it has connections: "
+            "pass on the URL of the store, and open a saver on it there"
+        )
 
     # Opening and closing
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from checkpoint_base.codec import Codec, Encoding
-from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, SerializationError, damage
+from checkpoint_base.errors import CheckpointError, CorruptCheckpoint, SchemaMismatch, SerializationError, damage
 from checkpoint_base.records import Chunk, ChunkId, ValueRecord
 
 
@@ -50,9 +50,12 @@ class Values:
     def rebuild(self, typed: tuple[str, bytes], what: str) -> Any:
         try:
             return self.serde.loads_typed(typed)
-        except CorruptCheckpoint as error:
-            raise damage(f"{what}: {error}") from error
         except Exception as error:
+            _raise_what_interrupted(lambda: self.serde.loads_typed(typed), error)
+            if isinstance(error, CorruptCheckpoint):
+                raise damage(f"{what}: {error}") from error
+            if isinstance(error, SchemaMismatch):
+                raise SchemaMismatch(f"{what}: {error}") from error
             hint = ": was it encrypted with another key?" if "+" in typed[0] and isinstance(error, ValueError) else ""
             raise SerializationError(f"{what} cannot be rebuilt from {typed[0]!r}: {error}{hint}") from error
 
@@ -61,5 +64,21 @@ class Values:
         try:
             type_, data = self.serde.dumps_typed(value)
         except Exception as error:
+            _raise_what_interrupted(lambda: self.serde.dumps_typed(value), error)
             raise SerializationError(f"{what} cannot be stored: {error}") from error
         return type_, bytes(data)
+
+
+def _raise_what_interrupted(call: Callable[[], object], error: Exception) -> None:
+    """Raise the origin of an error that ended a call by chance, as the time limit of a task does.
+
+    The handler of a signal may raise it anywhere, so it looks like a failure of the value. But the same call succeeds
+    when it is made again.
+    """
+    try:
+        call()
+    except Exception:  # noqa: BLE001 - whatever it is, the value is at fault
+        return
+    while isinstance(error, CheckpointError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    raise error

@@ -162,8 +162,8 @@ class RedisTransport:
         for call in calls:
             pipeline.execute_command(*_command(call, known=known), **{NEVER_DECODE: True})
         if any(self._must_wait(call) for call in calls):
-            pipeline.execute_command("EVAL", TOUCH.source, 1, f"{calls[0].keys[-1]}:touch")
-            pipeline.execute_command("WAIT", self._replicas, WAIT_MS)
+            pipeline.execute_command("EVAL", TOUCH.source, "1", f"{calls[0].keys[-1]}:touch")
+            pipeline.execute_command("WAIT", str(self._replicas), str(WAIT_MS))
         return pipeline
 
     def _executed(self, client: Any, calls: Sequence[Call], *, known: bool = True) -> list[Any]:
@@ -236,8 +236,9 @@ def _command(call: Call, *, known: bool = True) -> Sequence[Any]:
     script = call.script
     name, source = ("EVALSHA", script.digest) if known else ("EVAL", script.source)
     words = (source, len(call.keys), *call.keys, *call.arguments)
-    # Encoded here, because the client may have been given another encoding.
-    return [name, *(word.encode() if type(word) is str else word for word in words)]
+    # All as bytes, because the client may have been given another encoding, and because hiredis crashes the process if
+    # the handler of a signal raises an exception while it writes a number.
+    return [name, *(word if type(word) is bytes else str(word).encode() for word in words)]
 
 
 def _reported_lost(answer: Any) -> Iterator[str]:

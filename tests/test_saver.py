@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import pickle
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -449,6 +450,12 @@ def test_a_clone_shares_the_store_and_keeps_its_own_allowlist(path: Path) -> Non
         found = clone.get_tuple(stored)
         assert found is not None
         assert found.pending_writes == [("task", "a", 2)]
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_saver_that_is_sent_to_another_process_says_what_to_send_instead(copied: Any, saver: SQLiteSaver) -> None:
+    with pytest.raises(UnsupportedOperation, match="pass on the URL of the store"):
+        copied(saver)
 
 
 def test_an_array_of_several_numbers_equals_nothing(saver: SQLiteSaver, path: Path) -> None:

@@ -40,7 +40,13 @@ from langgraph.checkpoint.serde.jsonplus import (
 from langgraph.types import Send
 from pydantic import networks
 
-from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.errors import (
+    UNREADABLE,
+    CorruptCheckpoint,
+    SchemaMismatch,
+    SerializationError,
+    UnsupportedOperation,
+)
 from checkpoint_base.serializer import ExactSerializer, codes
 from checkpoint_base.serializer import log as warnings
 from checkpoint_base.serializer.codes import TAG
@@ -195,6 +201,34 @@ def test_naming_classes_permits_them_and_no_others(log: Any) -> None:
     assert again(value, serde) == value
     assert not log.records
     assert again(shapes.Frozen(1), serde) == {"value": 1}
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        "tests.shapes",
+        ["tests.shapes.Point"],
+        ("tests.shapes", "Point"),
+        [shapes],
+        [None],
+        [("tests.shapes", shapes.Point)],
+        [["tests.shapes", "Point"]],
+        [("tests.shapes", "Point", "x")],
+        {"tests.shapes": "Point"},
+        True,
+        False,
+    ],
+    ids=repr,
+)
+def test_classes_that_are_permitted_in_no_known_way_are_an_error_and_not_left_out(allowed: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"allowed=.*: give a list of classes, or of pairs"):
+        ExactSerializer(allowed=allowed)
+
+
+@pytest.mark.parametrize("strict", ["false", "true", 1, None])
+def test_strict_is_true_or_false_here_too(strict: Any) -> None:
+    with pytest.raises(UnsupportedOperation, match=r"strict=.*: give True or False"):
+        ExactSerializer(strict=strict)
 
 
 def test_langgraph_s_allowlist_extends_a_strict_serializer() -> None:
@@ -494,7 +528,7 @@ RICH = [
 def read_damaged(data: bytes) -> None:
     try:
         SERDE.loads_typed((TAG, data))
-    except (CorruptCheckpoint, SerializationError) as error:
+    except UNREADABLE as error:
         assert str(error)  # noqa: PT017
 
 
@@ -535,7 +569,7 @@ def test_what_a_later_version_stored_is_an_error_that_asks_for_an_upgrade() -> N
     }
     for what, (code, payload) in unknown.items():
         data = ormsgpack.packb([(1, ormsgpack.Ext(code, ormsgpack.packb(payload)))])
-        with pytest.raises(SerializationError, match=f"{what} .* later version .* upgrade checkpoint-backends"):
+        with pytest.raises(SchemaMismatch, match=f"{what} .* later version .* upgrade checkpoint-backends"):
             SERDE.loads_typed((TAG, data))
     for tag, advice in (("msgpack.exact2", "upgrade"), ("msgpack.exact+aes", "with its key")):
         with pytest.raises(SerializationError, match=f"{re.escape(tag)}.* {advice}"):

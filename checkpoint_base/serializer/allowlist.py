@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from langgraph.checkpoint.serde import _msgpack as langgraph_types
 from langgraph.checkpoint.serde.event_hooks import emit_serde_event
 from pydantic import networks
 
+from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.serializer.log import warn_once
 
 _SECRETS = frozenset(("pydantic.types", name) for name in ("Secret", "SecretStr", "SecretBytes"))
@@ -18,6 +21,18 @@ _URLS = frozenset(("pydantic.networks", name) for name in networks.__all__ if na
 def key_of(entry: type | tuple[str, ...]) -> tuple[str, ...]:
     """Return a class's name in allowlists. LangGraph itself would use only the last part of a nested class's name."""
     return (entry.__module__, entry.__qualname__) if isinstance(entry, type) else entry
+
+
+def permitted(allowed: Iterable[type | tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the names of the classes that a user permits, so that none is left out because of how it was written."""
+    if isinstance(allowed, Iterable) and not isinstance(allowed, str | bytes | Mapping):
+        keys = [key_of(entry) for entry in allowed]
+        if all(isinstance(key, tuple) and len(key) == 2 and all(type(name) is str for name in key) for key in keys):
+            return keys
+    raise UnsupportedOperation(
+        f"allowed={allowed!r}: give a list of classes, or of pairs of a module and a qualified name, such as "
+        "[Point, ('app.models', 'Order')]"
+    )
 
 
 def permits(allowed: set[tuple[str, ...]] | bool | None, module: str, qualname: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import ormsgpack
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
 
-from checkpoint_base.errors import CorruptCheckpoint, SerializationError
+from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, SerializationError
 from checkpoint_base.msgpack import nesting
 from checkpoint_base.serializer import arrays, classes, codes
 from checkpoint_base.serializer.allowlist import permits
@@ -64,7 +64,7 @@ class Decoder:
             return self._unpack(data)
         except Exception as error:  # noqa: BLE001 - damaged bytes may raise anything
             failure = self._failure or error
-            if isinstance(failure, SerializationError) or not isinstance(failure, Exception):
+            if isinstance(failure, SerializationError | SchemaMismatch) or not isinstance(failure, Exception):
                 raise failure from failure.__cause__
             # If not even `_extension` could be called, too little stack was left for the call.
             if isinstance(failure, RecursionError | MemoryError) or "ext_hook" in str(failure):

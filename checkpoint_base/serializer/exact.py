@@ -9,8 +9,8 @@ import ormsgpack
 from langchain_core.load.load import ALL_SERIALIZABLE_MAPPINGS
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from checkpoint_base.errors import SerializationError
-from checkpoint_base.serializer.allowlist import key_of, permits
+from checkpoint_base.errors import SerializationError, UnsupportedOperation
+from checkpoint_base.serializer.allowlist import key_of, permits, permitted
 from checkpoint_base.serializer.codes import TAG
 from checkpoint_base.serializer.decode import Decoder, damaged
 from checkpoint_base.serializer.encode import Encoder
@@ -38,8 +38,10 @@ class ExactSerializer(JsonPlusSerializer):
     """
 
     def __init__(self, *, strict: bool = False, allowed: Iterable[type | tuple[str, ...]] | None = None) -> None:
+        if type(strict) is not bool:
+            raise UnsupportedOperation(f"strict={strict!r}: give True or False")
         if strict or allowed is not None:
-            super().__init__(allowed_msgpack_modules=[key_of(entry) for entry in allowed or ()])
+            super().__init__(allowed_msgpack_modules=permitted(() if allowed is None else allowed))
         else:
             super().__init__()
             if self._allowed_msgpack_modules is True:
@@ -72,8 +74,8 @@ class ExactSerializer(JsonPlusSerializer):
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         """Return the value of a tag and its bytes.
 
-        Raises `CorruptCheckpoint` if the bytes are damaged, and `SerializationError` if the value's class cannot be
-        imported or rebuilt, or the tag is unknown.
+        Raises `CorruptCheckpoint` if the bytes are damaged, `SchemaMismatch` if a later version wrote them, and
+        `SerializationError` if the value's class cannot be imported or rebuilt, or the tag is unknown.
         """
         tag, payload = data
         if tag == TAG:

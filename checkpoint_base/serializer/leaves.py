@@ -29,7 +29,7 @@ class Leaf:
 
 
 def make_leaf(name: str, *parts: Any) -> Any:
-    """Make the value; raise `SerializationError` if this machine lacks the time zone, or this version the kind."""
+    """Make the value; raise `SerializationError` without its time zone, `SchemaMismatch` if the kind is unknown."""
     if name not in LEAVES:
         raise of_later_version("a kind of value")
     try:

@@ -9,15 +9,15 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from checkpoint_base.errors import SerializationError
+from checkpoint_base.errors import SchemaMismatch
 
 
 class Refused(Exception):
     """Says why a value cannot be stored and what to store instead. The message continues "the value of type X"."""
 
 
-def of_later_version(what: str) -> SerializationError:
-    return SerializationError(f"{what} is unknown here, a later version has stored it: upgrade checkpoint-backends")
+def of_later_version(what: str) -> SchemaMismatch:
+    return SchemaMismatch(f"{what} is unknown here, a later version has stored it: upgrade checkpoint-backends")
 
 
 def name_of(cls: type) -> str:

@@ -21,6 +21,7 @@ import redis.asyncio as aredis
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection
 from redis.sentinel import Sentinel
 
 from checkpoint_base import SchemaMismatch, StoreUnavailable, UnsupportedOperation, open_saver
@@ -533,6 +534,38 @@ with clients.lent():
 def test_no_call_hangs_after_a_signal_handler_raised_in_another() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=100)
     assert done.stdout == "goes on\n", done.stderr
+
+
+def test_no_call_has_a_number_for_hiredis_to_write(
+    redis_url: str, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While hiredis writes a number, an exception that the handler of a signal raises crashes the process."""
+    sent: list[tuple[Any, ...]] = []
+    send, pack = Connection.send_command, Connection.pack_commands
+
+    def noting_send(self: Connection, *words: Any, **options: Any) -> Any:
+        sent.append(words)
+        return send(self, *words, **options)
+
+    def noting_pack(self: Connection, commands: Any) -> Any:
+        sent.extend(commands)
+        return pack(self, commands)
+
+    monkeypatch.setattr(Connection, "send_command", noting_send)
+    monkeypatch.setattr(Connection, "pack_commands", noting_pack)
+    with RedisSaver.from_conn_string(redis_url, prefix=prefix, ttl=60) as saver:
+        put(saver, {"a": "x" * 2_000_000})
+        put(saver, {"a": [1]})
+        assert len(list(saver.list(None))) == 2
+        assert len(list(saver.threads())) == 1
+        assert not list(saver.interrupts())
+        saver.copy_thread("thread", "copy")
+        saver.prune(["thread"])
+        saver.delete_for_runs(["run"])
+        saver.delete_thread("thread")
+    calls = [words for words in sent if words[0] in ("EVAL", "EVALSHA")]
+    assert len(calls) > 10
+    assert {type(word) for words in calls for word in words} == {str, bytes}
 
 
 def test_a_url_may_limit_the_connections_and_calls_wait_for_one(any_url: str, prefix: str) -> None:

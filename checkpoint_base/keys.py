@@ -76,12 +76,12 @@ def thread_key(thread_id: object) -> str:
 
 
 def checkpoint_key(checkpoint_id: object) -> str:
-    """Return a checkpoint id, checked as `thread_key` does."""
+    """Return a checkpoint id, which must be a text; otherwise checked as `thread_key` does."""
     return _checked("checkpoint_id", checkpoint_id)
 
 
 def task_key(task_id: object) -> str:
-    """Return a task id, checked as `thread_key` does."""
+    """Return a task id, which must be a text; otherwise checked as `thread_key` does."""
     return _checked("task_id", task_id)
 
 

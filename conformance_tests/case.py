@@ -37,6 +37,10 @@ class Case:
     def id(self) -> str:
         return f"{self.clause.id}-{self.name}"
 
+    @property
+    def sentence(self) -> str:
+        return self.name.replace("_", " ")
+
     def colours_for(self, capabilities: Collection[Capability]) -> tuple[Colour, ...]:
         """The colours of this case in which a saver with these capabilities can run it."""
         has = {

@@ -6,7 +6,7 @@ This module is imported to list the command, so it imports neither the suite's c
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -192,6 +192,7 @@ def _require_opening(subject: Subject) -> None:
 def _tested(subject: Subject, *, quick: bool) -> tuple[list[Result], int]:
     """Run the cases; returns their results, and how many results ``quick`` left out."""
     from conformance_tests.case import all_cases
+    from conformance_tests.runner import results_of
 
     left_out = [case for case in all_cases() if quick and case.long and not case.missing_in(subject.capabilities)]
     cases = [case for case in all_cases() if case not in left_out]
@@ -200,7 +201,7 @@ def _tested(subject: Subject, *, quick: bool) -> tuple[list[Result], int]:
         task = progress.add_task("", total=_count(cases, subject), failed="")
         for case in cases:
             progress.update(task, description=f"{case.clause.id} {case.clause.title}")
-            for result in _results(case, subject):
+            for result in results_of(case, subject):
                 results.append(result)
                 failed = sum(result.outcome == "failed" for result in results)
                 progress.update(task, advance=1, failed=f"{failed} failed" if failed else "")
@@ -211,17 +212,6 @@ def _count(cases: Collection[Case], subject: Subject) -> int:
     """How many results these cases have."""
     has = subject.capabilities
     return sum(1 if case.missing_in(has) else len(case.colours_for(has)) for case in cases)
-
-
-def _results(case: Case, subject: Subject) -> Iterator[Result]:
-    from conformance_tests.runner import Result, results_of
-
-    try:
-        yield from results_of(case, subject)
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError would end the run, perhaps with success
-        yield Result(case, None, "failed", f"{case.name.replace('_', ' ')}; ended the run by {described(error)}")
 
 
 def _progress() -> Progress:

@@ -243,10 +243,10 @@ def _failures(report: Report) -> Iterator[str]:
         yield f"<p>{_prose(each.clause.says)}</p>"
         findings: dict[tuple[str, str], list[str]] = {}
         for result in each.failures:
-            colours = findings.setdefault((result.case.name, result.finding), [])
+            colours = findings.setdefault((result.case.sentence, result.finding), [])
             colours += [str(result.colour)] if result.colour else []
-        for (name, finding), colours in findings.items():
-            yield f"<h4>{_html(_sentence(name))} {_pills(colours)}</h4>"
+        for (sentence, finding), colours in findings.items():
+            yield f"<h4>{_html(sentence)} {_pills(colours)}</h4>"
             yield f"<pre>{_finding(abridged(finding, _LONGEST))}</pre>"
         yield "</section>"
 
@@ -276,7 +276,7 @@ def _clauses(report: Report) -> Iterator[str]:
             yield "<ul>"
             for result in each.results:
                 about = f"{result.colour or ''} {result.seconds:.2f} s" if result.seconds else str(result.colour or "")
-                name = f"{_MARKS[result.outcome]} {_html(_sentence(result.case.name))}"
+                name = f"{_MARKS[result.outcome]} {_html(result.case.sentence)}"
                 yield f'<li><span class="{result.outcome}">{name}</span> <small>{about}</small></li>'
             yield "</ul></details>"
 
@@ -305,10 +305,6 @@ def _finding(text: str) -> str:
         return _html(text)
     *others, last = map(_html, parts)
     return "".join(f"<span>{part};</span>" for part in others) + f"<span>{last}</span>"
-
-
-def _sentence(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def abridged(text: str, longest: int) -> str:

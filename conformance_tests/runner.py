@@ -44,7 +44,7 @@ def run_case(case: Case, subject: Subject, colour: Colour) -> None:
     except ConformanceFailure:
         raise
     except Exception as error:
-        finding = f"{case.name.replace('_', ' ')}; raised {type(error).__name__}: {error}"
+        finding = f"{case.sentence}; raised {type(error).__name__}: {error}"
         raise ConformanceFailure(case.clause, finding) from error
 
 
@@ -96,8 +96,15 @@ def results_of(case: Case, subject: Subject) -> Iterator[Result]:
         began = time.perf_counter()
         try:
             run_case(case, subject, colour)
-        except ConformanceFailure as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:  # noqa: BLE001  # SystemExit would end the run, perhaps with success
+            found = failure.finding if isinstance(failure, ConformanceFailure) else _ending(case, failure)
             trace = "".join(traceback.format_exception(failure))
-            yield Result(case, colour, "failed", failure.finding, trace, time.perf_counter() - began)
+            yield Result(case, colour, "failed", found, trace, time.perf_counter() - began)
         else:
             yield Result(case, colour, "passed", seconds=time.perf_counter() - began)
+
+
+def _ending(case: Case, error: BaseException) -> str:
+    return f"{case.sentence}; ended the run by {type(error).__name__}: {error}"

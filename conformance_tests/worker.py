@@ -36,7 +36,9 @@ from conformance_tests.trial import Colour, Config, Factory, Handle, Subject, Tr
 
 Job: TypeAlias = dict[str, Any]
 
-KILLED = (57, -signal.SIGALRM)
+_HAS_TIMER = hasattr(signal, "setitimer")  # not on Windows
+
+KILLED = (57, -signal.SIGALRM if _HAS_TIMER else 57)
 """The exit codes of a process that killed itself as its job said: before or after the call, or during it."""
 
 PATIENCE = 60
@@ -283,6 +285,14 @@ def write(t: Trial, *, own: str, common: str, number: int, count: int, at: float
 _JOBS: dict[str, Callable[..., Any]] = {"run": run, "write": write}
 
 
+def kill_in(seconds: float) -> None:
+    """Kill this process after some time, whatever it is doing then."""
+    if _HAS_TIMER:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    else:
+        threading.Timer(seconds, os._exit, [KILLED[0]]).start()
+
+
 class _Calls:
     """Times the calls of a saver's methods, records which were acknowledged, and kills the process at one of them."""
 
@@ -327,7 +337,7 @@ class _Calls:
             if self._kill["moment"] == "before":
                 os._exit(KILLED[0])
             if self._kill["moment"] == "during":
-                signal.setitimer(signal.ITIMER_REAL, self._kill["seconds"])
+                kill_in(self._kill["seconds"])
         return number
 
     def _ended(self, method: str, number: int, config: Config, first: Any, *rest: Any, **options: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -316,6 +318,22 @@ def test_a_process_is_killed_before_during_or_after_the_call_that_its_job_names(
     never = acknowledged.pop("never")
     assert acknowledged == {"before": 1, "during": 1, "after": 2}
     assert never > 2
+
+
+WITHOUT_TIMERS = """
+import signal, time
+del signal.SIGALRM, signal.alarm, signal.setitimer, signal.ITIMER_REAL
+from conformance_tests import worker
+from conformance_tests.case import all_cases
+assert len(all_cases()) > 100
+assert worker.KILLED[1] == 57
+worker.kill_in(0.01)
+time.sleep(60)
+"""
+
+
+def test_where_a_process_has_no_timers_as_on_windows_it_kills_itself_all_the_same() -> None:
+    assert subprocess.run([sys.executable, "-c", WITHOUT_TIMERS], timeout=100).returncode == 57
 
 
 def test_what_was_acknowledged_and_is_gone_is_told_by_the_run_that_goes_on(

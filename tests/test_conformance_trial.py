@@ -312,6 +312,18 @@ def test_a_case_runs_once_in_each_declared_colour_and_says_where_it_failed() -> 
     assert len([*results_of(made(fails), Subject(Noting, EVERYTHING))]) == 3
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), asyncio.CancelledError()], ids=["exit", "cancelled"])
+def test_a_saver_that_ends_the_program_fails_its_case_and_ends_no_run(error: BaseException) -> None:
+    def ends(t: Trial) -> None:
+        raise error
+
+    results = run_all(Noting, {Capability.SYNC}, cases=[made(ends), made(lambda t: None)])
+    assert [(each.outcome, each.finding.startswith("a case; ended the run by")) for each in results] == [
+        ("failed", True),
+        ("passed", False),
+    ]
+
+
 def test_what_a_case_needs_besides_its_clause_must_be_declared_and_is_reported_even_without_long_cases() -> None:
     cases = [made(fails, needs=Capability.PRUNE, long=True), made(fails, long=True)]
     results = [*run_all(Noting, {Capability.SYNC}, cases=cases, long=False)]

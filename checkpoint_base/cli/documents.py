@@ -13,11 +13,10 @@ from checkpoint_base.cli.threads import thread_config
 from checkpoint_base.errors import UNREADABLE, SerializationError
 from checkpoint_base.keys import caller_of
 from checkpoint_base.operations import rebuilt_channels
-from checkpoint_base.paging import Listing
-from checkpoint_base.records import CheckpointRecord, ListQuery
 from checkpoint_base.retention import ended_calls
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.transport import run
+from checkpoint_base.two_stores import Directing, checkpoints_of
 
 
 def checkpoint(saver: CheckpointSaver, found: CheckpointTuple) -> dict[str, Any]:
@@ -61,12 +60,8 @@ def _placed(saver: CheckpointSaver, thread: str) -> Iterable[tuple[str, str, str
     try:
         infos = list(saver.history(thread_config(thread)))
     except SerializationError:
-        query = ListQuery(thread, contents=False)
-        listing = Listing(saver.store.list, query, lambda found: [found.record], limit=None, is_exact=True)
-        records: list[CheckpointRecord] = []
-        while listing.goes_on:
-            records += run(listing.next_page(), saver.transport)
-        return [(record.key.checkpoint_ns, record.key.checkpoint_id, record.caller_id) for record in records]
+        records = run(checkpoints_of(saver, thread), Directing())
+        return [(key.checkpoint_ns, key.checkpoint_id, record.caller_id) for key, record in records.items()]
     return [(info.checkpoint_ns, info.checkpoint_id, caller_of(info.checkpoint_ns, info.metadata)) for info in infos]
 
 

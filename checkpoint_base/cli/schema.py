@@ -10,12 +10,12 @@ from checkpoint_base.cli.rendering import Failure
 
 
 @main.command(name="schema")
-@click.argument("backend", metavar="BACKEND", type=click.Choice(["postgres"]))
+@click.argument("backend", metavar="BACKEND", type=click.Choice(["postgres"]), expose_value=False)
 @click.option(
     "--schema", "name", metavar="NAME", default="checkpoint_backends", show_default=True, help="The schema to create."
 )
 @click.option("--grant-to", "role", metavar="ROLE", help="Also let this role use what is in it.")
-def schema_command(backend: str, name: str, role: str | None) -> None:  # noqa: ARG001  # there is one so far
+def schema_command(name: str, role: str | None) -> None:
     """Print the SQL that sets a backend up.
 
     It is for an administrator, if the application may not create tables. BACKEND is postgres, the only one that needs

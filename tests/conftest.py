@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from langgraph.checkpoint.base import empty_checkpoint
 
 from checkpoint_base import SQLiteSaver
 from checkpoint_base.transport import Retrying, Transport
@@ -38,6 +39,20 @@ class CountingTransport:
 
     async def aclose(self) -> None:
         await self.inner.aclose()
+
+
+CONFIG: Any = {"configurable": {"thread_id": "thread", "checkpoint_ns": ""}}
+
+
+def put(saver: SQLiteSaver, values: dict[str, Any], config: Any = CONFIG, **metadata: Any) -> Any:
+    checkpoint: Any = empty_checkpoint()
+    versions = {channel: saver.get_next_version(None) for channel in values}
+    checkpoint.update(channel_values=values, channel_versions=versions)
+    return saver.put(config, checkpoint, {"source": "loop", "step": 1, **metadata}, versions)
+
+
+def config_of(thread_id: object, **entries: object) -> Any:
+    return {"configurable": {"thread_id": thread_id, **entries}}
 
 
 def counted(saver: SQLiteSaver) -> CountingTransport:

@@ -11,7 +11,7 @@ import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_base import SQLiteSaver
-from tests.test_saver import CONFIG, config_of, put
+from tests.conftest import CONFIG, config_of, put
 
 
 class TimeLimit(Exception):

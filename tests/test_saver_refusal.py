@@ -25,7 +25,7 @@ from checkpoint_base import (
     open_saver,
 )
 from checkpoint_base.records import Order
-from tests.test_saver import CONFIG, config_of, put
+from tests.conftest import CONFIG, config_of, put
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ from checkpoint_s3 import writing
 from conformance_tests import graphs
 from tests.conftest import CountingTransport, counted
 from tests.faults.backends import BACKENDS, Backend, Servers
-from tests.test_saver import put_chain
+from tests.test_removing import put_chain
 from tests.test_size import chat_file
 
 THREAD: Any = {"configurable": {"thread_id": "t"}}

@@ -37,8 +37,8 @@ class S3Saver(CheckpointSaver):
     Args:
         bucket: an existing bucket.
         prefix: what every key begins with. Several savers may share a bucket, each with its own prefix.
-        client: a boto3 client to use, from any number of threads at once; it is never closed. It should not retry on
-            its own, because the time it takes counts towards ``grace``.
+        client: a boto3 client to use, from any number of threads at once; it is never closed, and cannot be used after
+            a fork. It should not retry on its own, because the time it takes counts towards ``grace``.
         session: the boto3 session to make a client from, instead of one that finds credentials and region by itself.
         endpoint_url: the endpoint of a store other than AWS.
         region_name: the bucket's region, unless boto3 finds it.

@@ -12,8 +12,8 @@ from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, refuse_rest, seconds, split_url, take_options, text
 from checkpoint_s3.connections import GivenClient, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
+from checkpoint_s3.memory import LEASE
 from checkpoint_s3.store import S3Store
-from checkpoint_s3.survey import LEASE
 from checkpoint_s3.transport import S3Transport
 
 GRACE_SECONDS = 120.0

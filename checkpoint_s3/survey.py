@@ -13,7 +13,7 @@ from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, read_ledger
 from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, grouped, objects
 from checkpoint_s3.layout import Keys, id_segment, segment_text, thread_segment
-from checkpoint_s3.memory import Memory, Thread
+from checkpoint_s3.memory import LEASE, Memory, Thread
 from checkpoint_s3.transport import PAGE, Batch, Entry, Found, Get, List, Page, Put
 
 LISTING_SECONDS = 60
@@ -24,9 +24,6 @@ JUST_NOW_SECONDS = 5
 
 NEWEST = 32
 """Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
-
-LEASE = 1 / 6
-"""The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -91,17 +88,9 @@ class Surveyor:
             CorruptCheckpoint: the ledger cannot be read, and ``accept_damaged`` is false.
             SchemaMismatch: it has a later format.
         """
-        thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, accept_damaged=accept_damaged)
-        if asked_at >= thread.asked_at and not state.is_damaged:
-            if state.ledger.nonce != thread.nonce:
-                if asked_at >= thread.asked_at + self.grace:
-                    # What was removed since the last look may already be deleted, and no longer be in the ledger.
-                    self.memory.forget(thread_id)
-                self.memory.hide(thread_id, state.ledger.unseen)
-            thread.nonce = state.ledger.nonce
-            thread.asked_at = asked_at
-            thread.fresh_until = asked_at + self.grace * LEASE
+        if not state.is_damaged:
+            self.memory.renew(thread_id, state.ledger, asked_at, self.grace)
         return state
 
     def state(self, thread_id: str) -> Operation[State]:
@@ -115,7 +104,7 @@ class Surveyor:
             yield from self.state(thread_id)
 
     def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
-        """Whether something may have been deleted physically since a thread was as ``known``, a copy of what it was.
+        """Whether something may have been deleted physically since a thread was as ``known`` (see `Memory.known`).
 
         A process may be suspended at any time, and a request may be repeated for a while. This rarely takes a request.
         """

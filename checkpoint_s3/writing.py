@@ -66,7 +66,7 @@ class Writer:
                 return Missing(parent=True)
         else:
             yield from surveyor.renew(key.thread_id)
-        known = replace(memory.thread(key.thread_id))
+        known = memory.known(key.thread_id)
         brought = {**memory.drafts(key.namespace), **chunks}
         base = yield from self._base(checkpoint, values, brought, unchanged)
         planned = plan(checkpoint, values, brought, unchanged, base)

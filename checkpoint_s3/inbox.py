@@ -28,7 +28,7 @@ from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, growing, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
-from checkpoint_s3.survey import State, Surveyor, entries_of
+from checkpoint_s3.survey import State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.vanished import Changed
 
@@ -121,11 +121,11 @@ class Inbox:
     A marker that is older than the grace period and has no question is taken to be left over from a crash.
 
     Args:
-        surveyor, reader: what the store lists and reads with.
+        reader: what the store reads with; its surveyor is what it lists with.
     """
 
-    def __init__(self, surveyor: Surveyor, reader: Reader) -> None:
-        self._surveyor = surveyor
+    def __init__(self, reader: Reader) -> None:
+        self._surveyor = reader.surveyor
         self._reader = reader
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:

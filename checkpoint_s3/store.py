@@ -53,13 +53,12 @@ class S3Store(CheckpointStore):
 
     def __init__(self, transport: S3Transport, prefix: str, grace: float) -> None:
         self._transport = transport
-        keys, memories = Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory)
-        self._surveyor = Surveyor(keys, memories, grace)
-        self._reader = Reader(keys, memories)
-        self._inbox = Inbox(self._surveyor, self._reader)
-        self._remover = Remover(self._surveyor, self._reader, self._inbox)
-        self._writer = Writer(self._surveyor, self._reader, self._inbox, self._remover)
-        self._copier = Copier(self._surveyor, self._reader, self._inbox, self._remover)
+        self._surveyor = Surveyor(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
+        self._reader = Reader(self._surveyor)
+        self._inbox = Inbox(self._reader)
+        self._remover = Remover(self._reader, self._inbox)
+        self._writer = Writer(self._reader, self._inbox, self._remover)
+        self._copier = Copier(self._reader, self._inbox, self._remover)
 
     @property
     def transport(self) -> S3Transport:
@@ -170,7 +169,7 @@ class S3Store(CheckpointStore):
 
     @again_if_vanished
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return follow(self._surveyor, self._reader, key, checkpoint_id, channels)
+        return follow(self._reader, key, checkpoint_id, channels)
 
     @again_if_vanished
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:

@@ -34,7 +34,7 @@ def saver(moto_url: str) -> Iterator[S3Saver]:
 
 def remembered(saver: S3Saver) -> tuple[int, int, int]:
     """How many threads and namespaces, and how many bytes."""
-    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
+    threads = saver.store._surveyor.memory._threads  # type: ignore[attr-defined]
     spaces = [space for thread in threads.values() for space in thread.spaces.values()]
     return len(threads), len(spaces), sum(space.size for space in spaces)
 
@@ -123,7 +123,7 @@ def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
     for thread in range(12):
         for number in range(1, memory.SNAPSHOTS + 1):
             put(saver, number, {"x": os.urandom(100_000)}, thread=f"thread {thread}")
-    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
+    threads = saver.store._surveyor.memory._threads  # type: ignore[attr-defined]
     chunks = {
         id(chunk): len(chunk.body)
         for thread in threads.values()

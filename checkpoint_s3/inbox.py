@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, repeat
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
@@ -26,7 +25,7 @@ from checkpoint_s3.format import read_writes
 from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
-from checkpoint_s3.reader import Reader, growing, read_all_writes
+from checkpoint_s3.reader import Reader, candidates, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
 from checkpoint_s3.survey import State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
@@ -159,12 +158,7 @@ class Inbox:
         ]
         positions.sort(reverse=query.order == "newest")
         page: list[ThreadRecord] = []
-        rest = iter(positions)
-        at_once = growing() if query.terms else repeat(0)
-        while (room := query.limit - len(page)) > 0:
-            some = [*islice(rest, max(room, next(at_once)))]
-            if not some:
-                break
+        for some in candidates(positions, page, query):
             found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some], room=0)
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint, damage
-from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
+from checkpoint_base.records import Chunk, ChunkId, InboxQuery, ListQuery, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     HEAD_BYTES,
@@ -24,6 +26,8 @@ from checkpoint_s3.stack import missing_chunks, snapshot_of
 from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Found, Get
 from checkpoint_s3.vanished import Vanished
+
+T = TypeVar("T")
 
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
@@ -233,9 +237,13 @@ def read_all_writes(
     return list(writes.values()), chunks
 
 
-def growing() -> Iterator[int]:
-    """How many candidates to look at together until enough match: more each time, as matches turn out to be rare."""
-    size = 16
-    while True:
-        yield size
+def candidates(all_: Iterable[T], page: Sized, query: ListQuery | InboxQuery) -> Iterator[Sequence[T]]:
+    """Those to look at together for a page, then the next ones, until the caller has filled ``page`` or none are left.
+
+    If the query has terms, they are more each time, as matches turn out to be rare.
+    """
+    rest = iter(all_)
+    size = 16 if query.terms else 0
+    while (room := query.limit - len(page)) > 0 and (some := [*islice(rest, max(room, size))]):
+        yield some
         size = min(4 * size, 1024)

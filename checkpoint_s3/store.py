@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice, repeat
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -34,7 +33,7 @@ from checkpoint_s3.groups import Group
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import Keys, segment_text
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, growing
+from checkpoint_s3.reader import Reader, candidates
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import List, S3Transport
@@ -98,11 +97,7 @@ class S3Store(CheckpointStore):
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
-        at_once = growing() if query.terms else repeat(0)
-        while (room := query.limit - len(page)) > 0:
-            some = [*islice(wanted, max(room, next(at_once)))]
-            if not some:
-                break
+        for some in candidates(wanted, page, query):
             if query.terms or not query.contents:
                 heads = yield from self._reader.heads([group.existing for group in some])
                 matching = [
@@ -110,14 +105,15 @@ class S3Store(CheckpointStore):
                     for group, head in zip(some, heads, strict=True)
                     if has_terms(head.record.terms, query.terms)
                 ]
+                matching = matching[: query.limit - len(page)]
                 if not query.contents:
-                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
+                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]
                     continue
-                some = [group for group, _ in matching[:room]]
+                some = [group for group, _ in matching]
             page += yield from self._reader.contents(some)
         return page
 
-    def _listing(self, query: ListQuery) -> Operation[Iterator[Group]]:
+    def _listing(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """The visible checkpoints that match a query except for its terms, in its order."""
         surveyed = yield from self._surveyed(query)
         visible = [group for group in surveyed if group.visible]
@@ -145,7 +141,7 @@ class S3Store(CheckpointStore):
             ):
                 found.append((position, group))
         found.sort(key=itemgetter(0), reverse=True)
-        return iter([group for _, group in found])
+        return [group for _, group in found]
 
     def _surveyed(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """Checkpoints among which are those of a page: all that match, or enough of the first."""

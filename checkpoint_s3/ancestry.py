@@ -12,7 +12,6 @@ from checkpoint_s3.format import Head, Items
 from checkpoint_s3.groups import Group
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.stack import missing_chunks
-from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import List
 
 FIRST_HEADS = 16
@@ -29,10 +28,10 @@ class _Ancestor:
 
 
 def follow(
-    surveyor: Surveyor, reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
+    reader: Reader, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]
 ) -> Operation[Ancestry]:
     """`CheckpointStore.ancestry`."""
-    listed = yield from surveyor.first_groups(key.thread_id, List(surveyor.keys.space(key)))
+    listed = yield from reader.surveyor.first_groups(key.thread_id, List(reader.surveyor.keys.space(key)))
     groups = {group.checkpoint_id: group for group in listed if group.checkpoint is not None}  # newest first
     if checkpoint_id is None:
         checkpoint_id = next((id_ for id_, group in groups.items() if group.visible), None)

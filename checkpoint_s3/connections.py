@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +17,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.utils import parse_timestamp
 
+from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.per_process import MadeOnce, PerProcess
 from checkpoint_base.transport import Closable
 
@@ -78,9 +80,10 @@ class OwnClients(Clients):
 
 
 class GivenClient(Clients):
-    """A client of the user's, which stays open."""
+    """A client that the user made, in this process; it stays open."""
 
     def __init__(self, client: Any) -> None:
+        self._process = os.getpid()
         config = client.meta.config
         self.connections = config.max_pool_connections
         self.timeout = max(inf if each is None else each for each in (config.connect_timeout, config.read_timeout))
@@ -88,6 +91,11 @@ class GivenClient(Clients):
 
     def get(self) -> Any:
         self._check_open()
+        if os.getpid() != self._process:  # on a shared connection, one process may read what the other has asked for
+            raise UnsupportedOperation(
+                "the given client was made before this process was forked: make another client and saver in each "
+                "process, or leave client= out, and the saver makes a client for each"
+            )
         return self._client
 
 

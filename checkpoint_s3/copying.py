@@ -24,7 +24,7 @@ from checkpoint_s3.layout import CheckpointName, Label, space_segment
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
-from checkpoint_s3.survey import State, Surveyor
+from checkpoint_s3.survey import State
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished
 
@@ -98,13 +98,13 @@ class Copier:
     """Copies threads.
 
     Args:
-        surveyor, reader: what the store lists and reads with.
+        reader: what the store reads with; its surveyor is what it lists with.
         inbox: marks waiting tasks in the target.
         remover: changes the target's ledger.
     """
 
-    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox, remover: Remover) -> None:
-        self._surveyor = surveyor
+    def __init__(self, reader: Reader, inbox: Inbox, remover: Remover) -> None:
+        self._surveyor = reader.surveyor
         self._reader = reader
         self._inbox = inbox
         self._remover = remover

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, repeat
 
 from checkpoint_base.errors import CorruptCheckpoint
 from checkpoint_base.keys import CheckpointKey
@@ -26,9 +25,9 @@ from checkpoint_s3.format import read_writes
 from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
-from checkpoint_s3.reader import Reader, growing, read_all_writes
+from checkpoint_s3.reader import Reader, candidates, read_all_writes
 from checkpoint_s3.stack import closure, missing_chunks
-from checkpoint_s3.survey import State, Surveyor, entries_of
+from checkpoint_s3.survey import State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.vanished import Changed
 
@@ -121,11 +120,11 @@ class Inbox:
     A marker that is older than the grace period and has no question is taken to be left over from a crash.
 
     Args:
-        surveyor, reader: what the store lists and reads with.
+        reader: what the store reads with; its surveyor is what it lists with.
     """
 
-    def __init__(self, surveyor: Surveyor, reader: Reader) -> None:
-        self._surveyor = surveyor
+    def __init__(self, reader: Reader) -> None:
+        self._surveyor = reader.surveyor
         self._reader = reader
 
     def marker(self, key: CheckpointKey, task_id: str) -> Put:
@@ -159,12 +158,7 @@ class Inbox:
         ]
         positions.sort(reverse=query.order == "newest")
         page: list[ThreadRecord] = []
-        rest = iter(positions)
-        at_once = growing() if query.terms else repeat(0)
-        while (room := query.limit - len(page)) > 0:
-            some = [*islice(rest, max(room, next(at_once)))]
-            if not some:
-                break
+        for some in candidates(positions, page, query):
             found = yield from self._latest([listed[thread_id] for _, thread_id, _ in some], room=0)
             for updated_at, thread_id, created_at in some:
                 latest = found.get(thread_id)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Generic, TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import Chunk, ChunkId
-from checkpoint_s3.format import Head, checkpoint_digest, chunk_size
+from checkpoint_s3.format import Head, Ledger, checkpoint_digest, chunk_size
 from checkpoint_s3.stack import Snapshot
 
 K = TypeVar("K")
@@ -24,6 +24,9 @@ WRITE_TIMES = 16384
 THREADS = 4096
 SPACES = 4096
 """The most namespaces that are remembered, however little they hold. Those that were used last stay."""
+
+LEASE = 1 / 6
+"""The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,13 @@ class Space:
         # The last checkpoints share their older objects, unless each step has replaced everything.
         segments = {id(segment): segment.size for known in self.snapshots.values() for segment in known.segments}
         return self.draft_bytes + sum(segments.values())
+
+    def forget(self, hidden: frozenset[bytes]) -> None:
+        """Forget which writes are stored, and the checkpoints with these digests."""
+        self.written.clear()
+        going = [id_ for id_, known in self.snapshots.items() if checkpoint_digest(known.name.text()) in hidden]
+        for id_ in going:
+            del self.snapshots[id_]
 
 
 @dataclass(slots=True)
@@ -113,32 +123,36 @@ class Memory:
 
     def thread(self, thread_id: str) -> Thread:
         with self._lock:
-            thread = self._threads.setdefault(thread_id, Thread())
-            self._threads.move_to_end(thread_id)
-            if len(self._threads) > THREADS:
-                self._forget_spaces(*self._threads.popitem(last=False))
-            return thread
+            return self._thread(thread_id)
 
-    def forget(self, thread_id: str) -> None:
-        """Forget all checkpoints and writes of a thread."""
+    def known(self, thread_id: str) -> Thread:
+        """A copy of what a thread's ledger has told so far. Its ``spaces`` are those of the thread."""
         with self._lock:
-            if thread := self._threads.get(thread_id):
-                self._forget_spaces(thread_id, thread)
+            return replace(self._thread(thread_id))
 
-    def hide(self, thread_id: str, unseen: frozenset[bytes]) -> None:
-        """Forget what a thread's ledger hides."""
-        thread = self.thread(thread_id)
+    def renew(self, thread_id: str, ledger: Ledger, asked_at: float, grace: float) -> None:
+        """Take in a thread's ledger, and forget what it hides, unless one that was asked for later is known already.
+
+        Answers may arrive in any order, at several callers at once: each is taken in as a whole.
+
+        Args:
+            thread_id: the thread.
+            ledger: its ledger.
+            asked_at: when the ledger was asked for.
+            grace: seconds for which hidden objects stay stored.
+        """
         with self._lock:
-            thread.unseen = unseen
-            for space in thread.spaces.values():
-                space.written.clear()
-                hidden = [
-                    id_
-                    for id_, snapshot in space.snapshots.items()
-                    if checkpoint_digest(snapshot.name.text()) in unseen
-                ]
-                for id_ in hidden:
-                    del space.snapshots[id_]
+            thread = self._thread(thread_id)
+            if asked_at < thread.asked_at:
+                return
+            if ledger.nonce != thread.nonce:
+                if asked_at >= thread.asked_at + grace:
+                    # What was removed since the last look may already be deleted, and no longer be in the ledger.
+                    self._forget_spaces(thread_id, thread)
+                thread.nonce, thread.unseen = ledger.nonce, ledger.unseen
+                for space in thread.spaces.values():
+                    space.forget(thread.unseen)
+            thread.asked_at, thread.fresh_until = asked_at, asked_at + grace * LEASE
 
     def snapshot(self, key: CheckpointKey) -> Snapshot | None:
         space = self.thread(key.thread_id).spaces.get(key.checkpoint_ns)
@@ -185,6 +199,14 @@ class Memory:
         space = self.space(key)
         with self._lock:
             return dict(space.drafts)
+
+    def _thread(self, thread_id: str) -> Thread:
+        """What is remembered of a thread, which now was used last; the lock is held."""
+        thread = self._threads.setdefault(thread_id, Thread())
+        self._threads.move_to_end(thread_id)
+        if len(self._threads) > THREADS:
+            self._forget_spaces(*self._threads.popitem(last=False))
+        return thread
 
     def _weigh(self, key: NamespaceKey) -> None:
         """Note a namespace's size, and that it was just used. Forget the least recently used ones beyond the limits."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 from checkpoint_base.errors import CorruptCheckpoint, damage
-from checkpoint_base.per_process import PerProcess
-from checkpoint_base.records import Chunk, ChunkId, StoredCheckpoint, WriteRecord
+from checkpoint_base.records import Chunk, ChunkId, InboxQuery, ListQuery, StoredCheckpoint, WriteRecord
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     HEAD_BYTES,
@@ -20,12 +21,13 @@ from checkpoint_s3.format import (
     read_writes_place,
 )
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
-from checkpoint_s3.layout import Keys, segment_text
-from checkpoint_s3.memory import Memory
+from checkpoint_s3.layout import segment_text
 from checkpoint_s3.stack import missing_chunks, snapshot_of
-from checkpoint_s3.survey import State
+from checkpoint_s3.survey import State, Surveyor
 from checkpoint_s3.transport import Batch, Found, Get
 from checkpoint_s3.vanished import Vanished
+
+T = TypeVar("T")
 
 LATEST_SECONDS = 2.0
 """Writes stored within this time before a thread's last object are read, for the times that their writers noted."""
@@ -36,16 +38,10 @@ class Reader:
     """Reads objects from one bucket below one prefix.
 
     Args:
-        keys: the keys below the prefix.
-        memories: what each process knows of threads.
+        surveyor: finds them, and has what the process remembers of them.
     """
 
-    keys: Keys
-    memories: PerProcess[Memory]
-
-    @property
-    def memory(self) -> Memory:
-        return self.memories.get()
+    surveyor: Surveyor
 
     def heads(self, checkpoints: Sequence[CheckpointObject]) -> Operation[Sequence[Head]]:
         """The heads of checkpoints, in the same order.
@@ -54,7 +50,7 @@ class Reader:
             CorruptCheckpoint: one cannot be read; those that can are remembered.
             SchemaMismatch: one has a later format.
         """
-        known = self.memory.heads.known(each.key for each in checkpoints)
+        known = self.surveyor.memory.heads.known(each.key for each in checkpoints)
         unknown = {each.key: each for each in checkpoints if each.key not in known}
         bodies = yield from self.beginnings([*unknown])
         first: CorruptCheckpoint | None = None
@@ -63,7 +59,7 @@ class Reader:
                 known[key] = read_head(body, each.checkpoint_key)
             except CorruptCheckpoint as error:
                 first = first or error
-        self.memory.heads.remember(known)
+        self.surveyor.memory.heads.remember(known)
         if first is not None:
             raise first
         return [known[each.key] for each in checkpoints]
@@ -100,7 +96,8 @@ class Reader:
 
         With ``remember``, the next checkpoint can be stored on top of each without reading it again.
         """
-        nonces = {group.thread_id: self.memory.thread(group.thread_id).nonce for group in groups} if remember else {}
+        memory = self.surveyor.memory
+        nonces = {group.thread_id: memory.thread(group.thread_id).nonce for group in groups} if remember else {}
         keys: dict[str, None] = {}
         for group in groups:
             keys.update(dict.fromkeys(group.existing.state_keys))
@@ -121,7 +118,7 @@ class Reader:
             for group, stored in zip(groups, found, strict=True):
                 held = [items[key] for key in group.existing.state_keys]
                 snapshot = snapshot_of(group.existing.parsed, held, stored)
-                self.memory.remember(stored.record.key, snapshot, nonces[group.thread_id])
+                memory.remember(stored.record.key, snapshot, nonces[group.thread_id])
         return found
 
     def replaced(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
@@ -170,7 +167,7 @@ class Reader:
 
     def _noted_times(self, objects_: Sequence[WritesObject]) -> Operation[Mapping[tuple[str, str], int]]:
         """When each object's latest write was made, as its writer noted it, by key and ETag."""
-        known = self.memory.write_times.known((each.key, each.etag) for each in objects_)
+        known = self.surveyor.memory.write_times.known((each.key, each.etag) for each in objects_)
         unknown = [each for each in objects_ if (each.key, each.etag) not in known]
         bodies = yield from self.beginnings([each.key for each in unknown])
         for each, body in zip(unknown, bodies, strict=True):
@@ -178,7 +175,7 @@ class Reader:
                 known[each.key, each.etag] = read_writes_place(body, each.name)[2]
             except CorruptCheckpoint:
                 known[each.key, each.etag] = int(each.modified * 1_000_000)
-        self.memory.write_times.remember(known)
+        self.surveyor.memory.write_times.remember(known)
         return known
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
@@ -189,7 +186,7 @@ class Reader:
 
     def named(self, key: str) -> str:
         """An object of a thread, for a message. A very long id of a thread cannot be told from a key."""
-        thread_id = segment_text(key.removeprefix(self.keys.folders).partition("/")[0])
+        thread_id = segment_text(key.removeprefix(self.surveyor.keys.folders).partition("/")[0])
         return f"object {key!r}" if thread_id is None else f"object {key!r} of thread {thread_id!r}"
 
     def _there(self, found: Found | None, key: str) -> bytes:
@@ -240,9 +237,13 @@ def read_all_writes(
     return list(writes.values()), chunks
 
 
-def growing() -> Iterator[int]:
-    """How many candidates to look at together until enough match: more each time, as matches turn out to be rare."""
-    size = 16
-    while True:
-        yield size
+def candidates(all_: Iterable[T], page: Sized, query: ListQuery | InboxQuery) -> Iterator[Sequence[T]]:
+    """Those to look at together for a page, then the next ones, until the caller has filled ``page`` or none are left.
+
+    If the query has terms, they are more each time, as matches turn out to be rare.
+    """
+    rest = iter(all_)
+    size = 16 if query.terms else 0
+    while (room := query.limit - len(page)) > 0 and (some := [*islice(rest, max(room, size))]):
+        yield some
         size = min(4 * size, 1024)

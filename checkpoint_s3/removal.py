@@ -17,7 +17,7 @@ from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest, space_segment
 from checkpoint_s3.reader import Reader
-from checkpoint_s3.survey import State, Surveyor
+from checkpoint_s3.survey import State
 from checkpoint_s3.together import together
 from checkpoint_s3.transport import Batch, Delete, Entry, List, Page, Put
 from checkpoint_s3.vanished import Vanished
@@ -47,15 +47,15 @@ class Remover:
     """Hides objects of threads, and deletes them later.
 
     Args:
-        surveyor, reader: what the store lists and reads with.
+        reader: what the store reads with; its surveyor is what it lists with.
         inbox: marks waiting tasks when a removal makes an older checkpoint the latest.
     """
 
-    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox) -> None:
-        self._surveyor = surveyor
+    def __init__(self, reader: Reader, inbox: Inbox) -> None:
+        self._surveyor = reader.surveyor
         self._reader = reader
         self._inbox = inbox
-        self._delay = surveyor.grace + min(surveyor.grace, CHANGING_SECONDS)
+        self._delay = self._surveyor.grace + min(self._surveyor.grace, CHANGING_SECONDS)
         """How many seconds lie between the time that a removal records and the deletion of its objects, at least."""
 
     # Removing

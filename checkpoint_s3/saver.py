@@ -12,8 +12,8 @@ from checkpoint_base.saver import CheckpointSaver, SaverOptions
 from checkpoint_base.urls import OptionReader, refuse_rest, seconds, split_url, take_options, text
 from checkpoint_s3.connections import GivenClient, OwnClients
 from checkpoint_s3.layout import MAX_PREFIX_BYTES
+from checkpoint_s3.memory import LEASE
 from checkpoint_s3.store import S3Store
-from checkpoint_s3.survey import LEASE
 from checkpoint_s3.transport import S3Transport
 
 GRACE_SECONDS = 120.0
@@ -37,8 +37,8 @@ class S3Saver(CheckpointSaver):
     Args:
         bucket: an existing bucket.
         prefix: what every key begins with. Several savers may share a bucket, each with its own prefix.
-        client: a boto3 client to use, from any number of threads at once; it is never closed. It should not retry on
-            its own, because the time it takes counts towards ``grace``.
+        client: a boto3 client to use, from any number of threads at once; it is never closed, and cannot be used after
+            a fork. It should not retry on its own, because the time it takes counts towards ``grace``.
         session: the boto3 session to make a client from, instead of one that finds credentials and region by itself.
         endpoint_url: the endpoint of a store other than AWS.
         region_name: the bucket's region, unless boto3 finds it.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice, repeat
+from collections.abc import Collection, Mapping, Sequence
 from operator import itemgetter
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
@@ -34,7 +33,7 @@ from checkpoint_s3.groups import Group
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import Keys, segment_text
 from checkpoint_s3.memory import Memory
-from checkpoint_s3.reader import Reader, growing
+from checkpoint_s3.reader import Reader, candidates
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.survey import Surveyor
 from checkpoint_s3.transport import List, S3Transport
@@ -53,13 +52,12 @@ class S3Store(CheckpointStore):
 
     def __init__(self, transport: S3Transport, prefix: str, grace: float) -> None:
         self._transport = transport
-        keys, memories = Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory)
-        self._surveyor = Surveyor(keys, memories, grace)
-        self._reader = Reader(keys, memories)
-        self._inbox = Inbox(self._surveyor, self._reader)
-        self._remover = Remover(self._surveyor, self._reader, self._inbox)
-        self._writer = Writer(self._surveyor, self._reader, self._inbox, self._remover)
-        self._copier = Copier(self._surveyor, self._reader, self._inbox, self._remover)
+        self._surveyor = Surveyor(Keys(f"{prefix}/" if prefix else ""), PerProcess(Memory), grace)
+        self._reader = Reader(self._surveyor)
+        self._inbox = Inbox(self._reader)
+        self._remover = Remover(self._reader, self._inbox)
+        self._writer = Writer(self._reader, self._inbox, self._remover)
+        self._copier = Copier(self._reader, self._inbox, self._remover)
 
     @property
     def transport(self) -> S3Transport:
@@ -99,11 +97,7 @@ class S3Store(CheckpointStore):
     def list(self, query: ListQuery) -> Operation[Sequence[StoredCheckpoint]]:
         wanted = yield from self._listing(query)
         page: list[StoredCheckpoint] = []
-        at_once = growing() if query.terms else repeat(0)
-        while (room := query.limit - len(page)) > 0:
-            some = [*islice(wanted, max(room, next(at_once)))]
-            if not some:
-                break
+        for some in candidates(wanted, page, query):
             if query.terms or not query.contents:
                 heads = yield from self._reader.heads([group.existing for group in some])
                 matching = [
@@ -111,14 +105,15 @@ class S3Store(CheckpointStore):
                     for group, head in zip(some, heads, strict=True)
                     if has_terms(head.record.terms, query.terms)
                 ]
+                matching = matching[: query.limit - len(page)]
                 if not query.contents:
-                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching[:room]]
+                    page += [StoredCheckpoint(record, {}, (), {}) for _, record in matching]
                     continue
-                some = [group for group, _ in matching[:room]]
+                some = [group for group, _ in matching]
             page += yield from self._reader.contents(some)
         return page
 
-    def _listing(self, query: ListQuery) -> Operation[Iterator[Group]]:
+    def _listing(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """The visible checkpoints that match a query except for its terms, in its order."""
         surveyed = yield from self._surveyed(query)
         visible = [group for group in surveyed if group.visible]
@@ -146,7 +141,7 @@ class S3Store(CheckpointStore):
             ):
                 found.append((position, group))
         found.sort(key=itemgetter(0), reverse=True)
-        return iter([group for _, group in found])
+        return [group for _, group in found]
 
     def _surveyed(self, query: ListQuery) -> Operation[Sequence[Group]]:
         """Checkpoints among which are those of a page: all that match, or enough of the first."""
@@ -170,7 +165,7 @@ class S3Store(CheckpointStore):
 
     @again_if_vanished
     def ancestry(self, key: NamespaceKey, checkpoint_id: str | None, channels: Collection[str]) -> Operation[Ancestry]:
-        return follow(self._surveyor, self._reader, key, checkpoint_id, channels)
+        return follow(self._reader, key, checkpoint_id, channels)
 
     @again_if_vanished
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:

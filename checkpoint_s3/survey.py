@@ -13,7 +13,7 @@ from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Ledger, read_ledger
 from checkpoint_s3.groups import CheckpointObject, Group, ThreadObject, grouped, objects
 from checkpoint_s3.layout import Keys, id_segment, segment_text, thread_segment
-from checkpoint_s3.memory import Memory, Thread
+from checkpoint_s3.memory import LEASE, Memory, Thread
 from checkpoint_s3.transport import PAGE, Batch, Entry, Found, Get, List, Page, Put
 
 LISTING_SECONDS = 60
@@ -24,9 +24,6 @@ JUST_NOW_SECONDS = 5
 
 NEWEST = 32
 """Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
-
-LEASE = 1 / 6
-"""The part of the grace period for which what is known of a thread is relied on. The rest is for requests to arrive."""
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -91,17 +88,9 @@ class Surveyor:
             CorruptCheckpoint: the ledger cannot be read, and ``accept_damaged`` is false.
             SchemaMismatch: it has a later format.
         """
-        thread = self.memory.thread(thread_id)
         state = _state(thread_id, found, accept_damaged=accept_damaged)
-        if asked_at >= thread.asked_at and not state.is_damaged:
-            if state.ledger.nonce != thread.nonce:
-                if asked_at >= thread.asked_at + self.grace:
-                    # What was removed since the last look may already be deleted, and no longer be in the ledger.
-                    self.memory.forget(thread_id)
-                self.memory.hide(thread_id, state.ledger.unseen)
-            thread.nonce = state.ledger.nonce
-            thread.asked_at = asked_at
-            thread.fresh_until = asked_at + self.grace * LEASE
+        if not state.is_damaged:
+            self.memory.renew(thread_id, state.ledger, asked_at, self.grace)
         return state
 
     def state(self, thread_id: str) -> Operation[State]:
@@ -115,7 +104,7 @@ class Surveyor:
             yield from self.state(thread_id)
 
     def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
-        """Whether something may have been deleted physically since a thread was as ``known``, a copy of what it was.
+        """Whether something may have been deleted physically since a thread was as ``known`` (see `Memory.known`).
 
         A process may be suspended at any time, and a request may be repeated for a while. This rarely takes a request.
         """
@@ -167,11 +156,25 @@ class Surveyor:
             newest = next((group for group in groups if group.checkpoints), None)
             if state.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
-        if self._may_have_part_of_a_copy(thread_id, [page], asked_at):
-            latest = yield Get(self.keys.ledger(thread_id))
-            if _etag(latest) != state.etag:
-                return (yield from self._first_page(thread_id, call))
+        if (yield from self._outdated({thread_id: (state, [page])}, asked_at)):
+            return (yield from self._first_page(thread_id, call))
         return state, page
+
+    def _outdated(self, listed: Mapping[str, tuple[State, Sequence[Page]]], asked_at: float) -> Operation[list[str]]:
+        """The threads that must be listed again, because a copy may have begun after their ledgers were asked for.
+
+        ``listed`` has the state and the listing of each thread by its id. This rarely takes a request.
+        """
+        doubtful = [
+            thread_id
+            for thread_id, (_, pages) in listed.items()
+            if self._may_have_part_of_a_copy(thread_id, pages, asked_at)
+        ]
+        if not doubtful:
+            return []
+        latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
+        etags = [found.etag if found else None for found in latest]
+        return [thread_id for thread_id, etag in zip(doubtful, etags, strict=True) if etag != listed[thread_id][0].etag]
 
     def _may_have_part_of_a_copy(self, thread_id: str, pages: Iterable[Page], asked_at: float) -> bool:
         """Whether a listing may show what a copy has stored since the ledger was asked for, which hides it by now.
@@ -212,19 +215,14 @@ class Surveyor:
         ]
         # After the ledgers, because a copy is complete before its ledger reveals it.
         listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
-        surveyed = {}
-        doubtful = {}
-        for thread_id, state, pages in zip(thread_ids, states, listed, strict=True):
-            groups = grouped(self.objects(thread_id, pages), state.ledger)
-            surveyed[thread_id] = replace(state, now=pages[0].now), groups
-            if self._may_have_part_of_a_copy(thread_id, pages, asked_at):
-                doubtful[thread_id] = state.etag
-        if doubtful:
-            latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
-            changed = [id_ for (id_, etag), now in zip(doubtful.items(), latest, strict=True) if _etag(now) != etag]
-            if changed:
-                again = yield from self.survey(changed, accept_damaged=accept_damaged)
-                surveyed |= dict(zip(changed, again, strict=True))
+        threads = dict(zip(thread_ids, zip(states, listed, strict=True), strict=True))
+        surveyed = {
+            thread_id: (replace(state, now=pages[0].now), grouped(self.objects(thread_id, pages), state.ledger))
+            for thread_id, (state, pages) in threads.items()
+        }
+        if outdated := (yield from self._outdated(threads, asked_at)):
+            again = yield from self.survey(outdated, accept_damaged=accept_damaged)
+            surveyed |= dict(zip(outdated, again, strict=True))
         return [surveyed[thread_id] for thread_id in thread_ids]
 
     def survey_newest(self, thread_id: str, below: str | None, enough: int) -> Operation[Sequence[Group]]:
@@ -243,10 +241,8 @@ class Surveyor:
         else:  # other namespaces come first
             ((_, groups),) = yield from self.survey([thread_id])
             return groups
-        if self._may_have_part_of_a_copy(thread_id, pages, asked_at):
-            latest = yield Get(self.keys.ledger(thread_id))
-            if _etag(latest) != state.etag:
-                ((_, groups),) = yield from self.survey([thread_id])
+        if (yield from self._outdated({thread_id: (state, pages)}, asked_at)):
+            ((_, groups),) = yield from self.survey([thread_id])
         return groups
 
     def _newest_of_root(
@@ -330,10 +326,6 @@ def _state(thread_id: str, found: Found | None, *, accept_damaged: bool) -> Stat
             raise
         return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
     return State(ledger, found.etag, found.age, found.now)
-
-
-def _etag(found: Found | None) -> str | None:
-    return found.etag if found else None
 
 
 def _may_have(found: Iterable[ThreadObject], enough: int) -> bool:

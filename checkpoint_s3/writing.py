@@ -25,7 +25,7 @@ from checkpoint_s3.layout import CheckpointName, Kind, Label, WritesName, label_
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, missing_chunks, plan
-from checkpoint_s3.survey import JUST_NOW_SECONDS, Surveyor
+from checkpoint_s3.survey import JUST_NOW_SECONDS
 from checkpoint_s3.transport import Batch, Put
 from checkpoint_s3.vanished import again_if_vanished
 
@@ -37,13 +37,13 @@ class Writer:
     """Stores checkpoints and writes.
 
     Args:
-        surveyor, reader: what the store lists and reads with.
+        reader: what the store reads with; its surveyor is what it lists with.
         inbox: marks tasks that are about to ask.
         remover: makes visible what an unfinished copy hides.
     """
 
-    def __init__(self, surveyor: Surveyor, reader: Reader, inbox: Inbox, remover: Remover) -> None:
-        self._surveyor = surveyor
+    def __init__(self, reader: Reader, inbox: Inbox, remover: Remover) -> None:
+        self._surveyor = reader.surveyor
         self._reader = reader
         self._inbox = inbox
         self._remover = remover
@@ -57,7 +57,7 @@ class Writer:
         chunks: Mapping[ChunkId, Chunk],
         unchanged: Collection[ChannelVersion],
     ) -> Operation[Missing]:
-        key, surveyor, memory = checkpoint.key, self._surveyor, self._reader.memory
+        key, surveyor, memory = checkpoint.key, self._surveyor, self._surveyor.memory
         # These requests come before the look at the thread's ledger, which can be relied on only for a while.
         yield from surveyor.name_thread(key.thread_id)
         written_at = yield from self._moment(checkpoint)
@@ -66,7 +66,7 @@ class Writer:
                 return Missing(parent=True)
         else:
             yield from surveyor.renew(key.thread_id)
-        known = replace(memory.thread(key.thread_id))
+        known = memory.known(key.thread_id)
         brought = {**memory.drafts(key.namespace), **chunks}
         base = yield from self._base(checkpoint, values, brought, unchanged)
         planned = plan(checkpoint, values, brought, unchanged, base)
@@ -87,7 +87,7 @@ class Writer:
     def _moment(self, checkpoint: CheckpointRecord) -> Operation[int]:
         """The time of writing for the name of a checkpoint's object: later than of any put of its id known here."""
         key = checkpoint.key
-        known = self._reader.memory.snapshot(key)
+        known = self._surveyor.memory.snapshot(key)
         earlier = [] if known is None else [known.name.label.written_at]
         if time.time_ns() // 1000 - checkpoint.written_at > JUST_NOW_SECONDS * 1_000_000:
             # Not a graph's new checkpoint, but one from elsewhere, which may have been put here before.
@@ -100,7 +100,7 @@ class Writer:
     ) -> CheckpointName:
         """A name for a checkpoint's object that the ledger does not hide: a removed object may have had the same."""
         key = checkpoint.key
-        unseen = self._reader.memory.thread(key.thread_id).unseen
+        unseen = self._surveyor.memory.thread(key.thread_id).unseen
         while True:
             label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
             name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
@@ -122,13 +122,13 @@ class Writer:
         if checkpoint.parent_id is None:
             return ()
         parent = _parent(checkpoint, checkpoint.parent_id)
-        known = self._reader.memory.snapshot(parent)
+        known = self._surveyor.memory.snapshot(parent)
         if known is None:
             brought = {(value.channel, value.version) for value in values}
             is_whole = brought.issuperset(checkpoint.channels)
             if not is_whole or plan(checkpoint, values, chunks, unchanged, ()).missing:
                 yield from self._remember(parent)
-                known = self._reader.memory.snapshot(parent)
+                known = self._surveyor.memory.snapshot(parent)
         return known.segments if known else ()
 
     @again_if_vanished
@@ -142,7 +142,7 @@ class Writer:
         """Whether the parent still has the writes to a checkpoint's open channels: a retired one has kept only some."""
         parent = _parent(checkpoint, checkpoint.parent_id or "")
         state = yield from self._surveyor.state(parent.thread_id)
-        known = self._reader.memory.snapshot(parent)
+        known = self._surveyor.memory.snapshot(parent)
         if known is not None:  # if the ledger hid it, it would have been forgotten
             retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
@@ -154,7 +154,7 @@ class Writer:
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        surveyor, memory = self._surveyor, self._reader.memory
+        surveyor, memory = self._surveyor, self._surveyor.memory
         yield from surveyor.name_thread(key.thread_id)
         asking = sorted({write.task_id for write in writes if write.questions}) if key.checkpoint_ns == "" else []
         if asking:
@@ -188,13 +188,13 @@ class Writer:
         for write in writes:
             if write.idx >= 0:
                 by_task.setdefault(write.task_id, []).append(write)
-        written = self._reader.memory.space(key.namespace).written
+        written = self._surveyor.memory.space(key.namespace).written
         for task_id, some in by_task.items():
             number, known = written.get((key.checkpoint_id, task_id), (0, set()))
             # Otherwise they are stored already, unless somebody has removed them since.
             if not known.issuperset(write.idx for write in some):
                 parts.append((_writes_name(key, "w", task_id, number), some))
-        unseen = self._reader.memory.thread(key.thread_id).unseen
+        unseen = self._surveyor.memory.thread(key.thread_id).unseen
         if veiled := [name.text() for name, _ in parts if checkpoint_digest(name.text()) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
         folder = self._surveyor.keys.folder(key.thread_id)
@@ -215,7 +215,7 @@ class Writer:
     ) -> Operation[None]:
         """Store those ordinary writes of a task that are not stored yet, as an object numbered after those that are."""
         folder = self._surveyor.keys.folder(key.thread_id)
-        written = self._reader.memory.space(key.namespace).written
+        written = self._surveyor.memory.space(key.namespace).written
         while True:
             state = yield from self._surveyor.state(key.thread_id)
             listed = yield from self._listed(key, f"w{task_digest(task_id)}.")

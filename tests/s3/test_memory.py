@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
 
 import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
+from checkpoint_base.per_process import PerProcess
 from checkpoint_base.records import CheckpointRecord
 from checkpoint_s3 import S3Saver, inbox, memory
-from checkpoint_s3.format import Head, Items, checkpoint_object, read_head
-from checkpoint_s3.layout import CheckpointName, Label, task_digest
+from checkpoint_s3.format import Head, Items, Ledger, checkpoint_digest, checkpoint_object, ledger_object, read_head
+from checkpoint_s3.layout import CheckpointName, Keys, Label, task_digest
 from checkpoint_s3.stack import Snapshot
-from checkpoint_s3.transport import Get
+from checkpoint_s3.survey import Surveyor
+from checkpoint_s3.transport import Found, Get
 from tests.s3.threads import config_of, put
 from tests.s3.transports import Beside, between, counted, once
 
@@ -29,7 +34,7 @@ def saver(moto_url: str) -> Iterator[S3Saver]:
 
 def remembered(saver: S3Saver) -> tuple[int, int, int]:
     """How many threads and namespaces, and how many bytes."""
-    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
+    threads = saver.store._surveyor.memory._threads  # type: ignore[attr-defined]
     spaces = [space for thread in threads.values() for space in thread.spaces.values()]
     return len(threads), len(spaces), sum(space.size for space in spaces)
 
@@ -118,7 +123,7 @@ def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
     for thread in range(12):
         for number in range(1, memory.SNAPSHOTS + 1):
             put(saver, number, {"x": os.urandom(100_000)}, thread=f"thread {thread}")
-    threads = saver.store._reader.memory._threads  # type: ignore[attr-defined]
+    threads = saver.store._surveyor.memory._threads  # type: ignore[attr-defined]
     chunks = {
         id(chunk): len(chunk.body)
         for thread in threads.values()
@@ -151,6 +156,56 @@ def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() 
     finally:
         done.set()
         noting.join()
+
+
+def interrupted(act: Callable[[], object], line: int, other: Callable[[], object]) -> bool:
+    """Act in a thread, and before a line of `checkpoint_s3` that it comes to, let another one act, unless that waits.
+
+    Returns whether it comes to so many lines.
+    """
+    lines = count()
+    beside = threading.Thread(target=other)
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if not frame.f_globals["__name__"].startswith("checkpoint_s3."):
+            return None
+        if event == "line" and next(lines) == line:
+            beside.start()
+            beside.join(timeout=0.1)
+        return trace
+
+    def traced() -> None:
+        sys.settrace(trace)
+        act()
+
+    acting = threading.Thread(target=traced)
+    acting.start()
+    acting.join()
+    if beside.ident is None:
+        return False
+    beside.join()
+    return True
+
+
+def test_what_a_ledger_hides_is_not_remembered_whenever_the_answer_with_an_older_one_comes() -> None:
+    key = CheckpointKey("thread", "", "1")
+    removed = CheckpointName("=/", Label("1", bytes(12)), ())
+    hidden = frozenset({checkpoint_digest(removed.text())})
+    older, newer = Ledger(nonce=b"older"), Ledger(nonce=b"newer", hidden=((0, hidden),))
+
+    for line in count():
+        surveyor = Surveyor(Keys(""), PerProcess(memory.Memory), grace=120)
+
+        def take_in(ledger: Ledger, asked_at: float, surveyor: Surveyor = surveyor) -> None:
+            surveyor.parsed_ledger("thread", Found(ledger_object(ledger), "etag", 0.0, 0), asked_at)
+
+        if not interrupted(lambda: take_in(newer, 1001.0), line, lambda: take_in(older, 1000.0)):
+            break
+        known = surveyor.memory
+        known.remember(key, Snapshot(removed, (), frozenset()), newer.nonce)
+        assert known.snapshot(key) is None, f"interrupted before line {line}"
+        assert known.thread("thread").nonce == newer.nonce, f"interrupted before line {line}"
+    assert line > 10
 
 
 @pytest.fixture

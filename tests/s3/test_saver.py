@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from contextvars import ContextVar
@@ -270,6 +270,38 @@ def test_a_forked_process_has_connections_of_its_own(radosgw_url: str) -> None:
     assert sorted(answers) == [(n, {"n": 1}) for n in range(3)]
     with open_saver(radosgw_url) as reader:
         assert reader.get_tuple(CONFIG).pending_writes == [(f"task-{n}", "a", n) for n in range(4)]  # type: ignore[union-attr]
+
+
+def test_a_client_of_ones_own_is_refused_in_a_forked_process_which_would_share_its_connections(
+    radosgw_endpoint: str,
+) -> None:
+    def child(saver: S3Saver, outcomes: Any) -> None:
+        def refused(call: Callable[[], Any]) -> str:
+            try:
+                return f"answered {call()}"
+            except UnsupportedOperation as error:
+                return str(error)
+
+        outcomes.put(refused(lambda: saver.get_tuple(CONFIG)))
+        outcomes.put(refused(lambda: put(saver, n=2)))
+        outcomes.put(refused(lambda: asyncio.run(saver.aget_tuple(CONFIG))))
+        saver.close()
+
+    url = ready(radosgw_endpoint)
+    client = boto3.session.Session().client("s3", endpoint_url=radosgw_endpoint)
+    with closing(client), S3Saver(s3.BUCKET, prefix_of(url), client=client) as saver:
+        put(saver, n=1)  # opens a connection
+        context = multiprocessing.get_context("fork")
+        outcomes = context.Queue()
+        forked = context.Process(target=child, args=(saver, outcomes))
+        forked.start()
+        answers = [outcomes.get(timeout=60) for _ in range(3)]
+        forked.join()
+        assert saver.get_tuple(CONFIG).checkpoint["channel_values"] == {"n": 1}  # type: ignore[union-attr]
+    assert forked.exitcode == 0
+    for answer in answers:
+        assert "before this process was forked" in answer
+        assert "leave client= out" in answer
 
 
 # What is sent

@@ -42,7 +42,6 @@ from checkpoint_redis import scripts
 from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, complete, pieces
 from checkpoint_redis.errors import translated
 from checkpoint_redis.format import (
-    TIME_DIGITS,
     Entry,
     FoundChunks,
     chunk_entries,
@@ -420,8 +419,7 @@ class RedisStore(CheckpointStore):
             start, end = f"[{kind}", f"({beyond}"
         if query.after:
             time, thread_id, task_id = query.after
-            time_digits = digits(min(max(time, 0), 10**TIME_DIGITS - 1))
-            start = f"({kind}{time_digits}\0{thread_id}"
+            start = f"({kind}{digits(time)}\0{thread_id}"
             if kind == "w":
                 # A task's entries go on with an index: begin beyond all of them, in either order.
                 start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")

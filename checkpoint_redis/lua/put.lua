@@ -39,7 +39,7 @@ if absent ~= '' or #versions > 0 or no_parent == 1 then return {absent, versions
 -- change: here, the record that is replaced and the questions that came before their checkpoint.
 local old = is_visible(replaced) and parse_checkpoint(replaced)
 local is_latest = not latest or not is_above(latest, checkpoint)
-local created, updated, waiting = written_at, written_at, ''
+local created, updated, waiting = written_at ~= NEVER and written_at or AT_ZERO, written_at, ''
 if meta then
     if created_of(meta) ~= NEVER then created = created_of(meta) end
     updated, waiting = later(updated_of(meta), written_at), waiting_of(meta)

@@ -146,9 +146,7 @@ class RedisStore(CheckpointStore):
                 int(bool(checkpoint.open_channels)),
                 b"".join(needed),
                 b"".join(staged),
-                2 * len(values),
-                2 * len(entries),
-                len(unchanged),
+                2 * (len(values) + len(entries)),
             ]
             for value in values:
                 arguments += (f"v{ns}\0{value.channel}\0{value.version}", pack_value(value.value))

@@ -1,4 +1,9 @@
-"""Checkpoint records in Redis: a thread is one hash, and an operation is one script."""
+"""Checkpoint records in Redis: a thread is one hash, and a request is one script, or one for each of several keys.
+
+Every operation is one request, except `setup` if it has something to create; `put` and `put_writes` if they bring large
+values, which are staged first; what reads or lists more than the first answer holds; `delete_runs` if it concerns many
+threads; and `copy_thread`.
+"""
 
 from __future__ import annotations
 

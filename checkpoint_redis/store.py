@@ -109,8 +109,6 @@ class RedisStore(CheckpointStore):
     def transport(self) -> RedisTransport:
         return self._transport
 
-    # Writing
-
     def setup(self) -> Operation[None]:
         layout_key = f"{self._prefix}:layout"
         layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
@@ -128,6 +126,8 @@ class RedisStore(CheckpointStore):
             _is_ready((yield Call(scripts.LOOK, (layout_key,), ("look",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
+
+    # Writing
 
     def put(
         self,
@@ -328,9 +328,6 @@ class RedisStore(CheckpointStore):
         if damage is not None:
             raise damage
 
-    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
-
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         chunks, before = FoundChunks(), None
         for _ in range(ATTEMPTS):
@@ -363,6 +360,9 @@ class RedisStore(CheckpointStore):
             scripts.ADOPT, (*self._keys(target), copy), (target, meta, self._ttl, len(entries))
         )
         return adopted
+
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
 
     # Keys and requests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -14,6 +15,9 @@ LARGE_LEAF_BYTES = 32 * 1024
 """A longer leaf is stored beside its entry, so that reading dozens of entries at once never takes long."""
 
 TIME_DIGITS = 16
+
+_FAR, _LAST = 2**53, 2**60 - 1
+_FAR_TIME = re.compile(rb"f([0-9a-f]{15})")
 
 _LENGTH = struct.Struct(">I")
 _TIME = struct.Struct(">Q")
@@ -176,12 +180,16 @@ def unpack_thread(thread_id: str, updated: bytes, meta: bytes, latest: Checkpoin
 
 def unpack_time(digits: bytes) -> int:
     """Return a time. A damaged one becomes -1, so that what it belongs to is listed all the same, with an error."""
+    if found := _FAR_TIME.fullmatch(digits):
+        return int(found[1], 16)
     return int(digits) if digits.isdigit() else -1
 
 
 def digits(time: int) -> str:
-    """Return a time as the index sorts it."""
-    return f"{time:0{TIME_DIGITS}d}"
+    """Return a time as `lua/index.lua` describes it. One that does not fit, as in a forged cursor, is cut off."""
+    if time < _FAR:
+        return f"{max(time, 0):0{TIME_DIGITS}d}"
+    return f"f{min(time, _LAST):0{TIME_DIGITS - 1}x}"
 
 
 def _sized(part: bytes) -> bytes:

@@ -1,4 +1,9 @@
-"""Checkpoint records in Redis: a thread is one hash, and an operation is one script."""
+"""Checkpoint records in Redis: a thread is one hash, and a request is one script, or one for each of several keys.
+
+Every operation is one request, except `setup` if it has something to create; `put` and `put_writes` if they bring large
+values, which are staged first; what reads or lists more than the first answer holds; `delete_runs` if it concerns many
+threads; and `copy_thread`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +47,6 @@ from checkpoint_redis import scripts
 from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, complete, pieces
 from checkpoint_redis.errors import translated
 from checkpoint_redis.format import (
-    TIME_DIGITS,
     Entry,
     FoundChunks,
     chunk_entries,
@@ -105,8 +109,6 @@ class RedisStore(CheckpointStore):
     def transport(self) -> RedisTransport:
         return self._transport
 
-    # Writing
-
     def setup(self) -> Operation[None]:
         layout_key = f"{self._prefix}:layout"
         layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
@@ -124,6 +126,8 @@ class RedisStore(CheckpointStore):
             _is_ready((yield Call(scripts.LOOK, (layout_key,), ("look",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
+
+    # Writing
 
     def put(
         self,
@@ -147,9 +151,7 @@ class RedisStore(CheckpointStore):
                 int(bool(checkpoint.open_channels)),
                 b"".join(needed),
                 b"".join(staged),
-                2 * len(values),
-                2 * len(entries),
-                len(unchanged),
+                2 * (len(values) + len(entries)),
             ]
             for value in values:
                 arguments += (f"v{ns}\0{value.channel}\0{value.version}", pack_value(value.value))
@@ -326,9 +328,6 @@ class RedisStore(CheckpointStore):
         if damage is not None:
             raise damage
 
-    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
-        yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
-
     def copy_thread(self, source: str, target: str) -> Operation[bool]:
         chunks, before = FoundChunks(), None
         for _ in range(ATTEMPTS):
@@ -361,6 +360,9 @@ class RedisStore(CheckpointStore):
             scripts.ADOPT, (*self._keys(target), copy), (target, meta, self._ttl, len(entries))
         )
         return adopted
+
+    def prune(self, thread_ids: Sequence[str], keep: int) -> Operation[None]:
+        yield [Call(scripts.PRUNE, self._keys(id_), (id_, keep)) for id_ in thread_ids]
 
     # Keys and requests
 
@@ -420,8 +422,7 @@ class RedisStore(CheckpointStore):
             start, end = f"[{kind}", f"({beyond}"
         if query.after:
             time, thread_id, task_id = query.after
-            time_digits = digits(min(max(time, 0), 10**TIME_DIGITS - 1))
-            start = f"({kind}{time_digits}\0{thread_id}"
+            start = f"({kind}{digits(time)}\0{thread_id}"
             if kind == "w":
                 # A task's entries go on with an index: begin beyond all of them, in either order.
                 start += f"\0{task_id}" + ("\0" if query.order == "newest" else "\1")

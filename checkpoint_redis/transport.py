@@ -154,7 +154,7 @@ class RedisTransport:
             return error
 
     def _must_wait(self, call: Call) -> bool:
-        return self._replicas > 0 and call.script.writes
+        return self._replicas > 0 and call.script.acknowledges
 
     def _pipelined(self, client: Any, calls: Sequence[Call], *, known: bool = True) -> Any:
         """Return a pipeline of calls, which carry the sources of their scripts unless those are ``known``."""

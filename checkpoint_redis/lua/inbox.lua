@@ -76,7 +76,8 @@ local function own_entries(thread, meta)
     entries_of(thread, meta, all)
     for _, member in ipairs(all) do
         if kind_of(member) == kind and comes_before(first, member) then
-            behind[#behind + 1], times[member] = member, tonumber(time_of(member))
+            -- Those in hexadecimal are above all others, and are compared by their bytes.
+            behind[#behind + 1], times[member] = member, tonumber(time_of(member)) or math.huge
         end
     end
     table.sort(behind, function(one, other)

@@ -1,5 +1,6 @@
 -- The index of a bucket is one sorted set whose scores are all 0, so its members are sorted by their bytes. NUL, which
--- no id contains and which sorts below every other byte, separates the parts of a member. Times have 16 digits.
+-- no id contains and which sorts below every other byte, separates the parts of a member. Times have 16 digits. Those
+-- from 2^53 on, which numbers of Lua cannot all be, are in hexadecimal: an f, which sorts above, and 15 digits.
 --
 --   (empty)                          there from set-up on; an index without it was evicted
 --   i thread meta                    every thread; meta as in the thread's field m
@@ -11,10 +12,13 @@
 --   o thread checkpoint ns [run]     the same by thread
 --   r run thread                     threads with a visible checkpoint of the run
 --
--- meta is `created updated expires`, 16 digits each, then for each waiting task `written questions,task NUL idx NUL`.
+-- meta is `created updated expires`, each as above, then for each waiting task `written questions,task NUL idx NUL`.
 -- created is 0 until the first checkpoint, expires is 0 for never. Times are in microseconds, expires in milliseconds.
 
 local NEVER = string.rep('0', 16)
+
+-- A thread's created if its first checkpoint has the time 0.
+local AT_ZERO = 'f' .. string.rep('0', 15)
 
 -- How many checkpoints of expired threads a listing forgets at most, which takes a few milliseconds.
 local FORGOTTEN_AT_ONCE = 500
@@ -35,6 +39,13 @@ local function now_ms()
 end
 
 local function digits(number) return string.format('%016.0f', number) end
+
+-- A time of 8 bytes as the index has it.
+local function digits_of(bytes)
+    local high, low = struct.unpack('>I4I4', bytes)
+    if high < 2^21 then return digits(high * 2^32 + low) end
+    return string.format('f%07x%08x', math.min(high, 2^28 - 1), low)
+end
 
 local function thread_key(index, thread) return string.sub(index, 1, -6) .. 'thread:' .. thread end
 
@@ -109,7 +120,7 @@ local function entries_of(thread, meta, into)
     add('i' .. thread .. '\0' .. meta)
     if created_of(meta) ~= NEVER then add('t' .. updated_of(meta) .. '\0' .. thread) end
     if expires_of(meta) ~= NEVER then add(expiry_entry(thread, expires_of(meta))) end
-    for written, task, idx in string.gmatch(waiting_of(meta), '(%d+) %d+,([^%z]*)%z([^%z]*)%z') do
+    for written, task, idx in string.gmatch(waiting_of(meta), '(%x+) %d+,([^%z]*)%z([^%z]*)%z') do
         add('w' .. written .. '\0' .. thread .. '\0' .. task .. '\0' .. idx)
     end
 end

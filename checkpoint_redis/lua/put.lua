@@ -1,14 +1,13 @@
 -- uses: bytes index records thread
 -- KEYS: thread, index
 -- ARGV: thread, ns, checkpoint, record, written_at, ttl, 1 if it needs its parent, joined ids of chunks that must be
---       stored, joined ids of chunks staged for this put, number of value arguments, of chunk arguments, of unchanged
---       fields; then value field and value …, chunk field and entry …, unchanged field …
+--       stored, joined ids of chunks staged for this put, number of value and chunk arguments;
+--       then value field and value …, chunk field and entry …, unchanged field …
 -- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, 1 if the parent is missing
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, record, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local needed, own = ARGV[8], ARGV[9]
-local values_end = 12 + tonumber(ARGV[10])
-local chunks_end = values_end + tonumber(ARGV[11])
+local chunks_end = 10 + tonumber(ARGV[10])
 local place = ns .. '\0' .. checkpoint
 
 local now = now_ms()
@@ -39,7 +38,7 @@ if absent ~= '' or #versions > 0 or no_parent == 1 then return {absent, versions
 -- change: here, the record that is replaced and the questions that came before their checkpoint.
 local old = is_visible(replaced) and parse_checkpoint(replaced)
 local is_latest = not latest or not is_above(latest, checkpoint)
-local created, updated, waiting = written_at, written_at, ''
+local created, updated, waiting = written_at ~= NEVER and written_at or AT_ZERO, written_at, ''
 if meta then
     if created_of(meta) ~= NEVER then created = created_of(meta) end
     updated, waiting = later(updated_of(meta), written_at), waiting_of(meta)
@@ -48,7 +47,7 @@ if ns == '' and is_latest then waiting = waiting_on(hash, checkpoint, listed) en
 
 local stored = {'c' .. place, record}
 if is_latest then stored[3], stored[4] = 's' .. ns, checkpoint end
-for at = 13, chunks_end do stored[#stored + 1] = ARGV[at] end
+for at = 11, chunks_end do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
 if staged then claim_staged(hash, index, thread, staged, own, stored) end
 

@@ -46,7 +46,7 @@ if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
     -- the first change, because other writes of theirs may be damaged, and Redis takes back nothing if a script fails.
     local tasks, kept = {}, {}
     for at = 10, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
-    for entry, task in string.gmatch(waiting, '(%d+ %d+,([^%z]*)%z[^%z]*%z)') do
+    for entry, task in string.gmatch(waiting, '(%x+ %d+,([^%z]*)%z[^%z]*%z)') do
         if not tasks[task] then kept[#kept + 1] = entry end
     end
     waiting = table.concat(kept) .. waiting_on(hash, checkpoint, listed, tasks, brought)

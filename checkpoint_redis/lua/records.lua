@@ -56,7 +56,7 @@ end
 
 local function parse_write(write)
     local questions, settles, written, idx, task, channel, _, _, at =
-        struct.unpack('>I4BI8i4I4c0I4c0I4c0I4c0', write)
+        struct.unpack('>I4Bc8i4I4c0I4c0I4c0I4c0', write)
     return {
         questions = questions, settles = settles == 1, written = written, idx = idx, task = task, channel = channel,
         refs = string.sub(write, at),
@@ -108,7 +108,7 @@ local function waiting_on(hash, checkpoint, listed, only, brought)
     end)
     for _, write in ipairs(asked) do
         if not settled[write.task] then
-            waiting[#waiting + 1] = string.format('%016.0f %d,', write.written, write.questions)
+            waiting[#waiting + 1] = digits_of(write.written) .. string.format(' %d,', write.questions)
                 .. write.task .. '\0' .. write.idx .. '\0'
         end
     end

@@ -40,7 +40,7 @@ local function why_invisible(index, thread, ns, checkpoint, latest)
     return is_known and damaged(thread) or nil
 end
 
-local function later(one, other) return tonumber(one) > tonumber(other) and one or other end
+local function later(one, other) return is_above(one, other) and one or other end
 
 -- The joined ids of missing chunks. Of those `needed`: what is not stored, or only staged by another writer, which may
 -- have died before it staged the chunks below. Of its `own`, staged for this request: what has been dropped since.

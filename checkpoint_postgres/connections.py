@@ -24,7 +24,7 @@ import psycopg
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import PipelineStatus, TransactionStatus
-from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolClosed, PoolTimeout
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
 from checkpoint_base.per_loop import OneLoop
@@ -118,12 +118,19 @@ class OwnPools(Connections):
                 yield connection
         except PoolTimeout as timeout:
             raise self._timed_out(pool.connecting) from timeout
+        except PoolClosed:
+            self._check_open()  # whoever waited for a connection is told what those are told who come now
+            raise
 
     @asynccontextmanager
     async def alent(self) -> AsyncIterator[AnyAsyncConnection]:
         self._check_open()
         pools = self._pools.get()
-        pool = await pools.per_loop.get()
+        try:
+            pool = await pools.per_loop.get()
+        except UnsupportedOperation:
+            self._check_open()
+            raise
         try:
             async with (
                 pool.turns.turn(seconds=POOL_SECONDS),
@@ -132,6 +139,9 @@ class OwnPools(Connections):
                 yield connection
         except (PoolTimeout, NoTurn) as timeout:
             raise self._timed_out(pool.connecting) from timeout
+        except PoolClosed:
+            self._check_open()
+            raise
 
     def close(self) -> None:
         self._close_blocking()

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -304,3 +306,42 @@ def test_a_caller_that_is_cancelled_while_its_pool_opens_leaves_the_pool_to_the_
 
     asyncio.run(main())
     assert len(pools) == 1
+
+
+@pytest.mark.parametrize("moment", ["first call", "busy", "idle"])
+def test_calls_that_meet_the_end_of_their_saver_all_say_that_it_is_closed(place: Place, moment: str) -> None:
+    """Those that wait for the first connection, for their turn or for a connection, and those that come later."""
+
+    async def use() -> list[BaseException | None]:
+        saver = open_saver(f"{place.url}&max_size=2")
+        if moment != "first call":
+            await saver.aget_tuple(CONFIG)
+        calls = [asyncio.create_task(keep_calling(saver)) for _ in range(10)]
+        await asyncio.sleep(0 if moment == "first call" else 0.1)
+        await saver.aclose()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    async def keep_calling(saver: CheckpointSaver) -> None:
+        while True:
+            await saver.aget_tuple(CONFIG)
+            await asyncio.sleep(0.03 if moment == "idle" else 0)
+
+    failed = asyncio.run(use())
+    assert {type(error) for error in failed} == {UnsupportedOperation}
+    assert {str(error) for error in failed} == {"the saver is closed: open another one"}
+
+
+def test_threads_that_meet_the_end_of_their_saver_all_say_that_it_is_closed(place: Place) -> None:
+    def keep_calling() -> None:
+        while True:
+            saver.get_tuple(CONFIG)
+
+    saver = open_saver(f"{place.url}&max_size=2")
+    saver.get_tuple(CONFIG)
+    with ThreadPoolExecutor(10) as threads:
+        calls = [threads.submit(keep_calling) for _ in range(10)]
+        time.sleep(0.1)
+        saver.close()
+    failed = [call.exception() for call in calls]
+    assert {type(error) for error in failed} == {UnsupportedOperation}
+    assert {str(error) for error in failed} == {"the saver is closed: open another one"}

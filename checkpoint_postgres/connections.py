@@ -303,7 +303,8 @@ def _check_given(connection: AnyConnection | AnyAsyncConnection) -> None:
     ):
         raise UnsupportedOperation(
             "the given connection is in use by its pipeline(), or by a query that has not ended: call the saver "
-            "afterwards, or give it a connection of its own"
+            "afterwards, or give it a connection of its own. If a call was interrupted, open another connection, or "
+            "give the saver a pool"
         )
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         raise UnsupportedOperation(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import psycopg
 from psycopg import AsyncCursor, Cursor
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from checkpoint_base.errors import UnsupportedOperation
@@ -92,11 +93,11 @@ class PostgresTransport:
     def _fetch(self, connection: AnyConnection, request: Statement) -> Rows:
         if connection.autocommit:
             return self._rows(connection, request)
-        connection.autocommit = True
         try:
+            connection.autocommit = True
             return self._rows(connection, request)
         finally:
-            if not connection.closed:
+            if _is_idle(connection):
                 connection.autocommit = False
 
     def _transact(self, connection: AnyConnection, request: Transaction) -> Any:
@@ -122,11 +123,11 @@ class PostgresTransport:
     async def _afetch(self, connection: AnyAsyncConnection, request: Statement) -> Rows:
         if connection.autocommit:
             return await self._arows(connection, request)
-        await connection.set_autocommit(True)
         try:
+            await connection.set_autocommit(True)
             return await self._arows(connection, request)
         finally:
-            if not connection.closed:
+            if _is_idle(connection):
                 await connection.set_autocommit(False)
 
     async def _atransact(self, connection: AnyAsyncConnection, request: Transaction) -> Any:
@@ -187,3 +188,8 @@ def _check_encoding(connection: AnyConnection | AnyAsyncConnection) -> None:
             f"the given connection speaks {(encoding or b'nothing').decode()}: open it, or its pool, with "
             "client_encoding=UTF8"
         )
+
+
+def _is_idle(connection: AnyConnection | AnyAsyncConnection) -> bool:
+    """Whether a connection's settings can be changed. After an exception from outside, a query may not have ended."""
+    return connection.pgconn.transaction_status == TransactionStatus.IDLE

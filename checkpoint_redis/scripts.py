@@ -32,10 +32,8 @@ def load_script(name: str, *, acknowledges: bool = False) -> Script:
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), acknowledges)
 
 
+LOOK = load_script("look")
 SETUP = load_script("setup", acknowledges=True)
-LOOK = load_script("setup")
-"""The steps of setting up that store nothing: whoever finds everything there waits for no replica."""
-
 PUT = load_script("put", acknowledges=True)
 PUT_WRITES = load_script("put_writes", acknowledges=True)
 STAGE = load_script("stage")

@@ -111,11 +111,11 @@ class RedisStore(CheckpointStore):
 
     def setup(self) -> Operation[None]:
         layout_key = f"{self._prefix}:layout"
-        layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
+        layout = yield Call(scripts.LOOK, (layout_key,), ("layout",))
         if not _is_ready(layout, self._prefix):
             # The layout's key is made before any index. So if only an index is there, Redis has dropped the key.
-            seen = yield [Call(scripts.LOOK, keys, ("seen",)) for keys in self._all_indexes()]
-            layout = yield Call(scripts.LOOK, (layout_key,), ("look",))
+            seen = yield [Call(scripts.LOOK, keys, ("index",)) for keys in self._all_indexes()]
+            layout = yield Call(scripts.LOOK, (layout_key,), ("layout",))
             if layout is None and any(found is not None for found in seen):
                 raise CorruptCheckpoint(
                     f"the key {layout_key!r} is gone, but other keys of {self._prefix!r} are there: Redis has evicted "
@@ -123,7 +123,7 @@ class RedisStore(CheckpointStore):
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
             # Another version may have begun meanwhile.
-            _is_ready((yield Call(scripts.LOOK, (layout_key,), ("look",))), self._prefix)
+            _is_ready((yield Call(scripts.LOOK, (layout_key,), ("layout",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 

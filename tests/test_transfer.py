@@ -167,7 +167,7 @@ def test_delta_channels_are_rebuilt_from_what_was_pruned(
 
 
 def test_a_checkpoint_that_a_clock_put_behind_its_parent_is_copied_with_what_it_is_rebuilt_from(
-    source: SQLiteSaver, target: SQLiteSaver
+    source: SQLiteSaver, backend: Backend
 ) -> None:
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
     for id_, values, opened in (("2", {"delta": ["x"]}, ()), ("1", {}, CHANNELS)):
@@ -177,11 +177,13 @@ def test_a_checkpoint_that_a_clock_put_behind_its_parent_is_copied_with_what_it_
         config = source.put(config, checkpoint, metadata, checkpoint["channel_versions"])
         source.put_writes(config, [("delta", [f"of {id_}"])], "task")
     expected = {"delta": {"seed": ["x"], "writes": [("task", "delta", ["of 2"])]}}
-    assert transfer(source, target, "t") == 2
-    for saver in (source, target):
-        assert saver.get_delta_channel_history(config=config, channels=CHANNELS) == expected
-    assert list(target.list(THREAD)) == list(source.list(THREAD))
-    assert transfer(source, target, "t") == 0
+    with open_saver(backend.url) as target:
+        assert transfer(source, target, "t") == 2
+    with open_saver(backend.url) as target:
+        for saver in (source, target):
+            assert saver.get_delta_channel_history(config=config, channels=CHANNELS) == expected
+        assert list(target.list(THREAD)) == list(source.list(THREAD))
+        assert transfer(source, target, "t") == 0
 
 
 def test_the_copy_keeps_the_time_at_which_a_pruned_thread_began(source: SQLiteSaver, target: SQLiteSaver) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from checkpoint_base.errors import UnsupportedOperation
 from checkpoint_base.per_process import PerProcess
-from checkpoint_base.sqlite.connections import Connections, File
+from checkpoint_base.sqlite.connections import Connections, File, begin_writing
 from checkpoint_base.sqlite.errors import RAISED, translated
 from checkpoint_base.sqlite.line import Line, Outcome
 from checkpoint_base.transport import Closable
@@ -94,8 +94,8 @@ class _Here:
 class SQLiteTransport(Closable):
     """Executes `Transaction` and `Setting` requests on one file, or in memory when the path is ``:memory:``.
 
-    SQLite admits one writer to a file. Writers of this process stand in line (`Line`). Writers of other processes are
-    waited for by SQLite itself. Readers never wait.
+    SQLite admits one writer to a file. Writers of this process stand in line (`Line`), and the one that has the turn
+    waits for those of other processes (`begin_writing`). Readers never wait.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -175,7 +175,10 @@ def attempt(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -
 def _carry_out(connection: sqlite3.Connection, request: Transaction | Setting) -> Any:
     if isinstance(request, Setting):
         return connection.execute(request.statement).fetchall()
-    connection.execute("BEGIN IMMEDIATE" if request.writes else "BEGIN")
+    if request.writes:
+        begin_writing(connection)
+    else:
+        connection.execute("BEGIN")
     try:
         result = request.work(connection)
         connection.execute("COMMIT")

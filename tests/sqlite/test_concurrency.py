@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import random
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -85,6 +88,84 @@ def test_a_lock_that_stays_is_unavailable(path: Path, monkeypatch: pytest.Monkey
         other.execute("COMMIT")
         other.close()
         put(saver, {"a": 1})
+
+
+@contextmanager
+def writing_in_a_loop(path: Path) -> Iterator[Callable[[], int]]:
+    """Somebody frees the lock for half a millisecond in ten. What is given waits until he has it, and counts."""
+    is_over, has_lock, transactions = threading.Event(), threading.Event(), 0
+
+    def write() -> None:
+        nonlocal transactions
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as other:
+            while not is_over.wait(0.0005):
+                other.execute("BEGIN IMMEDIATE")
+                transactions += 1
+                has_lock.set()
+                time.sleep(random.uniform(0.005, 0.015))
+                has_lock.clear()
+                other.execute("COMMIT")
+
+    def begun() -> int:
+        assert has_lock.wait(10)
+        return transactions
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield begun
+    finally:
+        is_over.set()
+        writer.join()
+
+
+def test_few_transactions_of_somebody_who_writes_in_a_loop_are_waited_for(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    with writing_in_a_loop(path) as begun:
+        waited_for = 0
+        for _ in range(20):
+            before = begun()
+            saver.store.transport.execute(Transaction(lambda _: None, writes=True))
+            waited_for += begun() - before
+    assert waited_for < 20 * 10  # about 2 each; but 30 to 90 with SQLite's own pauses
+
+
+def test_what_begins_a_write_leaves_sqlite_s_own_patience_to_everything_else(path: Path, saver: SQLiteSaver) -> None:
+    put(saver, {"a": 1})
+    patience = (sqlite_connections.BUSY_SECONDS * 1000,)
+    found = saver.store.transport.execute(
+        Transaction(lambda db: db.execute("PRAGMA busy_timeout").fetchone(), writes=True)
+    )
+    assert found == patience
+    [connection] = idle_connections(saver)
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == patience
+
+
+def test_a_signal_ends_a_call_that_waits_for_another_process_at_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        """As KeyboardInterrupt."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(sqlite_connections, "BUSY_SECONDS", 60.0)
+    handler = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with SQLiteSaver(path) as saver, closing(sqlite3.connect(path, isolation_level=None)) as other:
+            put(saver, {"a": 1})
+            other.execute("BEGIN IMMEDIATE")
+            threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR1)).start()
+            began = time.monotonic()
+            with pytest.raises(Interrupted):
+                put(saver, {"a": 2})
+            assert time.monotonic() - began < 30
+            other.execute("COMMIT")
+            put(saver, {"a": 3})
+            assert len(list(saver.list(CONFIG))) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
 
 
 def test_a_forked_process_uses_connections_of_its_own(path: Path, saver: SQLiteSaver) -> None:

@@ -26,9 +26,8 @@ IDLE_CONNECTIONS = 8
 BUSY_SECONDS = 5.0
 """How long one attempt waits for another writer. The saver's deadline decides how many attempts there are."""
 
-FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = 0.001, 0.005, 0.01
-"""How many seconds lie between two looks for the write lock, at first and at last; in between, this share of the time
-waited."""
+PAUSE = 0.0005, 0.003
+"""The shortest and the longest time in seconds between two looks for the write lock."""
 
 WAL_BYTES = 64 * 1024 * 1024
 """How long the write-ahead log may become before a writer waits for readers, so that it can be emptied."""
@@ -197,12 +196,11 @@ def begin_writing(connection: sqlite3.Connection) -> None:
     Whoever writes in a loop frees the lock for a fraction of a millisecond each time. SQLite's own waiting soon sleeps
     100 ms between two looks and misses nearly all of these moments. Its timeout stays in force for everything else.
     """
-    began = time.monotonic()
+    give_up_at = time.monotonic() + BUSY_SECONDS
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while not _has_begun(connection, give_up_at=began + BUSY_SECONDS):
-            pause = min(max(FIRST_PAUSE, (time.monotonic() - began) * PAUSE_SHARE), LONGEST_PAUSE)
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # keeps out of step with the other, guards nothing
+        while not _has_begun(connection, give_up_at):
+            time.sleep(random.uniform(*PAUSE))  # noqa: S311  # by chance, so as not to keep step with the other
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 import pytest
@@ -122,12 +123,13 @@ def writing_in_a_loop(path: Path) -> Iterator[Callable[[], int]]:
 def test_few_transactions_of_somebody_who_writes_in_a_loop_are_waited_for(path: Path, saver: SQLiteSaver) -> None:
     put(saver, {"a": 1})
     with writing_in_a_loop(path) as begun:
-        waited_for = 0
-        for _ in range(20):
+        waited_for = []
+        for _ in range(21):
             before = begun()
             saver.store.transport.execute(Transaction(lambda _: None, writes=True))
-            waited_for += begun() - before
-    assert waited_for < 20 * 10  # about 2 each; but 30 to 90 with SQLite's own pauses
+            waited_for.append(begun() - before)
+    # Most often about 2, and 30 to 90 with SQLite's own pauses. A busy machine may let this process wait now and then.
+    assert median(waited_for) < 15, waited_for
 
 
 def test_what_begins_a_write_leaves_sqlite_s_own_patience_to_everything_else(path: Path, saver: SQLiteSaver) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any, cast
 
 import pytest
@@ -124,12 +123,12 @@ def test_few_transactions_of_somebody_who_writes_in_a_loop_are_waited_for(path: 
     put(saver, {"a": 1})
     with writing_in_a_loop(path) as begun:
         waited_for = []
-        for _ in range(21):
+        for _ in range(40):
             before = begun()
             saver.store.transport.execute(Transaction(lambda _: None, writes=True))
             waited_for.append(begun() - before)
-    # Most often about 2, and 30 to 90 with SQLite's own pauses. A busy machine may let this process wait now and then.
-    assert median(waited_for) < 15, waited_for
+    # About 2, and every other time 30 to 90 with SQLite's own pauses. A busy machine may hold this process up, too.
+    assert sorted(waited_for)[30] < 20, waited_for
 
 
 def test_what_begins_a_write_leaves_sqlite_s_own_patience_to_everything_else(path: Path, saver: SQLiteSaver) -> None:

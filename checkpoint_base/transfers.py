@@ -205,7 +205,7 @@ class _Copy:
     def _stand_in_time(self, key: CheckpointKey) -> int:
         """Return the thread's time of creation; or if a checkpoint will replace the stand-in, a time before its own."""
         if key in self.records:
-            return min(self.created_at, self.records[key].written_at - 1)
+            return max(0, min(self.created_at, self.records[key].written_at - 1))
         return self.created_at
 
     def retire_stand_ins(self) -> Operation[None]:

@@ -166,8 +166,9 @@ def test_delta_channels_are_rebuilt_from_what_was_pruned(
         assert list(saver.threads()) == []
 
 
+@pytest.mark.parametrize("at", ["now", "in 1970"])
 def test_a_checkpoint_that_a_clock_put_behind_its_parent_is_copied_with_what_it_is_rebuilt_from(
-    source: SQLiteSaver, backend: Backend
+    at: str, source: SQLiteSaver, tmp_path: Path, backend: Backend
 ) -> None:
     config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
     for id_, values, opened in (("2", {"delta": ["x"]}, ()), ("1", {}, CHANNELS)):
@@ -176,6 +177,10 @@ def test_a_checkpoint_that_a_clock_put_behind_its_parent_is_copied_with_what_it_
         metadata: Any = {"counters_since_delta_snapshot": dict.fromkeys(opened, (1, 1))}
         config = source.put(config, checkpoint, metadata, checkpoint["channel_versions"])
         source.put_writes(config, [("delta", [f"of {id_}"])], "task")
+    if at == "in 1970":
+        with closing(sqlite3.connect(tmp_path / "source.db")) as db, db:
+            assert db.execute("UPDATE checkpoints SET written_at = 0").rowcount == 2
+            assert db.execute("UPDATE threads SET created_at = 0").rowcount == 1
     expected = {"delta": {"seed": ["x"], "writes": [("task", "delta", ["of 2"])]}}
     with open_saver(backend.url) as target:
         assert transfer(source, target, "t") == 2

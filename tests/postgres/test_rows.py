@@ -154,6 +154,9 @@ def test_what_another_namespace_has_stored_is_missing(rows: Rows) -> None:
     rows.put("1", ns="child", stored={"a": "1"})
     assert rows.put("1", unchanged={"a": "1"}) == Missing(versions=frozenset({("a", "1")}))
     assert not rows.put("2", ns="child", unchanged={"a": "1"})
+    rows.put("3", ns="child", opened=["log"])
+    assert rows.put("4", parent="3", opened=["log"]) == Missing(parent=True)
+    assert not rows.put("4", ns="child", parent="3", opened=["log"])
 
 
 def test_a_retired_parent_will_do_for_the_channels_whose_writes_it_has_kept(rows: Rows) -> None:

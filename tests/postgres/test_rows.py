@@ -147,6 +147,26 @@ def test_a_thread_was_changed_when_the_latest_of_its_changes_was_made_in_whateve
     assert times("copy") == (20, 50)
 
 
+def test_a_task_waits_until_it_has_settled_its_question_on_the_same_checkpoint_itself(rows: Rows) -> None:
+    def write(id_: str, task: str, *, ns: str = "", questions: int = 0, settles: bool = False) -> None:
+        value = ValueRecord(b"x")
+        one = WriteRecord(task, int(settles), "c", "", value, questions, settles=settles, written_at=1)
+        rows.do(rows.store.put_writes(CheckpointKey("t", ns, id_), [one], {}))
+
+    def waiting() -> list[str]:
+        return [each.write.task_id for each in rows.do(rows.store.interrupts(InboxQuery()))]
+
+    for ns, id_ in (("", "1"), ("child", "2"), ("", "2")):
+        rows.put(id_, ns=ns)
+    write("1", "task", settles=True)
+    write("2", "task", ns="child", settles=True)
+    write("2", "other", settles=True)
+    write("2", "task", questions=1)
+    assert waiting() == ["task"]
+    write("2", "task", settles=True)
+    assert waiting() == []
+
+
 # What a checkpoint relies on
 
 

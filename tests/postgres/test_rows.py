@@ -163,6 +163,9 @@ def test_a_task_waits_until_it_has_settled_its_question_on_the_same_checkpoint_i
     write("2", "other", settles=True)
     write("2", "task", questions=1)
     assert waiting() == ["task"]
+    write("1", "late", questions=1)
+    write("2", "late")  # what it asked was on another checkpoint
+    assert (waiting(), rows.counts()["waiting"]) == (["task"], 1)
     write("2", "task", settles=True)
     assert waiting() == []
 

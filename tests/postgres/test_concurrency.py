@@ -265,6 +265,14 @@ def waits(place: Place) -> list[str]:
 
 
 @pytest.mark.parametrize(
+    "write",
+    [
+        lambda saver: put_values(saver, {"a": 2}),
+        lambda saver: saver.put_writes(ONE, [("a", 2)], "other task"),
+    ],
+    ids=["beside put", "beside put_writes"],
+)
+@pytest.mark.parametrize(
     ("act", "waits_for"),
     [
         (lambda saver: put_values(saver, {"a": 2}), "relation"),
@@ -278,10 +286,14 @@ def waits(place: Place) -> list[str]:
     ids=["put", "put_writes", "prune", "delete", "delete_for_runs", "copy from", "copy to"],
 )
 def test_whoever_removes_or_copies_waits_for_the_thread_s_writers_who_wait_for_its_row_only(
-    place: Place, saver: PostgresSaver, act: Callable[[PostgresSaver], Any], waits_for: str
+    place: Place,
+    saver: PostgresSaver,
+    act: Callable[[PostgresSaver], Any],
+    waits_for: str,
+    write: Callable[[PostgresSaver], Any],
 ) -> None:
     put_values(saver, {"a": 1}, run_id="run")
-    writing = threading.Thread(target=put_values, args=[saver, {"a": 2}])
+    writing = threading.Thread(target=write, args=[saver])
     acting = threading.Thread(target=act, args=[saver])
     with held_up(place):
         writing.start()

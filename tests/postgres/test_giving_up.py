@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,14 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from checkpoint_base import CheckpointError, StoreUnavailable, open_saver
+from checkpoint_base import (
+    CheckpointError,
+    CorruptCheckpoint,
+    SchemaMismatch,
+    StoreUnavailable,
+    UnsupportedOperation,
+    open_saver,
+)
 from checkpoint_postgres import PostgresSaver, punctual
 from checkpoint_postgres.errors import translated
 from tests.postgres.conftest import CONFIG, Place, eventually, put_values
@@ -145,6 +153,34 @@ def test_what_the_server_ended_because_it_took_too_long_may_be_repeated(place: P
 def test_what_met_another_in_an_index_that_is_being_rebuilt_may_be_repeated(place: Place) -> None:
     """While REINDEX CONCURRENTLY ran, a few of ten thousand first steps of threads did, in spite of ON CONFLICT."""
     assert isinstance(raised_with(place, "23505"), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    "code", ["08006", "25006", "40001", "53100", "53200", "53300", "57P01", "57P02", "57P03", "58030"]
+)
+def test_what_a_server_could_not_do_at_the_moment_may_be_repeated(place: Place, code: str) -> None:
+    """It was a standby, short of room or connections, starting or shutting down, say."""
+    assert isinstance(raised_with(place, code), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind", "says"),
+    [
+        (["XX001", "XX002"], CorruptCheckpoint, "found damage: no. Restore the database from a backup"),
+        (["26000", "42P05"], UnsupportedOperation, "open the saver with prepare=False"),
+        (["28000", "28P01", "3D000"], UnsupportedOperation, "refuses the connection: no"),
+        (["42P01", "42883", "3F000", "42703", "42P02"], SchemaMismatch, r"lacks what .* \(no\): call setup\(\)"),
+        (["42P07", "42723", "42710"], SchemaMismatch, r"another program's tables \(no\): choose another schema"),
+    ],
+    ids=["damage", "pooler", "refusal", "not set up", "another program"],
+)
+def test_what_would_be_the_same_when_repeated_is_told_with_what_to_do_about_it(
+    place: Place, codes: list[str], kind: type[CheckpointError], says: str
+) -> None:
+    for code in codes:
+        error = raised_with(place, code)
+        assert isinstance(error, kind), code
+        assert re.search(says, str(error)), code
 
 
 def raised_with(place: Place, code: str) -> CheckpointError:

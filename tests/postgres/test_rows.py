@@ -147,6 +147,29 @@ def test_a_thread_was_changed_when_the_latest_of_its_changes_was_made_in_whateve
     assert times("copy") == (20, 50)
 
 
+def test_a_task_waits_until_it_has_settled_its_question_on_the_same_checkpoint_itself(rows: Rows) -> None:
+    def write(id_: str, task: str, *, ns: str = "", questions: int = 0, settles: bool = False) -> None:
+        value = ValueRecord(b"x")
+        one = WriteRecord(task, int(settles), "c", "", value, questions, settles=settles, written_at=1)
+        rows.do(rows.store.put_writes(CheckpointKey("t", ns, id_), [one], {}))
+
+    def waiting() -> list[str]:
+        return [each.write.task_id for each in rows.do(rows.store.interrupts(InboxQuery()))]
+
+    for ns, id_ in (("", "1"), ("child", "2"), ("", "2")):
+        rows.put(id_, ns=ns)
+    write("1", "task", settles=True)
+    write("2", "task", ns="child", settles=True)
+    write("2", "other", settles=True)
+    write("2", "task", questions=1)
+    assert waiting() == ["task"]
+    write("1", "late", questions=1)
+    write("2", "late")  # what it asked was on another checkpoint
+    assert (waiting(), rows.counts()["waiting"]) == (["task"], 1)
+    write("2", "task", settles=True)
+    assert waiting() == []
+
+
 # What a checkpoint relies on
 
 
@@ -154,6 +177,9 @@ def test_what_another_namespace_has_stored_is_missing(rows: Rows) -> None:
     rows.put("1", ns="child", stored={"a": "1"})
     assert rows.put("1", unchanged={"a": "1"}) == Missing(versions=frozenset({("a", "1")}))
     assert not rows.put("2", ns="child", unchanged={"a": "1"})
+    rows.put("3", ns="child", opened=["log"])
+    assert rows.put("4", parent="3", opened=["log"]) == Missing(parent=True)
+    assert not rows.put("4", ns="child", parent="3", opened=["log"])
 
 
 def test_a_retired_parent_will_do_for_the_channels_whose_writes_it_has_kept(rows: Rows) -> None:

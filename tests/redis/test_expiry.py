@@ -285,6 +285,28 @@ def test_pieces_that_were_never_taken_over_leave_a_thread_that_stays(
         assert values_of(saver) == {"a": 1}
 
 
+def test_pieces_of_a_new_thread_go_in_time_if_somebody_else_begins_it(
+    redis_url: str, raw: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisSaver(redis_url, prefix=prefix) as saver:
+        span = 1.0
+        while True:
+            began = time.monotonic()
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "STAGED_MS", round(1000 * span))
+                crashed(redis_url, prefix, lambda saver: put(saver, LARGE), requests=1)
+            put(saver, {"a": 1})
+            if time.monotonic() - began < span:
+                break
+            saver.delete_thread("thread")
+            span *= 4  # so slow that their time was over before somebody else came
+        assert raw.hlen(key_of(saver)) > 100
+        time.sleep(span + 0.1)
+        swept(saver)
+        assert raw.hlen(key_of(saver)) < 10
+        assert values_of(saver) == {"a": 1}
+
+
 def test_pieces_that_somebody_else_took_over_stay(soon: None, redis_url: str, prefix: str) -> None:
     with RedisSaver(redis_url, prefix=prefix) as saver:
         crashed(redis_url, prefix, lambda saver: put(saver, LARGE), requests=1)

@@ -30,6 +30,22 @@ def test_a_copy_that_is_made_again_has_the_writes_of_both(saver: RedisSaver, rea
     ]
 
 
+def test_a_copy_to_a_thread_that_has_only_writes_is_listed_and_is_as_old_as_its_source(
+    saver: RedisSaver, reader: RedisSaver
+) -> None:
+    config = put(saver, {"a": 1})
+    copied = config_of("copy", config["configurable"]["checkpoint_id"])
+    saver.put_writes(copied, [("a", "early")], "task")
+    assert [found.thread_id for found in reader.threads()] == ["thread"]
+    saver.copy_thread("thread", "copy")
+    created = {found.thread_id: found.created_at for found in reader.threads()}
+    assert created.keys() == {"thread", "copy"}
+    assert created["copy"] == created["thread"]
+    found = reader.get_tuple(copied)
+    assert found is not None
+    assert found.pending_writes == [("task", "a", "early")]
+
+
 def test_a_checkpoint_of_the_copy_is_not_replaced_by_what_pruning_has_left_of_it_in_the_source(
     saver: RedisSaver, reader: RedisSaver
 ) -> None:

@@ -112,6 +112,17 @@ def test_a_checkpoint_of_the_same_key_is_replaced_in_all_its_parts(rows: Rows) -
     assert stored == [("P", b"H", ["b"], ["1"], ["b"], [1], "RUN", "CALLER", 2)]
 
 
+def test_a_write_of_a_negative_index_is_replaced_in_all_its_parts_and_any_other_in_none(rows: Rows) -> None:
+    key = CheckpointKey("t", "", "1")
+    columns = "channel, task_path, root, refs, questions, settles, written_at"
+    first, later = ("a", "p", b"1", b"", 0, False, 1), ("b", "P", b"2", LONG.id, 2, True, 2)
+    for channel, path, root, refs, questions, settles, at in (first, later):
+        value = ValueRecord(root, refs)
+        writes = [WriteRecord("task", idx, channel, path, value, questions, settles, at) for idx in (-1, 0)]
+        rows.do(rows.store.put_writes(key, writes, {LONG.id: LONG} if refs else {}))
+    assert rows.query(f"SELECT {columns} FROM {{s}}.writes ORDER BY idx") == [later, first]
+
+
 def test_a_copy_replaces_the_same_checkpoints_in_all_their_parts(rows: Rows) -> None:
     def copied(parent: str, header: bytes, terms: bytes, run_id: str, caller: str, at: int) -> list[Any]:
         key = CheckpointKey("t", "", "1")

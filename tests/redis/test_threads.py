@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 from checkpoint_base import ConflictError
 from checkpoint_redis import RedisSaver
+from checkpoint_redis.store import BUCKETS
 from conformance_tests import graphs
 from tests.redis.conftest import CONFIG, config_of, put, values_of
 
@@ -94,6 +96,16 @@ def test_a_run_is_found_by_the_checkpoint_that_pruning_has_left_of_it(saver: Red
     assert values_of(reader) == {"a": 1}
     saver.delete_for_runs(["run"])
     assert values_of(reader) is None
+
+
+def test_each_of_several_runs_is_removed_from_every_thread_of_a_bucket(saver: RedisSaver, reader: RedisSaver) -> None:
+    names = sorted(name for name in map(str, range(400)) if crc32(name.encode()) % BUCKETS == 0)[:3]
+    assert len(names) == 3
+    for name, run in zip(names, ("b", "c", "a"), strict=True):
+        for run_id in ("stays", run):
+            put(saver, {"a": run_id}, config_of(name), {"source": "loop", "step": 1, "run_id": run_id})
+    saver.delete_for_runs(["c", "b", "no such run", "a"])
+    assert [values_of(reader, config_of(name)) for name in names] == [{"a": "stays"}] * 3
 
 
 def test_parents_that_form_a_ring_keep_the_server_from_nothing(saver: RedisSaver, reader: RedisSaver) -> None:

@@ -110,7 +110,7 @@ def _run_case(peer: Peer, case: Case, colour: Colour, capabilities: frozenset[Ca
             return Result(case, colour, said["outcome"], _portable(said["finding"], storage), said["trace"], seconds)
         where = trace.read_text() if trace.exists() else ""
     what = f"did not return within {patience} s" if where or not ended else f"ended its process with code {exit_code}"
-    return Result(case, colour, "failed", f"{case.name.replace('_', ' ')}; {what}", where, seconds)
+    return Result(case, colour, "failed", f"{case.sentence}; {what}", where, seconds)
 
 
 def _be_the_case(
@@ -121,12 +121,8 @@ def _be_the_case(
         os.setsid()
         faulthandler.dump_traceback_later(patience, exit=True, file=trace.open("w"))
         os.dup2(2, 1)
-        try:
-            [result] = run_all(peer.open, capabilities, peer.factory_name, cases=[case])
-            said = {"outcome": result.outcome, "finding": result.finding, "trace": result.trace}
-        except BaseException as error:  # noqa: BLE001  # SystemExit and CancelledError are failures of the case
-            ended_by = f"{case.name.replace('_', ' ')}; ended the run by {type(error).__name__}: {error}"
-            said = {"outcome": "failed", "finding": ended_by, "trace": ""}
+        [result] = run_all(peer.open, capabilities, peer.factory_name, cases=[case])
+        said = {"outcome": result.outcome, "finding": result.finding, "trace": result.trace}
         unfinished = answer.with_suffix(".new")
         unfinished.write_text(json.dumps(said))
         unfinished.rename(answer)

@@ -51,8 +51,7 @@ class ThreadInfo:
     ``created_at`` and ``updated_at`` are the times of the first checkpoint and of the last checkpoint or write, by the
     clocks of the processes that stored them. Pass ``cursor`` as ``after=`` to continue behind this one. ``error`` says
     why that checkpoint cannot be read; then ``step`` and ``metadata`` are missing, and the thread is listed whatever
-    metadata was asked for. Or it says that a time is damaged,
-    which is then the latest that a `datetime` can have.
+    metadata was asked for. Or it says that a time is damaged, which is then the latest that a `datetime` can have.
     """
 
     thread_id: str

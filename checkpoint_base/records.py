@@ -152,9 +152,9 @@ class ListQuery:
     """Which checkpoints to list, descending by `CheckpointKey.list_order`.
 
     What is None leaves out nothing; an empty ``checkpoint_ns`` is the root namespace, and ``checkpoint_ns`` and
-    ``checkpoint_id`` are given only together with a ``thread_id``. A checkpoint must have all of
-    ``terms``. ``before`` and ``after`` are exclusive; ``after`` is the last key of the previous page. Without
-    ``contents`` neither values nor writes are read.
+    ``checkpoint_id`` are given only together with a ``thread_id``. A checkpoint must have all of ``terms``. ``before``
+    and ``after`` are exclusive; ``after`` is the last key of the previous page. Without ``contents`` neither values nor
+    writes are read.
     """
 
     thread_id: str | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 from threading import get_ident
 
 from checkpoint_base.errors import StoreUnavailable, UnsupportedOperation
@@ -28,6 +28,8 @@ BUSY_SECONDS = 5.0
 
 PAUSE = 0.0005, 0.003
 """The shortest and the longest time in seconds between two looks for the write lock."""
+
+_CHANCE = SystemRandom()  # not the module's generator, whose sequence a node may have seeded and rely on
 
 WAL_BYTES = 64 * 1024 * 1024
 """How long the write-ahead log may become before a writer waits for readers, so that it can be emptied."""
@@ -149,11 +151,8 @@ class Connections(Closable):
                 self._wal_limit = WAL_BYTES
             return
         with suppress(sqlite3.Error):  # what was written is safe as it is
-            connection.execute(f"PRAGMA busy_timeout = {int(WAL_SECONDS * 1000)}")
-            try:
+            with _patience(connection, WAL_SECONDS):
                 is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
             if is_busy:  # somebody reads for long, a backup perhaps: not every writer is to wait for that
                 self._wal_limit = 2 * size
 
@@ -197,10 +196,17 @@ def begin_writing(connection: sqlite3.Connection) -> None:
     100 ms between two looks and misses nearly all of these moments. Its timeout stays in force for everything else.
     """
     give_up_at = time.monotonic() + BUSY_SECONDS
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
+    with _patience(connection, 0):
         while not _has_begun(connection, give_up_at):
-            time.sleep(random.uniform(*PAUSE))  # noqa: S311  # by chance, so as not to keep step with the other
+            time.sleep(_CHANCE.uniform(*PAUSE))  # so as not to keep step with the other
+
+
+@contextmanager
+def _patience(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Let SQLite itself wait for locks for this long in the block, and for `BUSY_SECONDS` afterwards."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    try:
+        yield
     finally:
         connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 

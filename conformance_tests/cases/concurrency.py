@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
-import random
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
@@ -52,22 +51,23 @@ def many_callers_read_what_others_write(t: Trial) -> None:
 
 @case("CONCURRENCY-2")
 def checkpoints_put_at_once_to_one_thread_are_all_there(t: Trial) -> None:
-    handles, thread = [t.open() for _ in range(4)], t.thread()
-    root = t.put(handles[0], thread, {"n": -1})
-    checkpoints = [t.checkpoint({"n": number}, versions={"n": f"{number + 2:032}.0"}) for number in range(CALLERS)]
-    ids = [checkpoint["id"] for checkpoint in checkpoints]
-    random.Random(2).shuffle(checkpoints)
-    jobs = [(handles[n % 4].saver, _putting(root, checkpoint)) for n, checkpoint in enumerate(checkpoints)]
-    at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
-    other = t.open()
-    listed = ids_of(other.list(t.config(thread)))
-    expected = sorted([root["configurable"]["checkpoint_id"], *ids])
-    t.expect(sorted(listed), expected, f"put {CALLERS} checkpoints at once to one thread that has one; listed ids")
-    found = t.expect_found(other.get_tuple(t.config(thread)), "put at once to one thread")
-    t.expect(found.checkpoint["id"], ids[-1], "put at once to one thread; the latest")
-    for number, id_ in enumerate(ids):
-        found = t.expect_found(other.get_tuple(t.config(thread, id_)), "put at once to one thread")
-        t.expect(found.checkpoint["channel_values"], {"n": number}, "put at once to one thread; values of one")
+    handles = [t.open() for _ in range(4)]
+    for _ in range(4):  # in one of them, the latest may happen to be the last one put
+        thread = t.thread()
+        root = t.put(handles[0], thread, {"n": -1})
+        checkpoints = [t.checkpoint({"n": number}, versions={"n": f"{number + 2:032}.0"}) for number in range(CALLERS)]
+        ids = [checkpoint["id"] for checkpoint in checkpoints]
+        jobs = [(handles[n % 4].saver, _putting(root, checkpoints[n])) for n in reversed(range(CALLERS))]
+        at_once(t, jobs, f"{CALLERS} checkpoints put at once to one thread")
+        other = t.open()
+        listed = ids_of(other.list(t.config(thread)))
+        expected = sorted([root["configurable"]["checkpoint_id"], *ids])
+        t.expect(sorted(listed), expected, f"put {CALLERS} checkpoints at once to one thread that has one; listed ids")
+        found = t.expect_found(other.get_tuple(t.config(thread)), "put at once to one thread")
+        t.expect(found.checkpoint["id"], ids[-1], "put at once to one thread; the latest")
+        for number, id_ in enumerate(ids):
+            found = t.expect_found(other.get_tuple(t.config(thread, id_)), "put at once to one thread")
+            t.expect(found.checkpoint["channel_values"], {"n": number}, "put at once to one thread; values of one")
 
 
 @case("CONCURRENCY-2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -96,6 +97,19 @@ def test_a_run_is_found_by_the_checkpoint_that_pruning_has_left_of_it(saver: Red
     assert values_of(reader) == {"a": 1}
     saver.delete_for_runs(["run"])
     assert values_of(reader) is None
+
+
+@pytest.mark.parametrize("leave", [lambda saver: saver.prune(["thread"]), lambda saver: saver.delete_for_runs(["old"])])
+def test_a_run_that_is_gone_from_a_thread_leaves_the_index(
+    leave: Callable[[RedisSaver], None], saver: RedisSaver, raw: Any, keys: Callable[[], set[bytes]]
+) -> None:
+    for run in ("old", "new"):
+        put(saver, {"a": run}, metadata={"source": "loop", "step": 1, "run_id": run})
+    leave(saver)
+    index = saver.store._keys("thread")[1]  # type: ignore[attr-defined]
+    assert raw.zrangebylex(index, "[r", "(s") == [b"rnew\0thread"]
+    saver.delete_thread("thread")
+    assert keys() == set()
 
 
 def test_each_of_several_runs_is_removed_from_every_thread_of_a_bucket(saver: RedisSaver, reader: RedisSaver) -> None:

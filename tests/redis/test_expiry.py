@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import pytest
@@ -81,6 +81,38 @@ def test_what_nobody_asks_for_any_more_leaves_the_index_too(short: RedisSaver, r
     assert keys()  # only the index knows of them
     swept(short)
     assert keys() == set()
+
+
+BESIDE: dict[str, Callable[[RedisSaver, str, str], object]] = {
+    "put": lambda saver, other, _: put(saver, {"a": 2}, config_of(other)),
+    "put_writes": lambda saver, other, _: saver.put_writes(config_of(other, "checkpoint"), [("a", 2)], "task"),
+    "copy_thread": lambda saver, other, copy: saver.copy_thread(other, copy),
+    "prune": lambda saver, other, _: saver.prune([other]),
+    "delete_thread": lambda saver, other, _: saver.delete_thread(other),
+    "delete_for_runs": lambda saver, *_: saver.delete_for_runs(["another run"]),
+    "list": lambda saver, other, _: list(saver.list(config_of(other))),
+    "threads": lambda saver, other, _: list(saver.threads(thread_id=other)),
+    "interrupts": lambda saver, *_: list(saver.interrupts()),
+}
+
+
+@pytest.mark.parametrize("operation", BESIDE)
+def test_what_is_done_for_another_thread_of_its_bucket_removes_an_expired_thread_from_the_index(
+    operation: str, short: RedisSaver, raw: Any
+) -> None:
+    index = short.store._keys("t0000")[1]  # type: ignore[attr-defined]
+    names = (name for name in map("t{:04}".format, range(2000)) if short.store._keys(name)[1] == index)  # type: ignore[attr-defined]
+    gone, other, copy = islice(names, 3)
+    for name in (gone, other):
+        put(short, {"a": 1}, config_of(name))
+    expire(short, gone)
+
+    def entries() -> list[bytes]:
+        return [entry for entry in raw.zrange(index, 0, -1) if gone.encode() in entry]
+
+    assert entries()
+    BESIDE[operation](short, other, copy)
+    assert entries() == []
 
 
 @pytest.mark.parametrize("listing", ["threads", "list"])

@@ -302,7 +302,10 @@ def test_hundreds_of_questions_of_one_thread_are_listed_in_answers_that_do_not_n
     with RedisSaver(redis_url, prefix=prefix) as reader:
         transport = Measured(reader.store.transport)
         reader.transport = Retrying(transport, deadline=5)
-        found = list(reader.interrupts(thread_id=thread_id, order=order))
+        found: list[Any] = []
+        seen = said_by(lambda: found.extend(reader.interrupts(thread_id=thread_id, order=order)), redis_url, prefix)
+        of_threads = [command for command in seen.inside if command.name == "HMGET"]
+        assert len(of_threads) <= len(seen.requests)  # once for all of the thread's questions in an answer
         assert sum(transport.sizes) < len(tasks) * 1500
         assert max(transport.sizes) <= REPLY_BYTES
         assert transport.requests < len(tasks) / 8
@@ -460,6 +463,23 @@ def test_large_writes_and_questions_are_written_and_read_in_bounded_pieces(
         assert [each.task_id for each in found] == ["two"]
         in_pieces(reader, lambda: found.append(reader.get_tuple(CONFIG)), redis_url, prefix)
         assert found[-1].pending_writes == [("one", "a", value), ("two", "__interrupt__", question)]
+
+
+@pytest.mark.parametrize("listing", ["threads", "interrupts", "list"])
+def test_threads_with_long_metadata_are_listed_in_bounded_pieces(
+    listing: str, saver: RedisSaver, redis_url: str, prefix: str
+) -> None:
+    index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
+    names = [name for name in map("t{}".format, range(5000)) if saver.store._keys(name)[1] == index]  # type: ignore[attr-defined]
+    for name in names:
+        metadata = {"source": "loop", "step": 1, "name": name, "note": "x" * 300_000}
+        config = put(saver, {"a": 1}, config_of(name), metadata)
+        saver.put_writes(config, [("__interrupt__", [Interrupt("?", id="1")])], "task")
+    with RedisSaver(redis_url, prefix=prefix) as reader:
+        found: list[Any] = []
+        listings = {"threads": reader.threads, "interrupts": reader.interrupts, "list": lambda: reader.list(None)}
+        in_pieces(reader, lambda: found.extend(listings[listing]()), redis_url, prefix)
+    assert [each.metadata["name"] for each in found] == names[::-1]
 
 
 def test_a_script_is_sent_once_and_again_when_the_server_has_forgotten_it(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -100,6 +101,14 @@ def config_of(thread_id: str, checkpoint_id: str | None = None) -> Any:
     if checkpoint_id:
         config["configurable"]["checkpoint_id"] = checkpoint_id
     return config
+
+
+def of_one_bucket(saver: RedisSaver, most: int) -> tuple[str, list[str]]:
+    """The key of a bucket's index, and the ids of so many threads of that bucket, all of one length."""
+    store: Any = saver.store
+    index = store._keys("t000000")[1]
+    ids = map("t{:06}".format, count())
+    return index, [*islice((id_ for id_ in ids if store._keys(id_)[1] == index), most)]
 
 
 def put(saver: CheckpointSaver, values: dict[str, Any], config: Any = CONFIG, metadata: Any = None) -> Any:

@@ -6,10 +6,8 @@ What the server carried out is told by the server itself (MONITOR).
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import pytest
@@ -25,7 +23,7 @@ from checkpoint_redis.scripts import Script
 from checkpoint_redis.store import BUCKETS, PIECE_BYTES, PIECES_AT_ONCE
 from checkpoint_redis.transport import Call
 from tests.conftest import CountingTransport
-from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, put, values_of
+from tests.redis.conftest import CONFIG, Monitored, config_of, monitored, of_one_bucket, put, values_of
 from tests.servers.processes import Server
 
 SCANS = {"SCAN", "KEYS", "HSCAN", "SSCAN", "ZSCAN", "HGETALL", "HKEYS", "HVALS", "RANDOMKEY"}
@@ -350,9 +348,7 @@ class Removing(CountingTransport):
 def test_a_run_that_many_threads_share_is_removed_from_some_of_them_in_each_request(
     buckets: int, saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:
-    index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
-    ids = map("t{}".format, itertools.count())
-    names = [*islice((id_ for id_ in ids if buckets > 1 or saver.store._keys(id_)[1] == index), 200)]  # type: ignore[attr-defined]
+    _, names = of_one_bucket(saver, 200) if buckets == 1 else ("", [f"t{number}" for number in range(200)])
     for name in names:
         for run in ("other", "shared", "shared", "shared too"):
             put(saver, {"a": run}, config_of(name), {"source": "loop", "step": 1, "run_id": run})
@@ -469,8 +465,7 @@ def test_large_writes_and_questions_are_written_and_read_in_bounded_pieces(
 def test_threads_with_long_metadata_are_listed_in_bounded_pieces(
     listing: str, saver: RedisSaver, redis_url: str, prefix: str
 ) -> None:
-    index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
-    names = [name for name in map("t{}".format, range(5000)) if saver.store._keys(name)[1] == index]  # type: ignore[attr-defined]
+    _, names = of_one_bucket(saver, 20)
     for name in names:
         metadata = {"source": "loop", "step": 1, "name": name, "note": "x" * 300_000}
         config = put(saver, {"a": 1}, config_of(name), metadata)

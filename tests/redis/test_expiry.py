@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from checkpoint_base import CheckpointSaver, ConflictError
 from checkpoint_base.transport import Retrying
 from checkpoint_redis import RedisSaver, chunks, scripts, store
 from checkpoint_redis.transport import OneAttempt
-from tests.redis.conftest import CONFIG, config_of, put, values_of
+from tests.redis.conftest import CONFIG, config_of, of_one_bucket, put, values_of
 
 Keys = Callable[[], set[bytes]]
 
@@ -100,9 +100,7 @@ BESIDE: dict[str, Callable[[RedisSaver, str, str], object]] = {
 def test_what_is_done_for_another_thread_of_its_bucket_removes_an_expired_thread_from_the_index(
     operation: str, short: RedisSaver, raw: Any
 ) -> None:
-    index = short.store._keys("t0000")[1]  # type: ignore[attr-defined]
-    names = (name for name in map("t{:04}".format, range(2000)) if short.store._keys(name)[1] == index)  # type: ignore[attr-defined]
-    gone, other, copy = islice(names, 3)
+    index, (gone, other, copy) = of_one_bucket(short, 3)
     for name in (gone, other):
         put(short, {"a": 1}, config_of(name))
     expire(short, gone)
@@ -121,8 +119,7 @@ def test_a_listing_that_meets_many_expired_threads_forgets_some_of_them_and_show
 ) -> None:
     """All are in one bucket, whose script would otherwise keep the server busy until it has forgotten every one."""
     with RedisSaver(redis_url, prefix=prefix, ttl=100) as saver, RedisSaver(redis_url, prefix=prefix, ttl=2) as short:
-        index = saver.store._keys("t0")[1]  # type: ignore[attr-defined]
-        names = [name for name in map("t{}".format, range(2000)) if saver.store._keys(name)[1] == index][:20]  # type: ignore[attr-defined]
+        index, names = of_one_bucket(saver, 20)
         span = 1.0
         while True:
             for name in names:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
-from zlib import crc32
 
 import pytest
 
 from checkpoint_base import ConflictError
 from checkpoint_redis import RedisSaver
-from checkpoint_redis.store import BUCKETS
 from conformance_tests import graphs
-from tests.redis.conftest import CONFIG, config_of, put, values_of
+from tests.redis.conftest import CONFIG, config_of, of_one_bucket, put, values_of
 
 
 def test_a_copy_that_is_made_again_has_the_writes_of_both(saver: RedisSaver, reader: RedisSaver) -> None:
@@ -113,8 +111,7 @@ def test_a_run_that_is_gone_from_a_thread_leaves_the_index(
 
 
 def test_each_of_several_runs_is_removed_from_every_thread_of_a_bucket(saver: RedisSaver, reader: RedisSaver) -> None:
-    names = sorted(name for name in map(str, range(400)) if crc32(name.encode()) % BUCKETS == 0)[:3]
-    assert len(names) == 3
+    _, names = of_one_bucket(saver, 3)
     for name, run in zip(names, ("b", "c", "a"), strict=True):
         for run_id in ("stays", run):
             put(saver, {"a": run_id}, config_of(name), {"source": "loop", "step": 1, "run_id": run_id})

@@ -57,6 +57,8 @@ def parse_deployment(url: str) -> Deployment:
             "a URL of Redis begins with redis://, rediss://, unix://, redis+cluster://, rediss+cluster://, "
             "redis+sentinel:// or rediss+sentinel://"
         )
+    if "#" in rest:
+        raise UnsupportedOperation(f"the URL has a fragment: write %23 for a #, and {_ESCAPED}")
     if transport == "unix":
         return Deployment((), _options(url))
     authority, path, query = _split(rest)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from checkpoint_base.errors import SchemaMismatch, UnsupportedOperation
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import FORMAT
+from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import Keys, nonce
 from checkpoint_s3.transport import Batch, Delete, Get, List, Put
 
@@ -83,4 +86,8 @@ def _probe(keys: Keys, bucket: str) -> Operation[None]:
                 "found. Use a general purpose bucket (docs/s3.md)"
             )
     finally:
-        yield Batch(Delete(key) for key in probes)
+        yield from housekeeping(_deleted(probes))
+
+
+def _deleted(keys: Sequence[str]) -> Operation[None]:
+    yield Batch(Delete(key) for key in keys)

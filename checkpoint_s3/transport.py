@@ -301,7 +301,7 @@ class S3Transport(Closable):
                 contexts = [copy_context() for _ in numbers]
                 parts = list(executor.map(Context.run, contexts, repeat(sent), numbers))
             answer = client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
-        except BOTO_ERRORS:
+        except BaseException:  # whatever it was: parts that are left are paid for
             self._abort(client, place, upload)
             raise
         return self._etag(answer)
@@ -340,8 +340,10 @@ class S3Transport(Closable):
             Entry(found["Key"], self._etag(found), found["LastModified"].timestamp(), found["Size"])
             for found in answer.get("Contents", ())
         ]
-        last = entries[-1].key if self._part(answer, "IsTruncated") and entries else None
-        return Page(entries, last, int(_now(answer) * 1_000_000))
+        is_last = not self._part(answer, "IsTruncated")
+        if not entries and not is_last:  # without a key there is nothing to go on behind
+            raise StoreUnavailable(f"bucket {self.bucket!r}: a listing was cut off before its first key")
+        return Page(entries, None if is_last else entries[-1].key, int(_now(answer) * 1_000_000))
 
     def _etag(self, answer: Mapping[str, Any]) -> str:
         # Some stores match an ETag only without its quotes; the others accept it without them, too.

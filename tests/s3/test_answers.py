@@ -207,6 +207,16 @@ def test_an_object_that_arrives_in_part_is_asked_for_again(saver: S3Saver, url: 
         assert fault.met == 1
 
 
+def test_a_listing_that_is_cut_off_before_its_first_key_is_asked_for_again(
+    saver: S3Saver, url: str, proxy: Proxy
+) -> None:
+    put(saver, 1)
+    page = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"
+    fault = proxy.arm(Fault(Answer(200, (("Content-Type", "application/xml"),), page), "before", is_list))
+    assert read(url)[0] == [1]
+    assert fault.met == 1
+
+
 def test_writes_are_stored_when_those_that_they_follow_are_removed_meanwhile(url: str) -> None:
     class Removing(Between):
         """Removes what the first listing has found, before it can be read."""

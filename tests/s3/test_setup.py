@@ -12,7 +12,7 @@ import pytest
 from checkpoint_base import SchemaMismatch, UnsupportedOperation, open_saver
 from checkpoint_s3.connections import make_client
 from tests.s3.conftest import ready
-from tests.s3.proxy import Answer, Proxy, Request, ignoring, unsorted
+from tests.s3.proxy import Answer, Proxy, Request, error_answer, ignoring, unsorted
 from tests.servers import s3
 
 
@@ -65,6 +65,22 @@ def test_a_store_that_ignores_a_condition_is_refused(
         saver.get_tuple({"configurable": {"thread_id": "thread"}})
     saver.close()
     assert stored(moto_endpoint, prefix) == {}
+
+
+def test_whoever_may_not_delete_is_told_what_the_store_lacks_and_can_use_one_that_lacks_nothing(
+    proxy: Proxy, prefix: str
+) -> None:
+    ignored = ignoring("If-Match")
+    saver = open_saver(s3.s3_url(proxy.url, prefix=prefix))
+    proxy.arriving = lambda request: (
+        error_answer(403, "AccessDenied") if request.method == "DELETE" else ignored(request)
+    )
+    with pytest.raises(UnsupportedOperation, match="ignores `If-Match"):
+        saver.setup()
+    proxy.arriving = lambda request: error_answer(403, "AccessDenied") if request.method == "DELETE" else request
+    saver.setup()
+    assert list(saver.threads()) == []
+    saver.close()
 
 
 def with_other_etags(_: Request, answer: Answer) -> Answer:

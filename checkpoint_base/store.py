@@ -158,7 +158,8 @@ class CheckpointStore(ABC):
         """Return one page of threads by `ThreadRecord.position`; ``query.terms`` must be on their ``latest``.
 
         ``query.limit`` is 1,600 at most, and only the last page is shorter. What is damaged ends no page:
-        `checkpoint_base.records.unreadable` stands for it, whatever the terms.
+        `checkpoint_base.records.unreadable` stands for it, whatever the terms. Only if all is gone of the one thread
+        that is asked for, and the store knows that nobody removed it, it raises `CorruptCheckpoint`, as for `load`.
         """
 
     @abstractmethod

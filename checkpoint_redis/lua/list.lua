@@ -15,12 +15,12 @@ sweep(index, now_ms())
 
 local reply, seen_of, refreshed, spare = {false}, {}, {}, {left = FORGOTTEN_AT_ONCE}
 
--- Adds a checkpoint to the reply, if it has the terms and its thread has not expired. Returns an error if it is lost.
+-- Adds a checkpoint to the reply, if it has the terms and its thread has not expired. Returns an error if it is damaged or lost.
 local function add(thread, checkpoint, ns)
     local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
     local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')
     if not stored[3] then return why_absent(index, thread, spare) end
-    if not stored[1] then return lost(thread) end
+    if not stored[1] then return damaged(thread) end
     if ttl > 0 and not refreshed[thread] then
         refreshed[thread] = true
         refresh(hash, index, thread, stored[3], ttl)

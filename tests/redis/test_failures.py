@@ -256,6 +256,20 @@ def test_a_thread_that_a_cluster_has_lost_is_corrupt(thread_id: str, prefix: str
                 list(saver.list(None))
 
 
+def test_a_listing_that_lacks_one_record_of_a_thread_in_a_cluster_is_corrupt_and_not_unavailable(
+    prefix: str, cluster_server: Server
+) -> None:
+    with RedisSaver(cluster_server.url, prefix=prefix, deadline=3) as saver:
+        first = put(saver, {"a": 1})
+        put(saver, {"a": 2}, first)
+        key = saver.store._keys("thread")[0]  # type: ignore[attr-defined]
+        with RedisCluster.from_url(cluster_server.url.split(",")[0].replace("redis+cluster", "redis")) as client:
+            assert client.hdel(key, b"c\0" + first["configurable"]["checkpoint_id"].encode()) == 1
+        for config in (None, config_of("thread")):
+            with pytest.raises(CorruptCheckpoint, match="'thread' and its index no longer agree"):
+                list(saver.list(config))
+
+
 def test_a_script_that_an_administrator_ends_is_no_damage(prefix: str) -> None:
     with redis("--lua-time-limit", "50") as server, redis_py.Redis.from_url(server.url) as client:
 

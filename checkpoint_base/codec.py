@@ -224,7 +224,7 @@ class Codec:
         return Chunk(id_, _RAW + content)
 
     def _compressed(self, data: bytes) -> bytes | None:
-        if self._compression is None or len(data) < 128:
+        if self._compression is None or not 128 <= len(data) <= MAX_PIECE_BYTES:
             return None
         compressed = _zstd.compressor.compress(data)
         return compressed if len(compressed) < len(data) else None

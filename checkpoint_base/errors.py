@@ -58,9 +58,9 @@ UNREADABLE = (CorruptCheckpoint, SerializationError, SchemaMismatch)
 """What reading a value raises: it is damaged, nobody here can rebuild it, or a later version has stored it."""
 
 
-def kept_changing(thread_id: str, done: str) -> ConflictError:
+def kept_changing(thread_id: str) -> ConflictError:
     """The error of an operation of several requests if others changed its thread in between each time."""
-    return ConflictError(f"thread {thread_id!r} kept changing while it was {done}: call again")
+    return ConflictError(f"thread {thread_id!r} kept changing meanwhile: call again")
 
 
 @contextmanager

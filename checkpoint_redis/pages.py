@@ -171,7 +171,7 @@ def _still_there(
                 changed.add(before.thread_id)
         last = suspect[-1].thread_id
         suspect = [page[part.item.position] for part in suspect if part.item.position in page]
-    raise kept_changing(last, "read")
+    raise kept_changing(last)
 
 
 def _incomplete(parts: Iterable[Part[Any]]) -> Sequence[Incomplete]:

@@ -281,7 +281,7 @@ class RedisStore(CheckpointStore):
             if not lacking or result == before:
                 return result
             before = result
-        raise kept_changing(key.thread_id, "read")
+        raise kept_changing(key.thread_id)
 
     def threads(self, query: InboxQuery) -> Operation[Sequence[ThreadRecord]]:
         sources: Sequence[Source[ThreadRecord]] = self._inbox_sources("t", query)
@@ -352,7 +352,7 @@ class RedisStore(CheckpointStore):
             if adopted is not None:
                 return bool(adopted)
             yield OneAttempt(undo)
-        raise kept_changing(source, "read")
+        raise kept_changing(source)
 
     def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
         yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)

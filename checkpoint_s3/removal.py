@@ -146,7 +146,7 @@ class Remover:
             if not (yield from self._has_orphan(groups, seen)):
                 return
             yield from self.amend(thread_id, partial(_taken_back, *change))
-        raise kept_changing(thread_id, "written")
+        raise kept_changing(thread_id)
 
     def _has_orphan(self, groups: Sequence[Group], seen: Collection[str]) -> Operation[bool]:
         """Whether a checkpoint that was not ``seen`` before a removal lacks writes of its parent to its open channels.
@@ -208,7 +208,7 @@ class Remover:
             yield note
             if (yield from self.replace(thread_id, state, ledger)):
                 return state.ledger, ledger
-        raise kept_changing(thread_id, "written")
+        raise kept_changing(thread_id)
 
     def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
         """Replace the ledger that ``state`` has. False if it has been changed since."""

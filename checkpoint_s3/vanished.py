@@ -41,7 +41,7 @@ def again_if_vanished(operation: Callable[P, Operation[T]]) -> Callable[P, Opera
             except Vanished as error:
                 vanished = error
         if isinstance(vanished, Changed):
-            raise kept_changing(str(vanished), "written") from vanished
+            raise kept_changing(str(vanished)) from vanished
         raise damage(f"{vanished} is missing from the bucket") from vanished
 
     return repeated

@@ -280,6 +280,14 @@ def test_a_frame_that_claims_more_than_a_piece_holds_is_not_unpacked(monkeypatch
             codec.decode(record, chunks)
 
 
+def test_what_would_not_be_unpacked_is_not_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec_module, "MAX_PIECE_BYTES", 4000)
+    for size in (4000, 4001):
+        header = Codec(compression="zstd").encode_whole("bytes", bytes(size), associated=b"")
+        assert Codec().decode(ValueRecord(header), {}) == ("bytes", bytes(size))
+        assert (len(header) < size) == (size == 4000)
+
+
 def test_chunks_that_are_longer_than_any_value_are_not_all_held(monkeypatch: pytest.MonkeyPatch) -> None:
     encoding = Codec(compression="zstd").encode(TAG, ormsgpack.packb(texts(*[1000] * 400)))
     monkeypatch.setattr(codec_module, "MAX_VALUE_BYTES", 100_000)

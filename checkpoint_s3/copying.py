@@ -20,15 +20,13 @@ from checkpoint_s3.format import (
 )
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import CheckpointName, Label, space_segment
+from checkpoint_s3.layout import SALT_BYTES, CheckpointName, space_segment
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import closure
 from checkpoint_s3.survey import State
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished
-
-_SALT_BYTES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ class Copier:
             return False
         mine = {group.place: group for group in present}
         token = new_nonce()
-        copies = _copies(originals, mine, token[:_SALT_BYTES])
+        copies = _copies(originals, mine, token[:SALT_BYTES])
         writes = yield from self._writes_to_add(target, originals, mine)
         if not copies.names and not writes:
             return True
@@ -241,15 +239,11 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
 
 def _moment(checkpoint: CheckpointObject) -> bytes:
     """The tag without its last part, which copies change."""
-    return checkpoint.parsed.label.tag[:-_SALT_BYTES]
+    return checkpoint.parsed.label.tag[:-SALT_BYTES]
 
 
 def _renamed(name: CheckpointName, salt: bytes) -> CheckpointName:
-    def salted(label: Label) -> Label:
-        mixed = bytes(one ^ other for one, other in zip(label.tag[-_SALT_BYTES:], salt, strict=True))
-        return Label(label.checkpoint_id, label.tag[:-_SALT_BYTES] + mixed)
-
-    return CheckpointName(name.space, salted(name.label), tuple(salted(label) for label in name.older))
+    return CheckpointName(name.space, name.label.copied(salt), tuple(label.copied(salt) for label in name.older))
 
 
 def _numbers(objects_: Sequence[WritesObject]) -> dict[str, int]:

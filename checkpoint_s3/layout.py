@@ -25,6 +25,9 @@ MAX_THREAD_CHARACTERS = 96
 MAX_NAMESPACE_CHARACTERS = 48
 """A namespace whose quoted form is longer is replaced by its digest."""
 
+SALT_BYTES = 3
+"""The end of a label's tag, which a copy changes."""
+
 _LEDGER = "!"
 
 Kind: TypeAlias = Literal["w", "x"]
@@ -59,7 +62,7 @@ class Label:
     """Identifies an object that holds a checkpoint, by the checkpoint's id and a tag that is unique among its objects.
 
     The tag consists of the complement of the time of writing in microseconds (7 bytes), a digest of the run id (2
-    bytes), and a digest of the content (3 bytes).
+    bytes), and a digest of the content (3 bytes), in which the last bit says whether the object is a copy.
     """
 
     checkpoint_id: str
@@ -72,6 +75,15 @@ class Label:
     @property
     def run(self) -> bytes:
         return self.tag[7:9]
+
+    @property
+    def is_copy(self) -> bool:
+        return bool(self.tag[-1] & 1)
+
+    def copied(self, salt: bytes) -> Label:
+        """The label of a copy; ``salt``, of `SALT_BYTES`, tells it from other copies."""
+        mixed = bytes(one ^ other for one, other in zip(self.tag[-SALT_BYTES:], salt, strict=True))
+        return Label(self.checkpoint_id, self.tag[:-SALT_BYTES] + mixed[:-1] + bytes([mixed[-1] | 1]))
 
     def text(self) -> str:
         if _UUID.fullmatch(self.checkpoint_id):
@@ -87,7 +99,8 @@ class Label:
 
 def label_of(checkpoint_id: str, written_at: int, run_id: str | None, content: bytes) -> Label:
     time = (_MAX_TIME - min(max(written_at, 0), _MAX_TIME)).to_bytes(7, "big")
-    return Label(checkpoint_id, time + run_digest(run_id) + blake2b(content, digest_size=3).digest())
+    digest = blake2b(content, digest_size=SALT_BYTES).digest()
+    return Label(checkpoint_id, time + run_digest(run_id) + digest[:-1] + bytes([digest[-1] & 0xFE]))
 
 
 def run_digest(run_id: str | None) -> bytes:

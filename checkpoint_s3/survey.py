@@ -19,9 +19,6 @@ from checkpoint_s3.transport import PAGE, Batch, Entry, Found, Get, List, Page, 
 LISTING_SECONDS = 60
 """A listing shows the bucket as of the time in its answer, or of less than this long before."""
 
-JUST_NOW_SECONDS = 5
-"""A checkpoint that is stored longer than this after it was written comes from elsewhere: copied, or transferred."""
-
 NEWEST = 32
 """Names listed to find one checkpoint: enough for the writes of 30 tasks. Each takes the client 50 us."""
 
@@ -179,13 +176,12 @@ class Surveyor:
     def _may_have_part_of_a_copy(self, thread_id: str, pages: Iterable[Page], asked_at: float) -> bool:
         """Whether a listing may show what a copy has stored since the ledger was asked for, which hides it by now.
 
-        Of what was stored that lately, copies are told by their times of writing, which are those of the source.
+        Of what was stored that lately, copies are told by their names.
         """
         seconds = self.elapsed() - asked_at + 1  # servers tell whole seconds
         recent = (entry for page in pages for entry in page.entries if entry.age(page.now) <= seconds)
         return any(
-            isinstance(object_, CheckpointObject)
-            and abs(object_.modified - object_.parsed.label.written_at / 1_000_000) > JUST_NOW_SECONDS
+            isinstance(object_, CheckpointObject) and object_.parsed.label.is_copy
             for object_ in objects(thread_id, self.keys.folder(thread_id), recent)
         )
 

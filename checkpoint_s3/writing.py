@@ -25,9 +25,11 @@ from checkpoint_s3.layout import CheckpointName, Kind, Label, WritesName, label_
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.stack import Segment, Snapshot, closure, missing_chunks, plan
-from checkpoint_s3.survey import JUST_NOW_SECONDS
 from checkpoint_s3.transport import Batch, Put
 from checkpoint_s3.vanished import again_if_vanished
+
+JUST_NOW_SECONDS = 5
+"""A checkpoint that is put longer than this after it was written comes from elsewhere: transferred, or imported."""
 
 Body: TypeAlias = Callable[[Sequence[WriteRecord]], bytes]
 """Makes the content of an object that holds these writes."""

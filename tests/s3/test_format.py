@@ -114,7 +114,8 @@ def test_a_thread_is_read_by_what_the_page_says(radosgw_endpoint: str, radosgw_u
     # The checkpoint, and the objects that its name refers to.
     [name] = [name for name in names(folder) if name.startswith(f"{folder}c")]
     tag, *references = name.removeprefix(f"{folder}c").split(".")
-    assert (len(tag), tag[12:]) == (16, base64(digest(3, get(name))))
+    *most, last = digest(3, get(name))
+    assert (len(tag), tag[12:]) == (16, base64(bytes([*most, last & 0xFE])))
     assert references
     keys = [name]
     for at, reference in enumerate(references):

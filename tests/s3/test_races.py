@@ -392,14 +392,15 @@ LOOKS: dict[str, Callable[[S3Saver], Iterable[object]]] = {
 }
 
 
+@pytest.mark.parametrize("seconds", [0, 60])
 @pytest.mark.parametrize("look", LOOKS.values(), ids=list(LOOKS))
 def test_a_copy_that_is_being_made_is_not_seen_by_who_asked_for_its_ledger_before_it_began(
-    two: Two, later: Callable[[float], None], look: Callable[[S3Saver], Iterable[object]]
+    two: Two, later: Callable[[float], None], look: Callable[[S3Saver], Iterable[object]], seconds: float
 ) -> None:
     writer, reader = two
     for number in (1, 2, 3, 4):
         put(writer, number, thread="source")
-    later(60)
+    later(seconds)
     copying: Beside = between(writer, Beside)
     copies = iter(range(2))
 

@@ -34,7 +34,7 @@ LARGE = "x" * 20_000
 # Removals beside a run that goes on
 
 
-def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two) -> None:
+def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two, moto_url: str) -> None:
     pruner, runner = two
     put(runner, 1, {"a": [0], "b": [0]})
     put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
@@ -42,12 +42,24 @@ def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: 
     # A branch that needs the writes to one of the channels only.
     put(pruner, 3, {"b": [1]}, unchanged={"a": "3"}, **opened("a"))
     pruner.prune(["thread"])
-    with pytest.raises(ConflictError, match="has been removed since"):
-        put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
+    with S3Saver.from_conn_string(moto_url) as another:  # which knows nothing of the parent
+        for saver in (runner, another):
+            with pytest.raises(ConflictError, match="has been removed since"):
+                put(saver, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
     put(runner, 5, {"b": [1]}, parent=2, unchanged={"a": "5"}, **opened("a"))
     history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
     assert [value for _, _, value in history["a"]["writes"]] == [1]
     assert numbers(pruner.list(config_of("thread"))) == [5, 3]
+
+
+def test_writes_of_an_ancestor_are_whole_although_its_state_holds_a_part_of_them(two: Two) -> None:
+    runner, reader = two
+    state = [f"{at} ".ljust(1500, ".") for at in range(20)]
+    put(runner, 1, {"a": [0]})
+    config = put(runner, 2, {"b": state}, unchanged={"a": "2"}, **opened("a"))
+    runner.put_writes(config, [("a", [*state, "more"])], "task")
+    put(runner, 3, {"b": "other"}, unchanged={"a": "3"}, **opened("a"))
+    assert contributed(reader, 3, "a") == ([0], [[*state, "more"]])
 
 
 @pytest.mark.timeout(20)

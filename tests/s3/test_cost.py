@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any, TypedDict
 
@@ -20,15 +19,14 @@ from checkpoint_base import open_saver
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import CheckpointRecord
 from checkpoint_base.retention import the_latest
-from checkpoint_base.transport import Retrying
 from checkpoint_s3 import S3Saver, inbox, removal, survey
 from checkpoint_s3.format import Head
 from checkpoint_s3.groups import CheckpointObject, Group
 from checkpoint_s3.layout import CheckpointName, Label, space_segment
 from checkpoint_s3.stack import MAX_OBJECTS
-from checkpoint_s3.transport import Batch, Get, List, Put
+from checkpoint_s3.transport import Get, List, Put
 from tests.s3.bucket import keys
-from tests.s3.transports import Between, Counting, counted
+from tests.s3.transports import Counting, counted, counted_in_short
 
 PUT_PRICE, GET_PRICE = 0.005 / 1000, 0.0004 / 1000
 """List prices in dollars: PUT, COPY and LIST; GET. Deleting is free."""
@@ -226,24 +224,6 @@ def test_threads_are_listed_by_the_names_of_all_objects(saver: S3Saver, radosgw_
 
 
 # Long threads
-
-
-class Short(Between):
-    """Lists at most 20 names at once, so that a thread need not have thousands of objects to be long."""
-
-    def execute(self, request: Any) -> Any:
-        if isinstance(request, List):
-            request = replace(request, limit=min(request.limit, 20))
-        elif isinstance(request, Batch):
-            short = [replace(call, limit=min(call.limit, 20)) if isinstance(call, List) else call for call in request]
-            request = Batch(short)
-        return self.inner.execute(request)
-
-
-def counted_in_short(saver: S3Saver) -> Counting:
-    counting = Counting(Short(saver.store.transport))
-    saver.transport = Retrying(counting, deadline=5)
-    return counting
 
 
 LONG_NAME = "a subgraph with a name that is too long for a key:{:02}"

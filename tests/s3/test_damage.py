@@ -12,8 +12,9 @@ from langgraph.types import Interrupt
 from checkpoint_base import CorruptCheckpoint
 from checkpoint_base.listings import PendingInterrupt
 from checkpoint_s3 import S3Saver
+from checkpoint_s3.layout import id_segment
 from tests.s3.bucket import content, keys, move, overwrite
-from tests.s3.threads import config_of, numbers, put
+from tests.s3.threads import config_of, id_of, numbers, put
 
 
 @pytest.fixture
@@ -133,6 +134,30 @@ def test_a_damaged_ordinary_write_is_no_question(saver: S3Saver, moto_url: str) 
     (bad,) = saver.threads(thread_id="bad")
     assert bad.error
     assert bad.pending_interrupts == 1
+
+
+def test_a_question_is_read_from_the_state_it_is_stored_in_although_that_of_another_thread_is_damaged(
+    saver: S3Saver, moto_url: str
+) -> None:
+    for thread in ("third", "fourth"):
+        question = (Interrupt(thread.ljust(3000, "."), id=thread),)
+        config = put(saver, 1, {"asked": question}, thread=thread)
+        saver.put_writes(config, [("__interrupt__", question)], "task")
+    [key] = [key for key in keys(moto_url, "t/=fourth/") if "/c" in key]
+    body = content(moto_url, key)
+    overwrite(moto_url, key, flip(len(body) - 1)(body))
+    with S3Saver.from_conn_string(moto_url) as other:
+        questions = {each.thread_id: each for each in other.interrupts()}
+    assert set(questions) == {"good", "bad", "third", "fourth"}
+    assert questions["fourth"].error
+    assert (questions["third"].error, questions["third"].value) == (None, "third".ljust(3000, "."))
+
+
+def test_a_checkpoint_under_the_id_of_another_is_damaged(saver: S3Saver, moto_url: str) -> None:
+    [key] = [key for key in keys(moto_url, "t/=bad/") if "/c" in key]
+    move(moto_url, key, key.replace(id_segment(id_of(1)), id_segment(id_of(2))))
+    with S3Saver.from_conn_string(moto_url) as other, pytest.raises(CorruptCheckpoint, match="another checkpoint"):
+        other.get_tuple(config_of("bad"))
 
 
 def test_copying_a_thread_that_has_lost_an_object_names_the_object(saver: S3Saver, moto_url: str) -> None:

@@ -17,7 +17,10 @@ from langgraph.types import Interrupt
 from checkpoint_base import open_saver
 from checkpoint_s3 import S3Saver
 from checkpoint_s3.connections import make_client
+from tests.s3.bucket import keys
+from tests.s3.conftest import Two
 from tests.s3.test_saver import checkpoint
+from tests.s3.threads import numbers, put
 from tests.servers import s3
 
 ALPHABET = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
@@ -169,3 +172,13 @@ def test_a_thread_is_read_by_what_the_page_says(radosgw_endpoint: str, radosgw_u
             hidden[at : at + 10] for at in range(0, len(hidden), 10)
         ]
     client.close()
+
+
+@pytest.mark.parametrize(("more", "marks"), [(0, "=="), (1, "~~")], ids=["spelled out", "digests"])
+def test_ids_are_spelled_out_in_keys_up_to_a_length(two: Two, moto_url: str, more: int, marks: str) -> None:
+    saver, reader = two
+    thread, space = "t" * (96 + more), "s" * (48 + more)
+    put(saver, 1, thread=thread, space=space)
+    [key] = keys(moto_url, "t/")
+    assert [segment[0] for segment in key.split("/")[1:3]] == list(marks)
+    assert numbers(reader.list({"configurable": {"thread_id": thread}})) == [1]

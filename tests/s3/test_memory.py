@@ -135,6 +135,19 @@ def test_what_each_step_replaces_counts_for_as_long_as_it_is_remembered(
     assert 500_000 < sum(chunks.values()) <= 1_000_000
 
 
+def test_what_was_forgotten_with_its_thread_takes_no_room_from_others(
+    saver: S3Saver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "MEMORY_BYTES", 1_000_000)
+    monkeypatch.setattr(memory, "THREADS", 2)
+    for number in range(30):
+        put(saver, 1, {"x": os.urandom(100_000)}, thread=f"thread-{number}")
+    counting = counted(saver)
+    for number in (28, 29):
+        put(saver, 2, {}, thread=f"thread-{number}", unchanged={"x": "1"})
+    assert counting.kinds == {"Put": 2}
+
+
 def test_writes_are_noted_while_a_checkpoint_of_their_namespace_is_remembered() -> None:
     known = memory.Memory()
     key = CheckpointKey("thread", "", "1")
@@ -206,6 +219,19 @@ def test_what_a_ledger_hides_is_not_remembered_whenever_the_answer_with_an_older
         assert known.snapshot(key) is None, f"interrupted before line {line}"
         assert known.thread("thread").nonce == newer.nonce, f"interrupted before line {line}"
     assert line > 10
+
+
+def test_what_is_known_of_a_thread_is_relied_on_for_a_sixth_of_the_grace_period(
+    saver: S3Saver, later: Callable[[float], None]
+) -> None:
+    put(saver, 1)
+    counting = counted(saver)
+    later(10)
+    put(saver, 2)
+    assert counting.kinds == {"Put": 1}
+    later(15)
+    put(saver, 3)
+    assert counting.kinds == {"Put": 2, "Get": 1}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -359,8 +360,22 @@ def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside
     assert [each.thread_id for each in other.interrupts()] == ["target"]
 
 
-def test_a_reader_whose_listing_is_older_than_the_end_of_a_copy_sees_all_of_it(
-    two: Two, moto_url: str, later: Callable[[float], None]
+THREAD: Any = {"configurable": {"thread_id": "target"}}
+
+LISTINGS: dict[str, tuple[Callable[[S3Saver], Iterable[object]], list[int]]] = {
+    "namespace": (lambda saver: saver.list(config_of("target")), [4, 3, 2, 1]),
+    "thread": (lambda saver: saver.list(THREAD), []),
+    "filtered thread": (lambda saver: saver.list(THREAD, filter={"source": "loop"}), []),
+}
+
+
+@pytest.mark.parametrize(("look", "seen"), LISTINGS.values(), ids=list(LISTINGS))
+def test_a_reader_whose_listing_is_older_than_the_end_of_a_copy_sees_all_of_it_or_nothing(
+    two: Two,
+    moto_url: str,
+    later: Callable[[float], None],
+    look: Callable[[S3Saver], Iterable[object]],
+    seen: list[int],
 ) -> None:
     copier, reader = two
     for number in (1, 2, 3, 4):
@@ -382,12 +397,13 @@ def test_a_reader_whose_listing_is_older_than_the_end_of_a_copy_sees_all_of_it(
 
     beside: Beside = between(reader, Beside)
     beside.after = once(lists("t/=target"), end)
-    assert numbers(reader.list(config_of("target"))) == [4, 3, 2, 1]
+    assert numbers(look(reader)) == seen
+    assert numbers(look(reader)) == [4, 3, 2, 1]
 
 
 LOOKS: dict[str, Callable[[S3Saver], Iterable[object]]] = {
     "namespace": lambda saver: saver.list(config_of("target")),
-    "thread": lambda saver: saver.list({"configurable": {"thread_id": "target"}}),
+    "thread": lambda saver: saver.list(THREAD),
     "threads": lambda saver: saver.threads(thread_id="target"),
 }
 
@@ -468,3 +484,16 @@ def test_what_was_deleted_and_is_put_again_with_its_time_is_seen(
     one.delete_thread("thread")
     put(other, 1)
     assert numbers(one.list(config_of("thread"))) == [1]
+
+
+# Writes of one task
+
+
+def test_of_writes_that_are_sent_again_and_again_with_other_values_the_first_count(two: Two) -> None:
+    writer, reader = two
+    config = put(writer, 1)
+    for number in range(12):
+        writer.put_writes(config, [("n", number)] * (number + 1), "task")
+    found = reader.get_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "n", number) for number in range(12)]

@@ -14,7 +14,7 @@ from checkpoint_s3.layout import id_segment
 from checkpoint_s3.transport import Call, Get, Put
 from tests.s3.bucket import keys
 from tests.s3.conftest import Two
-from tests.s3.threads import QUESTION, config_of, id_of, numbers, put
+from tests.s3.threads import QUESTION, config_of, contributed, id_of, numbers, opened, put
 from tests.s3.transports import (
     Beside,
     Counting,
@@ -34,12 +34,7 @@ LARGE = "x" * 20_000
 # Removals beside a run that goes on
 
 
-def opened(*channels: str) -> dict[str, Any]:
-    """Metadata that says which channels are rebuilt from the ancestors' writes."""
-    return {"counters_since_delta_snapshot": {channel: [1, 1] for channel in channels}}
-
-
-def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two) -> None:
+def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: Two, moto_url: str) -> None:
     pruner, runner = two
     put(runner, 1, {"a": [0], "b": [0]})
     put(runner, 2, {}, unchanged={"a": "2", "b": "2"}, **opened("a", "b"))
@@ -47,18 +42,35 @@ def test_no_child_is_put_on_a_parent_that_has_kept_only_some_of_its_writes(two: 
     # A branch that needs the writes to one of the channels only.
     put(pruner, 3, {"b": [1]}, unchanged={"a": "3"}, **opened("a"))
     pruner.prune(["thread"])
-    with pytest.raises(ConflictError, match="has been removed since"):
-        put(runner, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
+    with S3Saver.from_conn_string(moto_url) as another:  # which knows nothing of the parent
+        for saver in (runner, another):
+            with pytest.raises(ConflictError, match="has been removed since"):
+                put(saver, 4, {}, parent=2, unchanged={"a": "4", "b": "4"}, **opened("a", "b"))
     put(runner, 5, {"b": [1]}, parent=2, unchanged={"a": "5"}, **opened("a"))
     history = pruner.get_delta_channel_history(config=config_of("thread", 5), channels=["a"])
     assert [value for _, _, value in history["a"]["writes"]] == [1]
     assert numbers(pruner.list(config_of("thread"))) == [5, 3]
 
 
-def contributed(saver: S3Saver, number: int, channel: str) -> tuple[Any, list[Any]]:
-    """What the ancestors of a checkpoint have of a channel: the value to start from, and their writes."""
-    found = saver.get_delta_channel_history(config=config_of("thread", number), channels=[channel])[channel]
-    return found.get("seed"), [value for _, _, value in found["writes"]]
+def test_writes_of_an_ancestor_are_whole_although_its_state_holds_a_part_of_them(two: Two) -> None:
+    runner, reader = two
+    state = [f"{at} ".ljust(1500, ".") for at in range(20)]
+    put(runner, 1, {"a": [0]})
+    config = put(runner, 2, {"b": state}, unchanged={"a": "2"}, **opened("a"))
+    runner.put_writes(config, [("a", [*state, "more"])], "task")
+    put(runner, 3, {"b": "other"}, unchanged={"a": "3"}, **opened("a"))
+    assert contributed(reader, 3, "a") == ([0], [[*state, "more"]])
+
+
+@pytest.mark.timeout(20)
+def test_parents_that_form_a_ring_are_each_gone_through_once(two: Two) -> None:
+    writer, reader = two
+    for number, parent in ((1, 3), (2, 1), (3, 2)):
+        config = put(writer, number, {}, parent=parent, unchanged={"a": f"{number}"})
+        writer.put_writes(config, [("a", number)], "task")
+    assert contributed(reader, 3, "a") == (None, [1, 2])
+    reader.prune(["thread"])
+    assert numbers(writer.list(config_of("thread"))) == [3]
 
 
 @pytest.mark.parametrize("answers", ["arrive", "get lost at first"])
@@ -120,6 +132,24 @@ def test_a_run_that_paused_while_its_state_was_removed_and_swept_stores_it_again
     assert_goes_on(runner, remover)
 
 
+def test_writes_on_a_state_that_was_removed_and_swept_bring_it_along(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    remover, runner = two
+    state = [f"{at} " + "x" * 1500 for at in range(40)]
+    config = put(runner, 1, {"long": state})
+    remover.delete_thread("thread")
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert keys(moto_url, "t/") == []
+    put(remover, 1, {"long": ["other"]})
+    runner.put_writes(config, [("long", [*state, "more"])], "task")
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"long": ["other"]}
+    assert found.pending_writes == [("task", "long", [*state, "more"])]
+
+
 # What becomes the latest
 
 
@@ -128,7 +158,8 @@ def test_a_question_whose_checkpoint_is_the_latest_again_is_found_although_its_m
 ) -> None:
     remover, asking = two
     asking.put_writes(put(asking, 1), QUESTION, "task")
-    put(asking, 2, run_id="a run's")
+    put(asking, 2, space="sub", parent=0)  # stays, too, and is newer than the first
+    put(asking, 3, parent=1, run_id="a run's")
     later(200)
     assert list(asking.interrupts()) == []  # which deletes the marker
     remover.delete_for_runs(["a run's"])
@@ -169,6 +200,16 @@ def test_writes_that_were_removed_are_stored_again_beside_them(two: Two, moto_ur
     assert found.pending_writes == [("task", "n", 2), ("task", "n", 3)]
 
 
+def test_a_checkpoint_that_is_put_again_has_none_of_the_writes_that_were_removed_with_it(two: Two) -> None:
+    remover, runner = two
+    runner.put_writes(put(runner, 1, run_id="a run's"), [("n", 2)], "task")
+    remover.delete_for_runs(["a run's"])
+    put(runner, 1)
+    found = remover.get_tuple(config_of("thread"))
+    assert found is not None
+    assert found.pending_writes == []
+
+
 def test_a_thread_without_a_root_checkpoint_is_listed_unless_metadata_is_asked_for(two: Two) -> None:
     one, other = two
     put(one, 1, thread="rootless", space="sub", team="a")
@@ -191,6 +232,18 @@ def test_a_question_is_found_although_somebody_has_looked_while_it_was_being_ask
     asking.put_writes(config, QUESTION, "task")
     assert looks == []
     assert [each.value for each in listing.interrupts()] == ["sure?"]
+
+
+def test_a_question_that_is_being_asked_while_its_thread_is_deleted_is_found_once_its_checkpoint_arrives(
+    two: Two,
+) -> None:
+    asking, remover = two
+    put(asking, 1)
+    beside: Beside = between(asking, Beside)
+    beside.before = once(marks_question, lambda: remover.delete_thread("thread"))
+    asking.put_writes(config_of("thread", 2), QUESTION, "task")
+    put(asking, 2)
+    assert [each.value for each in remover.interrupts()] == ["sure?"]
 
 
 def test_the_marker_of_a_question_that_never_came_is_deleted(

@@ -10,6 +10,17 @@ import pytest
 from langgraph.types import Interrupt
 
 from checkpoint_s3 import S3Saver
+from checkpoint_s3.layout import (
+    MAX_KEY_BYTES,
+    MAX_NAMESPACE_CHARACTERS,
+    MAX_PREFIX_BYTES,
+    MAX_THREAD_CHARACTERS,
+    CheckpointName,
+    Keys,
+    Label,
+    room_for_references,
+    space_segment,
+)
 from checkpoint_s3.stack import MAX_OBJECTS
 from checkpoint_s3.transport import Get, Put
 from tests.s3 import threads
@@ -48,6 +59,14 @@ def test_ever_smaller_steps_are_in_as_many_objects_as_a_name_can_refer_to(
         objects, found = objects_read(radosgw_url, number)
         assert found == state
         assert objects <= (MAX_OBJECTS if not longer else 2)
+
+
+@pytest.mark.parametrize("longer", ["", "x" * 200], ids=["ids of usual length", "long ids"])
+def test_references_have_the_room_that_the_longest_folders_leave_in_a_key(longer: str) -> None:
+    checkpoint_id = threads.id_of(1) + longer
+    folder = Keys("p" * MAX_PREFIX_BYTES + "/").folder("t" * MAX_THREAD_CHARACTERS)
+    name = CheckpointName(space_segment("s" * MAX_NAMESPACE_CHARACTERS), Label(checkpoint_id, bytes(12)), ())
+    assert len(folder + name.text()) + room_for_references(checkpoint_id) == MAX_KEY_BYTES
 
 
 def test_an_object_in_which_hardly_anything_is_needed_any_more_is_left_behind(saver: S3Saver, radosgw_url: str) -> None:

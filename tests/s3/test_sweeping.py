@@ -81,6 +81,32 @@ def test_writes_keep_the_state_that_they_were_stored_on_when_their_checkpoint_is
     check("copy")
 
 
+def test_what_others_stand_on_stays_out_of_sight_when_all_that_is_due_was_swept(
+    two: Two, moto_url: str, later: Callable[[float], None]
+) -> None:
+    pruner, reader = two
+    put(pruner, 1, {"large": LARGE, "n": 1})
+    put(pruner, 2, {"n": 2}, unchanged={"large": "1"})
+    pruner.prune(["thread"])
+    later(400)
+    with S3Saver.from_conn_string(moto_url):
+        assert len(keys(moto_url, "t/")) == 2
+    assert numbers(reader.list(config_of("thread"))) == [2]
+
+
+def test_a_sweep_leaves_a_question_that_is_asked_again_just_before_the_earlier_one_is_deleted(
+    two: Two, later: Callable[[float], None]
+) -> None:
+    asking, sweeping = two
+    asking.put_writes(put(asking, 1), QUESTION, "task")
+    asking.delete_thread("thread")
+    later(400)
+    beside: Beside = between(sweeping, Beside)
+    beside.before = once(deletes("t/"), lambda: asking.put_writes(put(asking, 1), QUESTION, "task"))
+    sweeping.setup()
+    assert [each.value for each in sweeping.interrupts()] == ["sure?"]
+
+
 def test_of_two_sweeps_at_once_neither_fails(two: Two, moto_url: str, later: Callable[[float], None]) -> None:
     one, other = two
     one.put_writes(put(one, 1), [("n", 1)], "task")

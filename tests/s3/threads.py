@@ -55,3 +55,14 @@ def put(
 
 def numbers(found: Any) -> list[int]:
     return [int(each.config["configurable"]["checkpoint_id"][:8], 16) for each in found]
+
+
+def opened(*channels: str) -> dict[str, Any]:
+    """Metadata that says which channels are rebuilt from the ancestors' writes."""
+    return {"counters_since_delta_snapshot": {channel: [1, 1] for channel in channels}}
+
+
+def contributed(saver: S3Saver, number: int, channel: str, thread: str = "thread") -> tuple[Any, list[Any]]:
+    """What the ancestors of a checkpoint have of a channel: the value to start from, and their writes."""
+    found = saver.get_delta_channel_history(config=config_of(thread, number), channels=[channel])[channel]
+    return found.get("seed"), [value for _, _, value in found["writes"]]

@@ -6,13 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from checkpoint_base.transport import Retrying, Transport
 from checkpoint_s3 import S3Saver
-from checkpoint_s3.transport import Call, Copy, Delete, List, Put
+from checkpoint_s3.transport import Batch, Call, Copy, Delete, List, Put
 
 
 class Between:
@@ -165,6 +166,18 @@ class Counting(Between):
         self.steps.clear()
 
 
+class Short(Between):
+    """Lists at most 20 names at once, so that a thread need not have thousands of objects to be long."""
+
+    def execute(self, request: Any) -> Any:
+        if isinstance(request, List):
+            request = replace(request, limit=min(request.limit, 20))
+        elif isinstance(request, Batch):
+            short = [replace(call, limit=min(call.limit, 20)) if isinstance(call, List) else call for call in request]
+            request = Batch(short)
+        return self.inner.execute(request)
+
+
 def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
     """Put a transport between a saver and its store."""
     transport = make(saver.store.transport)
@@ -174,6 +187,13 @@ def between(saver: S3Saver, make: Callable[[Transport], Any]) -> Any:
 
 def counted(saver: S3Saver) -> Counting:
     counting: Counting = between(saver, Counting)
+    return counting
+
+
+def counted_in_short(saver: S3Saver) -> Counting:
+    """Count, and let listings be short."""
+    counting = Counting(Short(saver.store.transport))
+    saver.transport = Retrying(counting, deadline=5)
     return counting
 
 

@@ -119,6 +119,14 @@ def test_threads_that_nobody_used_for_long_are_pruned(call: Callable[..., Result
     assert all(len(after[thread]) == 2 < len(before[thread]) for thread in EVERY_THREAD if thread != "bob-1")
 
 
+@pytest.mark.parametrize(("shorter", "longer"), [("57590m", "57660m"), ("959h", "961h"), ("39d", "41d"), ("5w", "6w")])
+def test_an_idle_time_is_counted_in_the_unit_that_it_names(
+    call: Callable[..., Result], aged: str, shorter: str, longer: str
+) -> None:
+    assert "in 4 threads" in call("prune", "--idle", shorter, "--dry-run").stdout
+    assert "in 0 threads" in call("prune", "--idle", longer, "--dry-run").stdout
+
+
 def test_idle_threads_are_deleted_but_for_those_that_wait_for_an_answer(call: Callable[..., Result], aged: str) -> None:
     before = everything(aged)
     shown = call("prune", "--idle", "959h", "--strategy", "delete", "--dry-run", "--json")

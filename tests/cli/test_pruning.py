@@ -343,3 +343,18 @@ def test_encrypted_threads_are_pruned_without_their_key(tmp_path: Path) -> None:
     with open_saver(url, serde=serde) as saver:
         assert len(list(saver.list({"configurable": {"thread_id": "plain"}}))) == left // 2
         assert list(saver.list({"configurable": {"thread_id": "secret"}})) == []
+
+
+def test_calls_in_an_encrypted_thread_are_counted_without_its_key(tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    url = f"sqlite:///{tmp_path}/encrypted.db"
+    with open_saver(url, serde=serde) as saver:
+        for turn in range(3):
+            config: Any = {"configurable": {"thread_id": "calls"}}
+            graphs.question_in_a_subgraph(saver, Counter()).invoke({"log": [f"turn {turn}"]}, config)
+        before = len(list(saver.list(None)))
+    pruned = CliRunner().invoke(cli.main, ["--store", url, "prune", "calls", "--yes"])
+    with open_saver(url, serde=serde) as saver:
+        left = len(list(saver.list(None)))
+    assert left == 1 + 1
+    assert pruned.stdout == f"Removed {before - left} of {before} checkpoints in 1 thread.\n"

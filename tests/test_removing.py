@@ -302,3 +302,19 @@ def test_a_copy_to_a_thread_of_which_only_writes_have_arrived_is_listed(saver: S
     saver.copy_thread("thread", "copy")
     with SQLiteSaver(path) as reader:
         assert len({thread.updated_at for thread in reader.threads()}) == 1
+
+
+@pytest.mark.parametrize(("began_at", "left"), [(2, ["call", ""]), (1, [""])], ids=["the latest", "a retired one"])
+def test_a_call_goes_with_the_checkpoint_at_which_it_began_even_if_that_is_needed_out_of_sight(
+    began_at: int, left: list[str], saver: SQLiteSaver, path: Path
+) -> None:
+    put_chain(saver, ["kept", "gone", "kept"])
+    ids = [found.checkpoint_id for found in saver.history(CONFIG)][::-1]
+    call = config_of("thread", checkpoint_ns="call:00000000-0000-0000-0000-000000000001")
+    saver.put(call, empty_checkpoint(), {"parents": {"": ids[began_at]}}, {})
+    saver.delete_for_runs(["gone"])
+    saver.prune(["thread"])
+    with SQLiteSaver(path) as reader:
+        assert [found.checkpoint_ns.partition(":")[0] for found in reader.history(config_of("thread"))] == left
+        history = reader.get_delta_channel_history(config=CONFIG, channels=["log"])
+    assert [value for _, _, value in history["log"]["writes"]] == [0, 1]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from checkpoint_base.retention import Skeleton, all_but_runs, retain
+from checkpoint_base.retention import Skeleton, all_but_runs, ended_calls, retain
 
 
 class Counted(dict[str, Skeleton]):
@@ -80,3 +80,14 @@ def test_what_is_kept_is_what_each_kept_checkpoint_needs_by_itself() -> None:
         assert found.removed == skeletons.keys() - kept - needed.keys()
         held = seeds | {version for id_ in kept for version in skeletons[id_].versions.items()}
         assert found.values == stored - held
+
+
+def test_a_call_that_began_within_another_call_goes_though_that_one_stays() -> None:
+    checkpoints = (("", "2", None, True), ("call", "7", "2", True), ("its own call", "8", "7", True))
+    ends = ended_calls(1, checkpoints)
+    assert [ends([(id_, caller_id)]) for _, id_, caller_id, _ in checkpoints] == [False, False, True]
+
+
+def test_a_call_that_began_at_a_checkpoint_that_is_out_of_sight_has_ended() -> None:
+    ends = ended_calls(1, [("", "1", None, False), ("", "2", None, True)])
+    assert [ends([("9", caller_id)]) for caller_id in ("1", "2", "of another thread", None)] == [True] + [False] * 3

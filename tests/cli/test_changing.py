@@ -332,6 +332,17 @@ def test_a_transfer_that_cannot_be_done_says_why(
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("other", ["link.db", "./copy.db", "%63opy.db"])
+def test_the_store_is_no_other_one_however_its_file_is_named(
+    call: Callable[..., Result], url: str, tmp_path: Path, other: str
+) -> None:
+    assert url == f"sqlite:///{tmp_path}/copy.db"
+    (tmp_path / "link.db").symlink_to(tmp_path / "copy.db")
+    result = call("transfer", "--all", "--to", f"sqlite:///{tmp_path}/{other}")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--to names the store that is copied" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("doing", "done", "arguments"),
     [

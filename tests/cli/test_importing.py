@@ -93,6 +93,28 @@ def test_a_program_gets_one_document_whatever_the_saver_prints(folder: Path) -> 
     assert of_new("b") == []
 
 
+def test_a_saver_that_was_opened_for_the_import_is_closed(folder: Path) -> None:
+    odd = """
+        import sqlite3
+        from langgraph.checkpoint.sqlite import SqliteSaver
+
+        closed = []
+
+        class Old:  # a generator would be closed with the last reference to it
+            def __enter__(self):
+                self.connection = sqlite3.connect("old.db")
+                return SqliteSaver(self.connection)
+
+            def __exit__(self, *error):
+                self.connection.close()
+                closed.append("old")
+    """
+    Path("odd.py").write_text(dedent(odd))
+    assert run("odd:Old", "--all").exit_code == 0
+    assert run("odd:Old", "nobody").exit_code == 1
+    assert sys.modules["odd"].closed == ["old", "old"]
+
+
 def test_a_thread_that_fails_keeps_no_other_from_being_imported(folder: Path) -> None:
     (folder / "odd.py").write_text(
         dedent("""

@@ -119,6 +119,14 @@ def test_threads_that_nobody_used_for_long_are_pruned(call: Callable[..., Result
     assert all(len(after[thread]) == 2 < len(before[thread]) for thread in EVERY_THREAD if thread != "bob-1")
 
 
+@pytest.mark.parametrize(("shorter", "longer"), [("57590m", "57660m"), ("959h", "961h"), ("39d", "41d"), ("5w", "6w")])
+def test_an_idle_time_is_counted_in_the_unit_that_it_names(
+    call: Callable[..., Result], aged: str, shorter: str, longer: str
+) -> None:
+    assert "in 4 threads" in call("prune", "--idle", shorter, "--dry-run").stdout
+    assert "in 0 threads" in call("prune", "--idle", longer, "--dry-run").stdout
+
+
 def test_idle_threads_are_deleted_but_for_those_that_wait_for_an_answer(call: Callable[..., Result], aged: str) -> None:
     before = everything(aged)
     shown = call("prune", "--idle", "959h", "--strategy", "delete", "--dry-run", "--json")
@@ -335,3 +343,18 @@ def test_encrypted_threads_are_pruned_without_their_key(tmp_path: Path) -> None:
     with open_saver(url, serde=serde) as saver:
         assert len(list(saver.list({"configurable": {"thread_id": "plain"}}))) == left // 2
         assert list(saver.list({"configurable": {"thread_id": "secret"}})) == []
+
+
+def test_calls_in_an_encrypted_thread_are_counted_without_its_key(tmp_path: Path) -> None:
+    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+    url = f"sqlite:///{tmp_path}/encrypted.db"
+    with open_saver(url, serde=serde) as saver:
+        for turn in range(3):
+            config: Any = {"configurable": {"thread_id": "calls"}}
+            graphs.question_in_a_subgraph(saver, Counter()).invoke({"log": [f"turn {turn}"]}, config)
+        before = len(list(saver.list(None)))
+    pruned = CliRunner().invoke(cli.main, ["--store", url, "prune", "calls", "--yes"])
+    with open_saver(url, serde=serde) as saver:
+        left = len(list(saver.list(None)))
+    assert left == 1 + 1
+    assert pruned.stdout == f"Removed {before - left} of {before} checkpoints in 1 thread.\n"

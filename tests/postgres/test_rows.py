@@ -246,6 +246,8 @@ def test_a_channel_that_never_had_a_value_keeps_no_ancestor(rows: Rows) -> None:
 def test_the_bytes_of_a_value_are_not_taken_for_ids_of_what_it_needs(rows: Rows) -> None:
     rows.put("1", stored={"a": "1"})
     rows.put("2", stored={"a": "2"}, chunk=Chunk(OTHER.id, LONG.id, node=False))
+    # Not even while there is a chunk of such an id: every leaf would be looked up in pieces.
+    assert rows.do(rows.store.load(NamespaceKey("t", ""), None)).chunks.keys() == {OTHER.id}
     rows.do(rows.store.prune(["t"], 1))
     assert rows.query("SELECT id FROM {s}.chunks") == [(OTHER.id,)]
     assert rows.do(rows.store.load(NamespaceKey("t", ""), None)).chunks.keys() == {OTHER.id}

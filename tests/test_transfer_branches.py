@@ -1,0 +1,80 @@
+"""What the branches of a pruned thread are rebuilt from is the same in another store, whatever they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import empty_checkpoint
+
+from checkpoint_base import SQLiteSaver, transfer
+from tests.conftest import config_of
+
+CHANNELS = ("x", "y")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    with SQLiteSaver(tmp_path / "source.db") as saver:
+        yield saver
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    with SQLiteSaver(tmp_path / "target.db") as saver:
+        yield saver
+
+
+def place(id_: str | None) -> Any:
+    return config_of("t", checkpoint_ns="", checkpoint_id=id_)
+
+
+def put(saver: SQLiteSaver, id_: str, parent: str | None, opened: Sequence[str], *, run: str = "gone") -> None:
+    """Put a checkpoint with a value of each channel that is not ``opened``, and a write to each channel."""
+    checkpoint: Any = {**empty_checkpoint(), "id": id_, "channel_versions": dict.fromkeys(CHANNELS, id_)}
+    checkpoint["channel_values"] = {name: [f"{name} in {id_}"] for name in CHANNELS if name not in opened}
+    metadata: Any = {"run_id": run, "counters_since_delta_snapshot": dict.fromkeys(opened, (1, 1))}
+    stored = saver.put(place(parent), checkpoint, metadata, checkpoint["channel_versions"])
+    saver.put_writes(stored, [(name, f"{name} of {id_}") for name in CHANNELS], "task")
+
+
+def histories(saver: SQLiteSaver, id_: str, *channels: str) -> dict[str, list[Any]]:
+    """What each channel of a checkpoint is rebuilt from: the value at first, and what was written since."""
+    found = saver.get_delta_channel_history(config=place(id_), channels=channels)
+    return {name: [each.get("seed"), *(value for _, _, value in each["writes"])] for name, each in found.items()}
+
+
+def test_branches_of_one_removed_parent_may_rebuild_different_channels(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    put(source, "1", None, ())
+    put(source, "2", "1", CHANNELS)
+    put(source, "3", "2", ("x",), run="kept")
+    put(source, "4", "2", ("y",), run="kept")
+    source.delete_for_runs(["gone"])
+    assert transfer(source, target, "t") == 2
+    for saver in (source, target):
+        assert [each.checkpoint_id for each in saver.history(None)] == ["4", "3"]
+        assert histories(saver, "3", "x") == {"x": [["x in 1"], "x of 1", "x of 2"]}
+        assert histories(saver, "4", "y") == {"y": [["y in 1"], "y of 1", "y of 2"]}
+
+
+def test_branches_that_each_have_several_removed_ancestors_are_rebuilt_each_from_its_own(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    for branch in "ab":
+        put(source, f"{branch}1", None, ())
+        put(source, f"{branch}2", f"{branch}1", CHANNELS)
+        put(source, f"{branch}3", f"{branch}2", CHANNELS)
+        put(source, f"{branch}4", f"{branch}3", CHANNELS, run="kept")
+    source.delete_for_runs(["gone"])
+    assert transfer(source, target, "t") == 2
+    for saver in (source, target):
+        assert [each.checkpoint_id for each in saver.history(None)] == ["b4", "a4"]
+        for branch in "ab":
+            assert histories(saver, f"{branch}4", *CHANNELS) == {
+                name: [[f"{name} in {branch}1"], *(f"{name} of {branch}{number}" for number in (1, 2, 3))]
+                for name in CHANNELS
+            }

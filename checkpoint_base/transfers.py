@@ -153,28 +153,44 @@ class _Copy:
             yield from self._send(replace(stored, record=replace(stored.record, written_at=self.created_at)))
 
     def stand_ins(self) -> Operation[Sequence[tuple[CheckpointKey, frozenset[str]]]]:
-        """Send what checkpoints whose parent cannot be read are rebuilt from; return their keys and the channels."""
+        """Send what checkpoints whose parent cannot be read are rebuilt from.
+
+        Returns, for each such parent, one of its children and the channels that its children rebuild.
+        """
         opened: dict[str, set[str]] = {}
         for record in self.records.values():
             opened.setdefault(record.key.checkpoint_ns, set()).update(record.open_channels)
-        children = []
-        passed = set()
-        for key, record in self.records.items():
-            channels = frozenset(opened[key.checkpoint_ns])
-            if record.parent_id is None or not channels:
+        rebuilt = []
+        for parent, children in self._orphans().items():
+            channels = frozenset[str]()
+            for key in children if opened[parent.checkpoint_ns] else ():
+                channels |= yield from self._rebuilt(key, opened[parent.checkpoint_ns])
+            here = yield from _ancestry(self.source, children[0], channels)
+            # Whatever has open channels is stored only on a parent, even if it has a value of each of them.
+            if not (here.writes or any(self.records[key].open_channels for key in children)):
                 continue
-            parent = replace(key, checkpoint_id=record.parent_id)
-            if parent in passed or (parent in self.records and by_age(parent) < by_age(key)):
-                continue
-            here = yield from _ancestry(self.source, key, channels)
-            if not (here.writes or record.open_channels):
-                continue
-            passed.add(parent)
-            children.append((key, channels))
-            there = yield from _ancestry(self.target, key, channels)
+            rebuilt.append((children[0], channels))
+            there = yield from _ancestry(self.target, children[0], channels)
             if not there.writes or _contributions(here) != _contributions(there):
                 yield from self._stand_in(parent, here)
-        return children
+        return rebuilt
+
+    def _orphans(self) -> Mapping[CheckpointKey, Sequence[CheckpointKey]]:
+        """The checkpoints whose parent is not among those that are sent before them, by that parent."""
+        orphans: dict[CheckpointKey, list[CheckpointKey]] = {}
+        for key, record in self.records.items():
+            if record.parent_id is not None:
+                parent = replace(key, checkpoint_id=record.parent_id)
+                if parent not in self.records or by_age(parent) >= by_age(key):
+                    orphans.setdefault(parent, []).append(key)
+        return orphans
+
+    def _rebuilt(self, key: CheckpointKey, opened: Collection[str]) -> Operation[frozenset[str]]:
+        """Those delta channels that a checkpoint has no value of: only for them the target keeps ancestors, too."""
+        stored = yield from on(self.source, self.source.store.load(key.namespace, key.checkpoint_id))
+        if stored is None:
+            raise ConflictError(f"{key.place} {_CHANGED}")
+        return frozenset(name for name, _ in stored.record.channels if name in opened and name not in stored.values)
 
     def _stand_in(self, parent: CheckpointKey, ancestry: Ancestry) -> Operation[None]:
         generations = ancestry.writes or ((),)
@@ -359,6 +375,8 @@ def _read(
 
 
 def _ancestry(saver: CheckpointSaver, key: CheckpointKey, channels: Collection[str]) -> Operation[Ancestry]:
+    if not channels:
+        return Ancestry()
     return (yield from on(saver, saver.store.ancestry(key.namespace, key.checkpoint_id, channels)))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
+from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.graph import START, StateGraph
 
 from checkpoint_base import SQLiteSaver, transfer
 from tests.conftest import config_of
@@ -78,3 +80,29 @@ def test_branches_that_each_have_several_removed_ancestors_are_rebuilt_each_from
                 name: [[f"{name} in {branch}1"], *(f"{name} of {branch}{number}" for number in (1, 2, 3))]
                 for name in CHANNELS
             }
+
+
+def test_a_channel_that_has_not_changed_since_a_removed_ancestor_needs_nothing_of_it(
+    source: SQLiteSaver, target: SQLiteSaver
+) -> None:
+    def graph(saver: SQLiteSaver) -> Any:
+        def joined(items: list[str], writes: Sequence[list[str]]) -> list[str]:
+            return [*items, *(item for write in writes for item in write)]
+
+        state: Any = {
+            "often": Annotated[list[str], DeltaChannel(joined, list, snapshot_frequency=1)],
+            "seldom": Annotated[list[str], DeltaChannel(joined, list, snapshot_frequency=5000)],
+        }
+        builder: Any = StateGraph(TypedDict("State", state))  # type: ignore[operator]
+        builder.add_node("adds", lambda _: {"seldom": ["added"]})
+        builder.add_edge(START, "adds")
+        return builder.compile(checkpointer=saver)
+
+    given = {"often": ["given"], "seldom": ["given"]}
+    expected = graph(source).invoke(given, config_of("t"), durability="sync")
+    source.prune(["t"])
+    assert transfer(source, target, "t") == 1
+    assert transfer(source, target, "t") == 0
+    assert graph(target).get_state(config_of("t")).values == expected
+    target.prune(["t"])
+    assert graph(target).get_state(config_of("t")).values == expected

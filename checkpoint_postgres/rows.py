@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from checkpoint_base.errors import CorruptCheckpoint, damage
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_base.records import (
+    Ancestry,
     CheckpointRecord,
     Chunk,
     ChunkId,
+    InterruptRecord,
     StoredCheckpoint,
     ThreadRecord,
     ValueRecord,
@@ -20,14 +22,17 @@ from checkpoint_base.records import (
 )
 from checkpoint_postgres.transport import Rows
 
-RECORD_COLUMNS = 12
+# How many columns each takes. In lists of values and of writes, one more tells to which row, or generation, it belongs.
+_RECORD_COLUMNS = 12
+_VALUE_COLUMNS = 3
+_WRITE_COLUMNS = 9
 
 
 def checkpoint_record(row: Sequence[Any]) -> CheckpointRecord:
     (
         thread_id, checkpoint_ns, checkpoint_id, parent_id, header, channels, versions, opened, terms, run_id,
         caller_id, written_at,
-    ) = row[:RECORD_COLUMNS]  # fmt: skip
+    ) = row[:_RECORD_COLUMNS]  # fmt: skip
     key = CheckpointKey(thread_id, checkpoint_ns, checkpoint_id)
     if len(channels) != len(versions) or any(None in column for column in (channels, versions, opened, terms)):
         raise damage(f"the channels or terms of checkpoint {key.place} are damaged")
@@ -63,30 +68,56 @@ def write_record(row: Sequence[Any]) -> WriteRecord:
     return WriteRecord(task_id, idx, channel, task_path, ValueRecord(root, refs), questions, settles, written_at)
 
 
+def interrupt_record(row: Sequence[Any]) -> InterruptRecord:
+    write, chunks = _split(row[_RECORD_COLUMNS:], _WRITE_COLUMNS)
+    return InterruptRecord(listed_checkpoint(row), write_record(write), _chunks_of(chunks))
+
+
+def ancestry_of(row: Sequence[Any]) -> Ancestry:
+    generations, *columns = row
+    seeds, rest = _split(columns, _VALUE_COLUMNS)
+    writes, chunks = _split(rest, 1 + _WRITE_COLUMNS)
+    return Ancestry(
+        tuple(map(tuple, _grouped_writes(writes, generations))),
+        {channel: ValueRecord(root, refs) for channel, root, refs in _listed(seeds)},
+        _chunks_of(chunks),
+    )
+
+
 def with_contents(rows: Rows) -> Sequence[StoredCheckpoint]:
     """A page of checkpoints. The first row has the contents of all of them."""
     if not rows:
         return []
-    contents = rows[0][RECORD_COLUMNS:]
+    listed, rest = _split(rows[0][_RECORD_COLUMNS:], 1 + _VALUE_COLUMNS)
+    writes_columns, chunks_columns = _split(rest, 1 + _WRITE_COLUMNS)
     values: list[dict[str, ValueRecord]] = [{} for _ in rows]
-    for position, channel, root, refs in zip(*(column or () for column in contents[:4]), strict=True):
+    for position, channel, root, refs in _listed(listed):
         values[position - 1][channel] = ValueRecord(root, refs)
-    writes = grouped_writes(contents[4:14], len(rows))
-    chunks = chunks_of(contents[14:])
+    writes = _grouped_writes(writes_columns, len(rows))
+    chunks = _chunks_of(chunks_columns)
     return [
         StoredCheckpoint(checkpoint_record(row), values[position], tuple(writes[position]), chunks)
         for position, row in enumerate(rows)
     ]
 
 
-def grouped_writes(columns: Sequence[Any], places: int) -> list[list[WriteRecord]]:
+def _grouped_writes(columns: Sequence[Any], places: int) -> list[list[WriteRecord]]:
     """Writes grouped by their place, which the first column counts from 1."""
     found: list[list[WriteRecord]] = [[] for _ in range(places)]
-    for position, *row in zip(*(column or () for column in columns), strict=True):
+    for position, *row in _listed(columns):
         found[position - 1].append(write_record(row))
     return found
 
 
-def chunks_of(columns: Sequence[Any]) -> dict[ChunkId, Chunk]:
+def _listed(columns: Sequence[Sequence[Any] | None]) -> Iterator[tuple[Any, ...]]:
+    """The rows of columns that are arrays, or NULL if they are empty."""
+    return zip(*(column or () for column in columns), strict=True)
+
+
+def _split(row: Sequence[Any], at: int) -> tuple[Sequence[Any], Sequence[Any]]:
+    return row[:at], row[at:]
+
+
+def _chunks_of(columns: Sequence[Any]) -> dict[ChunkId, Chunk]:
     ids, nodes, bodies = columns
     return dict(zip(ids, map(Chunk, ids, bodies, nodes), strict=True)) if ids else {}

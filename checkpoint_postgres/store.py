@@ -40,14 +40,7 @@ from checkpoint_base.store import THREADS_AT_ONCE, CheckpointStore
 from checkpoint_base.transport import Operation, batches
 from checkpoint_postgres.arrays import BigIntegers, Blobs, Booleans, Integers, Texts
 from checkpoint_postgres.errors import NotSetUp, TooLarge
-from checkpoint_postgres.rows import (
-    chunks_of,
-    grouped_writes,
-    listed_checkpoint,
-    thread_record,
-    with_contents,
-    write_record,
-)
+from checkpoint_postgres.rows import ancestry_of, interrupt_record, thread_record, with_contents
 from checkpoint_postgres.schema import Schema
 from checkpoint_postgres.transport import PostgresTransport, Rows, Statement, Transaction
 
@@ -250,13 +243,7 @@ class PostgresStore(CheckpointStore):
         rows: Rows = yield Statement(
             self._sql.ancestry, (key.thread_id, _ns(key.checkpoint_ns), checkpoint_id, list(channels))
         )
-        generations, seed_channels, seed_roots, seed_refs, *columns = rows[0]
-        seeds = map(ValueRecord, seed_roots or (), seed_refs or ())
-        return Ancestry(
-            tuple(map(tuple, grouped_writes(columns[:10], generations))),
-            dict(zip(seed_channels or (), seeds, strict=True)),
-            chunks_of(columns[10:]),
-        )
+        return ancestry_of(rows[0])
 
     def delete_threads(self, thread_ids: Sequence[str]) -> Operation[None]:
         yield Statement(self._sql.delete_threads, (list(thread_ids),), takes_long=True)
@@ -285,7 +272,7 @@ class PostgresStore(CheckpointStore):
 
     def interrupts(self, query: InboxQuery) -> Operation[Sequence[InterruptRecord]]:
         rows = yield from self._inbox("interrupts", query)
-        return [InterruptRecord(listed_checkpoint(row), write_record(row[12:21]), chunks_of(row[21:])) for row in rows]
+        return [interrupt_record(row) for row in rows]
 
     def _inbox(self, what: str, query: InboxQuery) -> Operation[Rows]:
         statement = getattr(self._sql, f"{what}_{query.order}{'_matching' if query.terms else ''}")

@@ -23,7 +23,7 @@ _LENGTH = struct.Struct(">I")
 _TIME = struct.Struct(">Q")
 _WRITE = struct.Struct(">IBQi")
 
-Entry: TypeAlias = tuple[bytes, bytes]
+Field: TypeAlias = tuple[bytes, bytes]
 """A field of a thread and its content."""
 
 
@@ -122,9 +122,9 @@ def unpack_write(packed: bytes | None) -> WriteRecord:
         raise CorruptCheckpoint(f"a stored write is damaged: {error}") from error
 
 
-def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Entry]:
+def chunk_entries(chunks: Mapping[ChunkId, Chunk]) -> list[Field]:
     """Return the fields that hold these chunks."""
-    entries: list[Entry] = []
+    entries: list[Field] = []
     for id_, body, node in chunks.values():
         if node:
             entries.append((b"#" + id_, b"n" + body))

@@ -12,7 +12,6 @@ from importlib.resources import files
 class Script:
     """A script as Redis knows it: by the digest of its source."""
 
-    name: str
     source: str
     digest: str
     acknowledges: bool
@@ -29,7 +28,7 @@ def load_script(name: str, *, acknowledges: bool = False) -> Script:
     pieces = [folder.joinpath(f"{piece}.lua").read_text(encoding="utf-8") for piece in uses[1].split()] if uses else []
     # Redis has no use for comments.
     source = re.sub(r"^ *--.*\n", "", "".join([*pieces, own]), flags=re.MULTILINE)
-    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest(), acknowledges)
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest(), acknowledges)
 
 
 LOOK = load_script("look")

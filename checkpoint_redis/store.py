@@ -47,7 +47,7 @@ from checkpoint_redis import scripts
 from checkpoint_redis.chunks import ATTEMPTS, PIECE_BYTES, Incomplete, complete, pieces
 from checkpoint_redis.errors import translated
 from checkpoint_redis.format import (
-    Entry,
+    Field,
     FoundChunks,
     chunk_entries,
     digits,
@@ -112,7 +112,8 @@ class RedisStore(CheckpointStore):
     def setup(self) -> Operation[None]:
         layout_key = f"{self._prefix}:layout"
         layout = yield Call(scripts.LOOK, (layout_key,), ("layout",))
-        if not _is_ready(layout, self._prefix):
+        _check_layout(layout, self._prefix)
+        if layout != LAYOUT.encode():
             # The layout's key is made before any index. So if only an index is there, Redis has dropped the key.
             seen = yield [Call(scripts.LOOK, keys, ("index",)) for keys in self._all_indexes()]
             layout = yield Call(scripts.LOOK, (layout_key,), ("layout",))
@@ -123,7 +124,7 @@ class RedisStore(CheckpointStore):
                 )
             yield Call(scripts.SETUP, (layout_key,), ("begin", LAYOUT))
             # Another version may have begun meanwhile.
-            _is_ready((yield Call(scripts.LOOK, (layout_key,), ("layout",))), self._prefix)
+            _check_layout((yield Call(scripts.LOOK, (layout_key,), ("layout",))), self._prefix)
             yield [Call(scripts.SETUP, keys, ("fill",)) for keys in self._all_indexes()]
             yield Call(scripts.SETUP, (layout_key,), ("finish", LAYOUT))
 
@@ -140,7 +141,7 @@ class RedisStore(CheckpointStore):
         ns = key.checkpoint_ns
         pairs = [*unchanged]
 
-        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Entry]) -> Call:
+        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Field]) -> Call:
             arguments: list[Argument] = [
                 key.thread_id,
                 ns,
@@ -169,7 +170,7 @@ class RedisStore(CheckpointStore):
     def put_writes(
         self, key: CheckpointKey, writes: Sequence[WriteRecord], chunks: Mapping[ChunkId, Chunk]
     ) -> Operation[Missing]:
-        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Entry]) -> Call:
+        def call(needed: Collection[ChunkId], staged: Collection[ChunkId], entries: Sequence[Field]) -> Call:
             arguments: list[Argument] = [
                 key.thread_id,
                 key.checkpoint_ns,
@@ -195,7 +196,7 @@ class RedisStore(CheckpointStore):
         thread_id: str,
         values: Iterable[ValueRecord],
         chunks: Mapping[ChunkId, Chunk],
-        make_call: Callable[[Collection[ChunkId], Collection[ChunkId], Sequence[Entry]], Call],
+        make_call: Callable[[Collection[ChunkId], Collection[ChunkId], Sequence[Field]], Call],
     ) -> Operation[Any]:
         """Store values with their chunks; chunks that are too large for one call are staged first.
 
@@ -354,7 +355,7 @@ class RedisStore(CheckpointStore):
             yield OneAttempt(undo)
         raise kept_changing(source)
 
-    def _copied(self, copy: str, entries: Sequence[Entry], target: str, meta: bytes) -> Operation[int | None]:
+    def _copied(self, copy: str, entries: Sequence[Field], target: str, meta: bytes) -> Operation[int | None]:
         yield from _send_ahead(scripts.IMPORT, (copy,), (STAGED_MS,), entries)
         adopted: int | None = yield Call(
             scripts.ADOPT, (*self._keys(target), copy), (target, meta, self._ttl, len(entries))
@@ -544,15 +545,13 @@ def _stored_checkpoint(key: CheckpointKey, parts: Sequence[Any], chunks: FoundCh
     return StoredCheckpoint(record, contents, tuple(unpack_write(write) for write in writes), chunks.chunks)
 
 
-def _is_ready(layout: bytes | None, prefix: str) -> bool:
-    if layout is None or layout == f"creating {LAYOUT}".encode():
-        return False
-    if layout != LAYOUT.encode():
+def _check_layout(layout: bytes | None, prefix: str) -> None:
+    """Refuse a layout of another version; it may be missing, or not all there yet."""
+    if layout not in (None, f"creating {LAYOUT}".encode(), LAYOUT.encode()):
         raise SchemaMismatch(
             f"the key '{prefix}:layout' says {layout.decode(errors='replace')!r}, but this version of "
             f"checkpoint-backends knows only {LAYOUT!r}: upgrade it, or use another prefix"
         )
-    return True
 
 
 def _roots(stored: StoredCheckpoint) -> set[ChunkId]:
@@ -576,7 +575,7 @@ def _or_undone(operation: Operation[T], undo: Call) -> Operation[T]:
 
 
 def _send_ahead(
-    script: Script, keys: Sequence[str], arguments: Sequence[Argument], entries: Iterable[Entry]
+    script: Script, keys: Sequence[str], arguments: Sequence[Argument], entries: Iterable[Field]
 ) -> Operation[None]:
     """Send entries in calls of about `PIECE_BYTES`, several at once; each call begins with ``arguments``."""
     ready = [*pieces((entry, len(entry[1])) for entry in entries)]

@@ -6,8 +6,9 @@
 -- Returns nothing, or what is missing: joined chunk ids, positions of unchanged fields, 1 if the parent is missing
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, record, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
-local needed, own = ARGV[8], ARGV[9]
-local chunks_end = 10 + tonumber(ARGV[10])
+local needs_parent, needed, own = ARGV[7] == '1', ARGV[8], ARGV[9]
+local chunks_begin = 11
+local chunks_end = chunks_begin - 1 + tonumber(ARGV[10])
 local place = ns .. '\0' .. checkpoint
 
 local now = now_ms()
@@ -22,7 +23,7 @@ local absent, versions, no_parent = missing_chunks(hash, needed, own, staged), {
 for at = chunks_end + 1, #ARGV do
     if redis.call('HEXISTS', hash, ARGV[at]) == 0 then versions[#versions + 1] = at - chunks_end end
 end
-if ARGV[7] == '1' and new.parent then
+if needs_parent and new.parent then
     local parent = redis.call('HGET', hash, 'c' .. ns .. '\0' .. new.parent)
     if not parent then
         no_parent = 1
@@ -47,7 +48,7 @@ if ns == '' and is_latest then waiting = waiting_on(hash, checkpoint, listed) en
 
 local stored = {'c' .. place, record}
 if is_latest then stored[3], stored[4] = 's' .. ns, checkpoint end
-for at = 11, chunks_end do stored[#stored + 1] = ARGV[at] end
+for at = chunks_begin, chunks_end do stored[#stored + 1] = ARGV[at] end
 call_in_batches('HSET', hash, stored)
 if staged then claim_staged(hash, index, thread, staged, own, stored) end
 

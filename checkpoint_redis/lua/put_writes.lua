@@ -6,8 +6,9 @@
 -- Returns nothing, or the joined ids of missing chunks
 local hash, index = KEYS[1], KEYS[2]
 local thread, ns, checkpoint, written_at, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local needed, own = ARGV[7], ARGV[8]
-local writes_end = 9 + tonumber(ARGV[9])
+local asks, needed, own = ARGV[6] == '1', ARGV[7], ARGV[8]
+local writes_begin = 10
+local writes_end = writes_begin - 1 + tonumber(ARGV[9])
 local place = ns .. '\0' .. checkpoint
 
 local now = now_ms()
@@ -20,7 +21,7 @@ local absent = missing_chunks(hash, needed, own, staged)
 if absent ~= '' then return absent end
 
 local stored, brought, more = {}, {}, {}
-for at = 10, writes_end, 3 do
+for at = writes_begin, writes_end, 3 do
     local field = 'p' .. place .. '\0' .. string.sub(ARGV[at], 1, -2)
     local is_there = redis.call('HEXISTS', hash, field) == 1
     if not is_there then more[#more + 1] = ARGV[at] end
@@ -41,11 +42,11 @@ local created, updated, waiting = NEVER, written_at, ''
 if meta then
     created, updated, waiting = created_of(meta), later(updated_of(meta), written_at), waiting_of(meta)
 end
-if ns == '' and latest == checkpoint and (ARGV[6] == '1' or waiting ~= '') then
+if ns == '' and latest == checkpoint and (asks or waiting ~= '') then
     -- Only the entries of these tasks are made anew: thousands of tasks may wait, and each of them writes. And before
     -- the first change, because other writes of theirs may be damaged, and Redis takes back nothing if a script fails.
     local tasks, kept = {}, {}
-    for at = 10, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
+    for at = writes_begin, writes_end, 3 do tasks[string.match(ARGV[at], '^[^%z]*')] = true end
     for entry, task in string.gmatch(waiting, '(%x+ %d+,([^%z]*)%z[^%z]*%z)') do
         if not tasks[task] then kept[#kept + 1] = entry end
     end

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.records import Chunk, ChunkId
+from checkpoint_base.records import Chunk, ChunkId, closure
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     Ledger,
@@ -23,7 +23,6 @@ from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import SALT_BYTES, CheckpointName, space_segment
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import closure
 from checkpoint_s3.survey import State
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished

@@ -17,6 +17,7 @@ from checkpoint_base.records import (
     InterruptRecord,
     ThreadRecord,
     WriteRecord,
+    closure,
     unreadable,
     unreadable_question,
 )
@@ -26,7 +27,7 @@ from checkpoint_s3.groups import Group, WritesObject
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
 from checkpoint_s3.reader import Reader, candidates, read_all_writes
-from checkpoint_s3.stack import closure, missing_chunks
+from checkpoint_s3.stack import missing_chunks
 from checkpoint_s3.survey import State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.vanished import Changed

@@ -16,6 +16,7 @@ from checkpoint_base.records import (
     ChunkId,
     Missing,
     WriteRecord,
+    closure,
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
@@ -24,7 +25,7 @@ from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Kind, Label, WritesName, label_of, space_segment, task_digest
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import Segment, Snapshot, closure, missing_chunks, plan
+from checkpoint_s3.stack import Segment, Snapshot, missing_chunks, plan
 from checkpoint_s3.transport import Batch, Put
 from checkpoint_s3.vanished import again_if_vanished
 

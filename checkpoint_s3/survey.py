@@ -131,10 +131,8 @@ class Surveyor:
         found = [*self.objects(thread_id, [page])]
         limit = call.limit
         while page.last is not None:
-            if enough is not None and _may_have(found, enough):
-                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
-                if _visible(groups) >= enough:
-                    return groups
+            if enough is not None and (groups := _enough(found, state.ledger, enough)) is not None:
+                return groups
             limit = min(4 * limit, PAGE)
             page = yield List(call.prefix, after=page.last, limit=limit)
             found += self.objects(thread_id, [page])
@@ -254,10 +252,8 @@ class Surveyor:
             others.append((yield List(folder, after=others[-1].last)))
         pages, found = [page], [*self.objects(thread_id, [page])]
         while pages[-1].last is not None:
-            if _may_have(found, enough):
-                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
-                if _visible(groups) >= enough:
-                    break
+            if (groups := _enough(found, state.ledger, enough)) is not None:
+                break
             pages.append((yield List(root, after=pages[-1].last)))
             found += self.objects(thread_id, pages[-1:])
         else:
@@ -324,13 +320,12 @@ def _state(thread_id: str, found: Found | None, *, accept_damaged: bool) -> Stat
     return State(ledger, found.etag, found.age, found.now)
 
 
-def _may_have(found: Iterable[ThreadObject], enough: int) -> bool:
-    """Whether these objects may hold ``enough`` visible checkpoints. Grouping them all for each page takes long."""
-    return sum(isinstance(object_, CheckpointObject) for object_ in found) >= enough
-
-
-def _visible(groups: Iterable[Group]) -> int:
-    return sum(group.visible is not None for group in groups)
+def _enough(found: Iterable[ThreadObject], ledger: Ledger, wanted: int) -> list[Group] | None:
+    """The checkpoints of a listing so far but the last, which may go on; None if fewer than ``wanted`` are visible."""
+    if sum(isinstance(object_, CheckpointObject) for object_ in found) < wanted:
+        return None  # grouping them all for each page takes long
+    groups = grouped(found, ledger)[:-1]
+    return groups if sum(group.visible is not None for group in groups) >= wanted else None
 
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:

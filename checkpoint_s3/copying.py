@@ -11,7 +11,7 @@ from checkpoint_base.records import Chunk, ChunkId, closure
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     Ledger,
-    checkpoint_digest,
+    name_digest,
     new_nonce,
     read_writes,
     read_writes_place,
@@ -60,7 +60,7 @@ class _Veil:
 
     @property
     def digests(self) -> frozenset[bytes]:
-        return frozenset(map(checkpoint_digest, self.added))
+        return frozenset(map(name_digest, self.added))
 
     def drawn(self, state: State, groups: Sequence[Group]) -> Ledger:
         """The ledger that hides the copy, before anything of it is stored."""
@@ -231,8 +231,8 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
         copied = names[group.checkpoint.name].text()
         seen.add(copied)
         if group.retired is not None:
-            retired[checkpoint_digest(copied)] = group.retired
-    carried = {checkpoint_digest(name.text()) for name in names.values() if name.text() not in seen}
+            retired[name_digest(copied)] = group.retired
+    carried = {name_digest(name.text()) for name in names.values() if name.text() not in seen}
     return _Copies(names, frozenset(carried | replaced), retired)
 
 

@@ -65,9 +65,12 @@ class Head:
 class Ledger:
     """What readers of a thread must not see although it is stored, and times that its objects no longer tell.
 
-    ``hidden`` has batches of digests (see `checkpoint_digest`, `writes_digest`), each with the time when it was hidden.
-    ``retired`` has the digests of retired checkpoints' objects, with the channels whose writes stay. ``veiled`` has the
-    digests of names that are used by copies which are not complete.
+    ``hidden`` has batches of digests, each with the time when it was hidden. ``retired`` has the digests of retired
+    checkpoints' objects, with the channels whose writes stay. ``veiled`` has the digests of names that are used by
+    copies which are not complete.
+
+    What is removed is identified by a `name_digest` or, if it is writes, by their `writes_digest`, because later ones
+    may have the same name. A copy veils writes, too, by their names alone, because it does so before it stores them.
     """
 
     nonce: bytes = b""
@@ -96,13 +99,13 @@ def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
     return {token: (since, batch - digests) for token, (since, batch) in veiled.items()}
 
 
-def checkpoint_digest(name: str) -> bytes:
-    """Identify a checkpoint's object in a ledger. Its name is enough, because no other object ever has the same."""
+def name_digest(name: str) -> bytes:
+    """Identify whatever is stored under a name: for a checkpoint's object, only that one, ever."""
     return blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def writes_digest(name: str, etag: str) -> bytes:
-    """Identify an object of writes in a ledger. The ETag is needed, because a later object may have the same name."""
+    """Identify an object of writes among all that ever have the same name."""
     return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
 
 

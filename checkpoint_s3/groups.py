@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_s3.format import Ledger, checkpoint_digest, writes_digest
+from checkpoint_s3.format import Ledger, name_digest, writes_digest
 from checkpoint_s3.layout import CheckpointName, WritesName, parse_name
 from checkpoint_s3.transport import Entry
 
@@ -38,7 +38,7 @@ class CheckpointObject:
 
     @property
     def digest(self) -> bytes:
-        return checkpoint_digest(self.name)
+        return name_digest(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,7 @@ def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
     for object_ in found:
         place = (object_.parsed.space, object_.parsed.checkpoint_id)
         group = groups.setdefault(place, Group(object_.thread_id, *place))
-        # A copy hides writes by their names alone, because it does so before it stores them.
-        if object_.digest in unseen or checkpoint_digest(object_.name) in unseen:
+        if object_.digest in unseen or name_digest(object_.name) in unseen:
             group.others.append(object_)
         elif isinstance(object_, WritesObject):
             group.writes.append(object_)

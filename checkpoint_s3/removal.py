@@ -11,7 +11,7 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, for_each
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
+from checkpoint_s3.format import Head, Ledger, ledger_object, name_digest, names_in, new_nonce, without
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
@@ -221,7 +221,7 @@ class Remover:
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
-        digests = frozenset(map(checkpoint_digest, names))
+        digests = frozenset(map(name_digest, names))
 
         def unveiled(state: State, _: Sequence[Group]) -> Ledger:
             return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
@@ -305,7 +305,7 @@ class Remover:
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
-            if object_.digest in due or checkpoint_digest(name) in left_over
+            if object_.digest in due or name_digest(name) in left_over
         }
         if not (yield from self._delete(groups, going, most)):
             return False

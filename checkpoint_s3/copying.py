@@ -15,7 +15,6 @@ from checkpoint_s3.format import (
     new_nonce,
     read_writes,
     read_writes_place,
-    without,
     writes_object,
 )
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
@@ -87,7 +86,7 @@ class _Veil:
             retired={**ledger.retired, **self.copies.retired},
             # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
             # empty batch tells readers that something has just appeared.
-            veiled={**without(ledger.veiled, self.digests), self.token: (state.now, frozenset())},
+            veiled={**ledger.unveiled(self.digests).veiled, self.token: (state.now, frozenset())},
         )
 
 

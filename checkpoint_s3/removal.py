@@ -11,7 +11,7 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, for_each
-from checkpoint_s3.format import Head, Ledger, ledger_object, name_digest, names_in, new_nonce, without
+from checkpoint_s3.format import Head, Ledger, ledger_object, name_digest, new_nonce
 from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
@@ -222,11 +222,7 @@ class Remover:
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(name_digest, names))
-
-        def unveiled(state: State, _: Sequence[Group]) -> Ledger:
-            return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
-
-        yield from self.amend(thread_id, unveiled)
+        yield from self.amend(thread_id, lambda state, _: state.ledger.unveiled(digests))
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
@@ -301,7 +297,7 @@ class Remover:
             for token, (since, names) in ledger.veiled.items()
             if since > now - COPYING_SECONDS * _MICROSECONDS
         }
-        left_over = names_in(ledger.veiled) - names_in(copying)
+        left_over = ledger.veiled_names - replace(ledger, veiled=copying).veiled_names
         going = {
             name: object_
             for name, object_ in names_of(groups).items()

@@ -157,7 +157,7 @@ class Copier:
         taken = {(write.task_id, write.idx) for write in stored}
         hidden = [other for other in own.others if isinstance(other, WritesObject)]
         numbers = _numbers([*own.writes, *hidden])
-        for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
+        for each in group.writes:
             where = self._reader.named(each.key)
             found, chunks = read_writes(bodies[each.key], where)
             rest = [write for write in found if (write.task_id, write.idx) not in taken]

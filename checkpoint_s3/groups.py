@@ -70,8 +70,8 @@ class Group:
     """All objects of one checkpoint id: its checkpoint, its writes, and what is hidden or was replaced.
 
     ``checkpoint`` is what readers see, or it is retired and only its writes to ``retired`` channels count; None if it
-    has not been put yet or was removed. ``others`` are the id's objects that are hidden, and checkpoints that a later
-    put replaced.
+    has not been put yet or was removed. ``writes`` are in the order of their numbers. ``others`` are the id's objects
+    that are hidden, and checkpoints that a later put replaced.
     """
 
     thread_id: str
@@ -149,6 +149,8 @@ def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
             group.retired = ledger.retired.get(object_.digest)
         else:
             group.others.append(object_)
+    for group in groups.values():
+        group.writes.sort(key=lambda object_: object_.parsed.number)
     return list(groups.values())
 
 

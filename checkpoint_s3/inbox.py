@@ -308,11 +308,7 @@ class Inbox:
         """These checkpoints, each given with the state of its thread."""
         heads = yield from self._reader.readable_heads([group.existing for _, group in places])
         told = [_Told() for _ in places]
-        objects = [
-            (some, object_)
-            for some, (_, group) in zip(told, places, strict=True)
-            for object_ in sorted(group.writes, key=lambda object_: object_.parsed.number)
-        ]
+        objects = [(some, object_) for some, (_, group) in zip(told, places, strict=True) for object_ in group.writes]
         for portion in _portions(objects):
             bodies = yield from self._reader.bodies([object_.key for _, object_ in portion])
             for some, object_ in portion:

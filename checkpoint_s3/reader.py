@@ -223,13 +223,13 @@ class Reader:
 def read_all_writes(
     objects_: Iterable[WritesObject], bodies: Mapping[str, bytes]
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
-    """The writes of one checkpoint in these objects, whose bodies are given by key.
+    """The writes of one checkpoint in these objects, which are as in `Group`; their bodies are given by key.
 
-    Of ordinary writes with one index, the first stored counts, by object number.
+    Of ordinary writes with one index, the first stored counts.
     """
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
-    for each in sorted(objects_, key=lambda each: each.parsed.number):
+    for each in objects_:
         held, brought = read_writes(bodies[each.key], f"object {each.name!r} of thread {each.thread_id!r}")
         for write in held:
             writes.setdefault((write.task_id, write.idx), write)

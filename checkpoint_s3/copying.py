@@ -17,9 +17,9 @@ from checkpoint_s3.format import (
     read_writes_place,
     writes_object,
 )
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, latest_of, names_of
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import SALT_BYTES, CheckpointName, space_segment
+from checkpoint_s3.layout import ROOT, SALT_BYTES, CheckpointName
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
 from checkpoint_s3.survey import State
@@ -204,10 +204,9 @@ class Copier:
 
         The writes say which. The source may have lost its markers, because it has gone on since.
         """
-        root = [group for group in originals if group.space == space_segment("")]
-        latest = max((group.checkpoint_id for group in root if group.visible), default="")
-        for group in root:
-            if group.checkpoint_id >= latest:
+        latest = latest_of(originals)
+        for group in originals:
+            if group.space == ROOT and (latest is None or group.checkpoint_id >= latest.checkpoint_id):
                 yield from self._inbox.mark_again(group, copied_to=target)
 
 

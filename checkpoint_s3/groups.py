@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from checkpoint_base.keys import CheckpointKey
 from checkpoint_s3.format import Ledger, name_digest, writes_digest
-from checkpoint_s3.layout import CheckpointName, WritesName, parse_name
+from checkpoint_s3.layout import ROOT, CheckpointName, WritesName, parse_name
 from checkpoint_s3.transport import Entry
 
 
@@ -152,6 +152,11 @@ def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
     for group in groups.values():
         group.writes.sort(key=lambda object_: object_.parsed.number)
     return list(groups.values())
+
+
+def latest_of(groups: Iterable[Group]) -> Group | None:
+    """The latest visible checkpoint of the root namespace; the groups are in the order of a listing."""
+    return next((group for group in groups if group.space == ROOT and group.visible), None)
 
 
 def carriers(groups: Iterable[Group], going: Collection[str]) -> set[str]:

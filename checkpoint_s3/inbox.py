@@ -23,16 +23,14 @@ from checkpoint_base.records import (
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import read_writes
-from checkpoint_s3.groups import Group, WritesObject
+from checkpoint_s3.groups import Group, WritesObject, latest_of
 from checkpoint_s3.housekeeping import housekeeping
-from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
+from checkpoint_s3.layout import ROOT, id_segment, nonce, parse_marker, task_digest
 from checkpoint_s3.reader import Reader, candidates, read_all_writes
 from checkpoint_s3.stack import missing_chunks
 from checkpoint_s3.survey import State, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.vanished import Changed
-
-_ROOT = space_segment("")
 
 _THREADS_AT_ONCE = 100
 """The most threads of which writes are read at the same time, about `PAGE_BYTES` of them. Then only questions stay."""
@@ -266,7 +264,7 @@ class Inbox:
     ) -> Operation[None]:
         """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
         # Thousands of tasks of one thread may have a marker.
-        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == _ROOT and group.writes}
+        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == ROOT and group.writes}
         waiting = {
             (thread_id, task_digest(write.task_id)) for thread_id, found in latest.items() for write in found.pending
         }
@@ -294,8 +292,7 @@ class Inbox:
         """
         places: list[tuple[State, Group]] = []
         for state, groups in threads:
-            group = next((group for group in groups if group.space == _ROOT and group.visible), None)
-            if group is not None:
+            if (group := latest_of(groups)) is not None:
                 places.append((state, group))
         found: dict[str, _Latest] = {}
         for start in range(0, len(places), _THREADS_AT_ONCE):

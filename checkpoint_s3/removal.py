@@ -12,10 +12,10 @@ from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, for_each
 from checkpoint_s3.format import Head, Ledger, ledger_object, name_digest, new_nonce
-from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
+from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, latest_of, names_of
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import run_digest, space_segment
+from checkpoint_s3.layout import run_digest
 from checkpoint_s3.reader import Reader
 from checkpoint_s3.survey import State
 from checkpoint_s3.together import together
@@ -164,12 +164,8 @@ class Remover:
 
     def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
         """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
-        root = space_segment("")
-        visible = (group.checkpoint_id for group in groups if group.space == root and group.visible)
-        latest = max(
-            (group for group in kept if group.space == root), key=lambda group: group.checkpoint_id, default=None
-        )
-        if latest is not None and max(visible) > latest.checkpoint_id:
+        latest = latest_of(kept)
+        if latest is not None and latest is not latest_of(groups):
             yield from self._inbox.mark_again(latest)
 
     def amend(

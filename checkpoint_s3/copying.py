@@ -158,8 +158,7 @@ class Copier:
         hidden = [other for other in own.others if isinstance(other, WritesObject)]
         numbers = _numbers([*own.writes, *hidden])
         for each in group.writes:
-            where = self._reader.named(each.key)
-            found, chunks = read_writes(bodies[each.key], where)
+            found, chunks = read_writes(bodies[each.key], each.described)
             rest = [write for write in found if (write.task_id, write.idx) not in taken]
             if not rest:
                 continue
@@ -172,7 +171,7 @@ class Copier:
                 numbers[name.task] = numbers.get(name.task, -1) + 1
                 name = replace(name, number=numbers[name.task])
             needed, _ = closure((write.value for write in rest), chunks, older)
-            checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], where)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], each.described)
             key = CheckpointKey(own.thread_id, checkpoint_ns, checkpoint_id)
             body = writes_object(key, rest, needed.values())
             folder = self._surveyor.keys.folder(own.thread_id)

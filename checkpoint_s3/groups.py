@@ -61,6 +61,11 @@ class WritesObject:
     def digest(self) -> bytes:
         return writes_digest(self.name, self.etag)
 
+    @property
+    def described(self) -> str:
+        """The object, for a message."""
+        return f"object {self.name!r} of thread {self.thread_id!r}"
+
 
 ThreadObject: TypeAlias = CheckpointObject | WritesObject
 

@@ -90,7 +90,7 @@ class _Told:
     def take_in(self, object_: WritesObject, body: bytes, room: int) -> int:
         """Take in an object, after those of a lower number. Returns how many bytes of ``room`` its questions take."""
         try:
-            writes, chunks = read_writes(body, f"object {object_.name!r} of thread {object_.thread_id!r}")
+            writes, chunks = read_writes(body, object_.described)
         except CorruptCheckpoint:
             self.damaged.append(object_)
             return 0

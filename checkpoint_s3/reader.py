@@ -172,7 +172,7 @@ class Reader:
         bodies = yield from self.beginnings([each.key for each in unknown])
         for each, body in zip(unknown, bodies, strict=True):
             try:
-                known[each.key, each.etag] = read_writes_place(body, each.name)[2]
+                known[each.key, each.etag] = read_writes_place(body, each.described)[2]
             except CorruptCheckpoint:
                 known[each.key, each.etag] = int(each.modified * 1_000_000)
         self.surveyor.memory.write_times.remember(known)
@@ -230,7 +230,7 @@ def read_all_writes(
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
     for each in objects_:
-        held, brought = read_writes(bodies[each.key], f"object {each.name!r} of thread {each.thread_id!r}")
+        held, brought = read_writes(bodies[each.key], each.described)
         for write in held:
             writes.setdefault((write.task_id, write.idx), write)
         chunks.update(brought)

@@ -22,7 +22,7 @@ from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import ROOT, SALT_BYTES, CheckpointName
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.survey import State
+from checkpoint_s3.survey import ReadLedger
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished
 
@@ -61,15 +61,15 @@ class _Veil:
     def digests(self) -> frozenset[bytes]:
         return frozenset(map(name_digest, self.added))
 
-    def drawn(self, state: State, groups: Sequence[Group]) -> Ledger:
+    def drawn(self, read: ReadLedger, groups: Sequence[Group]) -> Ledger:
         """The ledger that hides the copy, before anything of it is stored."""
         if any(each.name in self.added for group in groups for each in group.writes):
             raise Changed(self.target)  # another copy, say, has stored them meanwhile: a veil would hide them
-        return replace(state.ledger, veiled={**state.ledger.veiled, self.token: (state.now, self.digests)})
+        return replace(read.ledger, veiled={**read.ledger.veiled, self.token: (read.now, self.digests)})
 
-    def lifted(self, state: State, groups: Sequence[Group]) -> Ledger:
+    def lifted(self, read: ReadLedger, groups: Sequence[Group]) -> Ledger:
         """The ledger that reveals the copy, when all of it is stored."""
-        ledger = state.ledger
+        ledger = read.ledger
         if self.token not in ledger.veiled:
             raise StoreUnavailable(
                 f"copying thread {self.source!r} took so long that what had been copied was swept up"
@@ -82,11 +82,11 @@ class _Veil:
             ledger,
             created_at=self.created_at,
             updated_at=max(self.updated_at, ledger.updated_at),
-            hidden=(*ledger.hidden, (state.now, self.copies.hidden)),
+            hidden=(*ledger.hidden, (read.now, self.copies.hidden)),
             retired={**ledger.retired, **self.copies.retired},
             # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
             # empty batch tells readers that something has just appeared.
-            veiled={**ledger.unveiled(self.digests).veiled, self.token: (state.now, frozenset())},
+            veiled={**ledger.unveiled(self.digests).veiled, self.token: (read.now, frozenset())},
         )
 
 

@@ -23,7 +23,7 @@ from checkpoint_s3.format import (
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
 from checkpoint_s3.layout import segment_text
 from checkpoint_s3.stack import missing_chunks, snapshot_of
-from checkpoint_s3.survey import State, Surveyor
+from checkpoint_s3.survey import ReadLedger, Surveyor
 from checkpoint_s3.transport import Batch, Found, Get
 from checkpoint_s3.vanished import Vanished
 
@@ -149,7 +149,9 @@ class Reader:
         """The chunks in the objects with these keys, which hold checkpoints."""
         return {id_: chunk for key in keys for id_, chunk in read_items(bodies[key], self.named(key)).chunks.items()}
 
-    def times(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[Sequence[tuple[int | None, int]]]:
+    def times(
+        self, threads: Sequence[tuple[ReadLedger, Sequence[Group]]]
+    ) -> Operation[Sequence[tuple[int | None, int]]]:
         """When each thread's first checkpoint was put (None without one), and when anything of it was last written."""
         last: list[list[WritesObject]] = []
         for _, groups in threads:
@@ -158,11 +160,11 @@ class Reader:
             last.append([object_ for object_ in writes if object_.modified >= latest - LATEST_SECONDS])
         noted = yield from self._noted_times([object_ for some in last for object_ in some])
         found = []
-        for (state, groups), some in zip(threads, last, strict=True):
+        for (read, groups), some in zip(threads, last, strict=True):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
-            created = [time for time in (state.ledger.created_at, *put) if time is not None]
+            created = [time for time in (read.ledger.created_at, *put) if time is not None]
             written = [noted[object_.key, object_.etag] for object_ in some]
-            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written])))
+            found.append((min(created, default=None), max([read.ledger.updated_at, *put, *written])))
         return found
 
     def _noted_times(self, objects_: Sequence[WritesObject]) -> Operation[Mapping[tuple[str, str], int]]:

@@ -17,7 +17,7 @@ from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import run_digest
 from checkpoint_s3.reader import Reader
-from checkpoint_s3.survey import State
+from checkpoint_s3.survey import ReadLedger
 from checkpoint_s3.together import together
 from checkpoint_s3.transport import Batch, Delete, Entry, List, Page, Put
 from checkpoint_s3.vanished import Vanished
@@ -61,8 +61,8 @@ class Remover:
     # Removing
 
     def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
-        def everything(state: State, groups: Sequence[Group]) -> Ledger | None:
-            return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
+        def everything(read: ReadLedger, groups: Sequence[Group]) -> Ledger | None:
+            return _hiding(read, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
             yield from self.amend(thread_id, everything, accept_damaged=True)
@@ -121,21 +121,21 @@ class Remover:
         """
         seen: set[str] = set()
 
-        def retaining(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+        def retaining(read: ReadLedger, groups: Sequence[Group]) -> Operation[Ledger | None]:
             seen.clear()
             seen.update(names_of(groups))
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
-            unseen = state.ledger.unseen
+            unseen = read.ledger.unseen
             hidden += [other for group in present for other in group.replaced if other.digest not in unseen]
-            if not hidden and retired == dict(state.ledger.retired):
+            if not hidden and retired == dict(read.ledger.retired):
                 return None
             yield from self._mark_latest(groups, kept)
-            ((created_at, updated_at),) = yield from self._reader.times([(state, groups)])
+            ((created_at, updated_at),) = yield from self._reader.times([(read, groups)])
             return _hiding(
-                state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
+                read, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
         for _ in range(_ATTEMPTS):
@@ -169,9 +169,13 @@ class Remover:
             yield from self._inbox.mark_again(latest)
 
     def amend(
-        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, accept_damaged: bool = False
+        self,
+        thread_id: str,
+        change: Callable[[ReadLedger, Sequence[Group]], Ledger | None],
+        *,
+        accept_damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
+        """Replace a thread's ledger with what ``change`` makes of it and the thread's objects; None changes nothing.
 
         If another process changes the ledger meanwhile, this starts again. With ``accept_damaged``, a ledger that
         cannot be read is replaced, too.
@@ -180,45 +184,45 @@ class Remover:
             ConflictError: others kept changing it.
         """
 
-        def changing(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+        def changing(read: ReadLedger, groups: Sequence[Group]) -> Operation[Ledger | None]:
             yield from ()  # a change that takes no requests
-            return change(state, groups)
+            return change(read, groups)
 
         yield from self._amend(thread_id, changing, accept_damaged=accept_damaged)
 
     def _amend(
         self,
         thread_id: str,
-        changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        changing: Callable[[ReadLedger, Sequence[Group]], Operation[Ledger | None]],
         *,
         accept_damaged: bool = False,
     ) -> Operation[tuple[Ledger, Ledger] | None]:
         """`amend`, with a change that may take requests. Returns the ledgers before and after, if it was changed."""
         note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
-            ledger = yield from changing(state, groups)
+            ((read, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
+            ledger = yield from changing(read, groups)
             if ledger is None:
                 return None
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
             yield note
-            if (yield from self.replace(thread_id, state, ledger)):
-                return state.ledger, ledger
+            if (yield from self.replace(thread_id, read, ledger)):
+                return read.ledger, ledger
         raise kept_changing(thread_id)
 
-    def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
-        """Replace the ledger that ``state`` has. False if it has been changed since."""
+    def replace(self, thread_id: str, read: ReadLedger, ledger: Ledger) -> Operation[bool]:
+        """Replace the ledger that was ``read``. False if it has been changed since."""
         ledger = replace(ledger, nonce=new_nonce())
         key = self._surveyor.keys.ledger(thread_id)
-        done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
+        done = yield Put(key, ledger_object(ledger), if_absent=read.etag is None, if_match=read.etag)
         # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.
-        now = yield from self._surveyor.state(thread_id)
+        now = yield from self._surveyor.ledger(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
         digests = frozenset(map(name_digest, names))
-        yield from self.amend(thread_id, lambda state, _: state.ledger.unveiled(digests))
+        yield from self.amend(thread_id, lambda read, _: read.ledger.unveiled(digests))
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
@@ -272,20 +276,22 @@ class Remover:
     def _sweep_noted(self, thread_id: str, notes: Sequence[Entry], most: int | None) -> Operation[None]:
         """Sweep a thread; delete its notes, all of which are due, if nothing is left that is."""
         try:
-            ((state, groups),) = yield from self._surveyor.survey([thread_id])
-            is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups, most))
+            ((read, groups),) = yield from self._surveyor.survey([thread_id])
+            is_done = read.etag is None or (yield from self._sweep_thread(thread_id, read, groups, most))
         except (CorruptCheckpoint, SchemaMismatch, Vanished):
             return  # readers of this thread are told
         if is_done:
             # Whatever is not due yet has later notes.
             yield Batch(Delete(note.key, note.etag) for note in notes)
 
-    def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group], most: int | None) -> Operation[bool]:
+    def _sweep_thread(
+        self, thread_id: str, read: ReadLedger, groups: Sequence[Group], most: int | None
+    ) -> Operation[bool]:
         """Delete what is due of one thread, ``most`` objects of it.
 
         False if some are left, or while the ledger has copies that may leave something to sweep up.
         """
-        ledger, now = state.ledger, state.now
+        ledger, now = read.ledger, read.now
         due_before = now - int(self._delay * _MICROSECONDS)
         due = {digest for since, digests in ledger.hidden if since <= due_before for digest in digests}
         copying = {
@@ -314,7 +320,7 @@ class Remover:
             if names or since > now - 2 * CHANGING_SECONDS * _MICROSECONDS
         }
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
-            yield from self.replace(thread_id, state, replace(ledger, hidden=hidden, veiled=veiled))
+            yield from self.replace(thread_id, read, replace(ledger, hidden=hidden, veiled=veiled))
         return not veiled
 
     def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject], most: int | None) -> Operation[bool]:
@@ -392,7 +398,7 @@ def _retained(
 
 
 def _hiding(
-    state: State,
+    read: ReadLedger,
     objects_: Iterable[ThreadObject],
     *,
     retired: Mapping[bytes, frozenset[str]],
@@ -400,25 +406,25 @@ def _hiding(
     updated_at: int,
 ) -> Ledger | None:
     """The ledger that hides these objects in addition; None if that changes nothing."""
-    ledger = state.ledger
+    ledger = read.ledger
     digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
-    if not (digests or state.is_damaged) and retired == dict(ledger.retired):
+    if not (digests or read.is_damaged) and retired == dict(ledger.retired):
         return None
     return replace(
         ledger,
         created_at=created_at,
         updated_at=updated_at,
-        hidden=(*ledger.hidden, (state.now, digests)),
+        hidden=(*ledger.hidden, (read.now, digests)),
         retired=retired,
     )
 
 
-def _taken_back(before: Ledger, after: Ledger, state: State, _: Sequence[Group]) -> Ledger:
+def _taken_back(before: Ledger, after: Ledger, read: ReadLedger, _: Sequence[Group]) -> Ledger:
     """The ledger with what a removal hid when it changed ``before`` to ``after``; others may have changed it since.
 
     What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
     """
-    ledger, gone = state.ledger, after.removed - before.removed
+    ledger, gone = read.ledger, after.removed - before.removed
     return replace(
         ledger,
         hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),

@@ -144,12 +144,12 @@ class Writer:
     def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
         """Whether the parent still has the writes to a checkpoint's open channels: a retired one has kept only some."""
         parent = _parent(checkpoint, checkpoint.parent_id or "")
-        state = yield from self._surveyor.state(parent.thread_id)
+        read = yield from self._surveyor.ledger(parent.thread_id)
         known = self._surveyor.memory.snapshot(parent)
         if known is not None:  # if the ledger hid it, it would have been forgotten
-            retired = state.ledger.retired.get(name_digest(known.name.text()))
+            retired = read.ledger.retired.get(name_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
-        groups = grouped((yield from self._listed(parent)), state.ledger)
+        groups = grouped((yield from self._listed(parent)), read.ledger)
         return any(group.has_writes_to(checkpoint.open_channels) for group in groups)
 
     # Writes
@@ -220,9 +220,9 @@ class Writer:
         folder = self._surveyor.keys.folder(key.thread_id)
         written = self._surveyor.memory.space(key.namespace).written
         while True:
-            state = yield from self._surveyor.state(key.thread_id)
+            read = yield from self._surveyor.ledger(key.thread_id)
             listed = yield from self._listed(key, f"w{task_digest(task_id)}.")
-            kept = [object_ for group in grouped(listed, state.ledger) for object_ in group.writes]
+            kept = [object_ for group in grouped(listed, read.ledger) for object_ in group.writes]
             bodies = yield from self._reader.bodies([object_.key for object_ in kept])
             stored, _ = read_all_writes(kept, bodies)
             indices = {write.idx for write in stored}
@@ -233,7 +233,7 @@ class Writer:
             if not rest:
                 return
             name = _writes_name(key, "w", task_id, following)
-            while name_digest(name.text()) in state.ledger.unseen:
+            while name_digest(name.text()) in read.ledger.unseen:
                 name = replace(name, number=name.number + 1)
             if (yield Put(folder + name.text(), body(rest), if_absent=True)) is not None:
                 written[key.checkpoint_id, task_id] = (name.number + 1, indices | {write.idx for write in rest})

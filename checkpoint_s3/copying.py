@@ -142,8 +142,8 @@ class Copier:
         bodies = yield from self._reader.bodies([each.key for pair in pairs for group in pair for each in group.writes])
         # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
         changed = [group for group, _ in pairs if group.replaced]
-        replaced = yield from self._reader.replaced(changed)
-        older = {group.place: chunks for group, chunks in zip(changed, replaced, strict=True)}
+        chunks = yield from self._reader.all_chunks(changed)
+        older = {group.place: some for group, some in zip(changed, chunks, strict=True)}
         return [put for group, own in pairs for put in self._added(group, own, older.get(group.place, {}), bodies)]
 
     def _added(

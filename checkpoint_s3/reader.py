@@ -111,7 +111,7 @@ class Reader:
             for at, (group, stored) in enumerate(zip(groups, found, strict=True))
             if group.replaced and missing_chunks(stored.writes, stored.chunks)
         ]
-        brought = yield from self.replaced([groups[at] for at in lacking])
+        brought = yield from self.all_chunks([groups[at] for at in lacking])
         for at, chunks in zip(lacking, brought, strict=True):
             found[at] = replace(found[at], chunks={**chunks, **found[at].chunks})
         if remember:
@@ -121,7 +121,7 @@ class Reader:
                 memory.remember(stored.record.key, snapshot, nonces[group.thread_id])
         return found
 
-    def replaced(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
+    def all_chunks(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
         """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
 
         Objects that are deleted by now are skipped.

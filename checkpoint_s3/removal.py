@@ -328,7 +328,7 @@ class Remover:
 
         Of the others, the first ``most`` are deleted. Returns whether these were all.
         """
-        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
+        needed = carriers(groups, going.keys() - (yield from self._needed_by_writes(groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in needed]
         if deleted:
             yield Batch(
@@ -337,7 +337,7 @@ class Remover:
             )
         return most is None or len(deleted) <= most
 
-    def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
+    def _needed_by_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
         suspects = [group for group in groups if group.writes and any(c.name in going for c in group.checkpoints)]
         lacking = yield from self._reader.lacking(suspects)

@@ -125,6 +125,9 @@ class Reader:
         """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
 
         Objects that are deleted by now are skipped.
+
+        Raises:
+            Vanished: among them is a checkpoint that was not replaced when it was listed, so the rest may be gone, too.
         """
         keys = [dict.fromkeys(key for each in group.checkpoints for key in each.state_keys) for group in groups]
         asked = [*dict.fromkeys(key for some in keys for key in some)]
@@ -132,6 +135,9 @@ class Reader:
             return [{} for _ in groups]
         answers = yield Batch(Get(key) for key in asked)
         there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
+        for group in groups:
+            if group.checkpoint is not None and group.checkpoint.key not in there:
+                raise Vanished(self.named(group.checkpoint.key))
         return [self._chunks([key for key in some if key in there], there) for some in keys]
 
     def lacking(self, groups: Sequence[Group]) -> Operation[Sequence[Group]]:

@@ -126,7 +126,7 @@ class Memory:
             return self._thread(thread_id)
 
     def known(self, thread_id: str) -> Thread:
-        """A copy of what a thread's ledger has told so far. Its ``spaces`` are those of the thread."""
+        """A copy of what a thread's ledger has told so far. It shares its ``spaces`` with the thread."""
         with self._lock:
             return replace(self._thread(thread_id))
 

@@ -76,7 +76,7 @@ class Remover:
         yield from self._act_and_sweep(dict.fromkeys(thread_ids), pruned, _swept_for(thread_ids))
 
     def delete_runs(self, run_ids: frozenset[str], thread_id: str | None) -> Operation[None]:
-        """A thread that is given is not searched for. To search looks at all of them, so all are swept, too."""
+        """A given thread is not searched for. A search looks at every thread anyway, so it also sweeps all of them."""
         threads = [thread_id] if thread_id is not None else (yield from self._threads_of(run_ids))
         swept = _swept_for(threads) if thread_id is not None else None
         yield from self._act_and_sweep(threads, lambda id_: self._retain(id_, lambda _: all_but_runs(run_ids)), swept)

@@ -43,6 +43,27 @@ _ATTEMPTS = 50
 _MICROSECONDS = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A thread's ledger before and after a removal, and the objects that this was decided on."""
+
+    before: Ledger
+    after: Ledger
+    groups: Sequence[Group]
+
+    def taken_back(self, read: ReadLedger, _: Sequence[Group]) -> Ledger:
+        """The ledger, which others may have changed since, with what the removal hid.
+
+        What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
+        """
+        ledger, gone = read.ledger, self.after.removed - self.before.removed
+        return replace(
+            ledger,
+            hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),
+            retired={**ledger.retired, **self.before.retired},
+        )
+
+
 class Remover:
     """Hides objects of threads, and deletes them later.
 
@@ -119,11 +140,8 @@ class Remover:
         Raises:
             ConflictError: others kept changing the thread.
         """
-        seen: set[str] = set()
 
         def retaining(read: ReadLedger, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            seen.clear()
-            seen.update(names_of(groups))
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
@@ -143,9 +161,9 @@ class Remover:
             if change is None:
                 return
             ((_, groups),) = yield from self._surveyor.survey([thread_id])
-            if not (yield from self._has_orphan(groups, seen)):
+            if not (yield from self._has_orphan(groups, names_of(change.groups))):
                 return
-            yield from self.amend(thread_id, partial(_taken_back, *change))
+            yield from self.amend(thread_id, change.taken_back)
         raise kept_changing(thread_id)
 
     def _has_orphan(self, groups: Sequence[Group], seen: Collection[str]) -> Operation[bool]:
@@ -196,8 +214,8 @@ class Remover:
         changing: Callable[[ReadLedger, Sequence[Group]], Operation[Ledger | None]],
         *,
         accept_damaged: bool = False,
-    ) -> Operation[tuple[Ledger, Ledger] | None]:
-        """`amend`, with a change that may take requests. Returns the ledgers before and after, if it was changed."""
+    ) -> Operation[_Change | None]:
+        """`amend`, with a change that may take requests. Returns what was changed, if anything was."""
         note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
             ((read, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
@@ -207,7 +225,7 @@ class Remover:
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
             yield note
             if (yield from self.replace(thread_id, read, ledger)):
-                return read.ledger, ledger
+                return _Change(read.ledger, ledger, groups)
         raise kept_changing(thread_id)
 
     def replace(self, thread_id: str, read: ReadLedger, ledger: Ledger) -> Operation[bool]:
@@ -413,17 +431,4 @@ def _hiding(
         updated_at=updated_at,
         hidden=(*ledger.hidden, (read.now, digests)),
         retired=retired,
-    )
-
-
-def _taken_back(before: Ledger, after: Ledger, read: ReadLedger, _: Sequence[Group]) -> Ledger:
-    """The ledger with what a removal hid when it changed ``before`` to ``after``; others may have changed it since.
-
-    What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
-    """
-    ledger, gone = read.ledger, after.removed - before.removed
-    return replace(
-        ledger,
-        hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),
-        retired={**ledger.retired, **before.retired},
     )

@@ -178,6 +178,8 @@ class Copier:
             yield Put(folder + name.text(), body, if_absent=etag is None, if_match=etag)
 
     def _copy_checkpoints(self, source: str, target: str, names: Mapping[str, CheckpointName]) -> Operation[None]:
+        if not names:
+            return
         theirs, ours = self._surveyor.keys.folder(source), self._surveyor.keys.folder(target)
         done = yield Batch(Copy(theirs + name, ours + copied.text()) for name, copied in names.items())
         for name, is_done in zip(names, done, strict=True):
@@ -185,6 +187,8 @@ class Copier:
                 raise Vanished(self._reader.named(theirs + name))
 
     def _put_writes(self, target: str, puts: Sequence[Put]) -> Operation[None]:
+        if not puts:
+            return
         done = yield Batch(puts)
         refused = [put for put, etag in zip(puts, done, strict=True) if etag is None]
         stored = yield from self._reader.bodies([put.key for put in refused])

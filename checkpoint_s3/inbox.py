@@ -137,7 +137,8 @@ class Inbox:
         writes, _ = read_all_writes(group.writes, bodies)
         key = CheckpointKey(copied_to or group.thread_id, "", group.checkpoint_id)
         asking = sorted({write.task_id for write in writes if write.questions})
-        yield Batch(self.marker(key, task_id) for task_id in asking)
+        if asking:
+            yield Batch(self.marker(key, task_id) for task_id in asking)
 
     # Threads
 
@@ -281,7 +282,8 @@ class Inbox:
             )
             if is_over or (thread_id, marker.checkpoint_id) not in written:
                 stale.append(marker)
-        yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
+        if stale:
+            yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
     def _latest(
         self, threads: Sequence[tuple[ReadLedger, Sequence[Group]]], *, room: int

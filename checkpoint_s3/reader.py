@@ -79,13 +79,16 @@ class Reader:
 
     def beginnings(self, keys: Sequence[str]) -> Operation[Sequence[bytes]]:
         """The beginning of each object, long enough for its head; less if the object ends before."""
+        if not keys:
+            return []
         answers = yield Batch(Get(key, HEAD_BYTES) for key in keys)
         bodies = [self._there(found, key) for found, key in zip(answers, keys, strict=True)]
         ends = [claimed_end(body) for body in bodies]
         longer = [at for at, end in enumerate(ends) if end > len(bodies[at]) and len(bodies[at]) >= HEAD_BYTES]
-        answers = yield Batch(Get(keys[at], ends[at]) for at in longer)
-        for at, found in zip(longer, answers, strict=True):
-            bodies[at] = self._there(found, keys[at])
+        if longer:
+            answers = yield Batch(Get(keys[at], ends[at]) for at in longer)
+            for at, found in zip(longer, answers, strict=True):
+                bodies[at] = self._there(found, keys[at])
         return bodies
 
     def contents(self, groups: Sequence[Group], *, remember: bool = False) -> Operation[Sequence[StoredCheckpoint]]:
@@ -128,6 +131,8 @@ class Reader:
         """
         keys = [dict.fromkeys(key for each in group.checkpoints for key in each.state_keys) for group in groups]
         asked = [*dict.fromkeys(key for some in keys for key in some)]
+        if not asked:
+            return [{} for _ in groups]
         answers = yield Batch(Get(key) for key in asked)
         there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
         for group in groups:
@@ -182,6 +187,8 @@ class Reader:
         return known
 
     def bodies(self, keys: Sequence[str]) -> Operation[Mapping[str, bytes]]:
+        if not keys:
+            return {}
         answers = yield Batch(Get(key) for key in keys)
         return {key: self._there(found, key) for key, found in zip(keys, answers, strict=True)}
 

@@ -244,12 +244,14 @@ class Remover:
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
-        yield Batch(
+        old = [
             Delete(entry.key)
             for page in pages
             for entry in page.entries
             if self._is_over(self._surveyor.grace, entry, page)
-        )
+        ]
+        if old:
+            yield Batch(old)
 
     @staticmethod
     def _is_over(seconds: float, entry: Entry, page: Page) -> bool:
@@ -346,10 +348,11 @@ class Remover:
         """
         needed = carriers(groups, going.keys() - (yield from self._needed_by_writes(groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in needed]
-        yield Batch(
-            Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None)
-            for object_ in deleted[:most]
-        )
+        if deleted:
+            yield Batch(
+                Delete(object_.key, object_.etag if isinstance(object_, WritesObject) else None)
+                for object_ in deleted[:most]
+            )
         return most is None or len(deleted) <= most
 
     def _needed_by_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:

@@ -167,6 +167,8 @@ class Surveyor:
             for thread_id, (_, pages) in listed.items()
             if self._may_have_part_of_a_copy(thread_id, pages, asked_at)
         ]
+        if not doubtful:
+            return []
         latest = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in doubtful)
         etags = [found.etag if found else None for found in latest]
         return [thread_id for thread_id, etag in zip(doubtful, etags, strict=True) if etag != listed[thread_id][0].etag]
@@ -295,8 +297,9 @@ class Surveyor:
         """The ids of the threads with these segments, by segment; without those that are digests nobody named."""
         ids = {segment: segment_text(segment) for segment in segments}
         unnamed = [segment for segment, id_ in ids.items() if id_ is None]
-        answers = yield Batch(Get(self.keys.thread_name(segment)) for segment in unnamed)
-        ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
+        if unnamed:
+            answers = yield Batch(Get(self.keys.thread_name(segment)) for segment in unnamed)
+            ids |= {segment: found.body.decode() for segment, found in zip(unnamed, answers, strict=True) if found}
         return {segment: id_ for segment, id_ in ids.items() if id_ is not None}
 
     def name_thread(self, thread_id: str) -> Operation[None]:

@@ -28,7 +28,7 @@ def together(operations: Sequence[Operation[T]]) -> Operation[list[T]]:
                 results[at] = done.value
             else:
                 asked[at] = request if isinstance(request, Batch) else Batch([request]), isinstance(request, Batch)
-        found = iter((yield Batch(call for calls, _ in asked.values() for call in calls)))
+        found = iter((yield Batch(call for calls, _ in asked.values() for call in calls)) if asked else ())
         answers = {
             at: [*islice(found, len(calls))] if is_batch else next(found) for at, (calls, is_batch) in asked.items()
         }

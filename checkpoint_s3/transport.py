@@ -87,8 +87,6 @@ Call: TypeAlias = Get | Put | Copy | Delete | List
 class Batch(list[Call]):
     """Independent calls as one request: carried out at the same time, answered by a list in their order.
 
-    There may be none: then nothing is sent.
-
     Answers are kept until all calls have one, so when the request is repeated, only the rest is carried out again.
     """
 

@@ -291,6 +291,27 @@ def chunks_needed(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
     return needed.difference(chunks)
 
 
+def closure(
+    values: Iterable[ValueRecord], *sources: Mapping[ChunkId, Chunk]
+) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
+    """The chunks that these values consist of, down to the leaves, and the ids of those that no source has."""
+    found: dict[ChunkId, Chunk] = {}
+    missing: set[ChunkId] = set()
+    at_hand = [id_ for value in values for id_ in value.chunk_ids]
+    while at_hand:
+        id_ = at_hand.pop()
+        if id_ in found or id_ in missing:
+            continue
+        for source in sources:
+            if id_ in source:
+                found[id_] = source[id_]
+                at_hand.extend(source[id_].children)
+                break
+        else:
+            missing.add(id_)
+    return found, missing
+
+
 def split_ids(joined: bytes) -> tuple[ChunkId, ...]:
     """Take joined chunk ids apart."""
     return tuple(joined[at : at + CHUNK_ID_BYTES] for at in range(0, len(joined), CHUNK_ID_BYTES))

@@ -22,6 +22,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ValueRecord,
     WriteRecord,
+    closure,
 )
 from checkpoint_base.saver import CheckpointSaver
 from checkpoint_base.times import damage_of_times
@@ -328,21 +329,15 @@ class _Copy:
         chunks: Mapping[ChunkId, Chunk],
     ) -> Operation[None]:
         """Put something with those chunks of its values that the target is not known to have, or with all of them."""
-        needed = self._needed(key, values, chunks)
+        needed, lost = closure(values, chunks)
+        if lost:
+            raise damage(f"{key.place} has lost {len(lost)} of its {len(needed) + len(lost)} chunks")
         missing = yield from on(self.target, put(self.seen.unseen(self.thread_id, needed)))
         if missing.chunks:
             missing = yield from on(self.target, put(needed))
         if missing:
             raise ConflictError(f"the ancestors of {key.place} {_CHANGED}")
         self.seen.add(self.thread_id, needed)
-
-    def _needed(
-        self, key: CheckpointKey, values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]
-    ) -> dict[ChunkId, Chunk]:
-        needed = _chunks_of(values, chunks)
-        if lost := [id_ for id_, chunk in needed.items() if chunk is None]:
-            raise damage(f"{key.place} has lost {len(lost)} of its {len(needed)} chunks")
-        return {id_: chunk for id_, chunk in needed.items() if chunk is not None}
 
 
 _CHANGED = "changed while it was copied: repeat this, while nothing prunes the source"
@@ -391,24 +386,12 @@ def _holds(found: StoredCheckpoint | None, wanted: StoredCheckpoint) -> bool:
         and found.record == wanted.record
         and dict(found.values) == dict(wanted.values)
         and set(found.writes) >= set(wanted.writes)
-        and None not in _chunks_of(_values(wanted), found.chunks).values()
+        and not closure(_values(wanted), found.chunks)[1]
     )
 
 
 def _values(stored: StoredCheckpoint) -> list[ValueRecord]:
     return [*stored.values.values(), *(write.value for write in stored.writes)]
-
-
-def _chunks_of(values: Iterable[ValueRecord], chunks: Mapping[ChunkId, Chunk]) -> dict[ChunkId, Chunk | None]:
-    """Return all chunks that values consist of, at every level; None for those that are not among ``chunks``."""
-    found: dict[ChunkId, Chunk | None] = {}
-    at_hand = [id_ for value in values for id_ in value.chunk_ids]
-    while at_hand:
-        id_ = at_hand.pop()
-        if id_ not in found:
-            chunk = found[id_] = chunks.get(id_)
-            at_hand.extend(chunk.children if chunk else ())
-    return found
 
 
 def _version(value: ValueRecord) -> str:

@@ -7,24 +7,22 @@ from dataclasses import dataclass, replace
 
 from checkpoint_base.errors import StoreUnavailable
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_base.records import Chunk, ChunkId
+from checkpoint_base.records import Chunk, ChunkId, closure
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import (
     Ledger,
-    checkpoint_digest,
+    name_digest,
     new_nonce,
     read_writes,
     read_writes_place,
-    without,
     writes_object,
 )
-from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, names_of
+from checkpoint_s3.groups import CheckpointObject, Group, WritesObject, latest_of, names_of
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import SALT_BYTES, CheckpointName, space_segment
+from checkpoint_s3.layout import ROOT, SALT_BYTES, CheckpointName
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import closure
-from checkpoint_s3.survey import State
+from checkpoint_s3.survey import ReadLedger
 from checkpoint_s3.transport import Batch, Copy, Put
 from checkpoint_s3.vanished import Changed, Vanished
 
@@ -61,17 +59,17 @@ class _Veil:
 
     @property
     def digests(self) -> frozenset[bytes]:
-        return frozenset(map(checkpoint_digest, self.added))
+        return frozenset(map(name_digest, self.added))
 
-    def drawn(self, state: State, groups: Sequence[Group]) -> Ledger:
+    def drawn(self, read: ReadLedger, groups: Sequence[Group]) -> Ledger:
         """The ledger that hides the copy, before anything of it is stored."""
         if any(each.name in self.added for group in groups for each in group.writes):
             raise Changed(self.target)  # another copy, say, has stored them meanwhile: a veil would hide them
-        return replace(state.ledger, veiled={**state.ledger.veiled, self.token: (state.now, self.digests)})
+        return replace(read.ledger, veiled={**read.ledger.veiled, self.token: (read.now, self.digests)})
 
-    def lifted(self, state: State, groups: Sequence[Group]) -> Ledger:
+    def lifted(self, read: ReadLedger, groups: Sequence[Group]) -> Ledger:
         """The ledger that reveals the copy, when all of it is stored."""
-        ledger = state.ledger
+        ledger = read.ledger
         if self.token not in ledger.veiled:
             raise StoreUnavailable(
                 f"copying thread {self.source!r} took so long that what had been copied was swept up"
@@ -84,11 +82,11 @@ class _Veil:
             ledger,
             created_at=self.created_at,
             updated_at=max(self.updated_at, ledger.updated_at),
-            hidden=(*ledger.hidden, (state.now, self.copies.hidden)),
+            hidden=(*ledger.hidden, (read.now, self.copies.hidden)),
             retired={**ledger.retired, **self.copies.retired},
             # A copy that was not completed may veil the same names of writes, so its veil is lifted from them, too. The
             # empty batch tells readers that something has just appeared.
-            veiled={**without(ledger.veiled, self.digests), self.token: (state.now, frozenset())},
+            veiled={**ledger.unveiled(self.digests).veiled, self.token: (read.now, frozenset())},
         )
 
 
@@ -144,8 +142,8 @@ class Copier:
         bodies = yield from self._reader.bodies([each.key for pair in pairs for group in pair for each in group.writes])
         # Only the visible state of a checkpoint is copied, but its writes may refer to chunks of a replaced one.
         changed = [group for group, _ in pairs if group.replaced]
-        replaced = yield from self._reader.replaced(changed)
-        older = {group.place: chunks for group, chunks in zip(changed, replaced, strict=True)}
+        chunks = yield from self._reader.all_chunks(changed)
+        older = {group.place: some for group, some in zip(changed, chunks, strict=True)}
         return [put for group, own in pairs for put in self._added(group, own, older.get(group.place, {}), bodies)]
 
     def _added(
@@ -159,9 +157,8 @@ class Copier:
         taken = {(write.task_id, write.idx) for write in stored}
         hidden = [other for other in own.others if isinstance(other, WritesObject)]
         numbers = _numbers([*own.writes, *hidden])
-        for each in sorted(group.writes, key=lambda object_: object_.parsed.number):
-            where = self._reader.named(each.key)
-            found, chunks = read_writes(bodies[each.key], where)
+        for each in group.writes:
+            found, chunks = read_writes(bodies[each.key], each.described)
             rest = [write for write in found if (write.task_id, write.idx) not in taken]
             if not rest:
                 continue
@@ -174,7 +171,7 @@ class Copier:
                 numbers[name.task] = numbers.get(name.task, -1) + 1
                 name = replace(name, number=numbers[name.task])
             needed, _ = closure((write.value for write in rest), chunks, older)
-            checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], where)
+            checkpoint_ns, checkpoint_id, _ = read_writes_place(bodies[each.key], each.described)
             key = CheckpointKey(own.thread_id, checkpoint_ns, checkpoint_id)
             body = writes_object(key, rest, needed.values())
             folder = self._surveyor.keys.folder(own.thread_id)
@@ -206,10 +203,9 @@ class Copier:
 
         The writes say which. The source may have lost its markers, because it has gone on since.
         """
-        root = [group for group in originals if group.space == space_segment("")]
-        latest = max((group.checkpoint_id for group in root if group.visible), default="")
-        for group in root:
-            if group.checkpoint_id >= latest:
+        latest = latest_of(originals)
+        for group in originals:
+            if group.space == ROOT and (latest is None or group.checkpoint_id >= latest.checkpoint_id):
                 yield from self._inbox.mark_again(group, copied_to=target)
 
 
@@ -232,8 +228,8 @@ def _copies(originals: Sequence[Group], mine: Mapping[tuple[str, str], Group], s
         copied = names[group.checkpoint.name].text()
         seen.add(copied)
         if group.retired is not None:
-            retired[checkpoint_digest(copied)] = group.retired
-    carried = {checkpoint_digest(name.text()) for name in names.values() if name.text() not in seen}
+            retired[name_digest(copied)] = group.retired
+    carried = {name_digest(name.text()) for name in names.values() if name.text() not in seen}
     return _Copies(names, frozenset(carried | replaced), retired)
 
 

@@ -9,9 +9,9 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any
 
 import ormsgpack
 
@@ -28,9 +28,6 @@ HEAD_BYTES = 8192
 
 CHECKPOINT, WRITES, LEDGER = b"c", b"w", b"l"
 DIGEST_BYTES = 10
-
-Veils: TypeAlias = Mapping[bytes, tuple[int, frozenset[bytes]]]
-"""By the token of each copy in progress: the time when it began, and digests of the names that it uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +62,12 @@ class Head:
 class Ledger:
     """What readers of a thread must not see although it is stored, and times that its objects no longer tell.
 
-    ``hidden`` has batches of digests (see `checkpoint_digest`, `writes_digest`), each with the time when it was hidden.
-    ``retired`` has the digests of retired checkpoints' objects, with the channels whose writes stay. ``veiled`` has the
-    digests of names that are used by copies which are not complete.
+    ``hidden`` has batches of digests, each with the time when it was hidden. ``retired`` has the digests of retired
+    checkpoints' objects, with the channels whose writes stay. ``veiled`` has, by the token of each copy in progress,
+    the time when it began, and the digests of the names that it uses.
+
+    What is removed is identified by a `name_digest` or, if it is writes, by their `writes_digest`, because later ones
+    may have the same name. A copy veils writes, too, by their names alone, because it does so before it stores them.
     """
 
     nonce: bytes = b""
@@ -75,34 +75,33 @@ class Ledger:
     updated_at: int = 0
     hidden: tuple[tuple[int, frozenset[bytes]], ...] = ()
     retired: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
-    veiled: Veils = field(default_factory=dict)
+    veiled: Mapping[bytes, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
 
     @property
     def removed(self) -> frozenset[bytes]:
         return frozenset[bytes]().union(*(digests for _, digests in self.hidden))
 
     @property
+    def veiled_names(self) -> frozenset[bytes]:
+        """The digests of all names that are veiled."""
+        return frozenset[bytes]().union(*(digests for _, digests in self.veiled.values()))
+
+    @property
     def unseen(self) -> frozenset[bytes]:
-        return self.removed | names_in(self.veiled)
+        return self.removed | self.veiled_names
+
+    def unveiled(self, digests: frozenset[bytes]) -> Ledger:
+        """The ledger that veils the names with these digests no longer."""
+        return replace(self, veiled={token: (since, batch - digests) for token, (since, batch) in self.veiled.items()})
 
 
-def names_in(veiled: Veils) -> frozenset[bytes]:
-    """Return the digests of all names that are veiled."""
-    return frozenset[bytes]().union(*(digests for _, digests in veiled.values()))
-
-
-def without(veiled: Veils, digests: frozenset[bytes]) -> Veils:
-    """Return what stays veiled when the names with these digests become visible."""
-    return {token: (since, batch - digests) for token, (since, batch) in veiled.items()}
-
-
-def checkpoint_digest(name: str) -> bytes:
-    """Identify a checkpoint's object in a ledger. Its name is enough, because no other object ever has the same."""
+def name_digest(name: str) -> bytes:
+    """Identify whatever is stored under a name: for a checkpoint's object, only that one, ever."""
     return blake2b(name.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def writes_digest(name: str, etag: str) -> bytes:
-    """Identify an object of writes in a ledger. The ETag is needed, because a later object may have the same name."""
+    """Identify an object of writes among all that ever have the same name."""
     return blake2b(f"{name}\0{etag}".encode(), digest_size=DIGEST_BYTES).digest()
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from checkpoint_base.keys import CheckpointKey
-from checkpoint_s3.format import Ledger, checkpoint_digest, writes_digest
-from checkpoint_s3.layout import CheckpointName, WritesName, parse_name
+from checkpoint_s3.format import Ledger, name_digest, writes_digest
+from checkpoint_s3.layout import ROOT, CheckpointName, WritesName, parse_name
 from checkpoint_s3.transport import Entry
 
 
@@ -38,7 +38,7 @@ class CheckpointObject:
 
     @property
     def digest(self) -> bytes:
-        return checkpoint_digest(self.name)
+        return name_digest(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class WritesObject:
     def digest(self) -> bytes:
         return writes_digest(self.name, self.etag)
 
+    @property
+    def described(self) -> str:
+        """The object, for a message."""
+        return f"object {self.name!r} of thread {self.thread_id!r}"
+
 
 ThreadObject: TypeAlias = CheckpointObject | WritesObject
 
@@ -70,8 +75,8 @@ class Group:
     """All objects of one checkpoint id: its checkpoint, its writes, and what is hidden or was replaced.
 
     ``checkpoint`` is what readers see, or it is retired and only its writes to ``retired`` channels count; None if it
-    has not been put yet or was removed. ``others`` are the id's objects that are hidden, and checkpoints that a later
-    put replaced.
+    has not been put yet or was removed. ``writes`` are in the order of their numbers. ``others`` are the id's objects
+    that are hidden, and checkpoints that a later put replaced.
     """
 
     thread_id: str
@@ -140,8 +145,7 @@ def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
     for object_ in found:
         place = (object_.parsed.space, object_.parsed.checkpoint_id)
         group = groups.setdefault(place, Group(object_.thread_id, *place))
-        # A copy hides writes by their names alone, because it does so before it stores them.
-        if object_.digest in unseen or checkpoint_digest(object_.name) in unseen:
+        if object_.digest in unseen or name_digest(object_.name) in unseen:
             group.others.append(object_)
         elif isinstance(object_, WritesObject):
             group.writes.append(object_)
@@ -150,7 +154,14 @@ def grouped(found: Iterable[ThreadObject], ledger: Ledger) -> list[Group]:
             group.retired = ledger.retired.get(object_.digest)
         else:
             group.others.append(object_)
+    for group in groups.values():
+        group.writes.sort(key=lambda object_: object_.parsed.number)
     return list(groups.values())
+
+
+def latest_of(groups: Iterable[Group]) -> Group | None:
+    """The latest visible checkpoint of the root namespace; the groups are in the order of a listing."""
+    return next((group for group in groups if group.space == ROOT and group.visible), None)
 
 
 def carriers(groups: Iterable[Group], going: Collection[str]) -> set[str]:

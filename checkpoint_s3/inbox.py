@@ -17,21 +17,20 @@ from checkpoint_base.records import (
     InterruptRecord,
     ThreadRecord,
     WriteRecord,
+    closure,
     unreadable,
     unreadable_question,
 )
 from checkpoint_base.transport import Operation
 from checkpoint_s3.format import read_writes
-from checkpoint_s3.groups import Group, WritesObject
+from checkpoint_s3.groups import Group, WritesObject, latest_of
 from checkpoint_s3.housekeeping import housekeeping
-from checkpoint_s3.layout import id_segment, nonce, parse_marker, space_segment, task_digest
+from checkpoint_s3.layout import ROOT, id_segment, nonce, parse_marker, task_digest
 from checkpoint_s3.reader import Reader, candidates, read_all_writes
-from checkpoint_s3.stack import closure, missing_chunks
-from checkpoint_s3.survey import State, entries_of
+from checkpoint_s3.stack import missing_chunks
+from checkpoint_s3.survey import ReadLedger, entries_of
 from checkpoint_s3.transport import Batch, Delete, Entry, Put
 from checkpoint_s3.vanished import Changed
-
-_ROOT = space_segment("")
 
 _THREADS_AT_ONCE = 100
 """The most threads of which writes are read at the same time, about `PAGE_BYTES` of them. Then only questions stay."""
@@ -91,7 +90,7 @@ class _Told:
     def take_in(self, object_: WritesObject, body: bytes, room: int) -> int:
         """Take in an object, after those of a lower number. Returns how many bytes of ``room`` its questions take."""
         try:
-            writes, chunks = read_writes(body, f"object {object_.name!r} of thread {object_.thread_id!r}")
+            writes, chunks = read_writes(body, object_.described)
         except CorruptCheckpoint:
             self.damaged.append(object_)
             return 0
@@ -147,8 +146,8 @@ class Inbox:
         if query.thread_id is None:
             surveyed = yield from self._surveyor.survey_all(accept_damaged=True)
         else:
-            ((state, groups),) = yield from self._surveyor.survey([query.thread_id], accept_damaged=True)
-            surveyed = {query.thread_id: (state, groups)}
+            ((read, groups),) = yield from self._surveyor.survey([query.thread_id], accept_damaged=True)
+            surveyed = {query.thread_id: (read, groups)}
         listed = {thread_id: place for thread_id, place in surveyed.items() if any(group.visible for group in place[1])}
         times = yield from self._reader.times([*listed.values()])
         positions = [
@@ -265,7 +264,7 @@ class Inbox:
     ) -> Operation[None]:
         """Delete markers that can no longer lead to a pending question: of older checkpoints, and of finished tasks."""
         # Thousands of tasks of one thread may have a marker.
-        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == _ROOT and group.writes}
+        written = {(group.thread_id, group.checkpoint_id) for group in groups if group.space == ROOT and group.writes}
         waiting = {
             (thread_id, task_digest(write.task_id)) for thread_id, found in latest.items() for write in found.pending
         }
@@ -286,16 +285,17 @@ class Inbox:
         if stale:
             yield Batch(Delete(marker.entry.key, marker.entry.etag) for marker in stale)
 
-    def _latest(self, threads: Sequence[tuple[State, Sequence[Group]]], *, room: int) -> Operation[dict[str, _Latest]]:
+    def _latest(
+        self, threads: Sequence[tuple[ReadLedger, Sequence[Group]]], *, room: int
+    ) -> Operation[dict[str, _Latest]]:
         """The latest checkpoint of each thread's root namespace, by thread; without those that have no visible one.
 
         They hold no more than ``room`` bytes of questions.
         """
-        places: list[tuple[State, Group]] = []
-        for state, groups in threads:
-            group = next((group for group in groups if group.space == _ROOT and group.visible), None)
-            if group is not None:
-                places.append((state, group))
+        places: list[tuple[ReadLedger, Group]] = []
+        for read, groups in threads:
+            if (group := latest_of(groups)) is not None:
+                places.append((read, group))
         found: dict[str, _Latest] = {}
         for start in range(0, len(places), _THREADS_AT_ONCE):
             some = yield from self._read_latest(places[start : start + _THREADS_AT_ONCE], room)
@@ -303,27 +303,23 @@ class Inbox:
             found |= {each.thread_id: each for each in some}
         return found
 
-    def _read_latest(self, places: Sequence[tuple[State, Group]], room: int) -> Operation[list[_Latest]]:
-        """These checkpoints, each given with the state of its thread."""
+    def _read_latest(self, places: Sequence[tuple[ReadLedger, Group]], room: int) -> Operation[list[_Latest]]:
+        """These checkpoints, each given with the ledger of its thread."""
         heads = yield from self._reader.readable_heads([group.existing for _, group in places])
         told = [_Told() for _ in places]
-        objects = [
-            (some, object_)
-            for some, (_, group) in zip(told, places, strict=True)
-            for object_ in sorted(group.writes, key=lambda object_: object_.parsed.number)
-        ]
+        objects = [(some, object_) for some, (_, group) in zip(told, places, strict=True) for object_ in group.writes]
         for portion in _portions(objects):
             bodies = yield from self._reader.bodies([object_.key for _, object_ in portion])
             for some, object_ in portion:
                 room -= some.take_in(object_, bodies[object_.key], room)
         found = []
-        for (state, group), head, some in zip(places, heads, told, strict=True):
+        for (read, group), head, some in zip(places, heads, told, strict=True):
             # One for a task, as questions are. Of the task's id, only the digest is known.
             asked_at = {
                 each.parsed.task: int(each.modified * 1_000_000) for each in some.damaged if each.parsed.kind == "x"
             }
             writes = [*some.writes, *(unreadable_question(*place) for place in asked_at.items())]
-            is_damaged = head is None or bool(some.damaged) or state.is_damaged
+            is_damaged = head is None or bool(some.damaged) or read.is_damaged
             key = CheckpointKey(group.thread_id, "", group.checkpoint_id)
             record = unreadable(key) if head is None or is_damaged else head.record
             found.append(_Latest(group, record, writes, some.chunks, some.elsewhere, is_damaged))

@@ -195,6 +195,13 @@ def nonce() -> str:
     return text64(os.urandom(9))
 
 
+def _segment(text: str, longest: int) -> str:
+    quoted = quote(text, safe="")
+    if len(quoted) <= longest:
+        return f"={quoted}"
+    return f"~{text64(blake2b(text.encode(), digest_size=20).digest())}"
+
+
 def thread_segment(thread_id: str) -> str:
     return _segment(thread_id, MAX_THREAD_CHARACTERS)
 
@@ -204,16 +211,13 @@ def space_segment(checkpoint_ns: str) -> str:
     return _segment(checkpoint_ns, MAX_NAMESPACE_CHARACTERS) + "/"
 
 
+ROOT = space_segment("")
+"""The folder of the root namespace."""
+
+
 def segment_text(segment: str) -> str | None:
     """Return the thread id or namespace that a segment spells out; None if it is only a digest."""
     return unquote(segment[1:].removesuffix("/")) if segment.startswith("=") else None
-
-
-def _segment(text: str, longest: int) -> str:
-    quoted = quote(text, safe="")
-    if len(quoted) <= longest:
-        return f"={quoted}"
-    return f"~{text64(blake2b(text.encode(), digest_size=20).digest())}"
 
 
 @dataclass(frozen=True, slots=True)

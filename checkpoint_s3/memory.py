@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.records import Chunk, ChunkId
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, chunk_size
+from checkpoint_s3.format import Head, Ledger, chunk_size, name_digest
 from checkpoint_s3.stack import Snapshot
 
 K = TypeVar("K")
@@ -51,7 +51,7 @@ class Space:
     def forget(self, hidden: frozenset[bytes]) -> None:
         """Forget which writes are stored, and the checkpoints with these digests."""
         self.written.clear()
-        going = [id_ for id_, known in self.snapshots.items() if checkpoint_digest(known.name.text()) in hidden]
+        going = [id_ for id_, known in self.snapshots.items() if name_digest(known.name.text()) in hidden]
         for id_ in going:
             del self.snapshots[id_]
 
@@ -126,7 +126,7 @@ class Memory:
             return self._thread(thread_id)
 
     def known(self, thread_id: str) -> Thread:
-        """A copy of what a thread's ledger has told so far. Its ``spaces`` are those of the thread."""
+        """A copy of what a thread's ledger has told so far. It shares its ``spaces`` with the thread."""
         with self._lock:
             return replace(self._thread(thread_id))
 
@@ -174,7 +174,7 @@ class Memory:
         thread, place = self.thread(key.thread_id), key.namespace
         space = self.space(place)
         with self._lock:
-            if thread.nonce != nonce or checkpoint_digest(snapshot.name.text()) in thread.unseen:
+            if thread.nonce != nonce or name_digest(snapshot.name.text()) in thread.unseen:
                 return
             space.snapshots[key.checkpoint_id] = snapshot
             space.snapshots.move_to_end(key.checkpoint_id)

@@ -23,7 +23,7 @@ from checkpoint_s3.format import (
 from checkpoint_s3.groups import CheckpointObject, Group, WritesObject
 from checkpoint_s3.layout import segment_text
 from checkpoint_s3.stack import missing_chunks, snapshot_of
-from checkpoint_s3.survey import State, Surveyor
+from checkpoint_s3.survey import ReadLedger, Surveyor
 from checkpoint_s3.transport import Batch, Found, Get
 from checkpoint_s3.vanished import Vanished
 
@@ -111,7 +111,7 @@ class Reader:
             for at, (group, stored) in enumerate(zip(groups, found, strict=True))
             if group.replaced and missing_chunks(stored.writes, stored.chunks)
         ]
-        brought = yield from self.replaced([groups[at] for at in lacking])
+        brought = yield from self.all_chunks([groups[at] for at in lacking])
         for at, chunks in zip(lacking, brought, strict=True):
             found[at] = replace(found[at], chunks={**chunks, **found[at].chunks})
         if remember:
@@ -121,10 +121,13 @@ class Reader:
                 memory.remember(stored.record.key, snapshot, nonces[group.thread_id])
         return found
 
-    def replaced(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
+    def all_chunks(self, groups: Sequence[Group]) -> Operation[Sequence[Mapping[ChunkId, Chunk]]]:
         """The chunks of all objects that these checkpoints have or had, replaced and removed ones included.
 
         Objects that are deleted by now are skipped.
+
+        Raises:
+            Vanished: among them is a checkpoint that was not replaced when it was listed, so the rest may be gone, too.
         """
         keys = [dict.fromkeys(key for each in group.checkpoints for key in each.state_keys) for group in groups]
         asked = [*dict.fromkeys(key for some in keys for key in some)]
@@ -132,6 +135,9 @@ class Reader:
             return [{} for _ in groups]
         answers = yield Batch(Get(key) for key in asked)
         there = {key: found.body for key, found in zip(asked, answers, strict=True) if found}
+        for group in groups:
+            if group.checkpoint is not None and group.checkpoint.key not in there:
+                raise Vanished(self.named(group.checkpoint.key))
         return [self._chunks([key for key in some if key in there], there) for some in keys]
 
     def lacking(self, groups: Sequence[Group]) -> Operation[Sequence[Group]]:
@@ -149,7 +155,9 @@ class Reader:
         """The chunks in the objects with these keys, which hold checkpoints."""
         return {id_: chunk for key in keys for id_, chunk in read_items(bodies[key], self.named(key)).chunks.items()}
 
-    def times(self, threads: Sequence[tuple[State, Sequence[Group]]]) -> Operation[Sequence[tuple[int | None, int]]]:
+    def times(
+        self, threads: Sequence[tuple[ReadLedger, Sequence[Group]]]
+    ) -> Operation[Sequence[tuple[int | None, int]]]:
         """When each thread's first checkpoint was put (None without one), and when anything of it was last written."""
         last: list[list[WritesObject]] = []
         for _, groups in threads:
@@ -158,11 +166,11 @@ class Reader:
             last.append([object_ for object_ in writes if object_.modified >= latest - LATEST_SECONDS])
         noted = yield from self._noted_times([object_ for some in last for object_ in some])
         found = []
-        for (state, groups), some in zip(threads, last, strict=True):
+        for (read, groups), some in zip(threads, last, strict=True):
             put = [group.checkpoint.parsed.label.written_at for group in groups if group.checkpoint]
-            created = [time for time in (state.ledger.created_at, *put) if time is not None]
+            created = [time for time in (read.ledger.created_at, *put) if time is not None]
             written = [noted[object_.key, object_.etag] for object_ in some]
-            found.append((min(created, default=None), max([state.ledger.updated_at, *put, *written])))
+            found.append((min(created, default=None), max([read.ledger.updated_at, *put, *written])))
         return found
 
     def _noted_times(self, objects_: Sequence[WritesObject]) -> Operation[Mapping[tuple[str, str], int]]:
@@ -172,7 +180,7 @@ class Reader:
         bodies = yield from self.beginnings([each.key for each in unknown])
         for each, body in zip(unknown, bodies, strict=True):
             try:
-                known[each.key, each.etag] = read_writes_place(body, each.name)[2]
+                known[each.key, each.etag] = read_writes_place(body, each.described)[2]
             except CorruptCheckpoint:
                 known[each.key, each.etag] = int(each.modified * 1_000_000)
         self.surveyor.memory.write_times.remember(known)
@@ -223,14 +231,14 @@ class Reader:
 def read_all_writes(
     objects_: Iterable[WritesObject], bodies: Mapping[str, bytes]
 ) -> tuple[list[WriteRecord], dict[ChunkId, Chunk]]:
-    """The writes of one checkpoint in these objects, whose bodies are given by key.
+    """The writes of one checkpoint in these objects, which are as in `Group`; their bodies are given by key.
 
-    Of ordinary writes with one index, the first stored counts, by object number.
+    Of ordinary writes with one index, the first stored counts.
     """
     writes: dict[tuple[str, int], WriteRecord] = {}
     chunks: dict[ChunkId, Chunk] = {}
-    for each in sorted(objects_, key=lambda each: each.parsed.number):
-        held, brought = read_writes(bodies[each.key], f"object {each.name!r} of thread {each.thread_id!r}")
+    for each in objects_:
+        held, brought = read_writes(bodies[each.key], each.described)
         for write in held:
             writes.setdefault((write.task_id, write.idx), write)
         chunks.update(brought)

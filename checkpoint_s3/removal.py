@@ -11,13 +11,13 @@ from checkpoint_base.errors import CorruptCheckpoint, SchemaMismatch, kept_chang
 from checkpoint_base.records import ChannelVersion
 from checkpoint_base.retention import Choice, Placed, Skeleton, all_but_runs, retain, the_latest
 from checkpoint_base.transport import Operation, for_each
-from checkpoint_s3.format import Head, Ledger, checkpoint_digest, ledger_object, names_in, new_nonce, without
-from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, names_of
+from checkpoint_s3.format import Head, Ledger, ledger_object, name_digest, new_nonce
+from checkpoint_s3.groups import Group, ThreadObject, WritesObject, carriers, latest_of, names_of
 from checkpoint_s3.housekeeping import housekeeping
 from checkpoint_s3.inbox import Inbox
-from checkpoint_s3.layout import run_digest, space_segment
+from checkpoint_s3.layout import run_digest
 from checkpoint_s3.reader import Reader
-from checkpoint_s3.survey import State
+from checkpoint_s3.survey import ReadLedger
 from checkpoint_s3.together import together
 from checkpoint_s3.transport import Batch, Delete, Entry, List, Page, Put
 from checkpoint_s3.vanished import Vanished
@@ -43,6 +43,27 @@ _ATTEMPTS = 50
 _MICROSECONDS = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A thread's ledger before and after a removal, and the objects that this was decided on."""
+
+    before: Ledger
+    after: Ledger
+    groups: Sequence[Group]
+
+    def taken_back(self, read: ReadLedger, _: Sequence[Group]) -> Ledger:
+        """The ledger, which others may have changed since, with what the removal hid.
+
+        What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
+        """
+        ledger, gone = read.ledger, self.after.removed - self.before.removed
+        return replace(
+            ledger,
+            hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),
+            retired={**ledger.retired, **self.before.retired},
+        )
+
+
 class Remover:
     """Hides objects of threads, and deletes them later.
 
@@ -61,8 +82,8 @@ class Remover:
     # Removing
 
     def delete(self, thread_ids: Sequence[str]) -> Operation[None]:
-        def everything(state: State, groups: Sequence[Group]) -> Ledger | None:
-            return _hiding(state, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
+        def everything(read: ReadLedger, groups: Sequence[Group]) -> Ledger | None:
+            return _hiding(read, names_of(groups).values(), retired={}, created_at=None, updated_at=0)
 
         for thread_id in dict.fromkeys(thread_ids):
             yield from self.amend(thread_id, everything, accept_damaged=True)
@@ -76,7 +97,7 @@ class Remover:
         yield from self._act_and_sweep(dict.fromkeys(thread_ids), pruned, _swept_for(thread_ids))
 
     def delete_runs(self, run_ids: frozenset[str], thread_id: str | None) -> Operation[None]:
-        """A thread that is given is not searched for. To search looks at all of them, so all are swept, too."""
+        """A given thread is not searched for. A search looks at every thread anyway, so it also sweeps all of them."""
         threads = [thread_id] if thread_id is not None else (yield from self._threads_of(run_ids))
         swept = _swept_for(threads) if thread_id is not None else None
         yield from self._act_and_sweep(threads, lambda id_: self._retain(id_, lambda _: all_but_runs(run_ids)), swept)
@@ -119,23 +140,20 @@ class Remover:
         Raises:
             ConflictError: others kept changing the thread.
         """
-        seen: set[str] = set()
 
-        def retaining(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
-            seen.clear()
-            seen.update(names_of(groups))
+        def retaining(read: ReadLedger, groups: Sequence[Group]) -> Operation[Ledger | None]:
             present = [group for group in groups if group.checkpoint]
             heads = yield from self._reader.heads([group.existing for group in present])
             places = [_Place(group, head) for group, head in zip(present, heads, strict=True)]
             hidden, retired, kept = _retained(places, choosing([place.placed for place in places]))
-            unseen = state.ledger.unseen
+            unseen = read.ledger.unseen
             hidden += [other for group in present for other in group.replaced if other.digest not in unseen]
-            if not hidden and retired == dict(state.ledger.retired):
+            if not hidden and retired == dict(read.ledger.retired):
                 return None
             yield from self._mark_latest(groups, kept)
-            ((created_at, updated_at),) = yield from self._reader.times([(state, groups)])
+            ((created_at, updated_at),) = yield from self._reader.times([(read, groups)])
             return _hiding(
-                state, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
+                read, hidden, retired=retired, created_at=created_at if kept else None, updated_at=updated_at
             )
 
         for _ in range(_ATTEMPTS):
@@ -143,9 +161,9 @@ class Remover:
             if change is None:
                 return
             ((_, groups),) = yield from self._surveyor.survey([thread_id])
-            if not (yield from self._has_orphan(groups, seen)):
+            if not (yield from self._has_orphan(groups, names_of(change.groups))):
                 return
-            yield from self.amend(thread_id, partial(_taken_back, *change))
+            yield from self.amend(thread_id, change.taken_back)
         raise kept_changing(thread_id)
 
     def _has_orphan(self, groups: Sequence[Group], seen: Collection[str]) -> Operation[bool]:
@@ -164,18 +182,18 @@ class Remover:
 
     def _mark_latest(self, groups: Sequence[Group], kept: Sequence[Group]) -> Operation[None]:
         """Mark the waiting tasks of the root namespace's latest checkpoint that is kept, if it was not the latest."""
-        root = space_segment("")
-        visible = (group.checkpoint_id for group in groups if group.space == root and group.visible)
-        latest = max(
-            (group for group in kept if group.space == root), key=lambda group: group.checkpoint_id, default=None
-        )
-        if latest is not None and max(visible) > latest.checkpoint_id:
+        latest = latest_of(kept)
+        if latest is not None and latest is not latest_of(groups):
             yield from self._inbox.mark_again(latest)
 
     def amend(
-        self, thread_id: str, change: Callable[[State, Sequence[Group]], Ledger | None], *, accept_damaged: bool = False
+        self,
+        thread_id: str,
+        change: Callable[[ReadLedger, Sequence[Group]], Ledger | None],
+        *,
+        accept_damaged: bool = False,
     ) -> Operation[None]:
-        """Replace a thread's ledger with what ``change`` makes of the thread's state; None changes nothing.
+        """Replace a thread's ledger with what ``change`` makes of it and the thread's objects; None changes nothing.
 
         If another process changes the ledger meanwhile, this starts again. With ``accept_damaged``, a ledger that
         cannot be read is replaced, too.
@@ -184,49 +202,45 @@ class Remover:
             ConflictError: others kept changing it.
         """
 
-        def changing(state: State, groups: Sequence[Group]) -> Operation[Ledger | None]:
+        def changing(read: ReadLedger, groups: Sequence[Group]) -> Operation[Ledger | None]:
             yield from ()  # a change that takes no requests
-            return change(state, groups)
+            return change(read, groups)
 
         yield from self._amend(thread_id, changing, accept_damaged=accept_damaged)
 
     def _amend(
         self,
         thread_id: str,
-        changing: Callable[[State, Sequence[Group]], Operation[Ledger | None]],
+        changing: Callable[[ReadLedger, Sequence[Group]], Operation[Ledger | None]],
         *,
         accept_damaged: bool = False,
-    ) -> Operation[tuple[Ledger, Ledger] | None]:
-        """`amend`, with a change that may take requests. Returns the ledgers before and after, if it was changed."""
+    ) -> Operation[_Change | None]:
+        """`amend`, with a change that may take requests. Returns what was changed, if anything was."""
         note = Put(self._surveyor.keys.note(thread_id), b"")
         for _ in range(_ATTEMPTS):
-            ((state, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
-            ledger = yield from changing(state, groups)
+            ((read, groups),) = yield from self._surveyor.survey([thread_id], accept_damaged=accept_damaged)
+            ledger = yield from changing(read, groups)
             if ledger is None:
                 return None
             # The note, for sweeping, comes first: it does no harm when there is nothing to sweep.
             yield note
-            if (yield from self.replace(thread_id, state, ledger)):
-                return state.ledger, ledger
+            if (yield from self.replace(thread_id, read, ledger)):
+                return _Change(read.ledger, ledger, groups)
         raise kept_changing(thread_id)
 
-    def replace(self, thread_id: str, state: State, ledger: Ledger) -> Operation[bool]:
-        """Replace the ledger that ``state`` has. False if it has been changed since."""
+    def replace(self, thread_id: str, read: ReadLedger, ledger: Ledger) -> Operation[bool]:
+        """Replace the ledger that was ``read``. False if it has been changed since."""
         ledger = replace(ledger, nonce=new_nonce())
         key = self._surveyor.keys.ledger(thread_id)
-        done = yield Put(key, ledger_object(ledger), if_absent=state.etag is None, if_match=state.etag)
+        done = yield Put(key, ledger_object(ledger), if_absent=read.etag is None, if_match=read.etag)
         # A refusal may be of a repeated request whose first answer was lost, so look. This also renews what is known.
-        now = yield from self._surveyor.state(thread_id)
+        now = yield from self._surveyor.ledger(thread_id)
         return done is not None or now.ledger.nonce == ledger.nonce
 
     def unveil(self, thread_id: str, names: Iterable[str]) -> Operation[None]:
         """Make visible what is stored under these names, although a copy that was not completed had veiled them."""
-        digests = frozenset(map(checkpoint_digest, names))
-
-        def unveiled(state: State, _: Sequence[Group]) -> Ledger:
-            return replace(state.ledger, veiled=without(state.ledger.veiled, digests))
-
-        yield from self.amend(thread_id, unveiled)
+        digests = frozenset(map(name_digest, names))
+        yield from self.amend(thread_id, lambda read, _: read.ledger.unveiled(digests))
 
     def _delete_markers(self, thread_id: str) -> Operation[None]:
         (pages,) = yield from self._surveyor.everything([self._surveyor.keys.markers(thread_id)])
@@ -280,20 +294,22 @@ class Remover:
     def _sweep_noted(self, thread_id: str, notes: Sequence[Entry], most: int | None) -> Operation[None]:
         """Sweep a thread; delete its notes, all of which are due, if nothing is left that is."""
         try:
-            ((state, groups),) = yield from self._surveyor.survey([thread_id])
-            is_done = state.etag is None or (yield from self._sweep_thread(thread_id, state, groups, most))
+            ((read, groups),) = yield from self._surveyor.survey([thread_id])
+            is_done = read.etag is None or (yield from self._sweep_thread(thread_id, read, groups, most))
         except (CorruptCheckpoint, SchemaMismatch, Vanished):
             return  # readers of this thread are told
         if is_done:
             # Whatever is not due yet has later notes.
             yield Batch(Delete(note.key, note.etag) for note in notes)
 
-    def _sweep_thread(self, thread_id: str, state: State, groups: Sequence[Group], most: int | None) -> Operation[bool]:
+    def _sweep_thread(
+        self, thread_id: str, read: ReadLedger, groups: Sequence[Group], most: int | None
+    ) -> Operation[bool]:
         """Delete what is due of one thread, ``most`` objects of it.
 
         False if some are left, or while the ledger has copies that may leave something to sweep up.
         """
-        ledger, now = state.ledger, state.now
+        ledger, now = read.ledger, read.now
         due_before = now - int(self._delay * _MICROSECONDS)
         due = {digest for since, digests in ledger.hidden if since <= due_before for digest in digests}
         copying = {
@@ -301,11 +317,11 @@ class Remover:
             for token, (since, names) in ledger.veiled.items()
             if since > now - COPYING_SECONDS * _MICROSECONDS
         }
-        left_over = names_in(ledger.veiled) - names_in(copying)
+        left_over = ledger.veiled_names - replace(ledger, veiled=copying).veiled_names
         going = {
             name: object_
             for name, object_ in names_of(groups).items()
-            if object_.digest in due or checkpoint_digest(name) in left_over
+            if object_.digest in due or name_digest(name) in left_over
         }
         if not (yield from self._delete(groups, going, most)):
             return False
@@ -322,7 +338,7 @@ class Remover:
             if names or since > now - 2 * CHANGING_SECONDS * _MICROSECONDS
         }
         if (hidden, veiled) != (ledger.hidden, dict(ledger.veiled)):
-            yield from self.replace(thread_id, state, replace(ledger, hidden=hidden, veiled=veiled))
+            yield from self.replace(thread_id, read, replace(ledger, hidden=hidden, veiled=veiled))
         return not veiled
 
     def _delete(self, groups: Sequence[Group], going: Mapping[str, ThreadObject], most: int | None) -> Operation[bool]:
@@ -330,7 +346,7 @@ class Remover:
 
         Of the others, the first ``most`` are deleted. Returns whether these were all.
         """
-        needed = carriers(groups, going.keys() - (yield from self._under_writes(groups, going)))
+        needed = carriers(groups, going.keys() - (yield from self._needed_by_writes(groups, going)))
         deleted = [object_ for name, object_ in going.items() if name not in needed]
         if deleted:
             yield Batch(
@@ -339,7 +355,7 @@ class Remover:
             )
         return most is None or len(deleted) <= most
 
-    def _under_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
+    def _needed_by_writes(self, groups: Sequence[Group], going: Collection[str]) -> Operation[frozenset[str]]:
         """The names of all checkpoints under ids whose writes refer to chunks of a replaced or removed one."""
         suspects = [group for group in groups if group.writes and any(c.name in going for c in group.checkpoints)]
         lacking = yield from self._reader.lacking(suspects)
@@ -400,7 +416,7 @@ def _retained(
 
 
 def _hiding(
-    state: State,
+    read: ReadLedger,
     objects_: Iterable[ThreadObject],
     *,
     retired: Mapping[bytes, frozenset[str]],
@@ -408,27 +424,14 @@ def _hiding(
     updated_at: int,
 ) -> Ledger | None:
     """The ledger that hides these objects in addition; None if that changes nothing."""
-    ledger = state.ledger
+    ledger = read.ledger
     digests = frozenset(object_.digest for object_ in objects_) - ledger.unseen
-    if not (digests or state.is_damaged) and retired == dict(ledger.retired):
+    if not (digests or read.is_damaged) and retired == dict(ledger.retired):
         return None
     return replace(
         ledger,
         created_at=created_at,
         updated_at=updated_at,
-        hidden=(*ledger.hidden, (state.now, digests)),
+        hidden=(*ledger.hidden, (read.now, digests)),
         retired=retired,
-    )
-
-
-def _taken_back(before: Ledger, after: Ledger, state: State, _: Sequence[Group]) -> Ledger:
-    """The ledger with what a removal hid when it changed ``before`` to ``after``; others may have changed it since.
-
-    What it retired may stay so: nothing of that is hidden, and the next attempt would not keep it either.
-    """
-    ledger, gone = state.ledger, after.removed - before.removed
-    return replace(
-        ledger,
-        hidden=tuple((since, digests - gone) for since, digests in ledger.hidden),
-        retired={**ledger.retired, **before.retired},
     )

@@ -22,6 +22,7 @@ from checkpoint_base.records import (
     StoredCheckpoint,
     ValueRecord,
     WriteRecord,
+    closure,
 )
 from checkpoint_s3.format import Items, chunk_size, value_size
 from checkpoint_s3.layout import CheckpointName, Label, reference_characters, room_for_references
@@ -93,59 +94,31 @@ def plan(
         elif pair in unchanged:
             missing_versions.add(pair)
     sources = [*enumerate(segment.items.chunks for segment in base), (_BROUGHT, chunks)]
-    needed, missing_ids = _needed((value for _, value in wanted.values()), sources)
+    needed, missing_ids = closure((value for _, value in wanted.values()), *(source for _, source in sources))
     if missing_ids or missing_versions:
         return Plan(Missing(frozenset(missing_ids), frozenset(missing_versions)))
+    holders = {id_: at for at, source in reversed(sources) for id_ in needed.keys() & source.keys()}  # the first ones
     sizes: Counter[int] = Counter()  # of what is needed from each
     for at, value in wanted.values():
         sizes[at] += value_size(value)
-    for at, chunk in needed.values():
-        sizes[at] += chunk_size(chunk)
+    for id_, chunk in needed.items():
+        sizes[holders[id_]] += chunk_size(chunk)
     taken = _taken(sizes, base, room_for_references(record.key.checkpoint_id))
     return Plan(
         Missing(),
         stored=frozenset(wanted),
         own=Items(
             {pair: value for pair, (at, value) in wanted.items() if at < taken},
-            {id_: chunk for id_, (at, chunk) in needed.items() if at < taken},
+            {id_: chunk for id_, chunk in needed.items() if holders[id_] < taken},
         ),
         behind=tuple(base[taken:]),
         live=frozenset(needed),
     )
 
 
-def closure(
-    values: Iterable[ValueRecord], *sources: Mapping[ChunkId, Chunk]
-) -> tuple[dict[ChunkId, Chunk], set[ChunkId]]:
-    """The chunks that these values consist of, down to the leaves, and the ids of those that no source has."""
-    needed, missing = _needed(values, [*enumerate(sources)])
-    return {id_: chunk for id_, (_, chunk) in needed.items()}, missing
-
-
 def missing_chunks(writes: Iterable[WriteRecord], *sources: Mapping[ChunkId, Chunk]) -> set[ChunkId]:
     """The ids of the chunks that writes refer to and that no source has."""
     return closure((write.value for write in writes), *sources)[1]
-
-
-def _needed(
-    values: Iterable[ValueRecord], sources: Sequence[tuple[int, Mapping[ChunkId, Chunk]]]
-) -> tuple[dict[ChunkId, tuple[int, Chunk]], set[ChunkId]]:
-    """Each needed chunk with the number of the first source that has it, and the ids of those that none has."""
-    needed: dict[ChunkId, tuple[int, Chunk]] = {}
-    missing: set[ChunkId] = set()
-    at_hand = [id_ for value in values for id_ in value.chunk_ids]
-    while at_hand:
-        id_ = at_hand.pop()
-        if id_ in needed or id_ in missing:
-            continue
-        for at, source in sources:
-            if id_ in source:
-                needed[id_] = (at, source[id_])
-                at_hand.extend(source[id_].children)
-                break
-        else:
-            missing.add(id_)
-    return needed, missing
 
 
 def _taken(sizes: Mapping[int, int], base: Sequence[Segment], room: int) -> int:

@@ -28,7 +28,7 @@ _NO_LEDGER = Ledger()
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ReadLedger:
     """A thread's ledger as it was read. Without one, it is empty and ``etag`` is None.
 
     ``age`` and ``now`` are as in `Found`. If ``is_damaged``, the ledger counts as one that hides nothing.
@@ -72,8 +72,8 @@ class Surveyor:
 
     def parsed_ledger(
         self, thread_id: str, found: Found | None, asked_at: float, *, accept_damaged: bool = False
-    ) -> State:
-        """Return a thread's state from the answer to a `Get` of its ledger, and renew what is known of the thread.
+    ) -> ReadLedger:
+        """Return a thread's ledger from the answer to a `Get` of it, and renew what is known of the thread.
 
         Args:
             thread_id: the thread.
@@ -85,12 +85,12 @@ class Surveyor:
             CorruptCheckpoint: the ledger cannot be read, and ``accept_damaged`` is false.
             SchemaMismatch: it has a later format.
         """
-        state = _state(thread_id, found, accept_damaged=accept_damaged)
-        if not state.is_damaged:
-            self.memory.renew(thread_id, state.ledger, asked_at, self.grace)
-        return state
+        read = _parsed(thread_id, found, accept_damaged=accept_damaged)
+        if not read.is_damaged:
+            self.memory.renew(thread_id, read.ledger, asked_at, self.grace)
+        return read
 
-    def state(self, thread_id: str) -> Operation[State]:
+    def ledger(self, thread_id: str) -> Operation[ReadLedger]:
         asked_at = self.elapsed()
         found = yield Get(self.keys.ledger(thread_id))
         return self.parsed_ledger(thread_id, found, asked_at)
@@ -98,7 +98,7 @@ class Surveyor:
     def renew(self, thread_id: str) -> Operation[None]:
         """Make sure that nothing known of a thread can have been deleted physically. This rarely takes a request."""
         if self.elapsed() >= self.memory.thread(thread_id).fresh_until:
-            yield from self.state(thread_id)
+            yield from self.ledger(thread_id)
 
     def is_overtaken(self, thread_id: str, known: Thread) -> Operation[bool]:
         """Whether something may have been deleted physically since a thread was as ``known`` (see `Memory.known`).
@@ -107,8 +107,8 @@ class Surveyor:
         """
         if self.elapsed() < known.fresh_until + self.grace * (1 - LEASE) or self.grace == 0:
             return False
-        state = yield from self.state(thread_id)
-        return state.ledger.nonce != known.nonce
+        read = yield from self.ledger(thread_id)
+        return read.ledger.nonce != known.nonce
 
     # Listings
 
@@ -127,40 +127,40 @@ class Surveyor:
 
         Later pages are larger than the first, up to the largest that there are.
         """
-        state, page = yield from self._first_page(thread_id, call)
+        read, page = yield from self._first_page(thread_id, call)
         found = [*self.objects(thread_id, [page])]
         limit = call.limit
         while page.last is not None:
-            if enough is not None and _may_have(found, enough):
-                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
-                if _visible(groups) >= enough:
-                    return groups
+            if enough is not None and (groups := _enough(found, read.ledger, enough)) is not None:
+                return groups
             limit = min(4 * limit, PAGE)
             page = yield List(call.prefix, after=page.last, limit=limit)
             found += self.objects(thread_id, [page])
-        return grouped(found, state.ledger)
+        return grouped(found, read.ledger)
 
-    def _first_page(self, thread_id: str, call: List) -> Operation[tuple[State, Page]]:
+    def _first_page(self, thread_id: str, call: List) -> Operation[tuple[ReadLedger, Page]]:
         """The first page of a listing within a namespace, with the thread's ledger."""
         asked_at = self.elapsed()
         found, page = yield Batch((Get(self.keys.ledger(thread_id)), call))
-        state = self.parsed_ledger(thread_id, found, asked_at)
-        if state.may_be_newer_than(page):
+        read = self.parsed_ledger(thread_id, found, asked_at)
+        if read.may_be_newer_than(page):
             # A copy is complete before the ledger reveals it, but the listing may be older than that. And if the ledger
             # hides the newest checkpoint of the listing, a newer one may have come that the listing does not have yet.
             # While the newest one is visible, ledger and listing fit together.
-            groups = grouped(self.objects(thread_id, [page]), state.ledger)
+            groups = grouped(self.objects(thread_id, [page]), read.ledger)
             newest = next((group for group in groups if group.checkpoints), None)
-            if state.ledger.veiled or (newest is not None and not newest.visible):
+            if read.ledger.veiled or (newest is not None and not newest.visible):
                 page = yield call
-        if (yield from self._outdated({thread_id: (state, [page])}, asked_at)):
+        if (yield from self._outdated({thread_id: (read, [page])}, asked_at)):
             return (yield from self._first_page(thread_id, call))
-        return state, page
+        return read, page
 
-    def _outdated(self, listed: Mapping[str, tuple[State, Sequence[Page]]], asked_at: float) -> Operation[list[str]]:
+    def _outdated(
+        self, listed: Mapping[str, tuple[ReadLedger, Sequence[Page]]], asked_at: float
+    ) -> Operation[list[str]]:
         """The threads that must be listed again, because a copy may have begun after their ledgers were asked for.
 
-        ``listed`` has the state and the listing of each thread by its id. This rarely takes a request.
+        ``listed`` has the ledger and the listing of each thread by its id. This rarely takes a request.
         """
         doubtful = [
             thread_id
@@ -201,20 +201,20 @@ class Surveyor:
 
     def survey(
         self, thread_ids: Sequence[str], *, accept_damaged: bool = False
-    ) -> Operation[Sequence[tuple[State, list[Group]]]]:
+    ) -> Operation[Sequence[tuple[ReadLedger, list[Group]]]]:
         """The ledgers of these threads, and all their objects as listed; ``accept_damaged`` as in `parsed_ledger`."""
         asked_at = self.elapsed()
         answers = yield Batch(Get(self.keys.ledger(thread_id)) for thread_id in thread_ids)
-        states = [
+        ledgers = [
             self.parsed_ledger(thread_id, found, asked_at, accept_damaged=accept_damaged)
             for thread_id, found in zip(thread_ids, answers, strict=True)
         ]
         # After the ledgers, because a copy is complete before its ledger reveals it.
         listed = yield from self.everything(self.keys.folder(thread_id) for thread_id in thread_ids)
-        threads = dict(zip(thread_ids, zip(states, listed, strict=True), strict=True))
+        threads = dict(zip(thread_ids, zip(ledgers, listed, strict=True), strict=True))
         surveyed = {
-            thread_id: (replace(state, now=pages[0].now), grouped(self.objects(thread_id, pages), state.ledger))
-            for thread_id, (state, pages) in threads.items()
+            thread_id: (replace(read, now=pages[0].now), grouped(self.objects(thread_id, pages), read.ledger))
+            for thread_id, (read, pages) in threads.items()
         }
         if outdated := (yield from self._outdated(threads, asked_at)):
             again = yield from self.survey(outdated, accept_damaged=accept_damaged)
@@ -228,21 +228,21 @@ class Surveyor:
         """
         folder, root = self.keys.folder(thread_id), self.keys.space(NamespaceKey(thread_id, ""))
         asked_at = self.elapsed()
-        state = yield from self.state(thread_id)
+        read = yield from self.ledger(thread_id)
         first = yield List(folder)  # after the ledger, as in `survey`
         if first.last is None:
-            pages, groups = [first], grouped(self.objects(thread_id, [first]), state.ledger)
+            pages, groups = [first], grouped(self.objects(thread_id, [first]), read.ledger)
         elif first.entries[0].key.startswith(root):
-            pages, groups = yield from self._newest_of_root(thread_id, state, below, enough)
+            pages, groups = yield from self._newest_of_root(thread_id, read, below, enough)
         else:  # other namespaces come first
             ((_, groups),) = yield from self.survey([thread_id])
             return groups
-        if (yield from self._outdated({thread_id: (state, pages)}, asked_at)):
+        if (yield from self._outdated({thread_id: (read, pages)}, asked_at)):
             ((_, groups),) = yield from self.survey([thread_id])
         return groups
 
     def _newest_of_root(
-        self, thread_id: str, state: State, below: str | None, enough: int
+        self, thread_id: str, read: ReadLedger, below: str | None, enough: int
     ) -> Operation[tuple[list[Page], list[Group]]]:
         """`survey_newest` for a thread whose root namespace comes first in a listing; with the pages listed."""
         folder, root = self.keys.folder(thread_id), self.keys.space(NamespaceKey(thread_id, ""))
@@ -254,17 +254,15 @@ class Surveyor:
             others.append((yield List(folder, after=others[-1].last)))
         pages, found = [page], [*self.objects(thread_id, [page])]
         while pages[-1].last is not None:
-            if _may_have(found, enough):
-                groups = grouped(found, state.ledger)[:-1]  # the last may continue on the next page
-                if _visible(groups) >= enough:
-                    break
+            if (groups := _enough(found, read.ledger, enough)) is not None:
+                break
             pages.append((yield List(root, after=pages[-1].last)))
             found += self.objects(thread_id, pages[-1:])
         else:
-            groups = grouped(found, state.ledger)
-        return [*pages, *others], [*groups, *grouped(self.objects(thread_id, others), state.ledger)]
+            groups = grouped(found, read.ledger)
+        return [*pages, *others], [*groups, *grouped(self.objects(thread_id, others), read.ledger)]
 
-    def survey_all(self, *, accept_damaged: bool = False) -> Operation[Mapping[str, tuple[State, list[Group]]]]:
+    def survey_all(self, *, accept_damaged: bool = False) -> Operation[Mapping[str, tuple[ReadLedger, list[Group]]]]:
         """`survey` of all threads, by id."""
         before = yield from self._ledgers()
         (pages,) = yield from self.everything([self.keys.folders])
@@ -282,9 +280,9 @@ class Surveyor:
         for segment, id_ in ids.items():
             found, key = ledgers.get(id_), self.keys.ledger(id_)
             if {before.get(key), after.get(key)} == {found and found.etag}:
-                state = replace(_state(id_, found, accept_damaged=accept_damaged), now=pages[-1].now)
+                read = replace(_parsed(id_, found, accept_damaged=accept_damaged), now=pages[-1].now)
                 listed = objects(id_, f"{self.keys.folders}{segment}/", by_segment[segment])
-                surveyed[id_] = state, grouped(listed, state.ledger)
+                surveyed[id_] = read, grouped(listed, read.ledger)
             else:  # changed meanwhile: it may hide what was listed, or reveal what the listing has only in part
                 changed.append(id_)
         again = yield from self.survey(changed, accept_damaged=accept_damaged)
@@ -312,25 +310,24 @@ class Surveyor:
             thread.is_named = True
 
 
-def _state(thread_id: str, found: Found | None, *, accept_damaged: bool) -> State:
+def _parsed(thread_id: str, found: Found | None, *, accept_damaged: bool) -> ReadLedger:
     if found is None:
-        return State(_NO_LEDGER, None, 0.0, 0)
+        return ReadLedger(_NO_LEDGER, None, 0.0, 0)
     try:
         ledger = read_ledger(found.body, f"the ledger of thread {thread_id!r}")
     except CorruptCheckpoint:
         if not accept_damaged:
             raise
-        return State(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
-    return State(ledger, found.etag, found.age, found.now)
+        return ReadLedger(_NO_LEDGER, found.etag, found.age, found.now, is_damaged=True)
+    return ReadLedger(ledger, found.etag, found.age, found.now)
 
 
-def _may_have(found: Iterable[ThreadObject], enough: int) -> bool:
-    """Whether these objects may hold ``enough`` visible checkpoints. Grouping them all for each page takes long."""
-    return sum(isinstance(object_, CheckpointObject) for object_ in found) >= enough
-
-
-def _visible(groups: Iterable[Group]) -> int:
-    return sum(group.visible is not None for group in groups)
+def _enough(found: Iterable[ThreadObject], ledger: Ledger, wanted: int) -> list[Group] | None:
+    """The checkpoints of a listing so far but the last, which may go on; None if fewer than ``wanted`` are visible."""
+    if sum(isinstance(object_, CheckpointObject) for object_ in found) < wanted:
+        return None  # grouping them all for each page takes long
+    groups = grouped(found, ledger)[:-1]
+    return groups if sum(group.visible is not None for group in groups) >= wanted else None
 
 
 def entries_of(pages: Iterable[Page]) -> Iterable[Entry]:

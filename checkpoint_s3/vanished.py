@@ -21,7 +21,11 @@ class Vanished(Exception):
 
 
 class Changed(Vanished):
-    """Somebody has changed the thread with this id meanwhile. Look again."""
+    """Somebody has changed a thread meanwhile. Look again."""
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(f"thread {thread_id!r} has changed")
+        self.thread_id = thread_id
 
 
 def again_if_vanished(operation: Callable[P, Operation[T]]) -> Callable[P, Operation[T]]:
@@ -41,7 +45,7 @@ def again_if_vanished(operation: Callable[P, Operation[T]]) -> Callable[P, Opera
             except Vanished as error:
                 vanished = error
         if isinstance(vanished, Changed):
-            raise kept_changing(str(vanished)) from vanished
+            raise kept_changing(vanished.thread_id) from vanished
         raise damage(f"{vanished} is missing from the bucket") from vanished
 
     return repeated

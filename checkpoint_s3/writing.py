@@ -16,15 +16,16 @@ from checkpoint_base.records import (
     ChunkId,
     Missing,
     WriteRecord,
+    closure,
 )
 from checkpoint_base.transport import Operation
-from checkpoint_s3.format import Head, checkpoint_digest, checkpoint_object, writes_object
+from checkpoint_s3.format import Head, checkpoint_object, name_digest, writes_object
 from checkpoint_s3.groups import CheckpointObject, ThreadObject, WritesObject, grouped
 from checkpoint_s3.inbox import Inbox
 from checkpoint_s3.layout import CheckpointName, Kind, Label, WritesName, label_of, space_segment, task_digest
 from checkpoint_s3.reader import Reader, read_all_writes
 from checkpoint_s3.removal import Remover
-from checkpoint_s3.stack import Segment, Snapshot, closure, missing_chunks, plan
+from checkpoint_s3.stack import Segment, Snapshot, missing_chunks, plan
 from checkpoint_s3.transport import Batch, Put
 from checkpoint_s3.vanished import again_if_vanished
 
@@ -106,7 +107,7 @@ class Writer:
         while True:
             label = label_of(key.checkpoint_id, written_at, checkpoint.run_id, body)
             name = CheckpointName(space_segment(key.checkpoint_ns), label, older)
-            if checkpoint_digest(name.text()) not in unseen:
+            if name_digest(name.text()) not in unseen:
                 return name
             written_at += 1
 
@@ -143,12 +144,12 @@ class Writer:
     def _can_be_parent(self, checkpoint: CheckpointRecord) -> Operation[bool]:
         """Whether the parent still has the writes to a checkpoint's open channels: a retired one has kept only some."""
         parent = _parent(checkpoint, checkpoint.parent_id or "")
-        state = yield from self._surveyor.state(parent.thread_id)
+        read = yield from self._surveyor.ledger(parent.thread_id)
         known = self._surveyor.memory.snapshot(parent)
         if known is not None:  # if the ledger hid it, it would have been forgotten
-            retired = state.ledger.retired.get(checkpoint_digest(known.name.text()))
+            retired = read.ledger.retired.get(name_digest(known.name.text()))
             return retired is None or retired.issuperset(checkpoint.open_channels)
-        groups = grouped((yield from self._listed(parent)), state.ledger)
+        groups = grouped((yield from self._listed(parent)), read.ledger)
         return any(group.has_writes_to(checkpoint.open_channels) for group in groups)
 
     # Writes
@@ -197,7 +198,7 @@ class Writer:
             if not known.issuperset(write.idx for write in some):
                 parts.append((_writes_name(key, "w", task_id, number), some))
         unseen = self._surveyor.memory.thread(key.thread_id).unseen
-        if veiled := [name.text() for name, _ in parts if checkpoint_digest(name.text()) in unseen]:
+        if veiled := [name.text() for name, _ in parts if name_digest(name.text()) in unseen]:
             yield from self._remover.unveil(key.thread_id, veiled)
         folder = self._surveyor.keys.folder(key.thread_id)
         etags = yield Batch(Put(folder + name.text(), body(some), if_absent=name.kind == "w") for name, some in parts)
@@ -219,9 +220,9 @@ class Writer:
         folder = self._surveyor.keys.folder(key.thread_id)
         written = self._surveyor.memory.space(key.namespace).written
         while True:
-            state = yield from self._surveyor.state(key.thread_id)
+            read = yield from self._surveyor.ledger(key.thread_id)
             listed = yield from self._listed(key, f"w{task_digest(task_id)}.")
-            kept = [object_ for group in grouped(listed, state.ledger) for object_ in group.writes]
+            kept = [object_ for group in grouped(listed, read.ledger) for object_ in group.writes]
             bodies = yield from self._reader.bodies([object_.key for object_ in kept])
             stored, _ = read_all_writes(kept, bodies)
             indices = {write.idx for write in stored}
@@ -232,7 +233,7 @@ class Writer:
             if not rest:
                 return
             name = _writes_name(key, "w", task_id, following)
-            while checkpoint_digest(name.text()) in state.ledger.unseen:
+            while name_digest(name.text()) in read.ledger.unseen:
                 name = replace(name, number=name.number + 1)
             if (yield Put(folder + name.text(), body(rest), if_absent=True)) is not None:
                 written[key.checkpoint_id, task_id] = (name.number + 1, indices | {write.idx for write in rest})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -167,6 +168,21 @@ def test_copying_a_thread_that_has_lost_an_object_names_the_object(saver: S3Save
     move(moto_url, lost, "elsewhere")
     with pytest.raises(CorruptCheckpoint, match=rf"object '.*{re.escape(lost)}' of thread 'bad' is missing"):
         saver.copy_thread("bad", "copy")
+
+
+def test_writes_are_read_although_the_state_that_they_stand_on_has_lost_something_else(moto_url: str) -> None:
+    state = [f"{at} " + "x" * 1500 for at in range(20)]
+    with S3Saver.from_conn_string(moto_url) as saver:
+        put(saver, 1, {"large": random.Random(1).randbytes(80_000)})
+        [lost] = keys(moto_url, "t/=thread/")
+        config = put(saver, 2, {"long": state}, unchanged={"large": "1"})
+        saver.put_writes(config, [("long", [*state, "more"])], "task")
+        put(saver, 2, {"long": ["other"]})
+    move(moto_url, lost, "elsewhere")
+    with S3Saver.from_conn_string(moto_url) as other:
+        found = other.get_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "long", [*state, "more"])]
 
 
 def test_objects_of_others_among_the_markers_are_passed_over(saver: S3Saver, moto_url: str) -> None:

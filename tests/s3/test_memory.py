@@ -17,7 +17,7 @@ from checkpoint_base.keys import CheckpointKey, NamespaceKey
 from checkpoint_base.per_process import PerProcess
 from checkpoint_base.records import CheckpointRecord
 from checkpoint_s3 import S3Saver, inbox, memory
-from checkpoint_s3.format import Head, Items, Ledger, checkpoint_digest, checkpoint_object, ledger_object, read_head
+from checkpoint_s3.format import Head, Items, Ledger, checkpoint_object, ledger_object, name_digest, read_head
 from checkpoint_s3.layout import CheckpointName, Keys, Label, task_digest
 from checkpoint_s3.stack import Snapshot
 from checkpoint_s3.survey import Surveyor
@@ -203,7 +203,7 @@ def interrupted(act: Callable[[], object], line: int, other: Callable[[], object
 def test_what_a_ledger_hides_is_not_remembered_whenever_the_answer_with_an_older_one_comes() -> None:
     key = CheckpointKey("thread", "", "1")
     removed = CheckpointName("=/", Label("1", bytes(12)), ())
-    hidden = frozenset({checkpoint_digest(removed.text())})
+    hidden = frozenset({name_digest(removed.text())})
     older, newer = Ledger(nonce=b"older"), Ledger(nonce=b"newer", hidden=((0, hidden),))
 
     for line in count():

@@ -360,6 +360,34 @@ def test_a_copy_of_a_waiting_thread_waits_although_the_thread_has_gone_on_beside
     assert [each.thread_id for each in other.interrupts()] == ["target"]
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda saver: saver.get_tuple(config_of("thread")),
+        lambda saver: [*saver.list(config_of("thread"))],
+        lambda saver: saver.copy_thread("thread", "target"),
+    ],
+    ids=["get", "list", "copy"],
+)
+def test_a_thread_that_is_deleted_and_swept_before_the_state_that_its_writes_stand_on_is_read_is_none(
+    read: Callable[[S3Saver], Any], two: Two, later: Callable[[float], None]
+) -> None:
+    reader, other = two
+    state = [f"{at} " + "x" * 1500 for at in range(40)]
+    other.put_writes(put(other, 1, {"long": state}), [("long", [*state, "more"])], "task")
+    put(other, 1, {"long": ["other"]})  # replaces the state that the writes stand on
+
+    def delete() -> None:
+        other.delete_thread("thread")
+        later(400)
+        other.setup()
+
+    beside: Beside = between(reader, Beside)
+    beside.after = once(lambda call: isinstance(call, Get) and "/w" in call.key, delete)
+    assert not read(reader)
+    assert [*other.list(None)] == []
+
+
 THREAD: Any = {"configurable": {"thread_id": "target"}}
 
 LISTINGS: dict[str, tuple[Callable[[S3Saver], Iterable[object]], list[int]]] = {

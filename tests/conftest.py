@@ -131,3 +131,17 @@ def path(tmp_path: Path) -> Path:
 def saver(path: Path) -> Iterator[SQLiteSaver]:
     with SQLiteSaver(path) as opened:
         yield opened
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    """The store that a thread is copied from."""
+    with SQLiteSaver(tmp_path / "source.db") as saver:
+        yield saver
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[SQLiteSaver]:
+    """The store that it is copied to."""
+    with SQLiteSaver(tmp_path / "target.db") as saver:
+        yield saver

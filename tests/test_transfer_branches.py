@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, TypedDict
 
-import pytest
 from langgraph.channels.delta import DeltaChannel
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
@@ -15,18 +13,6 @@ from checkpoint_base import SQLiteSaver, transfer
 from tests.conftest import config_of
 
 CHANNELS = ("x", "y")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Iterator[SQLiteSaver]:
-    with SQLiteSaver(tmp_path / "source.db") as saver:
-        yield saver
-
-
-@pytest.fixture
-def target(tmp_path: Path) -> Iterator[SQLiteSaver]:
-    with SQLiteSaver(tmp_path / "target.db") as saver:
-        yield saver
 
 
 def place(id_: str | None) -> Any:

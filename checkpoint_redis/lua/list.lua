@@ -15,7 +15,8 @@ sweep(index, now_ms())
 
 local reply, seen_of, refreshed, spare = {false}, {}, {}, {left = FORGOTTEN_AT_ONCE}
 
--- Adds a checkpoint to the reply, if it has the terms and its thread has not expired. Returns an error if it is damaged or lost.
+-- Adds a checkpoint to the reply, if it has the terms and its thread has not expired. Returns an error if its thread is
+-- damaged or lost.
 local function add(thread, checkpoint, ns)
     local hash, place = thread_key(index, thread), ns .. '\0' .. checkpoint
     local stored = redis.call('HMGET', hash, 'c' .. place, 'w' .. place, 'm')

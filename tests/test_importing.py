@@ -43,9 +43,9 @@ from checkpoint_base.transport import Retrying
 from conformance_tests import graphs
 from tests import shapes
 from tests.faults.backends import Servers
-from tests.test_transfer import SITUATIONS, THREAD, Backend, Stopping, backend, one_question, servers, source, target
+from tests.test_transfer import SITUATIONS, THREAD, Backend, Stopping, backend, one_question, servers
 
-__all__ = ["backend", "servers", "source", "target"]  # fixtures
+__all__ = ["backend", "servers"]  # fixtures
 
 
 def seen(graph: Any) -> list[tuple[Any, ...]]:
